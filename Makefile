@@ -1,0 +1,42 @@
+# Every target makes .venv when it is missing, installs what it needs, and then runs offline.
+#   make demo    train zero-shot CLIP, CoOp and PLOT on the generated data; tables, pictures, output/demo/report.html
+#   make test    the test suite            make check   lint, types and tests
+#   make bench   old against new, side by side          make clean   remove output and caches (not .venv)
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= output/demo
+BIN = $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE ?= 0
+
+.PHONY: demo test check lint types bench clean
+
+$(VENV)/.run: setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.develop: setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	touch $@ $(VENV)/.run
+
+demo: $(VENV)/.run
+	$(BIN)/python scripts/demo.py --output $(DEMO)
+
+test: $(VENV)/.develop
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.develop
+	$(BIN)/ruff check .
+
+types: $(VENV)/.develop
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(VENV)/.run
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf output build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

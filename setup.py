@@ -1,0 +1,36 @@
+"""Installs one top-level package, the engine `dassl`.
+
+`trainers`, `datasets`, `clip` and `results` are used from the checkout: those names belong to other packages on
+many machines, and every plugin repository of this family brings its own.
+"""
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="plot-prompt-learning",
+    version="0.1.0",
+    description="Prompt learning with optimal transport for vision-language models, and the engine it runs on",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["dassl", "dassl.*"]),
+    install_requires=[
+        "torch>=2.1",
+        "torchvision>=0.16",  # pip resolves torch and torchvision together: they must be one matching pair
+        "open_clip_torch>=2.24",  # tokenizer, vocabulary, registry of weights, downloads
+        "safetensors>=0.4",
+        "yacs>=0.1.8",
+        "numpy>=1.24",
+        "pillow>=9.4",
+        "tabulate>=0.9",
+        "tqdm>=4.65",
+        "matplotlib>=3.7",
+    ],
+    extras_require={
+        "tensorboard": ["tensorboard>=2.12"],
+        "test": ["pytest>=7.4", "hypothesis>=6.90", "pot>=0.9.3", "scikit-learn>=1.3", "tensorboard>=2.12"],
+        "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],
+    },
+)
