@@ -1,0 +1,1 @@
+"""OpenAI-compatible CLIP, with dense features; see clip/model.py."""

@@ -1,0 +1,37 @@
+"""What the image encoder says about an image: one vector for the whole, and one per place.
+
+CLIP computes features of every image region on its way to the pooled one and then drops them. PLOT (Chen et al.
+2023, section 3.2) matches them with its prompts, so both are returned here, raw: nothing is normalised.
+
+Axis letters: B images, M places (row by row, M = h * w), D feature width.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+KINDS = ("tokens", "value")
+
+
+class ImageFeatures(NamedTuple):
+    """Pooled and local features of a batch, in the same space and not normalised.
+
+    pooled (B, D): what `encode_image` returns. local (B, M, D): one feature per place, top-left first.
+    """
+
+    pooled: Tensor
+    local: Tensor
+
+    def normalized(self) -> ImageFeatures:
+        """The same features, each of unit length over D."""
+        return ImageFeatures(F.normalize(self.pooled, dim=-1), F.normalize(self.local, dim=-1))
+
+
+def check_kind(kind: str) -> str:
+    """`kind` itself; a ValueError that lists the known ones otherwise."""
+    if kind not in KINDS:
+        raise ValueError(f"no dense feature kind {kind!r}; choose one of {', '.join(KINDS)}: 'tokens' are the "
+                         "encoder's outputs at every place, 'value' lets each place attend to itself only")
+    return kind

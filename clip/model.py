@@ -1,0 +1,488 @@
+"""CLIP (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision").
+
+Attribute and parameter names are those of OpenAI's release, because they are an interface: published weights load
+strictly, and trainers reach inside by name. Built from the smallest part to the whole:
+
+    LayerNorm, activation -> ResidualAttentionBlock -> Transformer -> VisionTransformer
+    Bottleneck, AttentionPool2d -> ModifiedResNet
+    CLIP = an image encoder, a causal text transformer, and one temperature
+
+and, at the end, from a state dict back to the model that it belongs to (`build_model`).
+
+Beyond the original: both image encoders give local features besides the pooled one (`forward_dense`), the MLP
+activation is a choice (open_clip's own checkpoints use the plain GELU), and `encode_text` skips the padding.
+
+Axis letters: B images or texts, L tokens, E token width, M places of an image, D feature width.
+"""
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .features import ImageFeatures, check_kind
+
+HEAD_WIDTH = 64  # every attention head of the released models is 64 wide
+SIZE_KEYS = ("input_resolution", "context_length", "vocab_size")  # stored in OpenAI's archives beside the weights
+
+
+# --- transformer ---------------------------------------------------------------------------------------------
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm whose arithmetic is at least float32; the output has the type of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        y = F.layer_norm(x.to(wide), self.normalized_shape, self.weight.to(wide), self.bias.to(wide), self.eps)
+        return y.to(x.dtype)
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x): the approximation of the GELU that OpenAI trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
+def make_activation(name: str) -> nn.Module:
+    """The MLP activation called `name`, a key of ACTIVATIONS."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"no activation {name!r}; choose one of {', '.join(ACTIVATIONS)} (OpenAI's weights need "
+                         "quick_gelu, most of open_clip's need gelu)")
+    return ACTIVATIONS[name]()
+
+
+class ResidualAttentionBlock(nn.Module):
+    """One transformer layer, normalising before each part; x (L, B, E) -> (L, B, E)."""
+
+    def __init__(self, d_model: int, n_head: int, attn_mask: Tensor | None = None, activation: str = "quick_gelu"):
+        super().__init__()
+        self.attn = nn.MultiheadAttention(d_model, n_head)
+        self.ln_1 = LayerNorm(d_model)
+        self.mlp = nn.Sequential(OrderedDict([
+            ("c_fc", nn.Linear(d_model, d_model * 4)),
+            ("gelu", make_activation(activation)),
+            ("c_proj", nn.Linear(d_model * 4, d_model)),
+        ]))
+        self.ln_2 = LayerNorm(d_model)
+        self.attn_mask = attn_mask  # additive (L, L); a plain attribute, so that it is no entry of the state dict
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Self-attention over already normalised tokens (L, B, E)."""
+        mask = self.attn_mask
+        if mask is not None:
+            mask = mask[: len(x), : len(x)].to(dtype=x.dtype, device=x.device)
+        return self.attn(x, x, x, need_weights=False, attn_mask=mask)[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+    def forward_value(self, x: Tensor) -> Tensor:
+        """The layer with every token attending to itself only: what remains of the attention is its value path.
+
+        After MaskCLIP (Zhou et al. 2022, "Extract Free Dense Labels from CLIP"). x (L, B, E) -> (L, B, E).
+        """
+        weight, bias = self.attn.in_proj_weight.chunk(3)[2], self.attn.in_proj_bias.chunk(3)[2]
+        x = x + self.attn.out_proj(F.linear(self.ln_1(x), weight, bias))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of layers over sequence-first tokens; x (L, B, E) -> (L, B, E)."""
+
+    def __init__(self, width: int, layers: int, heads: int, attn_mask: Tensor | None = None,
+                 activation: str = "quick_gelu"):
+        super().__init__()
+        self.width = width
+        self.layers = layers
+        self.resblocks = nn.Sequential(
+            *[ResidualAttentionBlock(width, heads, attn_mask, activation) for _ in range(layers)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.resblocks(x)
+
+
+class VisionTransformer(nn.Module):
+    """ViT (Dosovitskiy et al. 2021) with a class token, a LayerNorm before the layers, and no biases at the ends."""
+
+    def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int, output_dim: int,
+                 activation: str = "quick_gelu"):
+        super().__init__()
+        self.input_resolution = input_resolution
+        self.output_dim = output_dim
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        scale = width**-0.5
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn((input_resolution // patch_size) ** 2 + 1, width))
+        self.ln_pre = LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads, activation=activation)
+        self.ln_post = LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> tokens (B, 1 + M, E): the class token, then the patches, with their positions."""
+        x = self.conv1(x).flatten(2).transpose(1, 2)  # (B, M, E)
+        first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        x = torch.cat([first, x], dim=1)
+        if x.shape[1] != len(self.positional_embedding):
+            raise ValueError(f"images give {x.shape[1] - 1} patches but this encoder knows "
+                             f"{len(self.positional_embedding) - 1}; resize them to {self.input_resolution} pixels")
+        return x + self.positional_embedding.to(x.dtype)
+
+    def head(self, x: Tensor) -> Tensor:
+        """ln_post and the projection into the joint space, for any tokens (..., E) -> (..., D)."""
+        return self.ln_post(x) @ self.proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> the class token's feature (B, D)."""
+        x = self.ln_pre(self.embed(x)).transpose(0, 1)  # (1 + M, B, E)
+        return self.head(self.transformer(x)[0])
+
+    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
+        """Images (B, 3, H, W) -> pooled (B, D), and local (B, M, D) from the patch tokens, through the same head.
+
+        kind "tokens": the last layer's output at each patch. "value": the last layer with its attention reduced
+        to the value path (`ResidualAttentionBlock.forward_value`); the pooled feature is the same for both.
+        """
+        x = self.ln_pre(self.embed(x)).transpose(0, 1)
+        if check_kind(kind) == "tokens":
+            x = self.transformer(x)
+            pooled, local = x[0], x[1:]
+        else:
+            x = self.transformer.resblocks[:-1](x)
+            last = self.transformer.resblocks[-1]
+            pooled, local = last(x)[0], last.forward_value(x[1:])
+        return ImageFeatures(self.head(pooled), self.head(local).transpose(0, 1))
+
+
+# --- residual network ----------------------------------------------------------------------------------------
+
+class Bottleneck(nn.Module):
+    """Residual block that strides by average pooling (before conv3, and in the shortcut) and not in a convolution."""
+
+    expansion = 4
+
+    def __init__(self, inplanes: int, planes: int, stride: int = 1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inplanes, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.relu3 = nn.ReLU(inplace=True)
+        self.downsample: nn.Sequential | None = None
+        self.stride = stride
+        if stride > 1 or inplanes != planes * self.expansion:
+            self.downsample = nn.Sequential(OrderedDict([
+                ("-1", nn.AvgPool2d(stride)),
+                ("0", nn.Conv2d(inplanes, planes * self.expansion, 1, bias=False)),
+                ("1", nn.BatchNorm2d(planes * self.expansion)),
+            ]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu1(self.bn1(self.conv1(x)))
+        x = self.relu2(self.bn2(self.conv2(x)))
+        x = self.bn3(self.conv3(self.avgpool(x)))
+        return self.relu3(x + shortcut)
+
+
+class AttentionPool2d(nn.Module):
+    """Attention in place of global average pooling: the mean over places is one more place, and asks.
+
+    Places (h, w) of width `embed_dim` become features of width `output_dim`. Asked by every place instead of the mean
+    alone, the same weights give the local features that PLOT uses (`forward_dense`).
+    """
+
+    def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int | None = None):
+        super().__init__()
+        self.positional_embedding = nn.Parameter(torch.randn(spacial_dim**2 + 1, embed_dim) / embed_dim**0.5)
+        self.k_proj = nn.Linear(embed_dim, embed_dim)
+        self.q_proj = nn.Linear(embed_dim, embed_dim)
+        self.v_proj = nn.Linear(embed_dim, embed_dim)
+        self.c_proj = nn.Linear(embed_dim, output_dim or embed_dim)
+        self.num_heads = num_heads
+
+    def places(self, x: Tensor) -> Tensor:
+        """Feature map (B, E, h, w) -> (B, 1 + M, E): the mean first, then every place, with positions added."""
+        x = x.flatten(2).transpose(1, 2)
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
+        if x.shape[1] != len(self.positional_embedding):
+            raise ValueError(f"images give {x.shape[1] - 1} places but this encoder knows "
+                             f"{len(self.positional_embedding) - 1}; resize them to the model's input_resolution")
+        return x + self.positional_embedding.to(x.dtype)
+
+    def attend(self, x: Tensor, queries: Tensor) -> Tensor:
+        """Features (B, Q, D) that `queries` (B, Q, E) collect from the places x (B, 1 + M, E)."""
+        q, k, v = (projection(y).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for projection, y in
+                   ((self.q_proj, queries), (self.k_proj, x), (self.v_proj, x)))  # each (B, heads, Q or 1 + M, E/heads)
+        return self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Feature map (B, E, h, w) -> pooled feature (B, D)."""
+        x = self.places(x)
+        return self.attend(x, x[:, :1]).squeeze(1)
+
+    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
+        """Feature map (B, E, h, w) -> pooled (B, D), local (B, M, D); kinds as in `VisionTransformer.forward_dense`."""
+        x = self.places(x)
+        if check_kind(kind) == "tokens":
+            y = self.attend(x, x)
+            return ImageFeatures(y[:, 0], y[:, 1:])
+        return ImageFeatures(self.attend(x, x[:, :1]).squeeze(1), self.c_proj(self.v_proj(x[:, 1:])))
+
+
+class ModifiedResNet(nn.Module):
+    """ResNet with a stem of three convolutions, anti-aliased striding, and attention pooling at the end."""
+
+    def __init__(self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64):
+        super().__init__()
+        self.output_dim = output_dim
+        self.input_resolution = input_resolution
+        self.conv1 = nn.Conv2d(3, width // 2, kernel_size=3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width // 2)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width // 2, width // 2, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width // 2)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.conv3 = nn.Conv2d(width // 2, width, kernel_size=3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.relu3 = nn.ReLU(inplace=True)
+        self.avgpool = nn.AvgPool2d(2)
+        self.layer1 = self._stage(width, width, layers[0])
+        self.layer2 = self._stage(width * 4, width * 2, layers[1], stride=2)
+        self.layer3 = self._stage(width * 8, width * 4, layers[2], stride=2)
+        self.layer4 = self._stage(width * 16, width * 8, layers[3], stride=2)
+        self.attnpool = AttentionPool2d(input_resolution // 32, width * 32, heads, output_dim)
+
+    @staticmethod
+    def _stage(inplanes: int, planes: int, blocks: int, stride: int = 1) -> nn.Sequential:
+        rest = [Bottleneck(planes * Bottleneck.expansion, planes) for _ in range(1, blocks)]
+        return nn.Sequential(Bottleneck(inplanes, planes, stride), *rest)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> the last convolutional map (B, 32 * width, H/32, W/32)."""
+        x = x.to(self.conv1.weight.dtype)
+        x = self.relu1(self.bn1(self.conv1(x)))
+        x = self.relu2(self.bn2(self.conv2(x)))
+        x = self.relu3(self.bn3(self.conv3(x)))
+        x = self.avgpool(x)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> pooled features (B, D)."""
+        return self.attnpool(self.feature_map(x))
+
+    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
+        """Images (B, 3, H, W) -> pooled (B, D) and local (B, M, D), M = (H/32) * (W/32).
+
+        kind "tokens": every place asks the attention pool, as in PLOT. "value": every place attends to itself only.
+        """
+        return self.attnpool.forward_dense(self.feature_map(x), kind)
+
+
+# --- the whole -----------------------------------------------------------------------------------------------
+
+class CLIP(nn.Module):
+    """Image and text encoder into one space of width `embed_dim`.
+
+    `vision_layers` is an int for a ViT, four stage lengths for a ResNet (then `vision_patch_size` is None).
+    A new model is initialised for training from scratch; `build_model` makes one from published weights.
+    """
+
+    def __init__(self, embed_dim: int, image_resolution: int, vision_layers: Sequence[int] | int, vision_width: int,
+                 vision_patch_size: int | None, context_length: int, vocab_size: int, transformer_width: int,
+                 transformer_heads: int, transformer_layers: int, activation: str = "quick_gelu"):
+        super().__init__()
+        self.context_length = context_length
+        self.vocab_size = vocab_size
+        self.activation = activation
+        self.visual: ModifiedResNet | VisionTransformer
+        if isinstance(vision_layers, int):
+            assert vision_patch_size is not None, "a ViT needs vision_patch_size"
+            self.visual = VisionTransformer(image_resolution, vision_patch_size, vision_width, vision_layers,
+                                            vision_width // HEAD_WIDTH, embed_dim, activation)
+        else:
+            self.visual = ModifiedResNet(vision_layers, embed_dim, vision_width * 32 // HEAD_WIDTH, image_resolution,
+                                         vision_width)
+        self.transformer = Transformer(transformer_width, transformer_layers, transformer_heads,
+                                       self.build_attention_mask(), activation)
+        self.token_embedding = nn.Embedding(vocab_size, transformer_width)
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
+        self.ln_final = LayerNorm(transformer_width)
+        self.text_projection = nn.Parameter(torch.empty(transformer_width, embed_dim))
+        self.logit_scale = nn.Parameter(torch.ones([]) * math.log(1 / 0.07))
+        self.initialize_parameters()
+
+    def initialize_parameters(self) -> None:
+        """Random weights in the scales of the original: small embeddings, residual branches that start near zero."""
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        if isinstance(self.visual, ModifiedResNet):
+            pool = self.visual.attnpool
+            for projection in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
+                nn.init.normal_(projection.weight, std=pool.c_proj.in_features**-0.5)
+            for name, parameter in self.visual.named_parameters():
+                if name.startswith("layer") and name.endswith("bn3.weight"):
+                    nn.init.zeros_(parameter)
+        width, layers = self.transformer.width, self.transformer.layers
+        for block in self.transformer.resblocks:
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    def build_attention_mask(self) -> Tensor:
+        """Additive causal mask (L, L) on the CPU: -inf strictly above the diagonal."""
+        size = (self.context_length, self.context_length)
+        return torch.full(size, float("-inf"), device="cpu").triu_(1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the image encoder's first weights; ask again after `.float()` or `.half()`."""
+        return self.visual.conv1.weight.dtype
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> features (B, D), not normalised."""
+        return self.visual(image.to(self.dtype))
+
+    def encode_image_dense(self, image: Tensor, kind: str = "tokens") -> ImageFeatures:
+        """Images (B, 3, H, W) -> pooled (B, D) and local (B, M, D) features, not normalised."""
+        return self.visual.forward_dense(image.to(self.dtype), kind)
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Token ids (B, L), padded with 0 -> features (B, D) read at the end-of-text token (largest id), not normalised.
+
+        Attention is causal, so what follows the last end-of-text of the batch cannot matter and is not computed.
+        """
+        end = text.argmax(dim=-1)
+        text = text[:, : int(end.max()) + 1]
+        x = self.token_embedding(text).to(self.dtype)
+        x = x + self.positional_embedding[: text.shape[1]].to(x.dtype)
+        x = self.transformer(x.transpose(0, 1))  # (L, B, E)
+        x = x[end, torch.arange(len(end), device=end.device)]
+        return self.ln_final(x).to(self.dtype) @ self.text_projection
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled cosine similarities: logits per image (B_image, B_text), and their transpose."""
+        image_features = F.normalize(self.encode_image(image), dim=-1)
+        text_features = F.normalize(self.encode_text(text), dim=-1)
+        logits = self.logit_scale.exp() * image_features @ text_features.T
+        return logits, logits.T
+
+
+# --- precision, and the way back from a state dict -----------------------------------------------------------
+
+def convert_weights(model: nn.Module) -> None:
+    """Make matrix weights fp16, in place; embeddings, normalisations and the temperature stay as they are."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            names: tuple[str, ...] = ("weight", "bias")
+        elif isinstance(module, nn.MultiheadAttention):
+            names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias",
+                     "bias_k", "bias_v")
+        else:
+            names = ("text_projection", "proj")
+        for name in names:
+            tensor = getattr(module, name, None)
+            if isinstance(tensor, nn.Parameter):
+                tensor.data = tensor.data.half()
+
+
+def sizes_of(state_dict: Mapping[str, Tensor]) -> dict:
+    """Constructor arguments of the CLIP that a state dict belongs to, read off the shapes of its entries."""
+
+    def shape(key: str) -> torch.Size:
+        if key not in state_dict:
+            raise KeyError(f"this is not the state dict of a CLIP model in OpenAI's layout: it has no {key!r}")
+        return state_dict[key].shape
+
+    def indices(prefix: str) -> int:
+        return len({key.split(".")[prefix.count(".")] for key in state_dict if key.startswith(prefix)})
+
+    first = shape("visual.conv1.weight")
+    layers: int | tuple[int, ...]
+    if "visual.proj" in state_dict:
+        places = shape("visual.positional_embedding")[0] - 1
+        width, patch, layers = first[0], first[-1], indices("visual.transformer.resblocks.")
+        grid, pixels = round(places**0.5), patch
+    else:
+        places = shape("visual.attnpool.positional_embedding")[0] - 1
+        width, patch = shape("visual.layer1.0.conv1.weight")[0], None
+        layers = tuple(indices(f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+        grid, pixels = round(places**0.5), 32
+    if grid**2 != places:
+        raise ValueError(f"the image encoder has positions for {places} places, which is no square grid")
+    text_width = shape("ln_final.weight")[0]
+    return {
+        "embed_dim": shape("text_projection")[1],
+        "image_resolution": pixels * grid,
+        "vision_layers": layers,
+        "vision_width": width,
+        "vision_patch_size": patch,
+        "context_length": shape("positional_embedding")[0],
+        "vocab_size": shape("token_embedding.weight")[0],
+        "transformer_width": text_width,
+        "transformer_heads": text_width // HEAD_WIDTH,
+        "transformer_layers": indices("transformer.resblocks."),
+    }
+
+
+def describe(sizes: Mapping) -> str:
+    """One phrase for the architecture, for people."""
+    layers, width = sizes["vision_layers"], sizes["vision_width"]
+    vision = (f"ViT of {layers} layers, width {width}, patch {sizes['vision_patch_size']}"
+              if isinstance(layers, int) else f"ResNet {layers}, width {width}")
+    return (f"{vision}, {sizes['image_resolution']} pixels, text of {sizes['transformer_layers']} layers, width "
+            f"{sizes['transformer_width']}, embedding {sizes['embed_dim']}")
+
+
+def check_keys(state_dict: Mapping[str, Tensor], model: nn.Module, what: str) -> None:
+    """Raise a RuntimeError that names the first missing, unexpected and mis-shaped entries, if there are any."""
+    expected = model.state_dict()
+    complaints = {
+        "missing": [key for key in expected if key not in state_dict],
+        "unexpected": [key for key in state_dict if key not in expected],
+        "of the wrong shape": [f"{key} {tuple(state_dict[key].shape)}, expected {tuple(expected[key].shape)}"
+                               for key in expected if key in state_dict and state_dict[key].shape != expected[key].shape],
+    }
+    found = [f"{len(keys)} {kind} ({'; '.join(keys[:3])}{'; ...' if len(keys) > 3 else ''})"
+             for kind, keys in complaints.items() if keys]
+    if found:
+        raise RuntimeError(f"the state dict looks like a CLIP with a {what}, but its entries do not fit: "
+                           f"{', '.join(found)}")
+
+
+def build_model(state_dict: Mapping[str, Tensor], activation: str = "quick_gelu", convert: bool = True) -> CLIP:
+    """The model that a state dict in OpenAI's layout belongs to, loaded strictly, on the CPU, in eval mode.
+
+    Sizes are read off the entries; the dict itself is neither changed nor aliased. BatchNorm counters may be missing.
+    `convert` makes the weights fp16 where OpenAI's are (before loading); False loads everything as float32.
+    Raises KeyError, ValueError or RuntimeError, saying what was recognised, if the entries do not fit.
+    """
+    weights = {key: value for key, value in state_dict.items() if key not in SIZE_KEYS}
+    sizes = sizes_of(weights)
+    with torch.device("meta"):  # no time spent on random numbers that the weights replace
+        model = CLIP(**sizes, activation=activation)
+    for key in model.state_dict():
+        if key.endswith("num_batches_tracked"):
+            weights.setdefault(key, torch.tensor(0))
+    check_keys(weights, model, describe(sizes))
+    if convert:
+        convert_weights(model)
+    model.to_empty(device="cpu")
+    model.load_state_dict(weights)
+    return model.eval()
