@@ -1,7 +1,7 @@
 """What the image encoder says about an image: one vector for the whole, and one per place.
 
-CLIP computes features of every image region on its way to the pooled one and then drops them. PLOT (Chen et al.
-2023, section 3.2) matches them with its prompts, so both are returned here, raw: nothing is normalised.
+CLIP computes features of every image region on its way to the pooled one and then drops them. PLOT (Chen et
+al. 2023, section 3.2) matches them with its prompts, so both are returned here, raw: nothing is normalised.
 
 Axis letters: B images, M places (row by row, M = h * w), D feature width.
 """
@@ -32,6 +32,6 @@ class ImageFeatures(NamedTuple):
 def check_kind(kind: str) -> str:
     """`kind` itself; a ValueError that lists the known ones otherwise."""
     if kind not in KINDS:
-        raise ValueError(f"no dense feature kind {kind!r}; choose one of {', '.join(KINDS)}: 'tokens' are the "
-                         "encoder's outputs at every place, 'value' lets each place attend to itself only")
+        raise ValueError(f"no dense feature kind {kind!r}; choose one of {', '.join(KINDS)}: 'tokens' are "
+                         "the encoder's outputs at every place, 'value' lets each place attend to itself only")
     return kind

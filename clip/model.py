@@ -1,7 +1,7 @@
 """CLIP (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision").
 
-Attribute and parameter names are those of OpenAI's release, because they are an interface: published weights load
-strictly, and trainers reach inside by name. Built from the smallest part to the whole:
+Attribute and parameter names are those of OpenAI's release, because they are an interface: published weights
+load strictly, and trainers reach inside by name. Built from the smallest part to the whole:
 
     LayerNorm, activation -> ResidualAttentionBlock -> Transformer -> VisionTransformer
     Bottleneck, AttentionPool2d -> ModifiedResNet
@@ -27,18 +27,18 @@ from torch import Tensor, nn
 from .features import ImageFeatures, check_kind
 
 HEAD_WIDTH = 64  # every attention head of the released models is 64 wide
-SIZE_KEYS = ("input_resolution", "context_length", "vocab_size")  # stored in OpenAI's archives beside the weights
+SIZE_KEYS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
 
 
-# --- transformer ---------------------------------------------------------------------------------------------
+# --- transformer ----------------------------------------------------------------------------------------
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm whose arithmetic is at least float32; the output has the type of the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
-        y = F.layer_norm(x.to(wide), self.normalized_shape, self.weight.to(wide), self.bias.to(wide), self.eps)
-        return y.to(x.dtype)
+        weight, bias = self.weight.to(wide), self.bias.to(wide)
+        return F.layer_norm(x.to(wide), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class QuickGELU(nn.Module):
@@ -54,15 +54,16 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.G
 def make_activation(name: str) -> nn.Module:
     """The MLP activation called `name`, a key of ACTIVATIONS."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"no activation {name!r}; choose one of {', '.join(ACTIVATIONS)} (OpenAI's weights need "
-                         "quick_gelu, most of open_clip's need gelu)")
+        raise ValueError(f"no activation {name!r}; choose one of {', '.join(ACTIVATIONS)} (OpenAI's weights "
+                         "need quick_gelu, most of open_clip's need gelu)")
     return ACTIVATIONS[name]()
 
 
 class ResidualAttentionBlock(nn.Module):
     """One transformer layer, normalising before each part; x (L, B, E) -> (L, B, E)."""
 
-    def __init__(self, d_model: int, n_head: int, attn_mask: Tensor | None = None, activation: str = "quick_gelu"):
+    def __init__(self, d_model: int, n_head: int, attn_mask: Tensor | None = None,
+                 activation: str = "quick_gelu"):
         super().__init__()
         self.attn = nn.MultiheadAttention(d_model, n_head)
         self.ln_1 = LayerNorm(d_model)
@@ -72,13 +73,14 @@ class ResidualAttentionBlock(nn.Module):
             ("c_proj", nn.Linear(d_model * 4, d_model)),
         ]))
         self.ln_2 = LayerNorm(d_model)
-        self.attn_mask = attn_mask  # additive (L, L); a plain attribute, so that it is no entry of the state dict
+        self.attn_mask = attn_mask  # additive (L, L); a plain attribute: no entry of the state dict
 
     def attention(self, x: Tensor) -> Tensor:
         """Self-attention over already normalised tokens (L, B, E)."""
-        mask = self.attn_mask
-        if mask is not None:
-            mask = mask[: len(x), : len(x)].to(dtype=x.dtype, device=x.device)
+        mask = None
+        if self.attn_mask is not None:
+            self.attn_mask = self.attn_mask.to(dtype=x.dtype, device=x.device)  # moved once, not every call
+            mask = self.attn_mask[: len(x), : len(x)]
         return self.attn(x, x, x, need_weights=False, attn_mask=mask)[0]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ class ResidualAttentionBlock(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
     def forward_value(self, x: Tensor) -> Tensor:
-        """The layer with every token attending to itself only: what remains of the attention is its value path.
+        """The layer with every token attending to itself only: of the attention, the value path remains.
 
         After MaskCLIP (Zhou et al. 2022, "Extract Free Dense Labels from CLIP"). x (L, B, E) -> (L, B, E).
         """
@@ -111,30 +113,32 @@ class Transformer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """ViT (Dosovitskiy et al. 2021) with a class token, a LayerNorm before the layers, and no biases at the ends."""
+    """ViT (Dosovitskiy et al. 2021) with a class token, a LayerNorm before the layers, no biases at the ends."""
 
-    def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int, output_dim: int,
-                 activation: str = "quick_gelu"):
+    def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int,
+                 output_dim: int, activation: str = "quick_gelu"):
         super().__init__()
         self.input_resolution = input_resolution
         self.output_dim = output_dim
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         scale = width**-0.5
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn((input_resolution // patch_size) ** 2 + 1, width))
+        places = (input_resolution // patch_size) ** 2
+        self.positional_embedding = nn.Parameter(scale * torch.randn(places + 1, width))
         self.ln_pre = LayerNorm(width)
         self.transformer = Transformer(width, layers, heads, activation=activation)
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> tokens (B, 1 + M, E): the class token, then the patches, with their positions."""
+        """Images (B, 3, H, W) -> tokens (B, 1 + M, E): class token, then patches, positions added."""
         x = self.conv1(x).flatten(2).transpose(1, 2)  # (B, M, E)
         first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1)
         if x.shape[1] != len(self.positional_embedding):
             raise ValueError(f"images give {x.shape[1] - 1} patches but this encoder knows "
-                             f"{len(self.positional_embedding) - 1}; resize them to {self.input_resolution} pixels")
+                             f"{len(self.positional_embedding) - 1}; resize them to {self.input_resolution} "
+                             "pixels")
         return x + self.positional_embedding.to(x.dtype)
 
     def head(self, x: Tensor) -> Tensor:
@@ -147,10 +151,10 @@ class VisionTransformer(nn.Module):
         return self.head(self.transformer(x)[0])
 
     def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """Images (B, 3, H, W) -> pooled (B, D), and local (B, M, D) from the patch tokens, through the same head.
+        """Images (B, 3, H, W) -> pooled (B, D), and local (B, M, D): patch tokens through the same head.
 
-        kind "tokens": the last layer's output at each patch. "value": the last layer with its attention reduced
-        to the value path (`ResidualAttentionBlock.forward_value`); the pooled feature is the same for both.
+        kind "tokens": the last layer's output at each patch. "value": the last layer with its attention
+        reduced to the value path (`ResidualAttentionBlock.forward_value`). The pooled feature is the same.
         """
         x = self.ln_pre(self.embed(x)).transpose(0, 1)
         if check_kind(kind) == "tokens":
@@ -163,10 +167,10 @@ class VisionTransformer(nn.Module):
         return ImageFeatures(self.head(pooled), self.head(local).transpose(0, 1))
 
 
-# --- residual network ----------------------------------------------------------------------------------------
+# --- residual network -----------------------------------------------------------------------------------
 
 class Bottleneck(nn.Module):
-    """Residual block that strides by average pooling (before conv3, and in the shortcut) and not in a convolution."""
+    """Residual block that strides by average pooling, before conv3 and in the shortcut."""
 
     expansion = 4
 
@@ -202,8 +206,8 @@ class Bottleneck(nn.Module):
 class AttentionPool2d(nn.Module):
     """Attention in place of global average pooling: the mean over places is one more place, and asks.
 
-    Places (h, w) of width `embed_dim` become features of width `output_dim`. Asked by every place instead of the mean
-    alone, the same weights give the local features that PLOT uses (`forward_dense`).
+    Places (h, w) of width `embed_dim` become features of width `output_dim`. Asked by every place instead of
+    the mean alone, the same weights give the local features that PLOT uses (`forward_dense`).
     """
 
     def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int | None = None):
@@ -216,18 +220,21 @@ class AttentionPool2d(nn.Module):
         self.num_heads = num_heads
 
     def places(self, x: Tensor) -> Tensor:
-        """Feature map (B, E, h, w) -> (B, 1 + M, E): the mean first, then every place, with positions added."""
+        """Feature map (B, E, h, w) -> (B, 1 + M, E): the mean first, then every place, positions added."""
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
         if x.shape[1] != len(self.positional_embedding):
             raise ValueError(f"images give {x.shape[1] - 1} places but this encoder knows "
-                             f"{len(self.positional_embedding) - 1}; resize them to the model's input_resolution")
+                             f"{len(self.positional_embedding) - 1}; resize them to the model's "
+                             "input_resolution")
         return x + self.positional_embedding.to(x.dtype)
 
     def attend(self, x: Tensor, queries: Tensor) -> Tensor:
         """Features (B, Q, D) that `queries` (B, Q, E) collect from the places x (B, 1 + M, E)."""
-        q, k, v = (projection(y).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for projection, y in
-                   ((self.q_proj, queries), (self.k_proj, x), (self.v_proj, x)))  # each (B, heads, Q or 1 + M, E/heads)
+        q, k, v = (
+            projection(y).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, Q or 1 + M, E/heads)
+            for projection, y in ((self.q_proj, queries), (self.k_proj, x), (self.v_proj, x))
+        )
         return self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -236,7 +243,7 @@ class AttentionPool2d(nn.Module):
         return self.attend(x, x[:, :1]).squeeze(1)
 
     def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """Feature map (B, E, h, w) -> pooled (B, D), local (B, M, D); kinds as in `VisionTransformer.forward_dense`."""
+        """Feature map (B, E, h, w) -> pooled (B, D), local (B, M, D); see `ModifiedResNet.forward_dense`."""
         x = self.places(x)
         if check_kind(kind) == "tokens":
             y = self.attend(x, x)
@@ -247,7 +254,8 @@ class AttentionPool2d(nn.Module):
 class ModifiedResNet(nn.Module):
     """ResNet with a stem of three convolutions, anti-aliased striding, and attention pooling at the end."""
 
-    def __init__(self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64):
+    def __init__(self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224,
+                 width: int = 64):
         super().__init__()
         self.output_dim = output_dim
         self.input_resolution = input_resolution
@@ -288,12 +296,13 @@ class ModifiedResNet(nn.Module):
     def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
         """Images (B, 3, H, W) -> pooled (B, D) and local (B, M, D), M = (H/32) * (W/32).
 
-        kind "tokens": every place asks the attention pool, as in PLOT. "value": every place attends to itself only.
+        kind "tokens": every place asks the attention pool, as in PLOT. "value": every place attends to itself
+        only, which leaves the value and output projections. The pooled feature is the same.
         """
         return self.attnpool.forward_dense(self.feature_map(x), kind)
 
 
-# --- the whole -----------------------------------------------------------------------------------------------
+# --- the whole ------------------------------------------------------------------------------------------
 
 class CLIP(nn.Module):
     """Image and text encoder into one space of width `embed_dim`.
@@ -302,9 +311,10 @@ class CLIP(nn.Module):
     A new model is initialised for training from scratch; `build_model` makes one from published weights.
     """
 
-    def __init__(self, embed_dim: int, image_resolution: int, vision_layers: Sequence[int] | int, vision_width: int,
-                 vision_patch_size: int | None, context_length: int, vocab_size: int, transformer_width: int,
-                 transformer_heads: int, transformer_layers: int, activation: str = "quick_gelu"):
+    def __init__(self, embed_dim: int, image_resolution: int, vision_layers: Sequence[int] | int,
+                 vision_width: int, vision_patch_size: int | None, context_length: int, vocab_size: int,
+                 transformer_width: int, transformer_heads: int, transformer_layers: int,
+                 activation: str = "quick_gelu"):
         super().__init__()
         self.context_length = context_length
         self.vocab_size = vocab_size
@@ -315,8 +325,8 @@ class CLIP(nn.Module):
             self.visual = VisionTransformer(image_resolution, vision_patch_size, vision_width, vision_layers,
                                             vision_width // HEAD_WIDTH, embed_dim, activation)
         else:
-            self.visual = ModifiedResNet(vision_layers, embed_dim, vision_width * 32 // HEAD_WIDTH, image_resolution,
-                                         vision_width)
+            self.visual = ModifiedResNet(vision_layers, embed_dim, vision_width * 32 // HEAD_WIDTH,
+                                         image_resolution, vision_width)
         self.transformer = Transformer(transformer_width, transformer_layers, transformer_heads,
                                        self.build_attention_mask(), activation)
         self.token_embedding = nn.Embedding(vocab_size, transformer_width)
@@ -327,7 +337,7 @@ class CLIP(nn.Module):
         self.initialize_parameters()
 
     def initialize_parameters(self) -> None:
-        """Random weights in the scales of the original: small embeddings, residual branches that start near zero."""
+        """Random weights in the scales of the original: small embeddings, residual branches near zero."""
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
         if isinstance(self.visual, ModifiedResNet):
@@ -364,9 +374,10 @@ class CLIP(nn.Module):
         return self.visual.forward_dense(image.to(self.dtype), kind)
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Token ids (B, L), padded with 0 -> features (B, D) read at the end-of-text token (largest id), not normalised.
+        """Token ids (B, L), padded with 0 -> features (B, D), not normalised.
 
-        Attention is causal, so what follows the last end-of-text of the batch cannot matter and is not computed.
+        They are read at the end-of-text token, which has the largest id. Attention is causal, so what follows
+        the last end-of-text of the batch cannot matter and is not computed.
         """
         end = text.argmax(dim=-1)
         text = text[:, : int(end.max()) + 1]
@@ -384,7 +395,7 @@ class CLIP(nn.Module):
         return logits, logits.T
 
 
-# --- precision, and the way back from a state dict -----------------------------------------------------------
+# --- precision, and the way back from a state dict ------------------------------------------------------
 
 def convert_weights(model: nn.Module) -> None:
     """Make matrix weights fp16, in place; embeddings, normalisations and the temperature stay as they are."""
@@ -407,7 +418,7 @@ def sizes_of(state_dict: Mapping[str, Tensor]) -> dict:
 
     def shape(key: str) -> torch.Size:
         if key not in state_dict:
-            raise KeyError(f"this is not the state dict of a CLIP model in OpenAI's layout: it has no {key!r}")
+            raise KeyError(f"not the state dict of a CLIP model in OpenAI's layout: it has no {key!r}")
         return state_dict[key].shape
 
     def indices(prefix: str) -> int:
@@ -446,18 +457,19 @@ def describe(sizes: Mapping) -> str:
     layers, width = sizes["vision_layers"], sizes["vision_width"]
     vision = (f"ViT of {layers} layers, width {width}, patch {sizes['vision_patch_size']}"
               if isinstance(layers, int) else f"ResNet {layers}, width {width}")
-    return (f"{vision}, {sizes['image_resolution']} pixels, text of {sizes['transformer_layers']} layers, width "
-            f"{sizes['transformer_width']}, embedding {sizes['embed_dim']}")
+    return (f"{vision}, {sizes['image_resolution']} pixels, text of {sizes['transformer_layers']} layers, "
+            f"width {sizes['transformer_width']}, embedding {sizes['embed_dim']}")
 
 
 def check_keys(state_dict: Mapping[str, Tensor], model: nn.Module, what: str) -> None:
-    """Raise a RuntimeError that names the first missing, unexpected and mis-shaped entries, if there are any."""
+    """Raise a RuntimeError that names the first missing, unexpected and mis-shaped entries, if any."""
     expected = model.state_dict()
+    common = [key for key in expected if key in state_dict]
     complaints = {
         "missing": [key for key in expected if key not in state_dict],
         "unexpected": [key for key in state_dict if key not in expected],
         "of the wrong shape": [f"{key} {tuple(state_dict[key].shape)}, expected {tuple(expected[key].shape)}"
-                               for key in expected if key in state_dict and state_dict[key].shape != expected[key].shape],
+                               for key in common if state_dict[key].shape != expected[key].shape],
     }
     found = [f"{len(keys)} {kind} ({'; '.join(keys[:3])}{'; ...' if len(keys) > 3 else ''})"
              for kind, keys in complaints.items() if keys]
@@ -466,12 +478,13 @@ def check_keys(state_dict: Mapping[str, Tensor], model: nn.Module, what: str) ->
                            f"{', '.join(found)}")
 
 
-def build_model(state_dict: Mapping[str, Tensor], activation: str = "quick_gelu", convert: bool = True) -> CLIP:
+def build_model(state_dict: Mapping[str, Tensor], activation: str = "quick_gelu",
+                convert: bool = True) -> CLIP:
     """The model that a state dict in OpenAI's layout belongs to, loaded strictly, on the CPU, in eval mode.
 
-    Sizes are read off the entries; the dict itself is neither changed nor aliased. BatchNorm counters may be missing.
-    `convert` makes the weights fp16 where OpenAI's are (before loading); False loads everything as float32.
-    Raises KeyError, ValueError or RuntimeError, saying what was recognised, if the entries do not fit.
+    Sizes are read off the entries; the dict itself is neither changed nor aliased. BatchNorm counters may be
+    missing. `convert` makes the weights fp16 where OpenAI's are (before loading); False loads everything as
+    float32. Raises KeyError, ValueError or RuntimeError, saying what was recognised, if the entries do not fit.
     """
     weights = {key: value for key, value in state_dict.items() if key not in SIZE_KEYS}
     sizes = sizes_of(weights)
