@@ -1,0 +1,177 @@
+"""Cases of one forward and backward pass: PLOT, CoOp, zero-shot; and the Sinkhorn iteration alone."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import clip
+from clip.model import build_model
+from clip.prompt_text import encode_full
+from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
+from trainers.coop import CoOpModel
+from trainers.plot.model import PlotModel
+from trainers.plot.options import PlotOptions
+from trainers.plot.sinkhorn import sinkhorn
+from trainers.plot.transport import Transport
+from trainers.prompts import PromptLearner
+from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2
+
+from .compare import EXACT, Comparison, compare, same
+
+Arrays = dict[str, np.ndarray]
+
+
+def find(relative: str, case: Path) -> Path:
+    """A file that a case names: beside the case, in a folder above it, or among the project's own."""
+    for folder in (*case.resolve().parents, GOLDEN):
+        if (folder / relative).exists():
+            return folder / relative
+    raise FileNotFoundError(f"{case} needs {relative}, which is neither above it nor in {GOLDEN}")
+
+
+def tiny_clip(name: str, case: Path) -> torch.nn.Module:
+    """The tiny model of a case in float32, frozen."""
+    return _build(name, find(f"models/{name}.npz", case).parent)
+
+
+@lru_cache(maxsize=4)
+def _build(name: str, folder: Path) -> torch.nn.Module:
+    return build_model(tiny_state_dict(name, folder)).float().requires_grad_(False).eval()
+
+
+def images_and_labels(meta: dict, case: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, _ = read_npz(find(meta["images"], case))
+    return torch.from_numpy(inputs["images"]).float(), torch.from_numpy(inputs["labels"]).long()
+
+
+def prompt_learner(meta: dict, arrays: Arrays, model: torch.nn.Module) -> PromptLearner:
+    return PromptLearner(
+        meta["classnames"],
+        model,
+        n_context=meta["n_ctx"],
+        n_prompts=meta.get("N"),
+        class_specific=meta.get("csc", False),
+        init=meta.get("ctx_init", ""),
+        position=meta.get("class_token_position", "end"),
+    )
+
+
+def check_learner(learner: PromptLearner, arrays: Arrays, meta: dict) -> Iterator[Comparison]:
+    yield compare("tokenized_prompts", learner.tokenized_prompts, arrays["tokenized_prompts"], EXACT)
+    if "name_lens" in arrays:
+        yield compare("name_lens", learner.name_lens, arrays["name_lens"], EXACT)
+    if meta.get("ctx_init"):
+        yield compare("ctx (from the phrase)", learner.ctx, arrays["ctx"], EXACT)
+    with torch.no_grad():
+        learner.ctx.copy_(torch.from_numpy(arrays["ctx"]))
+    if "prompts" in arrays:
+        yield compare("prompts", learner.full_prompts(), arrays["prompts"], EXACT)
+
+
+def check_text(model: CoOpModel | PlotModel, arrays: Arrays) -> Iterator[Comparison]:
+    """Text features by both paths: the shared prefix, and all 77 positions."""
+    learner = model.prompt_learner
+    with torch.no_grad():
+        fast = model.text_encoder(learner()).flatten(0, 1)
+        plain = encode_full(model.text_encoder, learner.full_prompts(), learner.end.repeat(learner.n_prompts))
+    yield compare("text_features_raw", fast, arrays["text_features_raw"])
+    yield compare("text_features_raw (77 tokens)", plain, arrays["text_features_raw"])
+
+
+def check_gradient(model: torch.nn.Module, logits: torch.Tensor, labels: torch.Tensor, arrays: Arrays):
+    loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    yield compare("loss", loss, arrays["loss"])
+    yield compare("grad_ctx", model.prompt_learner.ctx.grad, arrays["grad_ctx"])
+
+
+def check_plot(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
+    clip_model = tiny_clip(meta["model"], case)
+    images, labels = images_and_labels(meta, case)
+    learner = prompt_learner(meta, arrays, clip_model)
+    yield from check_learner(learner, arrays, meta)
+
+    transport = Transport(meta["eps"], meta["max_iter"], meta["thresh"])
+    model = PlotModel(learner, clip_model, transport, PlotOptions().fuses_global(meta["dataset_name"]))
+    dense = clip_model.encode_image_dense(images)
+    raw = torch.cat([dense.pooled[None], dense.local.transpose(0, 1)])  # (M+1, B, D)
+    yield compare("image_features_raw", raw, arrays["image_features_raw"])
+    yield from check_text(model, arrays)
+
+    output = model.explain(images)
+    match = output.match
+    yield compare("sim", match.similarity.permute(2, 3, 0, 1), arrays["sim"])
+    yield compare("T", match.plan.flatten(0, 1), arrays["T"])
+    yield compare("sinkhorn_iterations", match.iterations.max(), meta["sinkhorn_iterations"], EXACT)
+    yield compare("logits", output.logits, arrays["logits"])
+    if "logits_ot" in arrays:
+        alone = model.logit_scale.exp() * match.score
+        yield compare("logits_ot", alone, arrays["logits_ot"])
+        yield compare("logits_pool", output.logits - alone, arrays["logits_pool"])
+    yield from check_gradient(model, output.logits, labels, arrays)
+
+
+def check_coop(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
+    clip_model = tiny_clip(meta["model"], case)
+    images, labels = images_and_labels(meta, case)
+    learner = prompt_learner(meta, arrays, clip_model)
+    yield from check_learner(learner, arrays, meta)
+    model = CoOpModel(learner, clip_model)
+    yield compare("image_features_raw", clip_model.encode_image(images), arrays["image_features_raw"])
+    yield from check_text(model, arrays)
+    logits = model(images)
+    yield compare("logits", logits, arrays["logits"])
+    yield from check_gradient(model, logits, labels, arrays)
+
+
+def check_zeroshot(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
+    trainer_type = {"ZeroshotCLIP": ZeroshotCLIP, "ZeroshotCLIP2": ZeroshotCLIP2}[meta["method"]]
+    images, _ = images_and_labels(meta, case)
+    names = [name.replace("_", " ") for name in meta["classnames"]]
+    trainer = trainer_type.__new__(trainer_type)  # its text side alone, without a data set on disk
+    trainer.device = torch.device("cpu")
+    trainer.clip_model = tiny_clip(meta["model"], case)
+    for dataset in meta["datasets"]:
+        trainer.cfg = SimpleNamespace(DATASET=SimpleNamespace(NAME=dataset))
+        templates = trainer.templates()
+        yield same(f"templates.{dataset}", list(templates), meta["templates"][dataset])
+        tokens = torch.stack([clip.tokenize([t.format(name) for name in names]) for t in templates])
+        yield compare(f"tokens.{dataset}", tokens, arrays[f"tokens.{dataset}"], EXACT)
+        trainer.text_features = trainer.encode_classes(templates, names)
+        yield compare(f"text_features.{dataset}", trainer.text_features, arrays[f"text_features.{dataset}"])
+        yield compare(f"logits.{dataset}", trainer.model_inference(images), arrays[f"logits.{dataset}"])
+
+
+def check_sinkhorn(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
+    kernel, a, b = (torch.from_numpy(arrays[key]) for key in ("K", "u", "v"))
+    cost = -kernel.log()
+    limits = {"max_iterations": meta["max_iter"], "threshold": meta["thresh"]}
+    solved = sinkhorn(cost, 1.0, a, b, **limits)
+    yield compare("T_float64", solved.plan, arrays["T_float64"], 1e-9)
+    yield compare("iterations_float64", solved.iterations.max(), meta["iterations_float64"], EXACT)
+    single = sinkhorn(cost.float(), 1.0, a, b, **limits)
+    recorded = "T_float64" if meta["nan_float32"] else "T_float32"
+    yield compare("T_float32", single.plan, arrays[recorded], note="recorded NaN; compared with float64" * meta["nan_float32"])
+    for i, (row, count) in enumerate(zip(meta.get("alone_rows", []), meta.get("alone_iterations_float64", []), strict=True)):
+        alone = sinkhorn(cost[row : row + 1], 1.0, a[row : row + 1], b[row : row + 1], **limits)
+        each = sinkhorn(cost, 1.0, a, b, stop="each", **limits)
+        yield compare(f"T_alone_float64[{i}]", alone.plan[0], arrays["T_alone_float64"][i], 1e-9)
+        yield compare(f"T_alone_float64[{i}] (each)", each.plan[row], arrays["T_alone_float64"][i], 1e-9)
+        yield compare(f"alone_iterations_float64[{i}]", alone.iterations[0], count, EXACT)
+    if "T_converged_float64" in arrays:
+        longer = sinkhorn(cost, 1.0, a, b, max_iterations=20000, threshold=0.0, stop="each")
+        yield compare("T_converged_float64", longer.plan, arrays["T_converged_float64"], 1e-6)
+
+
+METHODS = {
+    "PLOT": check_plot,
+    "CoOp": check_coop,
+    "ZeroshotCLIP": check_zeroshot,
+    "ZeroshotCLIP2": check_zeroshot,
+}

@@ -1,0 +1,130 @@
+"""Scores from sets of features: the worked example of the method, limits, and what the gradient is."""
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.plot.sinkhorn import sinkhorn
+from trainers.plot.transport import MATCHINGS, Transport, distance_from_uniform
+
+
+def unit(*shape, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=generator, dtype=dtype), dim=-1)
+
+
+def worked_example():
+    """M = 3, b = 2, N = 2, C = 3, D = 4, all indices from 1; recorded with the original's formulas in float64."""
+    F_raw = torch.tensor([[[math.sin(0.7 * m + 1.3 * b + 0.5 * k * m) for k in range(1, 5)] for m in range(1, 4)]
+                          for b in range(1, 3)], dtype=torch.float64)
+    G_raw = torch.tensor([[[math.cos(0.9 * n - 0.4 * c + 0.3 * k * n) for k in range(1, 5)] for c in range(1, 4)]
+                          for n in range(1, 3)], dtype=torch.float64)
+    return F.normalize(F_raw, dim=-1), F.normalize(G_raw, dim=-1)
+
+
+def test_worked_example():
+    local, text = worked_example()
+    match = Transport()(local, text)
+    torch.testing.assert_close(
+        match.similarity[0, 0],
+        torch.tensor([[0.583369, 0.351180], [-0.853529, 0.621517], [-0.385308, -0.316505]], dtype=torch.float64),
+        atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        match.plan[0, 0],
+        torch.tensor([[0.319913, 0.013420], [0.0, 0.333333], [0.180086, 0.153247]], dtype=torch.float64),
+        atol=1e-6, rtol=0)
+    logits = torch.tensor([[28.062009, 21.437214, 16.411315], [32.936810, 28.268621, 30.237020]], dtype=torch.float64)
+    torch.testing.assert_close(100 * match.score, logits, atol=1e-6, rtol=0)
+    assert match.iterations.unique().tolist() == [30]
+    alone = Transport()(local[:1], text)
+    torch.testing.assert_close(
+        100 * alone.score, torch.tensor([[28.062009, 21.437234, 16.411308]], dtype=torch.float64), atol=1e-6, rtol=0)
+    assert alone.iterations.unique().tolist() == [32]
+    converged = Transport(threshold=1e-12, max_iterations=100_000)(local, text)
+    limit = torch.tensor([[28.062009, 21.437250, 16.411306], [32.936859, 28.268620, 30.237050]], dtype=torch.float64)
+    torch.testing.assert_close(100 * converged.score, limit, atol=1e-6, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), images=st.integers(1, 4), classes=st.integers(1, 5), locals_=st.integers(1, 9))
+def test_one_prompt_is_the_mean_similarity(seed, images, classes, locals_):
+    local, text = unit(images, locals_, 8, seed=seed), unit(1, classes, 8, seed=seed + 1)
+    expected = torch.einsum("bmd,ncd->bcm", local, text).mean(dim=2)
+    torch.testing.assert_close(Transport()(local, text).score, expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), matching=st.sampled_from(sorted(MATCHINGS)))
+def test_scores_are_between_the_extremes_and_the_mass_is_one(seed, matching):
+    local, text = unit(3, 9, 8, seed=seed), unit(4, 5, 8, seed=seed + 1)
+    match = Transport(matching=matching)(local, text)
+    torch.testing.assert_close(match.plan.sum(dim=(2, 3)), torch.ones(3, 5, dtype=torch.float64))
+    assert (match.score <= match.similarity.amax(dim=(2, 3)) + 1e-12).all()
+    assert (match.score >= match.similarity.amin(dim=(2, 3)) - 1e-12).all()
+    assert (distance_from_uniform(match.plan) < 1).all()
+
+
+def test_matchings_without_solving():
+    local, text = unit(2, 6, 8), unit(3, 4, 8, seed=1)
+    similarity = torch.einsum("bmd,ncd->bcmn", local, text)
+    uniform = Transport(matching="uniform")(local, text)
+    torch.testing.assert_close(uniform.score, similarity.mean(dim=(2, 3)))
+    assert (distance_from_uniform(uniform.plan) == 0).all()
+    nearest = Transport(matching="max")(local, text)
+    torch.testing.assert_close(nearest.score, similarity.amax(dim=3).mean(dim=2))
+
+
+def test_permuting_local_features_permutes_the_plan_and_keeps_the_scores():
+    local, text = unit(2, 9, 8), unit(4, 3, 8, seed=1)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    plain, permuted = Transport()(local, text), Transport()(local[:, order], text)
+    torch.testing.assert_close(permuted.score, plain.score)
+    torch.testing.assert_close(permuted.plan, plain.plan[:, :, order])
+
+
+def test_the_gradient_is_that_of_the_entropic_value_not_of_the_cost():
+    """Envelope theorem: with the plan held fixed, d<T, S> is the derivative of max_T <T, S> + epsilon H(T)."""
+    epsilon = 0.2
+    local, text = unit(1, 5, 6), unit(3, 1, 6, seed=1)
+    direction = torch.randn(text.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    transport = Transport(epsilon=epsilon, threshold=0.0, max_iterations=5000)
+
+    def values(t):
+        moved = text + t * direction
+        similarity = torch.einsum("bmd,ncd->bcmn", local, moved)
+        plan = sinkhorn(1 - similarity.flatten(0, 1), epsilon, threshold=0.0, max_iterations=5000).plan.view_as(similarity)
+        entropic = (plan * similarity).sum() - epsilon * (plan * plan.log()).sum()
+        return entropic.item(), (plan * similarity).sum().item()
+
+    moving = text.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(transport(local, moving).score.sum(), moving)
+    ours = (gradient * direction).sum().item()
+    step = 1e-5
+    (value_up, cost_up), (value_down, cost_down) = values(step), values(-step)
+    assert ours == pytest.approx((value_up - value_down) / (2 * step), rel=1e-6)
+    assert abs(ours - (cost_up - cost_down) / (2 * step)) > 1e-3 * abs(ours)
+
+
+def test_half_precision_features_are_matched_in_float32():
+    local, text = unit(2, 9, 8).half(), unit(4, 3, 8, seed=1).half()
+    with torch.autocast("cpu", torch.bfloat16):
+        match = Transport(epsilon=0.005)(local, -text)
+    assert match.score.dtype == torch.float32 and torch.isfinite(match.plan).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"epsilon": 0}, "epsilon must be above 0, got 0"),
+        ({"matching": "best"}, "one of ot, uniform, max"),
+        ({"stop": "now"}, "batch, each, never"),
+        ({"max_iterations": 0}, "max_iterations"),
+        ({"threshold": -1.0}, "threshold"),
+    ],
+)
+def test_bad_settings_are_named(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        Transport(**arguments)

@@ -1,0 +1,246 @@
+"""Train or evaluate one run; see `python train.py --help`.
+
+The one place that imports everything: it reads the command line, builds the config, and hands over to the engine.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from dassl.config import get_cfg_default, merge_file, merge_options
+from dassl.data import check_images
+from dassl.engine import build_trainer
+from dassl.engine.record import open_run, write_result
+from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from dassl.utils.logger import restore_stdout
+from yacs.config import CfgNode
+
+import datasets  # noqa: F401  (registers the data sets)
+from trainers import ALL_OPTIONS, RECIPES
+
+EXAMPLES = """examples:
+  train PLOT with 4 prompts on 16 images a class:
+    python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \\
+        --config-file configs/trainers/PLOT/rn50.yaml --output-dir output/plot/seed1 \\
+        TRAINER.PLOT.N 4 DATASET.NUM_SHOTS 16
+  evaluate what it learned:
+    python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \\
+        --config-file configs/trainers/PLOT/rn50.yaml --output-dir output/plot-eval --eval-only \\
+        --model-dir output/plot/seed1 DATASET.NUM_SHOTS 16
+  your own pictures, one folder a class:
+    python train.py --root photos --seed 1 --trainer CoOp --dataset-config-file configs/datasets/folder.yaml \\
+        --config-file configs/trainers/CoOp/rn50.yaml --output-dir output/photos DATASET.NUM_SHOTS 4
+
+Flags come first, KEY VALUE pairs last.  --show-keys prints the keys of our trainers with their meaning.
+exit status: 0 done, 1 failed, 2 bad command line or config, 130 interrupted.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Prompt learning for CLIP: train or evaluate one run.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--root", default="", metavar="DIR", help="folder that holds the data sets")
+    add("--output-dir", default="", metavar="DIR", help="where log, checkpoints and result.json go")
+    add("--resume", default="", metavar="DIR", help="continue the run in DIR (a run in --output-dir continues by itself)")
+    add("--seed", type=int, default=-1, help="0 or more: fixed picks, order and start; -1 (default): unseeded")
+    add("--source-domains", nargs="+", metavar="NAME", help="source domains (for plugins that use them)")
+    add("--target-domains", nargs="+", metavar="NAME", help="target domains (for plugins that use them)")
+    add("--transforms", nargs="+", metavar="NAME", help="training transforms, instead of the config's")
+    add("--config-file", default="", metavar="YAML", help="method config, e.g. configs/trainers/PLOT/rn50.yaml")
+    add("--dataset-config-file", default="", metavar="YAML", help="e.g. configs/datasets/caltech101.yaml")
+    add("--trainer", default="", metavar="NAME", help="PLOT, CoOp, ZeroshotCLIP, ZeroshotCLIP2")
+    add("--backbone", default="", metavar="NAME", help="CLIP name or path of its weights, instead of the config's")
+    add("--head", default="", metavar="NAME", help="head name (for plugins that use it)")
+    add("--eval-only", action="store_true", help="test only")
+    add("--model-dir", default="", metavar="DIR", help="run folder whose checkpoint --eval-only loads")
+    add("--load-epoch", type=int, metavar="E", help="checkpoint of this epoch; default: the best, or else the last")
+    add("--no-train", action="store_true", help="build everything and stop")
+    add("--show-keys", action="store_true", help="list the config keys of the trainers and exit")
+    add("opts", nargs=argparse.REMAINDER, default=None, metavar="KEY VALUE", help="config keys, after all flags")
+    return parser
+
+
+# --- config ----------------------------------------------------------------------------------------------
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declare our keys beside the engine's."""
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
+    cfg.DATASET.CHECK_IMAGES = True  # look at every image file before the work starts
+    cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
+    for options in ALL_OPTIONS:
+        cfg.TRAINER[options.node] = options.defaults()
+
+
+FLAGS = {  # flag -> key; applied where the flag was given
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+}
+
+
+def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
+    """The frozen config, and notes about defaults that were filled in.
+
+    Later wins: defaults, data set file, method file, flags, KEY VALUE pairs.  The trainer's published schedule then
+    fills the keys that neither a file nor the command line has set.
+    """
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    explicit: set[str] = set()
+    for path in (args.dataset_config_file, args.config_file):
+        if path:
+            explicit |= merge_file(cfg, path)
+    flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
+    for key, value in flags.items():
+        node, _, leaf = key.rpartition(".")
+        parent = cfg
+        for part in filter(None, node.split(".")):
+            parent = parent[part]
+        parent[leaf] = value
+    if args.seed >= 0:
+        cfg.SEED = args.seed
+    explicit |= merge_options(cfg, args.opts or [])
+
+    notes = []
+    recipe = RECIPES.get(cfg.TRAINER.NAME)
+    for key, value in (recipe(cfg.DATASET.NAME, cfg.DATASET.NUM_SHOTS) if recipe else {}).items():
+        if key in explicit:
+            notes.append(f"{key} as configured; the published schedule would be {value}")
+        else:
+            merge_options(cfg, [key, str(value)])
+            notes.append(f"{key} {value} from the published schedule of {cfg.TRAINER.NAME}")
+    cfg.freeze()
+    return cfg, notes
+
+
+def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
+    for title, lines in (
+        ("Arguments", [f"{key}: {value}" for key, value in sorted(vars(args).items()) if key != "show_keys"]),
+        ("Config", [str(cfg)]),
+    ):
+        header = f"** {title} **"
+        print("*" * len(header), header, "*" * len(header), *lines, sep="\n")
+
+
+def show_keys() -> None:
+    for options in ALL_OPTIONS:
+        for key, (default, meaning) in options.meanings().items():
+            print(f"{key:36} {default!r:10} {meaning}")
+
+
+# --- a run -----------------------------------------------------------------------------------------------
+
+
+def run(argv: list[str] | None = None) -> dict[str, Any]:
+    """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
+    args = build_parser().parse_args(argv)
+    cfg, notes = setup_cfg(args)
+    mode = "eval" if args.eval_only else "train"
+    open_run(cfg, mode)
+    if cfg.SEED >= 0:
+        print(f"Setting fixed seed: {cfg.SEED}")
+        set_random_seed(cfg.SEED)
+    setup_logger(cfg.OUTPUT_DIR)
+    try:
+        return _run_logged(args, cfg, notes, mode, argv)
+    except BaseException:
+        print(traceback.format_exc(), file=sys.stdout.file)  # the log keeps the whole story, the console a line
+        raise
+    finally:
+        restore_stdout()
+
+
+def _run_logged(
+    args: argparse.Namespace, cfg: CfgNode, notes: list[str], mode: str, argv: list[str] | None
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    if torch.cuda.is_available() and cfg.USE_CUDA:
+        torch.backends.cudnn.benchmark = True
+    print_args(args, cfg)
+    print("Collecting env info ...")
+    print(f"** System info **\n{collect_env_info()}\n")
+    for note in notes:
+        print(note)
+
+    trainer = build_trainer(cfg)
+    if cfg.DATASET.CHECK_IMAGES:
+        check_images(trainer.dm.dataset)
+    checkpoint = None
+    if args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        checkpoint = args.model_dir or None
+        trainer.test()
+    elif args.no_train:
+        return {}
+    else:
+        trainer.train()
+    path = write_result(
+        cfg, trainer, mode, time.perf_counter() - start,
+        argv=list(argv if argv is not None else sys.argv[1:]), checkpoint=checkpoint,
+    )
+    print(f"Result written to {path}")
+    from dassl.engine.record import read_result
+
+    return read_result(path) or {}
+
+
+def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> Any:
+    """The trainer of a finished run, with its learned prompts, ready for `test` and `explain`.
+
+    Rebuilt from the run's config.yaml and its best or last checkpoint; `backbone` and `root` replace paths that have
+    moved since.  Raises FileNotFoundError where the folder holds no run.
+    """
+    folder = Path(run_folder)
+    if not (folder / "config.yaml").exists():
+        raise FileNotFoundError(f"{folder} holds no config.yaml: it is not the folder of a run")
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    merge_file(cfg, str(folder / "config.yaml"))
+    merge_options(cfg, ["OUTPUT_DIR", str(folder)])
+    merge_options(cfg, [*(["MODEL.BACKBONE.NAME", backbone] if backbone else []), *(["DATASET.ROOT", root] if root else [])])
+    cfg.freeze()
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+    trainer = build_trainer(cfg)
+    trainer.load_model(str(folder))
+    return trainer
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line: exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    if build_parser().parse_args(argv).show_keys:
+        show_keys()
+        return 0
+    try:
+        run(argv)
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError) as error:
+        if os.environ.get("PLOT_TRACEBACK"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}", file=sys.stderr)
+        print("(PLOT_TRACEBACK=1 shows where; the run's log has it too)", file=sys.stderr)
+        return 1 if isinstance(error, RuntimeError | FloatingPointError) else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

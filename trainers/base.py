@@ -1,0 +1,159 @@
+"""What every prompt trainer does alike: build around a frozen CLIP, take a step, load a checkpoint.
+
+Only names that upstream Dassl has too are imported, so that these trainers also run on the original engine.
+"""
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint, load_pretrained_weights
+from torch import Tensor, nn
+
+from .backbone import check_input_size, effective_precision, load_backbone
+from .options import PromptOptions
+from .prompts import PromptLearner
+
+
+class PromptTrainer(TrainerX):
+    """Trains `self.model.prompt_learner`, the only part that is registered, saved and switched between modes.
+
+    A subclass names its `options_type` and builds its model from a prompt learner and a CLIP model.
+    """
+
+    options_type: type[PromptOptions]
+
+    def check_cfg(self, cfg: Any) -> None:
+        self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
+
+    def build_learner(self, clip_model: nn.Module, **layout: Any) -> PromptLearner:
+        options = self.options
+        generator = torch.Generator().manual_seed(self.cfg.SEED) if self.cfg.SEED >= 0 else None
+        learner = PromptLearner(
+            self.dm.dataset.classnames,
+            clip_model,
+            n_context=options.n_context,
+            class_specific=options.class_specific,
+            init=options.init,
+            position=options.position,
+            dtype=clip_model.dtype if options.context_precision == "model" else torch.float32,
+            generator=generator,
+            **layout,
+        )
+        start = "class-specific contexts" if options.class_specific else "a generic context"
+        print(f"Initializing {start}" + (" from given words" if options.init else ""))
+        print(f'Initial context: "{learner.initial_words}"')
+        print(f"Number of context words (tokens): {learner.n_context}")
+        return learner
+
+    def assemble(self, clip_model: nn.Module) -> nn.Module:
+        """The model: images (B, 3, H, W) -> logits (B, C), with a child `prompt_learner`."""
+        raise NotImplementedError
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        self.options = self.options_type.from_cfg(cfg)
+        self.precision = effective_precision(self.options.precision, self.device)
+        clip_model = load_backbone(cfg.MODEL.BACKBONE.NAME, self.precision, self.device)
+        check_input_size(cfg.INPUT.SIZE, clip_model, cfg.MODEL.BACKBONE.NAME)
+
+        print("Building custom CLIP")
+        self.model = self.assemble(clip_model)
+        print("Turning off gradients in both the image and the text encoder")
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("prompt_learner" in name)
+        learner = self.model.prompt_learner
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+
+        self.model.to(self.device)
+        self.model.eval()
+        self.optim = build_optimizer(learner, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
+
+    # --- one step ----------------------------------------------------------------------------------------
+
+    def autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        images, labels = self.parse_batch_train(batch)
+        with self.autocast():
+            logits = self.model(images)
+            loss = F.cross_entropy(logits.float(), labels)
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+        else:
+            self.detect_anomaly(loss)
+            self.optim.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        if (self.batch_idx + 1) == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        with self.autocast():
+            return self.model(images)
+
+    # --- checkpoints -------------------------------------------------------------------------------------
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the learned context of `directory`/prompt_learner.
+
+        Without `epoch`: model-best.pth.tar, or the last epoch's where there is no best.  The token buffers of the file
+        are ignored, since they belong to its class list; the context must be there and fit.
+        """
+        if not directory:
+            print("No model directory given: the prompts stay as they were initialised")
+            return
+        for name in self.get_model_names():
+            path = checkpoint_path(Path(directory) / name, epoch)
+            checkpoint = load_checkpoint(str(path))
+            context = find_context(checkpoint["state_dict"], path)
+            learner = self._models[name]
+            if context["ctx"].shape != learner.ctx.shape:
+                raise ValueError(
+                    f"{path} holds a context of shape {tuple(context['ctx'].shape)}, this run needs "
+                    f"{tuple(learner.ctx.shape)} ({learner.layout}); set the same N, N_CTX, CSC and backbone as the "
+                    "run that wrote it (a class-specific context also needs the same classes)"
+                )
+            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint["epoch"]})')
+            learner.load_state_dict(context, strict=False)
+
+
+def checkpoint_path(folder: Path, epoch: int | None) -> Path:
+    """The file of `epoch`; without one the best, or else the last."""
+    if epoch is not None:
+        path = folder / f"model.pth.tar-{epoch}"
+    else:
+        path = folder / "model-best.pth.tar"
+        saved = [file for file in folder.glob("model.pth.tar-*") if file.name.rpartition("-")[2].isdigit()]
+        if not path.exists() and saved:
+            path = max(saved, key=lambda file: int(file.name.rpartition("-")[2]))
+    if not path.exists():
+        there = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
+        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {there}")
+    return path
+
+
+def find_context(state_dict: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The learned entries of a prompt learner's state dict, or of a whole model's."""
+    for prefix in ("", "prompt_learner."):
+        if prefix + "ctx" in state_dict:
+            entries = {key[len(prefix):]: value for key, value in state_dict.items() if key.startswith(prefix)}
+            return {key: value for key, value in entries.items() if key not in ("token_prefix", "token_suffix")}
+    keys = ", ".join(list(state_dict)[:4]) or "nothing"
+    raise ValueError(f"{path} holds no learned context `ctx` (it holds {keys}, ...); it is no checkpoint of prompts")

@@ -1,0 +1,77 @@
+"""Settings of a trainer as a dataclass, and the only bridge between it and the config tree.
+
+A field is declared once, with its config key, default and meaning; the default node of the tree, the reading of a
+config and the key list of the documentation all come from that declaration.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+from yacs.config import CfgNode
+
+Self = TypeVar("Self", bound="Options")
+PRECISIONS = ("fp16", "fp32", "amp", "bf16")
+CONTEXT_PRECISIONS = ("fp32", "model")
+POSITIONS = ("end", "middle", "front")
+
+
+def option(key: str, default: Any, meaning: str) -> Any:
+    """A dataclass field that lives under TRAINER.<node>.<key>."""
+    return field(default=default, metadata={"key": key, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of every trainer's settings; `node` is its child of cfg.TRAINER."""
+
+    node: ClassVar[str] = ""
+
+    @classmethod
+    def defaults(cls) -> CfgNode:
+        """The node with its default values, to be attached to a config tree."""
+        return CfgNode({f.metadata["key"]: f.default for f in fields(cls)})
+
+    @classmethod
+    def from_cfg(cls: type[Self], cfg: CfgNode) -> Self:
+        """Read TRAINER.<node>; keys that an older or foreign config lacks keep their defaults."""
+        node = cfg.TRAINER.get(cls.node, {})
+        return cls(**{f.name: node.get(f.metadata["key"], f.default) for f in fields(cls)})
+
+    @classmethod
+    def meanings(cls) -> dict[str, tuple[Any, str]]:
+        """{full key: (default, meaning)} for help texts."""
+        return {f"TRAINER.{cls.node}.{f.metadata['key']}": (f.default, f.metadata["meaning"]) for f in fields(cls)}
+
+    def _require(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise ValueError(f"{self._key(name)} must be one of {', '.join(allowed)}, got {value!r}")
+
+    def _require_at_least(self, name: str, least: float) -> None:
+        value = getattr(self, name)
+        if value < least:
+            raise ValueError(f"{self._key(name)} must be at least {least}, got {value}")
+
+    def _key(self, name: str) -> str:
+        return next(f"TRAINER.{self.node}.{f.metadata['key']}" for f in fields(self) if f.name == name)
+
+
+@dataclass(frozen=True)
+class PromptOptions(Options):
+    """What CoOp and PLOT share: the context tokens and how they are computed."""
+
+    n_context: int = option("N_CTX", 16, "context tokens of a prompt; overridden by CTX_INIT")
+    class_specific: bool = option("CSC", False, "one context per class instead of one for all")
+    init: str = option("CTX_INIT", "", "phrase(s) to start from, separated by |; empty: random, std 0.02")
+    precision: str = option("PREC", "fp16", f"arithmetic of the frozen towers: {', '.join(PRECISIONS)}")
+    position: str = option("CLASS_TOKEN_POSITION", "end", "where the class name stands: end, middle, front")
+    context_precision: str = option(
+        "CTX_PREC", "fp32", "number format of the learned context: fp32, or model (as the towers, like the original)"
+    )
+
+    def __post_init__(self) -> None:
+        self._require("precision", PRECISIONS)
+        self._require("position", POSITIONS)
+        self._require("context_precision", CONTEXT_PRECISIONS)
+        self._require_at_least("n_context", 1)

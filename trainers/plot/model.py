@@ -1,0 +1,56 @@
+"""PLOT's model: an image as a set of local features, a class as a set of prompts, matched by optimal transport."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.prompt_text import TextEncoder
+
+from ..prompts import PromptLearner
+from .transport import Match, Transport
+
+
+class PlotOutput(NamedTuple):
+    """Class scores and how they came about."""
+
+    logits: Tensor  # (B, C)
+    match: Match
+
+
+class PlotModel(nn.Module):
+    """images (B, 3, H, W) -> logits (B, C) = exp(logit_scale) * transported similarity  [PLOT, algorithm 1].
+
+    fuse_global adds the logits of the pooled features: the image's global feature against the mean over prompts of the
+    text features, taken before they are normalised.
+    """
+
+    def __init__(
+        self, prompt_learner: PromptLearner, clip_model: nn.Module, transport: Transport, fuse_global: bool = False
+    ) -> None:
+        super().__init__()
+        self.prompt_learner = prompt_learner
+        self.image_encoder = clip_model.visual
+        self.text_encoder = TextEncoder(clip_model)
+        self.logit_scale = clip_model.logit_scale
+        self.dtype = clip_model.dtype
+        self.transport = transport
+        self.fuse_global = fuse_global
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.explain(images).logits
+
+    def explain(self, images: Tensor) -> PlotOutput:
+        """The forward pass with everything that it found on its way."""
+        with torch.no_grad():
+            image = self.image_encoder.forward_dense(images.to(self.dtype))  # pooled (B, D), local (B, M, D)
+            local = F.normalize(image.local.float(), dim=-1)
+        text = self.text_encoder(self.prompt_learner()).float()  # (N, C, D)
+        match = self.transport(local, F.normalize(text, dim=-1))
+        logits = match.score
+        if self.fuse_global:
+            pooled_text = F.normalize(text.mean(dim=0), dim=-1)
+            logits = logits + F.normalize(image.pooled.float(), dim=-1) @ pooled_text.t()
+        return PlotOutput(self.logit_scale.exp().float() * logits, match)

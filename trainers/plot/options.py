@@ -1,0 +1,65 @@
+"""The settings of PLOT."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..options import PromptOptions, option
+from .sinkhorn import STOP_RULES
+from .transport import MATCHINGS, Transport
+
+FUSE_GLOBAL = ("auto", "true", "false")
+
+
+@dataclass(frozen=True)
+class PlotOptions(PromptOptions):
+    """TRAINER.PLOT.*; the constants of the original are keys here, with its values as defaults."""
+
+    node: ClassVar[str] = "PLOT"
+
+    n_prompts: int = option("N", 4, "prompts per class")
+    epsilon: float = option("EPS", 0.1, "weight of the entropy, in units of cosine distance")
+    max_iterations: int = option("MAX_ITER", 100, "most Sinkhorn iterations")
+    threshold: float = option("THRESH", 0.01, "stop when the row scaling changes by less")
+    stop: str = option("STOP", "batch", f"stop rule: {', '.join(STOP_RULES)}; batch is the original's")
+    matching: str = option("MATCHING", "ot", f"how local features meet prompts: {', '.join(MATCHINGS)}")
+    fuse_global: str = option(
+        "FUSE_GLOBAL", "auto", "add the logits of the pooled features: true, false, or auto (only on ImageNet)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_at_least("n_prompts", 1)
+        if not self.epsilon > 0:
+            raise ValueError(f"{self._key('epsilon')} must be above 0, got {self.epsilon}; the original uses 0.1")
+        self._require_at_least("max_iterations", 1)
+        self._require_at_least("threshold", 0)
+        self._require("stop", STOP_RULES)
+        self._require("matching", tuple(MATCHINGS))
+        self._require("fuse_global", FUSE_GLOBAL)
+
+    def transport(self) -> Transport:
+        return Transport(self.epsilon, self.max_iterations, self.threshold, self.stop, self.matching)
+
+    def fuses_global(self, dataset_name: str) -> bool:
+        """The original adds the global logits for the data set named ImageNet, and for no other.
+
+        Prompts trained on ImageNet and evaluated on its variants therefore switch formula under "auto".
+        """
+        return dataset_name == "ImageNet" if self.fuse_global == "auto" else self.fuse_global == "true"
+
+
+EPOCHS_BY_SHOTS = {1: 50, 2: 100, 4: 100}
+EPOCHS_OTHERWISE = 200
+EPOCHS_ON_IMAGENET = 50
+TRAIN_BATCH = 128
+TRAIN_BATCH_BY_DATASET = {"OxfordFlowers": 32, "FGVCAircraft": 32, "StanfordCars": 32}
+
+
+def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
+    """Schedule of the original's training program, as defaults: what the user sets explicitly wins."""
+    epochs = EPOCHS_BY_SHOTS.get(num_shots, EPOCHS_OTHERWISE)
+    return {
+        "OPTIM.MAX_EPOCH": EPOCHS_ON_IMAGENET if dataset_name == "ImageNet" else epochs,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": TRAIN_BATCH_BY_DATASET.get(dataset_name, TRAIN_BATCH),
+    }

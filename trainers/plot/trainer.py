@@ -1,0 +1,100 @@
+"""The trainer PLOT: the common prompt trainer, with N prompts, the transport, and its evidence."""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+
+from ..base import PromptTrainer
+from .model import PlotModel, PlotOutput
+from .options import PlotOptions
+from .transport import distance_from_uniform
+
+
+class Explanation(NamedTuple):
+    """What the transport did with a batch of images, as float32 on the CPU."""
+
+    logits: Tensor  # (B, C)
+    plan: Tensor  # (B, C, M, N) columns sum to 1/N, rows to about 1/M
+    similarity: Tensor  # (B, C, M, N)
+    grid: tuple[int, int]  # (h, w) with h * w = M: local feature m lies at row m // w, column m % w
+
+
+class TransportStatistics:
+    """Running means over a test of how the transport behaved, kept on the device until asked for."""
+
+    def __init__(self) -> None:
+        self.problems = 0
+        self.sums: dict[str, Tensor] = {}
+        self.most: dict[str, Tensor] = {}
+
+    def update(self, output: PlotOutput) -> None:
+        match = output.match
+        predicted = output.logits.argmax(dim=1, keepdim=True)
+        distance = distance_from_uniform(match.plan)
+        of_predicted = distance.gather(1, predicted).mean() * distance.numel()  # weighted like the others
+        sums = {
+            "distance_from_uniform": distance.sum(),
+            "distance_from_uniform_predicted": of_predicted,
+            "iterations": match.iterations.sum(),
+            "converged": match.converged.sum(),
+        }
+        most = {"iterations": match.iterations.max(), "marginal_error": match.marginal_error.max()}
+        self.problems += distance.numel()
+        self.sums = {key: value + self.sums.get(key, 0) for key, value in sums.items()}
+        self.most = {key: torch.maximum(value, self.most.get(key, value)) for key, value in most.items()}
+
+    def summary(self) -> dict[str, float] | None:
+        if not self.problems:
+            return None
+        means = {key: value.item() / self.problems for key, value in self.sums.items()}
+        return {
+            "distance_from_uniform": means["distance_from_uniform"],
+            "distance_from_uniform_predicted": means["distance_from_uniform_predicted"],
+            "iterations_mean": means["iterations"],
+            "iterations_max": int(self.most["iterations"]),
+            "marginal_error_max": self.most["marginal_error"].item(),
+            "converged_share": means["converged"],
+        }
+
+
+@TRAINER_REGISTRY.register()
+class PLOT(PromptTrainer):
+    """Prompt learning with optimal transport."""
+
+    options_type = PlotOptions
+
+    def assemble(self, clip_model: nn.Module) -> nn.Module:
+        options = self.options
+        print(f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}")
+        learner = self.build_learner(clip_model, n_prompts=options.n_prompts)
+        return PlotModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
+
+    def test(self, split: str | None = None) -> float:
+        self.statistics = TransportStatistics()
+        return super().test(split)
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        with self.autocast():
+            output = self.model.explain(images)
+        self.statistics.update(output)
+        return output.logits
+
+    def diagnostics(self) -> dict[str, Any] | None:
+        """How the transport behaved in the last test; for the run's record."""
+        statistics = getattr(self, "statistics", None)
+        summary = statistics.summary() if statistics else None
+        return summary and {"matching": self.options.matching, "epsilon": self.options.epsilon, **summary}
+
+    @torch.no_grad()
+    def explain(self, images: Tensor) -> Explanation:
+        """images (B, 3, H, W), transformed as for the test -> what the transport did."""
+        self.set_model_mode("eval")
+        output = self.model.explain(images.to(self.device))
+        match = output.match
+        n_local = match.plan.shape[2]
+        side = round(n_local**0.5)
+        grid = (side, n_local // side)
+        return Explanation(*(t.float().cpu() for t in (output.logits, match.plan, match.similarity)), grid)

@@ -1,0 +1,93 @@
+"""CLIP without training: hand-written prompts, one a data set (ZeroshotCLIP) or an ensemble (ZeroshotCLIP2)."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from torch import Tensor
+
+import clip
+
+from .backbone import check_input_size, load_backbone
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+TEMPLATES = {  # data sets that are not listed use DEFAULT_TEMPLATE
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "Food101": "a photo of {}, a type of food.",
+    "UCF101": "a photo of a person doing {}.",
+}
+ENSEMBLE = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+TEXT_BATCH = 512
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(TrainerX):
+    """One template; nothing is learned or registered."""
+
+    def templates(self) -> tuple[str, ...]:
+        return (TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE),)
+
+    def announce(self, templates: tuple[str, ...], classnames: list[str]) -> None:
+        print(f"Prompts: {[templates[0].format(name) for name in classnames]}")
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        precision = "fp32" if self.device.type == "cpu" else "fp16"
+        clip_model = load_backbone(cfg.MODEL.BACKBONE.NAME, precision, self.device)
+        check_input_size(cfg.INPUT.SIZE, clip_model, cfg.MODEL.BACKBONE.NAME)
+        self.clip_model = clip_model.to(self.device)
+        classnames = [name.replace("_", " ") for name in self.dm.dataset.classnames]
+        templates = self.templates()
+        self.announce(templates, classnames)
+        self.text_features = self.encode_classes(templates, classnames)  # (C, D)
+
+    @torch.no_grad()
+    def encode_classes(self, templates: tuple[str, ...], classnames: list[str]) -> Tensor:
+        """Unit-length text features (C, D): normalised for each template, averaged, normalised again."""
+        total: Tensor | None = None
+        for template in templates:
+            tokens = clip.tokenize([template.format(name) for name in classnames]).to(self.device)
+            features = torch.cat([self.clip_model.encode_text(part) for part in tokens.split(TEXT_BATCH)])
+            features = F.normalize(features.float(), dim=-1)
+            total = features if total is None else total + features
+        assert total is not None
+        return F.normalize(total / len(templates), dim=-1)
+
+    @torch.no_grad()
+    def model_inference(self, images: Tensor) -> Tensor:
+        features = F.normalize(self.clip_model.encode_image(images).float(), dim=-1)
+        return self.clip_model.logit_scale.exp().float() * features @ self.text_features.t()
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        print(f"{type(self).__name__} has nothing to train; evaluating")
+        self.test()
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        if directory:
+            print(f"{type(self).__name__} learns nothing: {directory} is not read")
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """An ensemble of seven templates and, except on ImageNet itself, the data set's own."""
+
+    def templates(self) -> tuple[str, ...]:
+        own = () if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
+        return ENSEMBLE + own
+
+    def announce(self, templates: tuple[str, ...], classnames: list[str]) -> None:
+        print(f"Prompt ensembling (n={len(templates)})")
