@@ -1,0 +1,202 @@
+"""Every key of the configuration, with its default.
+
+A key's type is the type of its default, and a value that is merged must have that type (yacs): 1 is no float,
+5 is no tuple. Plugins add their own nodes below TRAINER before merging. Keys marked "not used here" exist
+because the files of other trainers set them.
+"""
+from __future__ import annotations
+
+from yacs.config import CfgNode as CN
+
+__all__ = ["clean_cfg", "get_cfg_default"]
+
+_C = CN()
+_C.VERSION = 1
+_C.OUTPUT_DIR = "./output"  # log, checkpoints, tensorboard, result
+_C.RESUME = ""  # folder of the run to continue; empty: OUTPUT_DIR, when it holds checkpoints
+_C.SEED = -1  # negative: not seeded
+_C.USE_CUDA = True  # when there is a GPU
+_C.VERBOSE = True  # print what is built
+
+# --- images ---
+_C.INPUT = CN()
+_C.INPUT.SIZE = (224, 224)  # height, width in pixels
+_C.INPUT.INTERPOLATION = "bilinear"  # bilinear, bicubic, nearest
+_C.INPUT.TRANSFORMS = ()  # names; the order of the steps is fixed whatever their order here
+_C.INPUT.NO_TRANSFORM = False  # True: no transform at all
+_C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]  # per channel, of pixels in [0, 1]
+_C.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
+_C.INPUT.CROP_PADDING = 4  # pixels on every side, random_crop
+_C.INPUT.RRCROP_SCALE = (0.08, 1.0)  # share of the area, random_resized_crop
+_C.INPUT.CUTOUT_N = 1  # holes
+_C.INPUT.CUTOUT_LEN = 16  # pixels a side
+_C.INPUT.GN_MEAN = 0.0  # gaussian_noise
+_C.INPUT.GN_STD = 0.15
+_C.INPUT.RANDAUGMENT_N = 2  # operations an image
+_C.INPUT.RANDAUGMENT_M = 10  # strength
+_C.INPUT.COLORJITTER_B = 0.4  # brightness
+_C.INPUT.COLORJITTER_C = 0.4  # contrast
+_C.INPUT.COLORJITTER_S = 0.4  # saturation
+_C.INPUT.COLORJITTER_H = 0.1  # hue
+_C.INPUT.RGS_P = 0.2  # probability, randomgrayscale
+_C.INPUT.GB_P = 0.5  # probability, gaussian_blur
+_C.INPUT.GB_K = 21  # kernel in pixels, gaussian_blur
+
+# --- data ---
+_C.DATASET = CN()
+_C.DATASET.ROOT = ""  # folder that holds the data sets
+_C.DATASET.NAME = ""  # registry name
+_C.DATASET.SOURCE_DOMAINS = ()
+_C.DATASET.TARGET_DOMAINS = ()
+_C.DATASET.NUM_LABELED = -1  # not used here
+_C.DATASET.NUM_SHOTS = -1  # training images per class; below 1: all
+_C.DATASET.VAL_PERCENT = 0.1  # not used here
+_C.DATASET.STL10_FOLD = -1  # not used here
+_C.DATASET.CIFAR_C_TYPE = ""  # not used here
+_C.DATASET.CIFAR_C_LEVEL = 1  # not used here
+_C.DATASET.ALL_AS_UNLABELED = False  # not used here
+
+_C.DATALOADER = CN()
+_C.DATALOADER.NUM_WORKERS = 4  # processes
+_C.DATALOADER.K_TRANSFORMS = 1  # random views per training image
+_C.DATALOADER.RETURN_IMG0 = False  # also return the image without random transforms
+_C.DATALOADER.TRAIN_X = CN()  # labelled training data
+_C.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
+_C.DATALOADER.TRAIN_X.BATCH_SIZE = 32
+_C.DATALOADER.TRAIN_X.N_DOMAIN = 0  # domains per batch; 0: all
+_C.DATALOADER.TRAIN_X.N_INS = 16  # images per class in a batch, RandomClassSampler
+_C.DATALOADER.TRAIN_U = CN()  # unlabelled training data
+_C.DATALOADER.TRAIN_U.SAME_AS_X = True  # use TRAIN_X's settings
+_C.DATALOADER.TRAIN_U.SAMPLER = "RandomSampler"
+_C.DATALOADER.TRAIN_U.BATCH_SIZE = 32
+_C.DATALOADER.TRAIN_U.N_DOMAIN = 0
+_C.DATALOADER.TRAIN_U.N_INS = 16
+_C.DATALOADER.TEST = CN()  # validation and test data
+_C.DATALOADER.TEST.SAMPLER = "SequentialSampler"
+_C.DATALOADER.TEST.BATCH_SIZE = 32
+
+# --- model ---
+_C.MODEL = CN()
+_C.MODEL.INIT_WEIGHTS = ""  # file to start from
+_C.MODEL.BACKBONE = CN()
+_C.MODEL.BACKBONE.NAME = ""
+_C.MODEL.BACKBONE.PRETRAINED = True
+_C.MODEL.HEAD = CN()
+_C.MODEL.HEAD.NAME = ""  # not used here
+_C.MODEL.HEAD.HIDDEN_LAYERS = ()  # not used here
+_C.MODEL.HEAD.ACTIVATION = "relu"  # not used here
+_C.MODEL.HEAD.BN = True  # not used here
+_C.MODEL.HEAD.DROPOUT = 0.0  # not used here
+
+# --- optimisation ---
+_C.OPTIM = CN()
+_C.OPTIM.NAME = "adam"  # adam, amsgrad, sgd, rmsprop, radam, adamw
+_C.OPTIM.LR = 0.0003
+_C.OPTIM.WEIGHT_DECAY = 5e-4
+_C.OPTIM.MOMENTUM = 0.9  # sgd, rmsprop
+_C.OPTIM.SGD_DAMPNING = 0
+_C.OPTIM.SGD_NESTEROV = False
+_C.OPTIM.RMSPROP_ALPHA = 0.99
+_C.OPTIM.ADAM_BETA1 = 0.9
+_C.OPTIM.ADAM_BETA2 = 0.999
+_C.OPTIM.STAGED_LR = False  # NEW_LAYERS at LR, all other layers at LR * BASE_LR_MULT
+_C.OPTIM.NEW_LAYERS = ()
+_C.OPTIM.BASE_LR_MULT = 0.1
+_C.OPTIM.LR_SCHEDULER = "single_step"  # single_step, multi_step, cosine
+_C.OPTIM.STEPSIZE = (-1,)  # epochs; -1: never
+_C.OPTIM.GAMMA = 0.1  # factor at each step
+_C.OPTIM.MAX_EPOCH = 10
+_C.OPTIM.WARMUP_EPOCH = -1  # epochs; above 0 switches the warm-up on
+_C.OPTIM.WARMUP_TYPE = "linear"  # linear, constant
+_C.OPTIM.WARMUP_CONS_LR = 1e-5  # constant: the rate
+_C.OPTIM.WARMUP_MIN_LR = 1e-5  # linear: the rate in the first epoch
+_C.OPTIM.WARMUP_RECOUNT = True  # the schedule starts counting after the warm-up
+
+# --- training and test ---
+_C.TRAIN = CN()
+_C.TRAIN.CHECKPOINT_FREQ = 0  # epochs between checkpoints; 0 or less: the last epoch only
+_C.TRAIN.PRINT_FREQ = 10  # batches between lines
+_C.TRAIN.COUNT_ITER = "train_x"  # batches an epoch: train_x, train_u, smaller_one (TrainerXU)
+
+_C.TEST = CN()
+_C.TEST.EVALUATOR = "Classification"
+_C.TEST.PER_CLASS_RESULT = False  # print every class's accuracy
+_C.TEST.COMPUTE_CMAT = False  # save the confusion matrix
+_C.TEST.NO_TEST = False
+_C.TEST.SPLIT = "test"  # split of the final test: test, val
+_C.TEST.FINAL_MODEL = "last_step"  # or best_val, which needs validation data
+
+# --- trainers; all but NAME belong to trainers that are not part of this package ---
+_C.TRAINER = CN()
+_C.TRAINER.NAME = ""
+
+_C.TRAINER.MCD = CN()
+_C.TRAINER.MCD.N_STEP_F = 4
+_C.TRAINER.MME = CN()
+_C.TRAINER.MME.LMDA = 0.1
+_C.TRAINER.CDAC = CN()
+_C.TRAINER.CDAC.CLASS_LR_MULTI = 10
+_C.TRAINER.CDAC.RAMPUP_COEF = 30
+_C.TRAINER.CDAC.RAMPUP_ITRS = 1000
+_C.TRAINER.CDAC.TOPK_MATCH = 5
+_C.TRAINER.CDAC.P_THRESH = 0.95
+_C.TRAINER.CDAC.STRONG_TRANSFORMS = ()
+_C.TRAINER.SE = CN()
+_C.TRAINER.SE.EMA_ALPHA = 0.999
+_C.TRAINER.SE.CONF_THRE = 0.95
+_C.TRAINER.SE.RAMPUP = 300
+_C.TRAINER.M3SDA = CN()
+_C.TRAINER.M3SDA.LMDA = 0.5
+_C.TRAINER.M3SDA.N_STEP_F = 4
+_C.TRAINER.DAEL = CN()
+_C.TRAINER.DAEL.WEIGHT_U = 0.5
+_C.TRAINER.DAEL.CONF_THRE = 0.95
+_C.TRAINER.DAEL.STRONG_TRANSFORMS = ()
+_C.TRAINER.CROSSGRAD = CN()
+_C.TRAINER.CROSSGRAD.EPS_F = 1.0
+_C.TRAINER.CROSSGRAD.EPS_D = 1.0
+_C.TRAINER.CROSSGRAD.ALPHA_F = 0.5
+_C.TRAINER.CROSSGRAD.ALPHA_D = 0.5
+_C.TRAINER.DDAIG = CN()
+_C.TRAINER.DDAIG.G_ARCH = ""
+_C.TRAINER.DDAIG.LMDA = 0.3
+_C.TRAINER.DDAIG.CLAMP = False
+_C.TRAINER.DDAIG.CLAMP_MIN = -1.0
+_C.TRAINER.DDAIG.CLAMP_MAX = 1.0
+_C.TRAINER.DDAIG.WARMUP = 0
+_C.TRAINER.DDAIG.ALPHA = 0.5
+_C.TRAINER.DAELDG = CN()
+_C.TRAINER.DAELDG.WEIGHT_U = 0.5
+_C.TRAINER.DAELDG.CONF_THRE = 0.95
+_C.TRAINER.DAELDG.STRONG_TRANSFORMS = ()
+_C.TRAINER.DOMAINMIX = CN()
+_C.TRAINER.DOMAINMIX.TYPE = "crossdomain"
+_C.TRAINER.DOMAINMIX.ALPHA = 1.0
+_C.TRAINER.DOMAINMIX.BETA = 1.0
+_C.TRAINER.ENTMIN = CN()
+_C.TRAINER.ENTMIN.LMDA = 1e-3
+_C.TRAINER.MEANTEACHER = CN()
+_C.TRAINER.MEANTEACHER.WEIGHT_U = 1.0
+_C.TRAINER.MEANTEACHER.EMA_ALPHA = 0.999
+_C.TRAINER.MEANTEACHER.RAMPUP = 5
+_C.TRAINER.MIXMATCH = CN()
+_C.TRAINER.MIXMATCH.WEIGHT_U = 100.0
+_C.TRAINER.MIXMATCH.TEMP = 2.0
+_C.TRAINER.MIXMATCH.MIXUP_BETA = 0.75
+_C.TRAINER.MIXMATCH.RAMPUP = 20000
+_C.TRAINER.FIXMATCH = CN()
+_C.TRAINER.FIXMATCH.WEIGHT_U = 1.0
+_C.TRAINER.FIXMATCH.CONF_THRE = 0.95
+_C.TRAINER.FIXMATCH.STRONG_TRANSFORMS = ()
+
+
+def get_cfg_default() -> CN:
+    """A fresh copy of the default tree, not frozen."""
+    return _C.clone()
+
+
+def clean_cfg(cfg: CN, trainer: str) -> None:
+    """Drop the nodes of all other trainers from cfg.TRAINER, in place: NAME and `trainer.upper()` stay."""
+    for name in list(cfg.TRAINER.keys()):
+        if name not in ("NAME", trainer.upper()):
+            cfg.TRAINER.pop(name)

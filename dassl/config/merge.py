@@ -1,0 +1,167 @@
+"""Merge files and command-line options into a configuration, with yacs's rules and more helpful errors.
+
+The rules: a key must exist; a string is read as a Python literal when it is one ("(224, 224)", "1e-5",
+"False"); the new value must have the old one's type, except that lists and tuples become each other. Nothing
+is merged when anything is wrong.
+"""
+from __future__ import annotations
+
+import difflib
+import os
+from ast import literal_eval
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode as CN
+
+from dassl.utils.tools import StrPath, path_hint
+
+__all__ = ["ConfigError", "merge_file", "merge_options"]
+
+
+class ConfigError(ValueError):
+    """A key or a value that does not fit the configuration; the text says which, where, and what to do."""
+
+
+def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line") -> None:
+    """Merge [key, value, key, value, ...] in place, later pairs winning; keys are dotted names.
+
+    Raises ConfigError for an unknown key, a value of the wrong type, or a key without a value; `source` is
+    how the message calls the place that the options come from.
+    """
+    opts = list(opts)
+    pairs = list(zip(opts[0::2], opts[1::2], strict=False))
+    flag = next((str(key) for key, _ in pairs if str(key).startswith("-")), None)
+    if flag is None and len(opts) % 2 and str(opts[-1]).startswith("-"):
+        flag = str(opts[-1])
+    if flag is not None:
+        raise ConfigError(f"{flag} on {source} comes after a KEY VALUE pair; flags go before the first pair")
+    if len(opts) % 2:
+        raise ConfigError(f"{opts[-1]!r}, the last option on {source}, has no value; write KEY VALUE pairs")
+    _merge(cfg, ((str(key), value, f"on {source}") for key, value in pairs))
+
+
+def merge_file(cfg: CN, path: StrPath) -> None:
+    """Merge a YAML file in place. Raises FileNotFoundError, or ConfigError naming the file and the line."""
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no configuration file {path}{path_hint(path)}")
+    try:
+        with open(path, encoding="utf-8") as file:
+            tree = yaml.compose(file, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if tree is None:  # an empty file
+        return
+    if not isinstance(tree, yaml.MappingNode):
+        raise ConfigError(f"{path} must hold KEY: value lines, found a {tree.id} in line 1")
+    _merge(cfg, _leaves(tree, "", path))
+
+
+def _leaves(node: yaml.MappingNode, prefix: str, path: str) -> Iterator[tuple[str, Any, str]]:
+    """(dotted key, value, place) of every leaf; a section without entries has none."""
+    yaml.SafeLoader("").flatten_mapping(node)  # resolves "<<: *anchor"
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        place = f"in {path}, line {key_node.start_mark.line + 1}"
+        if isinstance(value_node, yaml.MappingNode):
+            yield from _leaves(value_node, f"{key}.", path)
+        else:
+            loader = yaml.SafeLoader("")
+            try:
+                value = loader.construct_object(value_node, deep=True)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"{key} {place}: {error}") from error
+            finally:
+                loader.dispose()
+            yield key, value, place
+
+
+def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> None:
+    if cfg.is_frozen():
+        raise ConfigError("the configuration is frozen; merge before freeze(), or call defrost() first")
+    trial = cfg.clone()
+    settings: list[Any] = []
+    for key, value, place in entries:
+        old = _look_up(trial, key, place)
+        value = _value(value)
+        if isinstance(old, CN):
+            if value is None:  # "TRAIN:" with nothing below it
+                continue
+            raise ConfigError(f"{key} {place} is a section, not a value; its keys: {', '.join(sorted(old))}")
+        if value is None and old is not None:
+            raise ConfigError(f"{key} {place} has no value; it needs {_wanted(old)}, such as {old!r}")
+        try:
+            trial.merge_from_list([key, value if not isinstance(value, str) else repr(value)])
+        except ValueError:
+            raise ConfigError(
+                f"{key} {place} got {value!r} ({_kind(value)}) but needs {_wanted(old)}{_remedy(value, old)}"
+            ) from None
+        settings += [key, value if not isinstance(value, str) else repr(value)]
+    cfg.merge_from_list(settings)
+
+
+def _value(raw: Any) -> Any:
+    """A string as the Python literal that it spells, if it does; anything else as it is."""
+    if not isinstance(raw, str):
+        return raw
+    try:
+        return literal_eval(raw)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return raw
+
+
+def _look_up(cfg: CN, key: str, place: str) -> Any:
+    node: Any = cfg
+    for part in key.split("."):
+        if not isinstance(node, CN) or part not in node:
+            raise ConfigError(f"there is no key {key} ({place}){_nearest(cfg, key)}")
+        node = node[part]
+    return node
+
+
+def _nearest(cfg: CN, key: str) -> str:
+    known = list(_known_keys(cfg))
+    by_case = {k.lower(): k for k in known}
+    near = by_case.get(key.lower())
+    if near is None:  # the right last part below another section counts for more than similar letters
+        same_name = [k for k in known if k.split(".")[-1] == key.split(".")[-1].upper()]
+        candidates = difflib.get_close_matches(key, same_name, n=1, cutoff=0.0) if same_name else []
+        candidates += difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.4)
+        near = max(candidates, key=lambda k: difflib.SequenceMatcher(None, key, k).ratio(), default=None)
+    return f"; did you mean {near}?" if near else ""
+
+
+def _known_keys(node: CN, prefix: str = "") -> Iterator[str]:
+    for name, child in node.items():
+        yield prefix + name
+        if isinstance(child, CN):
+            yield from _known_keys(child, f"{prefix}{name}.")
+
+
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number with a decimal point", str: "text",
+          tuple: "a tuple", list: "a list"}
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _wanted(old: Any) -> str:
+    kind = type(old)
+    return f"{_KINDS[kind]} ({kind.__name__})" if kind in _KINDS else kind.__name__
+
+
+def _remedy(value: Any, old: Any) -> str:
+    if isinstance(old, bool) and str(value).lower() in ("true", "false", "0", "1", "yes", "no", "on", "off"):
+        return f"; write {str(value).lower() in ('true', '1', 'yes', 'on')}"
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return f"; write {float(value)}"
+    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
+        return f"; write {int(value)}"
+    if isinstance(old, (tuple, list)) and isinstance(value, (int, float, str)):
+        return f"; write {type(old)([value])!r}"
+    if isinstance(old, str):
+        return f"; quote it twice: \"'{value}'\""
+    return ""

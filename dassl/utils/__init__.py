@@ -1,0 +1,44 @@
+"""Small tools: files, log, meters, registry, checkpoints."""
+from __future__ import annotations
+
+from .logger import Logger, log_to, restore_stdout, setup_logger
+from .meters import AverageMeter, MetricMeter
+from .registry import Registry
+from .tools import (
+    atomic_write,
+    check_availability,
+    check_isfile,
+    collect_env_info,
+    download_url,
+    get_most_similar_str_to_a_from_b,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_image,
+    read_json,
+    set_random_seed,
+    tolist_if_not,
+    write_json,
+)
+
+__all__ = [
+    "AverageMeter",
+    "Logger",
+    "MetricMeter",
+    "Registry",
+    "atomic_write",
+    "check_availability",
+    "check_isfile",
+    "collect_env_info",
+    "download_url",
+    "get_most_similar_str_to_a_from_b",
+    "listdir_nohidden",
+    "log_to",
+    "mkdir_if_missing",
+    "read_image",
+    "read_json",
+    "restore_stdout",
+    "set_random_seed",
+    "setup_logger",
+    "tolist_if_not",
+    "write_json",
+]

@@ -1,0 +1,138 @@
+"""What is printed also goes to the log file of the run.
+
+    setup_logger(output_dir)       # from here on, print writes to the screen and to output_dir/log.txt
+    ...
+    restore_stdout()               # the screen alone again; or `with log_to(output_dir): ...` around a run
+
+The file is line-buffered, so a run that dies leaves its last line behind. Standard error (warnings, progress
+bars) is not logged, except that the traceback of an exception that ends the run is written to the file.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from .tools import StrPath, mkdir_if_missing
+
+__all__ = ["Logger", "log_to", "restore_stdout", "setup_logger"]
+
+
+class Logger:
+    """A stand-in for sys.stdout that copies every write to the file `fpath` (none when `fpath` is None).
+
+    All that a stream has besides writing (`isatty`, `fileno`, `encoding`, `buffer`, ...) is the console's.
+    Closing it closes the file, never the console, and puts the console back when this object is sys.stdout.
+    """
+
+    def __init__(self, fpath: StrPath | None = None) -> None:
+        self.console = sys.stdout
+        self.file = None
+        if fpath is not None:
+            mkdir_if_missing(os.path.dirname(os.fspath(fpath)))
+            self.file = open(fpath, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
+
+    def write(self, msg: str) -> int:
+        """Write to both; characters that the console's encoding lacks are escaped there."""
+        try:
+            self.console.write(msg)
+        except UnicodeEncodeError:
+            encoding = self.console.encoding or "ascii"
+            self.console.write(msg.encode(encoding, "backslashreplace").decode(encoding))
+        if self.file is not None:
+            self.file.write(msg)
+        return len(msg)
+
+    def writelines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+
+    def log_traceback(self, error: BaseException) -> None:
+        """Write the traceback to the file alone: the console gets it from the interpreter."""
+        if self.file is not None:
+            with contextlib.suppress(OSError):
+                self.file.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+
+    def close(self) -> None:
+        if sys.stdout is self:
+            sys.stdout = self.console
+        if self.file is not None:
+            file, self.file = self.file, None
+            with contextlib.suppress(OSError):  # a full disk, which the failing write has already reported
+                file.close()
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is not None:
+            self.log_traceback(error)
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "console":  # not there yet: do not look it up in itself
+            raise AttributeError(name)
+        return getattr(self.console, name)
+
+
+def setup_logger(output: StrPath | None = None) -> Logger | None:
+    """Send what is printed also to a log file, until `restore_stdout`.
+
+    `output` is a file ending in .txt or .log, or a folder that gets log.txt. A file that exists stays as it
+    is: the new one's name is its path followed by -YYYY-MM-DD-HH-MM-SS. None does nothing. A log that is
+    still open from an earlier call ends here.
+    """
+    if output is None:
+        return None
+    restore_stdout()
+    logger = Logger(_free_name(os.fspath(output)))
+    sys.stdout = logger  # type: ignore[assignment]
+    _install_excepthook()
+    return logger
+
+
+def _free_name(output: str) -> str:
+    path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    moment, free = time.time(), path
+    while os.path.exists(free):  # two runs within a second: the later one counts up
+        free = path + time.strftime("-%Y-%m-%d-%H-%M-%S", time.localtime(moment))
+        moment += 1
+    return free
+
+
+def restore_stdout() -> None:
+    """Close the open log, if there is one, and give sys.stdout back to the console."""
+    while isinstance(sys.stdout, Logger):
+        sys.stdout.close()
+
+
+@contextlib.contextmanager
+def log_to(output: StrPath | None) -> Iterator[Logger | None]:
+    """Log to `output` within the block, the traceback of an exception too; then stdout is restored."""
+    logger = setup_logger(output)
+    with logger or contextlib.nullcontext():
+        yield logger
+
+
+def _install_excepthook() -> None:
+    if getattr(sys.excepthook, "writes_to_log", False):
+        return
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+        if isinstance(sys.stdout, Logger):
+            sys.stdout.log_traceback(error)
+        previous(kind, error, tb)
+
+    hook.writes_to_log = True  # type: ignore[attr-defined]
+    sys.excepthook = hook

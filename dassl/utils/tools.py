@@ -1,0 +1,236 @@
+"""Files, names, seeds and the environment report."""
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import urllib.request
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+__all__ = [
+    "atomic_write",
+    "check_availability",
+    "check_isfile",
+    "collect_env_info",
+    "did_you_mean",
+    "download_url",
+    "get_most_similar_str_to_a_from_b",
+    "listdir_nohidden",
+    "mkdir_if_missing",
+    "read_image",
+    "read_json",
+    "set_random_seed",
+    "tolist_if_not",
+    "write_json",
+]
+
+StrPath = str | os.PathLike[str]
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+def mkdir_if_missing(dirname: StrPath) -> None:
+    """Make the folder and its parents. An empty name means the current folder, which exists."""
+    if os.fspath(dirname):
+        os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(fpath: StrPath) -> bool:
+    """Whether `fpath` is a file; warns when it is not."""
+    found = os.path.isfile(fpath)
+    if not found:
+        warnings.warn(f'No file found at "{os.fspath(fpath)}"', stacklevel=2)
+    return found
+
+
+def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
+    """Names in a folder that do not start with a dot; in the order of the system unless `sort`."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+@contextlib.contextmanager
+def atomic_write(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write to, that appears under `path` only when the block ends well.
+
+    The text (UTF-8) or bytes (mode "wb") go to a temporary name in the same folder, which is then renamed: a
+    reader sees the old file or the new one, never half of one. Parent folders are made. When writing fails
+    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f'mode must be "w" or "wb", got {mode!r}')
+    path = os.fspath(path)
+    folder, name = os.path.split(path)
+    mkdir_if_missing(folder)
+    temporary = os.path.join(folder, f".{name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=None if mode == "wb" else "utf-8") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            kept = "the old file is as it was" if os.path.exists(path) else "no file was left behind"
+            remedy = "free some space or choose another folder"
+            text = f"{os.strerror(error.errno)} while writing {path}: {kept}; {remedy}"
+            raise OSError(error.errno, text) from error
+        raise
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def read_json(fpath: StrPath) -> Any:
+    """The content of a JSON file."""
+    with open(fpath, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_json(obj: Any, fpath: StrPath) -> None:
+    """Write JSON, indented by 4, in ASCII; the parent folder is made, and the file is never half-written."""
+    text = json.dumps(obj, indent=4, separators=(",", ": "))
+    with atomic_write(fpath) as file:
+        file.write(text)
+
+
+def read_image(path: StrPath) -> Image.Image:
+    """The picture at `path` as RGB. Raises OSError naming the file when it is missing or not decodable."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"No file exists at {os.fspath(path)}")
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow raises all of these for damaged files
+        raise OSError(f"cannot read the image {os.fspath(path)}: {error}") from error
+
+
+def download_url(url: str, dst: StrPath) -> None:
+    """Download `url` to the file `dst` with a progress bar; an interrupted download leaves no file."""
+    print(f"* url={url}")
+    print(f"* destination={os.fspath(dst)}")
+    with urllib.request.urlopen(url) as response, atomic_write(dst, "wb") as file:
+        size = int(response.headers.get("Content-Length") or 0) or None
+        received = 0
+        with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                received += len(chunk)
+                bar.update(len(chunk))
+        if size is not None and received != size:
+            raise OSError(f"the download of {url} stopped after {received} of {size} bytes; try again")
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
+    """The member of `b` most like `a` by difflib's ratio; the later one on a tie, None when `b` is empty."""
+    best, highest = None, 0.0
+    for candidate in b:
+        ratio = difflib.SequenceMatcher(None, a, candidate).ratio()
+        if ratio >= highest:
+            best, highest = candidate, ratio
+    return best
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The tail of an error message about an unknown name: nearest name and the list of all."""
+    known = list(known)
+    if not known:
+        return "; none are known yet: import the module that defines it first"
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    if not near:  # differs in more than a letter or two, or only in case
+        near = [k for k in known if k.lower() == str(name).lower()]
+    hint = f"; did you mean '{near[0]}'?" if near else ";"
+    return f"{hint} known: {', '.join(known)}"
+
+
+def check_availability(requested: str, available: Iterable[str]) -> None:
+    """Raise ValueError, with the nearest name, unless `requested` is one of `available`."""
+    available = list(available)
+    if requested in available:
+        return
+    nearest = get_most_similar_str_to_a_from_b(str(requested), available)
+    hint = f" (do you mean [{nearest}]?)" if nearest else ""
+    raise ValueError(f"The requested one is expected to belong to {available}, but got [{requested}]{hint}")
+
+
+def tolist_if_not(x: Any) -> list:
+    """`x` itself when it is a list, otherwise a list holding it."""
+    return x if isinstance(x, list) else [x]
+
+
+# --- seeds and environment -------------------------------------------------------------------------------
+
+
+def set_random_seed(seed: int, deterministic: bool = False) -> None:
+    """Seed Python, NumPy, torch and every CUDA device with `seed`, 0 <= seed < 2**32.
+
+    `deterministic` also asks torch for repeatable kernels (slower; operations without one only warn).
+    """
+    if isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ValueError(f"a seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+    if deterministic:
+        torch.backends.cudnn.benchmark = False
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+_REPORTED = ("torchvision", "numpy", "open_clip_torch", "safetensors", "yacs", "tabulate", "tensorboard")
+
+
+def collect_env_info() -> str:
+    """Versions and devices, one "name: value" a line. Reads only what is at hand, starts no other program."""
+    lines = [
+        f"PyTorch version: {torch.__version__}",
+        f"CUDA used to build PyTorch: {torch.version.cuda or 'none'}",
+        f"OS: {platform.platform()}",
+        f"Python version: {platform.python_version()} ({platform.python_implementation()})",
+        f"CPU: {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for torch",
+        f"Is CUDA available: {torch.cuda.is_available()}",
+    ]
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        lines += [f"GPU {i}: {name}" for i, name in enumerate(names)]
+        lines.append(f"cuDNN version: {torch.backends.cudnn.version()}")
+    for package in _REPORTED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            lines.append(f"[package] {package}=={importlib.metadata.version(package)}")
+    return "\n".join(lines) + f"\n        Pillow ({PIL.__version__})"
+
+
+def path_hint(path: StrPath) -> str:
+    """The tail of an error message about a missing file: a similar name in the deepest folder there is."""
+    missing = Path(path)
+    folder = missing.parent
+    while not folder.exists() and folder != folder.parent:
+        missing, folder = folder, folder.parent
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {folder / near[0]}?"
+    return f"; {folder} holds: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
