@@ -33,5 +33,5 @@ def check_kind(kind: str) -> str:
     """`kind` itself; a ValueError that lists the known ones otherwise."""
     if kind not in KINDS:
         raise ValueError(f"no dense feature kind {kind!r}; choose one of {', '.join(KINDS)}: 'tokens' are "
-                         "the encoder's outputs at every place, 'value' lets each place attend to itself only")
+                         "the encoder's outputs at every place, 'value' lets a place attend to itself only")
     return kind

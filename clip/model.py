@@ -26,6 +26,8 @@ from torch import Tensor, nn
 
 from .features import ImageFeatures, check_kind
 
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's training images, red green blue in [0, 1]
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 HEAD_WIDTH = 64  # every attention head of the released models is 64 wide
 SIZE_KEYS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
 
@@ -113,7 +115,7 @@ class Transformer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """ViT (Dosovitskiy et al. 2021) with a class token, a LayerNorm before the layers, no biases at the ends."""
+    """ViT (Dosovitskiy et al. 2021) with a class token, one LayerNorm before the layers and one after."""
 
     def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int,
                  output_dim: int, activation: str = "quick_gelu"):
@@ -232,9 +234,9 @@ class AttentionPool2d(nn.Module):
     def attend(self, x: Tensor, queries: Tensor) -> Tensor:
         """Features (B, Q, D) that `queries` (B, Q, E) collect from the places x (B, 1 + M, E)."""
         q, k, v = (
-            projection(y).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, Q or 1 + M, E/heads)
+            projection(y).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection, y in ((self.q_proj, queries), (self.k_proj, x), (self.v_proj, x))
-        )
+        )  # each (B, heads, Q or 1 + M, E / heads)
         return self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -319,6 +321,8 @@ class CLIP(nn.Module):
         self.context_length = context_length
         self.vocab_size = vocab_size
         self.activation = activation
+        self.pixel_mean: tuple[float, ...] = PIXEL_MEAN  # what images are normalised with
+        self.pixel_std: tuple[float, ...] = PIXEL_STD
         self.visual: ModifiedResNet | VisionTransformer
         if isinstance(vision_layers, int):
             assert vision_patch_size is not None, "a ViT needs vision_patch_size"
@@ -484,7 +488,7 @@ def build_model(state_dict: Mapping[str, Tensor], activation: str = "quick_gelu"
 
     Sizes are read off the entries; the dict itself is neither changed nor aliased. BatchNorm counters may be
     missing. `convert` makes the weights fp16 where OpenAI's are (before loading); False loads everything as
-    float32. Raises KeyError, ValueError or RuntimeError, saying what was recognised, if the entries do not fit.
+    float32. If the entries do not fit, a KeyError, ValueError or RuntimeError says what was recognised.
     """
     weights = {key: value for key, value in state_dict.items() if key not in SIZE_KEYS}
     sizes = sizes_of(weights)

@@ -1,0 +1,151 @@
+"""Names to models: what `clip.load`, `clip.tokenize` and the loaders inside CoOp's family of trainers call.
+
+A name is one of OpenAI's releases (`_MODELS`), a model packaged here ("demo-rn"), open_clip's architecture
+and tag ("ViT-B-32/laion2b_s34b_b79k"), or the path of a weights file.
+"""
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .download import MODELS_URL, download
+from .model import CLIP, PIXEL_MEAN, PIXEL_STD, build_model
+from .simple_tokenizer import END, START, default_tokenizer
+from .weights import Weights, fetch_open_clip, open_clip_name, read_weights
+
+__all__ = ["available_models", "build_model", "load", "load_clip_to_cpu", "tokenize"]
+
+_DIGESTS = {  # name: (SHA-256 of the file, its name)
+    "RN50": ("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "RN50.pt"),
+    "RN101": ("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "RN101.pt"),
+    "RN50x4": ("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "RN50x4.pt"),
+    "RN50x16": ("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", "RN50x16.pt"),
+    "RN50x64": ("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", "RN50x64.pt"),
+    "ViT-B/32": ("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),
+    "ViT-B/16": ("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt"),
+    "ViT-L/14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
+    "ViT-L/14@336px":
+        ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
+}
+_MODELS = {name: f"{MODELS_URL}/{digest}/{file}" for name, (digest, file) in _DIGESTS.items()}
+_PACKAGED = {"demo-rn": Path(__file__).parent / "weights" / "demo_rn.safetensors"}
+
+
+def _download(url: str, root: str | Path | None = None) -> str:
+    """Path of the file at `url`, fetched into `root` (default ~/.cache/clip) if need be: clip/download.py."""
+    return download(url, root)
+
+
+def available_models() -> list[str]:
+    """Names of OpenAI's releases, small to large within each kind."""
+    return list(_MODELS)
+
+
+# --- models ---------------------------------------------------------------------------------------------
+
+def _weights(name: str, activation: str = "auto", root: str | Path | None = None) -> Weights:
+    """Weights behind a name or a path; RuntimeError for a name that is neither."""
+    if name in _MODELS:
+        path = _download(_MODELS[name], root)
+        return read_weights(path, "quick_gelu" if activation == "auto" else activation)
+    if name in _PACKAGED:
+        if not _PACKAGED[name].is_file():
+            raise RuntimeError(f"the weights of {name!r} are not at {_PACKAGED[name]}; they belong to the "
+                               "repository: restore the file, or make it anew with "
+                               "scripts/train_demo_clip.py")
+        return read_weights(_PACKAGED[name], activation)
+    if Path(name).is_file():
+        return read_weights(name, activation)
+    if parts := open_clip_name(name):
+        return fetch_open_clip(*parts, activation, None if root is None else str(root))
+    known = [*_MODELS, *_PACKAGED]
+    near = difflib.get_close_matches(name, known, 1)
+    raise RuntimeError(f"no CLIP model named {name!r} and no file there; "
+                       + (f"did you mean {near[0]!r}? " if near else "")
+                       + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', "
+                         "or the path of a weights file")
+
+
+def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:
+    """The model of some weights; `convert` as in `build_model`, None keeps the stored precision."""
+    stored = weights.state_dict.get("visual.conv1.weight")
+    if convert is None:
+        convert = stored is not None and stored.dtype == torch.float16
+    try:
+        model = build_model(weights.state_dict, activation=weights.activation, convert=convert)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise RuntimeError(f"{name}: {error.args[0] if error.args else error}") from error
+    if weights.pixel_mean and weights.pixel_std:
+        model.pixel_mean, model.pixel_std = tuple(weights.pixel_mean), tuple(weights.pixel_std)
+    return model
+
+
+def load_clip_to_cpu(name: str | Path, activation: str = "auto") -> CLIP:
+    """The model behind a name or path, on the CPU, in eval mode, in the precision it is stored in.
+
+    OpenAI's are stored in fp16 where `clip.model.convert_weights` says; call `.float()` to compute on a CPU.
+    `activation` "auto" finds out what the MLPs were trained with; "quick_gelu" or "gelu" say it. The model's
+    `pixel_mean` and `pixel_std` are those its images must be normalised with.
+    """
+    return _built(_weights(str(name), activation), str(name), convert=None)
+
+
+def load(name: str, device: str | torch.device | None = None, jit: bool = False,
+         download_root: str | None = None, activation: str = "auto") -> tuple[CLIP, Callable[[Any], Tensor]]:
+    """(model, preprocess): the model in eval mode on `device`, and the transform from PIL images to its input.
+
+    `device` is by default the GPU, where there is one. On the CPU the model computes in float32, elsewhere
+    in OpenAI's mix of fp16 and fp32. `jit` is accepted for compatibility and ignored with a warning: the
+    ordinary model computes the same.
+    """
+    if jit:
+        warnings.warn("jit=True is ignored: the model built from the weights computes the same", stacklevel=2)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = _built(_weights(str(name), activation, download_root), str(name), convert=device.type != "cpu")
+    return model.to(device), preprocess(model.visual.input_resolution, model.pixel_mean, model.pixel_std)
+
+
+def preprocess(n_px: int, mean: Sequence[float] = PIXEL_MEAN,
+               std: Sequence[float] = PIXEL_STD) -> Callable[[Any], Tensor]:
+    """Transform of a PIL image to (3, n_px, n_px): shorter side to n_px, centre, RGB, [0, 1], normalised."""
+    from torchvision import transforms as T
+
+    return T.Compose([
+        T.Resize(n_px, interpolation=T.InterpolationMode.BICUBIC),
+        T.CenterCrop(n_px),
+        _to_rgb,
+        T.ToTensor(),
+        T.Normalize(mean, std),
+    ])
+
+
+def _to_rgb(image: Any) -> Any:
+    """A PIL image in RGB; a function with a name, so that worker processes can be sent the transform."""
+    return image.convert("RGB")
+
+
+# --- text -----------------------------------------------------------------------------------------------
+
+def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> Tensor:
+    """Token ids (number of texts, context_length), int64: start, text, end, then zeros.
+
+    A text that does not fit raises a RuntimeError, or is cut with `truncate`, keeping the end token.
+    """
+    tokenizer = default_tokenizer()
+    start, end = tokenizer.encoder[START], tokenizer.encoder[END]
+    rows = []
+    for text in [texts] if isinstance(texts, str) else texts:
+        ids = [start, *tokenizer.encode(text), end]
+        if len(ids) > context_length:
+            if not truncate:
+                raise RuntimeError(f"Input {text!r} is too long for context length {context_length}: it has "
+                                   f"{len(ids)} tokens with start and end; shorten it, or pass truncate=True")
+            ids = ids[: context_length - 1] + [end]
+        rows.append(ids + [0] * (context_length - len(ids)))
+    return torch.tensor(rows, dtype=torch.long).reshape(-1, context_length)
