@@ -1,0 +1,6 @@
+"""What a data set is (`Datum`, `DatasetBase`) and how one is found by name (`DATASET_REGISTRY`)."""
+
+from .base_dataset import DatasetBase, Datum
+from .build import DATASET_REGISTRY, build_dataset
+
+__all__ = ["DATASET_REGISTRY", "DatasetBase", "Datum", "build_dataset"]

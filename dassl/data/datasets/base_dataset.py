@@ -1,0 +1,236 @@
+"""`Datum`, one labelled image, and `DatasetBase`, the lists of them that a data set consists of.
+
+The names of `Datum`'s attributes and this module's path occur in few-shot files that other programs
+pickled, so neither may change.
+"""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+import random
+import tarfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dassl.utils import check_isfile
+
+
+class Datum:
+    """One image on disk with its label.
+
+    impath: path of an existing file (a str; the constructor raises AssertionError for anything else).
+    label: class index from 0. domain: index of the domain. classname: the class's name, as trainers will
+    read it.
+
+    Code that has already checked many paths at once may build instances around the constructor with
+    `Datum.__new__` and the four underscored attributes, as unpickling does.
+    """
+
+    def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = "") -> None:
+        if not isinstance(impath, str):
+            raise AssertionError(f"impath must be a str, got {type(impath).__name__}: {impath!r}")
+        if not check_isfile(impath):
+            raise AssertionError(f"no image file at {impath!r}")
+        self._impath = impath
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+    @property
+    def impath(self) -> str:
+        return self._impath
+
+    @property
+    def label(self) -> int:
+        return self._label
+
+    @property
+    def domain(self) -> int:
+        return self._domain
+
+    @property
+    def classname(self) -> str:
+        return self._classname
+
+    def __repr__(self) -> str:
+        rest = f"label={self._label}, domain={self._domain}, classname={self._classname!r}"
+        return f"Datum({self._impath!r}, {rest})"
+
+
+class DatasetBase:
+    """A data set: lists of `Datum` for training (labelled and unlabelled), validation and test.
+
+    Classes are what occurs in `train_x`: labels must be 0, 1, ..., num_classes - 1, each with exactly one
+    name. Subclasses set `dataset_dir` (folder below `cfg.DATASET.ROOT`; absolute once built) and `domains`.
+    """
+
+    dataset_dir: str = ""
+    domains: Sequence[str] = []
+
+    def __init__(
+        self,
+        train_x: list[Datum] | None = None,
+        train_u: list[Datum] | None = None,
+        val: list[Datum] | None = None,
+        test: list[Datum] | None = None,
+    ) -> None:
+        if not train_x:
+            raise ValueError(f"{type(self).__name__}: no labelled training image, so no class is known")
+        self._train_x = train_x
+        self._train_u = train_u
+        self._val = val
+        self._test = test
+        self._num_classes = self.get_num_classes(train_x)
+        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+        if len(self._classnames) != self._num_classes:
+            unused = sorted(set(range(self._num_classes)) - set(self._lab2cname))
+            raise ValueError(
+                f"{type(self).__name__}: labels go up to {self._num_classes - 1}, but no training image has "
+                f"label {_first_few(unused)}; give every class an image or number the labels without gaps"
+            )
+
+    @property
+    def train_x(self) -> list[Datum]:
+        return self._train_x
+
+    @property
+    def train_u(self) -> list[Datum] | None:
+        return self._train_u
+
+    @property
+    def val(self) -> list[Datum] | None:
+        return self._val
+
+    @property
+    def test(self) -> list[Datum] | None:
+        return self._test
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        return self._lab2cname
+
+    @property
+    def classnames(self) -> list[str]:
+        return self._classnames
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @staticmethod
+    def get_num_classes(data_source: Iterable[Datum]) -> int:
+        """Largest label + 1."""
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
+        """(label -> name in ascending label order, the names in that order).
+
+        Raises ValueError when one label carries two names.
+        """
+        names: dict[int, str] = {}
+        for item in data_source:
+            known = names.setdefault(item.label, item.classname)
+            if known != item.classname:
+                raise ValueError(
+                    f"label {item.label} has two class names, {known!r} and {item.classname!r} "
+                    f"({item.impath}); every label needs exactly one"
+                )
+        mapping = {label: names[label] for label in sorted(names)}
+        return mapping, list(mapping.values())
+
+    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
+        """Raise ValueError when a domain is not one of `self.domains`."""
+        self.is_input_domain_valid(source_domains)
+        self.is_input_domain_valid(target_domains)
+
+    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
+        """Raise ValueError when a domain is not one of `self.domains`."""
+        for domain in input_domains:
+            if domain not in self.domains:
+                raise ValueError(f"no domain named {domain!r}; known: {', '.join(self.domains) or 'none'}")
+
+    def split_dataset_by_label(self, data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
+        """label -> items; labels in the order they are first seen, items in the order given."""
+        groups: dict[int, list[Datum]] = {}
+        for item in data_source:
+            groups.setdefault(item.label, []).append(item)
+        return groups
+
+    def split_dataset_by_domain(self, data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
+        """domain -> items; domains in the order they are first seen, items in the order given."""
+        groups: dict[int, list[Datum]] = {}
+        for item in data_source:
+            groups.setdefault(item.domain, []).append(item)
+        return groups
+
+    def generate_fewshot_dataset(
+        self,
+        *data_sources: list[Datum],
+        num_shots: int = -1,
+        repeat: bool = False,
+        rng: random.Random | None = None,
+    ) -> Any:
+        """`num_shots` random images of every class, for each list given; one list back for one, else several.
+
+        Classes come in the order they are first seen and images in the order drawn, so that a given random
+        state yields the published few-shot picks. A class with too few images is taken whole, without a
+        draw, or with `repeat` filled up by drawing with replacement. num_shots < 1 returns the lists as
+        they are. `rng` is the generator to draw from; by default Python's global one.
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        print(f"Creating a {num_shots}-shot dataset")
+        draw: Any = rng if rng is not None else random
+        output = []
+        for data_source in data_sources:
+            chosen: list[Datum] = []
+            for items in self.split_dataset_by_label(data_source).values():
+                if len(items) >= num_shots:
+                    chosen += draw.sample(items, num_shots)
+                elif repeat:
+                    chosen += draw.choices(items, k=num_shots)
+                else:
+                    chosen += items
+            output.append(chosen)
+        return output[0] if len(output) == 1 else output
+
+    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
+        """Fetch `url` from Google Drive to the file `dst`; unpack a .zip, .tar or .tar.gz there.
+
+        Needs the package `gdown`. Raises NotImplementedError for any other source.
+        """
+        if not from_gdrive:
+            raise NotImplementedError(
+                f"only Google Drive downloads are built in; fetch {url} yourself to {dst}"
+            )
+        try:
+            import gdown
+        except ImportError as error:
+            raise ImportError(
+                f"downloading from Google Drive needs `pip install gdown` (or fetch {url})"
+            ) from error
+        folder = osp.dirname(osp.abspath(dst))
+        os.makedirs(folder, exist_ok=True)
+        gdown.download(url, dst, quiet=False)
+        _unpack(dst, folder)
+
+
+def _unpack(archive: str, folder: str) -> None:
+    """Unpack into `folder`; members that point outside of it are refused."""
+    if archive.endswith(".zip"):
+        with zipfile.ZipFile(archive) as members:
+            members.extractall(folder)
+    elif archive.endswith((".tar", ".tar.gz", ".tgz")):
+        with tarfile.open(archive) as members:
+            members.extractall(folder, filter="data")
+    else:
+        return
+    print(f"Unpacked {archive} into {folder}")
+
+
+def _first_few(values: Sequence[Any], limit: int = 5) -> str:
+    shown = ", ".join(str(value) for value in values[:limit])
+    return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"

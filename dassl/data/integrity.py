@@ -1,0 +1,87 @@
+"""Is this the data we think it is? A fingerprint of a data set, and a check that its images decode."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import os.path as osp
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+CHUNK = 32  # images per task, so that a hundred thousand of them do not become as many tasks
+
+
+def fingerprint(dataset: Any) -> str:
+    """SHA-256 (hex) over what a data set holds: split, label, path and class name of every image, in order.
+
+    Computed after few-shot and base/new selection. Paths below `dataset.dataset_dir` are taken relative to
+    it, so the same data elsewhere has the same fingerprint; the pixels are not read.
+    """
+    folder = osp.abspath(dataset.dataset_dir) if dataset.dataset_dir else None
+    digest = hashlib.sha256()
+    for split in ("train", "val", "test"):
+        items = getattr(dataset, "train_x" if split == "train" else split) or []
+        for item in items:
+            path = _relative_posix(item.impath, folder)
+            digest.update(
+                f"{split}\t{item.label}\t{path}\t{item.classname}\n".encode("utf-8", "surrogateescape")
+            )
+    return digest.hexdigest()
+
+
+def _relative_posix(path: str, folder: str | None) -> str:
+    """`path` relative to the absolute `folder` when it lies below it, with forward slashes."""
+    if folder is not None and path.startswith(folder + os.sep):
+        path = path[len(folder) + 1 :]
+    return path.replace(os.sep, "/")
+
+
+def check_images(dataset: Any, progress: bool = True) -> None:
+    """Decode every training and validation image fully, and open the header of every test image.
+
+    `progress` shows a bar when the console is a terminal. Raises ValueError that names the first five bad
+    files and says how many there are.
+    """
+    decode: dict[str, bool] = {}  # path -> whether fully
+    for name, fully in (("train_x", True), ("train_u", True), ("val", True), ("test", False)):
+        for item in getattr(dataset, name) or []:
+            decode[item.impath] = decode.get(item.impath, False) or fully
+    tasks = list(decode.items())
+    chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
+    bad: list[str] = []
+    # Pillow lets go of the interpreter lock while it decodes, so threads do run side by side.
+    with (
+        ThreadPoolExecutor(max_workers=min(16, 2 * (os.cpu_count() or 1))) as pool,
+        tqdm(
+            total=len(tasks), desc="Checking images", disable=None if progress else True, leave=False
+        ) as bar,
+    ):
+        try:
+            for chunk, errors in zip(chunks, pool.map(_check_chunk, chunks), strict=True):
+                bad += errors
+                bar.update(len(chunk))
+        except BaseException:  # Ctrl-C should not wait for the remaining images
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if bad:
+        shown = "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else "")
+        raise ValueError(
+            f"{len(bad)} of {len(tasks)} image files cannot be read:\n  {shown}\n"
+            "replace them (the archive may be incompletely unpacked), or take them out of the data set"
+        )
+
+
+def _check_chunk(tasks: Iterable[tuple[str, bool]]) -> list[str]:
+    errors = []
+    for path, fully in tasks:
+        try:
+            with Image.open(path) as image:
+                if fully:
+                    image.load()
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+            errors.append(f"{path}: {error}")
+    return errors

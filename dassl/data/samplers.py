@@ -1,0 +1,169 @@
+"""The order in which a loader visits the data: torch's samplers, and three that balance domains or classes.
+
+All three draw with Python's global `random` (and NumPy's, for classes that are too small) when iterated, so
+a saved random state repeats an epoch exactly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+
+
+def _positions_by(attribute: str, data_source: Sequence[Any]) -> dict[int, list[int]]:
+    """value of the attribute -> positions of its items, both in the order first seen."""
+    groups: dict[int, list[int]] = {}
+    for position, item in enumerate(data_source):
+        groups.setdefault(getattr(item, attribute), []).append(position)
+    return groups
+
+
+def _dry_run_length(sampler: Sampler[int]) -> int:
+    """Items of one epoch, counted by drawing one; the random state is put back afterwards."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    length = sum(1 for _ in sampler)
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    return length
+
+
+class RandomDomainSampler(Sampler[int]):
+    """Every batch: `n_domain` random domains with equally many random items of each, none twice in an epoch.
+
+    n_domain <= 0 means all domains. The epoch ends when a domain can no longer fill its share.
+    Raises ValueError when n_domain exceeds the domains there are or does not divide batch_size.
+    """
+
+    def __init__(self, data_source: Sequence[Any], batch_size: int, n_domain: int) -> None:
+        self.data_source = data_source
+        self.domain_dict = _positions_by("domain", data_source)
+        self.domains = list(self.domain_dict)
+        if n_domain is None or n_domain <= 0:
+            n_domain = len(self.domains)
+        if n_domain > len(self.domains):
+            raise ValueError(f"N_DOMAIN is {n_domain}, but the data has only {len(self.domains)} domains")
+        if batch_size % n_domain != 0:
+            raise ValueError(f"batch size {batch_size} is not divisible by N_DOMAIN {n_domain}")
+        self.batch_size = batch_size
+        self.n_domain = n_domain
+        self.n_img_per_domain = batch_size // n_domain
+        self.length = _dry_run_length(self)
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.n_img_per_domain
+        left = {domain: list(positions) for domain, positions in self.domain_dict.items()}
+        order: list[int] = []
+        while all(len(positions) >= share for positions in left.values()):
+            for domain in random.sample(self.domains, self.n_domain):
+                chosen = random.sample(left[domain], share)
+                order += chosen
+                taken = set(chosen)
+                left[domain] = [position for position in left[domain] if position not in taken]
+        return iter(order)
+
+    def __len__(self) -> int:
+        return self.length
+
+
+class SeqDomainSampler(Sampler[int]):
+    """Every batch: the next items of each domain, equally many, until one cannot fill its share.
+
+    Raises ValueError when the number of domains does not divide batch_size.
+    """
+
+    def __init__(self, data_source: Sequence[Any], batch_size: int) -> None:
+        self.data_source = data_source
+        self.domain_dict = _positions_by("domain", data_source)
+        self.domains = list(self.domain_dict)
+        self.n_domain = len(self.domains)
+        if batch_size % max(self.n_domain, 1) != 0:
+            raise ValueError(
+                f"batch size {batch_size} is not divisible by the number of domains, {self.n_domain}"
+            )
+        self.batch_size = batch_size
+        self.n_img_per_domain = batch_size // max(self.n_domain, 1)
+
+    def _rounds(self) -> int:
+        return min(
+            (len(positions) // self.n_img_per_domain for positions in self.domain_dict.values()), default=0
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.n_img_per_domain
+        for start in range(0, self._rounds() * share, share):
+            for positions in self.domain_dict.values():
+                yield from positions[start : start + share]
+
+    def __len__(self) -> int:
+        return self._rounds() * self.batch_size
+
+
+class RandomClassSampler(Sampler[int]):
+    """Every batch: `batch_size // n_ins` random classes with `n_ins` items of each.
+
+    Classes with fewer items are filled up by drawing with replacement; a class's leftover items (fewer than
+    n_ins) are left out. The epoch ends when too few classes remain. Raises ValueError when batch_size <
+    n_ins.
+    """
+
+    def __init__(self, data_source: Sequence[Any], batch_size: int, n_ins: int) -> None:
+        if n_ins < 1 or batch_size < n_ins:
+            raise ValueError(f"N_INS is {n_ins}; it must be between 1 and the batch size, {batch_size}")
+        self.data_source = data_source
+        self.batch_size = batch_size
+        self.n_ins = n_ins
+        self.ncls_per_batch = batch_size // n_ins
+        self.index_dic = _positions_by("label", data_source)
+        self.labels = list(self.index_dic)
+        if len(self.labels) < self.ncls_per_batch:
+            raise ValueError(
+                f"a batch of {batch_size} with N_INS {n_ins} needs {self.ncls_per_batch} classes, "
+                f"but the data has {len(self.labels)}; raise N_INS or lower the batch size"
+            )
+        self.length = _dry_run_length(self)
+
+    def __iter__(self) -> Iterator[int]:
+        groups: dict[int, list[list[int]]] = {}
+        for label, positions in self.index_dic.items():
+            positions = list(positions)
+            if len(positions) < self.n_ins:
+                positions = np.random.choice(positions, size=self.n_ins, replace=True).tolist()
+            random.shuffle(positions)
+            starts = range(0, len(positions) - self.n_ins + 1, self.n_ins)
+            groups[label] = [positions[start : start + self.n_ins] for start in starts]
+        available = list(self.labels)
+        order: list[int] = []
+        while len(available) >= self.ncls_per_batch:
+            for label in random.sample(available, self.ncls_per_batch):
+                order += groups[label].pop(0)
+                if not groups[label]:
+                    available.remove(label)
+        return iter(order)
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def build_sampler(
+    sampler_type: str,
+    cfg: Any = None,
+    data_source: Sequence[Any] | None = None,
+    batch_size: int = 32,
+    n_domain: int = 0,
+    n_ins: int = 16,
+) -> Sampler[int]:
+    """The sampler called `sampler_type`. Raises ValueError for an unknown name."""
+    builders = {
+        "RandomSampler": lambda: RandomSampler(data_source),
+        "SequentialSampler": lambda: SequentialSampler(data_source),
+        "RandomDomainSampler": lambda: RandomDomainSampler(data_source, batch_size, n_domain),
+        "SeqDomainSampler": lambda: SeqDomainSampler(data_source, batch_size),
+        "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins),
+    }
+    if sampler_type not in builders:
+        raise ValueError(f"no sampler named {sampler_type!r}; known: {', '.join(builders)}")
+    return builders[sampler_type]()

@@ -1,0 +1,164 @@
+"""`build_transform`: the configured steps from PIL image to tensor, always in one fixed order.
+
+With SIZE (224, 224), bicubic, CLIP's mean and std, and "normalize", the test pipeline is CLIP's own
+preprocessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from torchvision import transforms as T
+from torchvision.transforms import InterpolationMode
+
+from .autoaugment import CIFAR10Policy, ImageNetPolicy, SVHNPolicy
+from .operations import Cutout, GaussianNoise, InstanceNormalization, Random2DTranslation
+from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
+
+INTERPOLATION_MODES = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "nearest": InterpolationMode.NEAREST,
+}
+
+AVAI_CHOICES = [
+    "random_flip",
+    "random_resized_crop",
+    "normalize",
+    "instance_norm",
+    "random_crop",
+    "random_translation",
+    "center_crop",  # accepted, but changes nothing: the test pipeline always crops the centre
+    "cutout",
+    "imagenet_policy",
+    "cifar10_policy",
+    "svhn_policy",
+    "randaugment",
+    "randaugment_fixmatch",
+    "randaugment2",
+    "gaussian_noise",
+    "colorjitter",
+    "randomgrayscale",
+    "gaussian_blur",
+]
+
+Step = tuple[str, Callable[[Any], Any]]  # what is printed, what is done
+
+
+def build_transform(
+    cfg: Any, is_train: bool = True, choices: Sequence[str] | None = None
+) -> Callable[[Any], Any] | None:
+    """The transform for training or test images, or None with INPUT.NO_TRANSFORM.
+
+    `choices` replaces `cfg.INPUT.TRANSFORMS`; their order does not matter. Prints the steps.
+    Raises AssertionError for an unknown name.
+    """
+    if cfg.INPUT.NO_TRANSFORM:
+        print("Note: no transform is applied")
+        return None
+    choices = cfg.INPUT.TRANSFORMS if choices is None else choices
+    for name in choices:
+        if name not in AVAI_CHOICES:
+            near = get_close_matches(str(name), AVAI_CHOICES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise AssertionError(f"no transform named {name!r}{hint}; known: {', '.join(AVAI_CHOICES)}")
+    if cfg.INPUT.INTERPOLATION not in INTERPOLATION_MODES:
+        raise ValueError(
+            f"INPUT.INTERPOLATION is {cfg.INPUT.INTERPOLATION!r}; known: {', '.join(INTERPOLATION_MODES)}"
+        )
+    print("Building transform_train" if is_train else "Building transform_test")
+    steps = _train_steps(cfg.INPUT, choices) if is_train else _test_steps(cfg.INPUT, choices)
+    for description, _ in steps:
+        print(f"+ {description}")
+    return T.Compose([step for _, step in steps])
+
+
+def _train_steps(options: Any, choices: Sequence[str]) -> list[Step]:
+    """The training steps in their fixed order; `options` is cfg.INPUT."""
+    size = height, width = tuple(options.SIZE)
+    interpolation = INTERPOLATION_MODES[options.INTERPOLATION]
+    brightness, contrast, saturation, hue = (
+        options.COLORJITTER_B,
+        options.COLORJITTER_C,
+        options.COLORJITTER_S,
+        options.COLORJITTER_H,
+    )
+    steps: list[Step] = []
+
+    def add(description: str, step: Callable[[Any], Any]) -> None:
+        steps.append((description, step))
+
+    if "random_crop" not in choices and "random_resized_crop" not in choices:
+        add(f"resize to {height}x{width}", T.Resize(size, interpolation=interpolation))
+    if "random_translation" in choices:
+        add("random translation", Random2DTranslation(height, width))
+    if "random_crop" in choices:
+        padding = options.CROP_PADDING
+        add(f"random crop (padding = {padding})", T.RandomCrop(size, padding=padding, pad_if_needed=True))
+    if "random_resized_crop" in choices:
+        scale = tuple(options.RRCROP_SCALE)
+        crop = T.RandomResizedCrop(size, scale=scale, interpolation=interpolation)
+        add(f"random resized crop (size={size}, scale={scale})", crop)
+    if "random_flip" in choices:
+        add("random flip", T.RandomHorizontalFlip())
+    if "imagenet_policy" in choices:
+        add("imagenet policy", ImageNetPolicy())
+    if "cifar10_policy" in choices:
+        add("cifar10 policy", CIFAR10Policy())
+    if "svhn_policy" in choices:
+        add("svhn policy", SVHNPolicy())
+    n, m = options.RANDAUGMENT_N, options.RANDAUGMENT_M
+    if "randaugment" in choices:
+        add(f"randaugment (n={n}, m={m})", RandAugment(n, m))
+    if "randaugment_fixmatch" in choices:
+        add(f"randaugment_fixmatch (n={n})", RandAugmentFixMatch(n))
+    if "randaugment2" in choices:
+        add(f"randaugment2 (n={n})", RandAugment2(n))
+    if "colorjitter" in choices:
+        jitter = T.ColorJitter(brightness, contrast, saturation, hue)
+        add(f"color jitter (b={brightness}, c={contrast}, s={saturation}, h={hue})", jitter)
+    if "randomgrayscale" in choices:
+        add(f"random gray scale (p={options.RGS_P})", T.RandomGrayscale(p=options.RGS_P))
+    if "gaussian_blur" in choices:
+        blur = T.RandomApply([T.GaussianBlur(options.GB_K)], p=options.GB_P)
+        add(f"gaussian blur (kernel={options.GB_K}, p={options.GB_P})", blur)
+    steps.append(_to_tensor())
+    if "cutout" in choices:
+        holes, length = options.CUTOUT_N, options.CUTOUT_LEN
+        add(f"cutout (n_holes={holes}, length={length})", Cutout(holes, length))
+    if "normalize" in choices:
+        steps.append(_normalize(options))
+    if "gaussian_noise" in choices:
+        mean, std = options.GN_MEAN, options.GN_STD
+        add(f"gaussian noise (mean={mean}, std={std})", GaussianNoise(mean, std))
+    if "instance_norm" in choices:
+        add("instance normalization", InstanceNormalization())
+    return steps
+
+
+def _test_steps(options: Any, choices: Sequence[str]) -> list[Step]:
+    """Shorter side to max(SIZE), centre crop of SIZE, tensor; `options` is cfg.INPUT."""
+    size = height, width = tuple(options.SIZE)
+    smaller_edge = max(size)
+    resize = T.Resize(smaller_edge, interpolation=INTERPOLATION_MODES[options.INTERPOLATION])
+    steps: list[Step] = [
+        (f"resize the smaller edge to {smaller_edge}", resize),
+        (f"{height}x{width} center crop", T.CenterCrop(size)),
+        _to_tensor(),
+    ]
+    if "normalize" in choices:
+        steps.append(_normalize(options))
+    if "instance_norm" in choices:
+        steps.append(("instance normalization", InstanceNormalization()))
+    return steps
+
+
+def _to_tensor() -> Step:
+    return "to torch tensor of range [0, 1]", T.ToTensor()
+
+
+def _normalize(options: Any) -> Step:
+    mean, std = list(options.PIXEL_MEAN), list(options.PIXEL_STD)
+    return f"normalization (mean={mean}, std={std})", T.Normalize(mean=mean, std=std)

@@ -1,0 +1,185 @@
+"""Few-shot selection: a given seed yields the picks of the published protocol, drawn once and kept in a file.
+
+Train gets NUM_SHOTS images of every class, then val min(NUM_SHOTS, 4), from one random stream seeded with
+SEED. The picks are kept as `split_fewshot/shot_<shots>-seed_<seed>.json` in the data set's folder (in
+OUTPUT_DIR where that is read-only), with a digest of the split they were drawn from. Pickles of the same
+name that upstream wrote are honoured. Runs without a seed (SEED < 0) neither read nor write such files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os.path as osp
+import random
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.utils import read_json
+
+from .files import first_few, relative_posix, write_json_somewhere
+from .legacy import read_datum_pickle
+
+VERSION = 1
+MOST_VAL_SHOTS = 4
+
+Items = list[Datum]
+Entry = tuple[str, int, str]  # path relative to the data set's folder, label, class name
+
+
+def few_shot(
+    dataset: DatasetBase, cfg: Any, train: Items, val: Items | None, keep: bool = True
+) -> tuple[Items, Items | None]:
+    """(few-shot train, few-shot val) of `cfg.DATASET.NUM_SHOTS` and `cfg.SEED`; unchanged when shots < 1.
+
+    `dataset.dataset_dir` must be set already. Classes smaller than the shots are taken whole, with a warning.
+    `keep=False` draws without looking at or leaving files.
+    """
+    shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
+    if shots < 1:
+        return train, val
+    _warn_of_small_classes(train, shots)
+    if seed < 0 or not keep:
+        return _draw(dataset, train, val, shots, seed)
+
+    folder = osp.join(dataset.dataset_dir, "split_fewshot")
+    name = f"shot_{shots}-seed_{seed}"
+    elsewhere = osp.join(cfg.OUTPUT_DIR, "split_fewshot", type(dataset).__name__)
+    places = [osp.join(place, f"{name}.json") for place in (folder, elsewhere)]
+    split = _Split(dataset.dataset_dir, train, val)
+
+    picks = _read_pickle(osp.join(folder, f"{name}.pkl"), split)
+    for path in places:
+        picks = picks or _read_picks(path, split, shots, seed)
+    if picks:
+        return picks
+
+    picks = _draw(dataset, train, val, shots, seed)
+    content = {"version": VERSION, "shots": shots, "seed": seed, "split_sha256": split.digest}
+    content |= {"train": split.entries(picks[0]), "val": split.entries(picks[1] or [])}
+    saved = write_json_somewhere(content, places)
+    if saved:
+        print(f"Saving preprocessed few-shot data to {saved}")
+    return picks
+
+
+def _draw(
+    dataset: DatasetBase, train: Items, val: Items | None, shots: int, seed: int
+) -> tuple[Items, Items | None]:
+    with _seeded(seed):
+        train = dataset.generate_fewshot_dataset(train, num_shots=shots)
+        if val:
+            val = dataset.generate_fewshot_dataset(val, num_shots=min(shots, MOST_VAL_SHOTS))
+    return train, val
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Python's random state as it is at the start of a run with this seed; put back afterwards.
+
+    So a run continues with the same random numbers whether or not its picks were found in a file.
+    """
+    if seed < 0:
+        yield
+        return
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _warn_of_small_classes(train: Items, shots: int) -> None:
+    counts = Counter((item.label, item.classname) for item in train)
+    small = [f"{name!r} ({count})" for (_, name), count in sorted(counts.items()) if count < shots]
+    if small:
+        warnings.warn(
+            f"fewer than {shots} training images, so all of them are taken, in class {first_few(small, 10)}",
+            stacklevel=3,
+        )
+
+
+class _Split:
+    """The whole training and validation lists, and how to find images in them again."""
+
+    def __init__(self, folder: str, train: Items, val: Items | None) -> None:
+        self.folder = folder
+        self._lists = {"train": train, "val": val or []}
+        self._by_entry: dict[str, dict[Entry, Datum]] = {}
+        digest = hashlib.sha256()
+        for split, items in self._lists.items():
+            self._by_entry[split] = {self._entry(item): item for item in items}
+            digest.update(
+                "".join(f"{split}\t{e[1]}\t{e[0]}\t{e[2]}\n" for e in map(self._entry, items)).encode()
+            )
+        self.digest = digest.hexdigest()
+        self.has_val = val is not None and len(val) > 0
+
+    def _entry(self, item: Datum) -> Entry:
+        return relative_posix(item.impath, self.folder), item.label, item.classname
+
+    def entries(self, items: Items) -> list[Entry]:
+        return [self._entry(item) for item in items]
+
+    def find(self, split: str, entries: Iterable[tuple[Any, Any, Any]]) -> Items | None:
+        """The items with these paths, labels and names; None if one of them is not in this split.
+
+        Paths may be absolute ones of another machine: what follows the data set's folder name counts.
+        """
+        known = self._by_entry[split]
+        found = []
+        for path, label, name in entries:
+            item = next((known[key] for key in self._candidates(path, label, name) if key in known), None)
+            if item is None:
+                return None
+            found.append(item)
+        return found
+
+    def _candidates(self, path: str, label: int, name: str) -> Iterator[Entry]:
+        yield relative_posix(path, self.folder), label, name
+        parts = path.replace("\\", "/").split("/")
+        for position in reversed([i for i, part in enumerate(parts) if part == osp.basename(self.folder)]):
+            yield "/".join(parts[position + 1 :]), label, name
+
+
+def _read_picks(path: str, split: _Split, shots: int, seed: int) -> tuple[Items, Items | None] | None:
+    """The picks in one of our files; None when there is none, or, with a warning, none of this very split."""
+    if not osp.isfile(path):
+        return None
+    try:
+        content = read_json(path)
+        if [content[key] for key in ("version", "shots", "seed")] != [VERSION, shots, seed]:
+            raise ValueError("it was written for other settings")
+        if content["split_sha256"] != split.digest:
+            raise ValueError("the data set's split has changed since")
+        train, val = split.find("train", content["train"]), split.find("val", content["val"])
+        if not train or val is None:
+            raise ValueError("it names images that are not in the split")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        warnings.warn(f"few-shot file {path} is not used ({error}); drawing again", stacklevel=3)
+        return None
+    print(f"Loading preprocessed few-shot data from {path}")
+    return train, val if split.has_val else None
+
+
+def _read_pickle(path: str, split: _Split) -> tuple[Items, Items | None] | None:
+    """The picks that upstream pickled; None without any, or, with a warning, if not of this split.
+
+    Raises ValueError when the file holds anything besides picks.
+    """
+    if not osp.isfile(path):
+        return None
+    content = read_datum_pickle(path)
+    if content is None:
+        return None
+    train = split.find("train", content.get("train", []))
+    val = split.find("val", content.get("val", []))
+    if not train or val is None or (split.has_val and not val):
+        warnings.warn(f"few-shot file {path} names images that are not in this split; not used", stacklevel=3)
+        return None
+    print(f"Loading preprocessed few-shot data from {path}")
+    return train, val if split.has_val else None

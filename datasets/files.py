@@ -1,0 +1,98 @@
+"""Files and folders for the data sets: listing images, checking that they exist, saving where one may."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dassl.utils import write_json
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def relative_posix(path: str, folder: str) -> str:
+    """`path` relative to `folder` when it lies below it, else unchanged; with forward slashes."""
+    prefix = folder.rstrip("/" + os.sep) + os.sep
+    if path.startswith(prefix):
+        path = path[len(prefix) :]
+    return path.replace(os.sep, "/")
+
+
+def list_folders(folder: str) -> list[str]:
+    """Names of the visible sub-folders (or links to folders), sorted by code point: upper case first."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def is_image_name(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def list_images(folder: str, nested: bool = False) -> list[str]:
+    """Paths of the visible images in `folder`, sorted; with `nested` also those in folders below it."""
+    paths: list[str] = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if nested else []
+        paths += [osp.join(here, name) for name in names if is_image_name(name)]
+    return sorted(paths)
+
+
+def require_folder(folder: str, remedy: str) -> None:
+    """Raise FileNotFoundError, naming the nearest folder that does exist, unless `folder` is one."""
+    if osp.isdir(folder):
+        return
+    parent = osp.dirname(folder)
+    while not osp.isdir(parent) and osp.dirname(parent) != parent:
+        parent = osp.dirname(parent)
+    raise FileNotFoundError(f"no folder {folder} ({parent} exists); {remedy}")
+
+
+def require_files(paths: Sequence[str], named_by: str, remedy: str) -> None:
+    """Raise FileNotFoundError unless every path exists; names the first five and says how many are missing.
+
+    One directory listing per folder rather than one look-up per file, which network storage makes slow.
+    """
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = osp.split(path)
+        if folder not in listings:
+            try:
+                listings[folder] = set(os.listdir(folder))
+            except OSError:
+                listings[folder] = set()
+        # Some file systems find a name although they list another spelling of it (case, Unicode form).
+        if name not in listings[folder] and not (listings[folder] and osp.exists(path)):
+            missing.append(path)
+    if missing:
+        shown = "\n  ".join(missing[:5]) + ("\n  ..." if len(missing) > 5 else "")
+        raise FileNotFoundError(
+            f"{len(missing)} of the {len(paths)} image files named by {named_by} do not exist:\n"
+            f"  {shown}\n{remedy}"
+        )
+
+
+def write_json_somewhere(content: Any, places: Sequence[str]) -> str | None:
+    """Write to the first place that can be written (a data folder may be read-only); returns it.
+
+    None, with a warning, when none can: the content is a convenience that the next run makes again.
+    """
+    errors = []
+    for path in places:
+        try:
+            write_json(content, path)
+            return path
+        except OSError as error:
+            errors.append(f"{path}: {error.strerror or error}")
+    warnings.warn(f"could not be saved, going on without: {'; '.join(errors)}", stacklevel=2)
+    return None
+
+
+def first_few(values: Iterable[Any], limit: int = 5) -> str:
+    """'a, b, c, ... (17 in all)'."""
+    values = list(values)
+    shown = ", ".join(str(value) for value in values[:limit])
+    return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"

@@ -1,0 +1,261 @@
+"""Your own images: a folder of class folders, or a CSV table.
+
+Below DATASET.ROOT joined with DATASET.FOLDER.PATH, one of
+
+    <class>/*.jpg                      split 50/20/30 into train, val and test: the same way in every run
+    train/<class>/*.jpg  test/<class>/*.jpg  [val/<class>/*.jpg]       taken as it is
+
+or DATASET.FOLDER.CSV, a table with the columns `path` and `label`, and optionally `split` (train, val or
+test) and `classname`; DATASET.FOLDER.TEST_CSV may name a second table with the test images. Relative paths
+are relative to the folder. Without `classname` the label is the class's name.
+
+Images are .jpg, .jpeg, .png, .webp or .bmp, at any depth below their class folder; names that start with a
+dot are ignored. Class names are the folders' names as they are (trainers read "_" as a space), labels their
+sorted order. Few-shot picks and base/new classes work as for every data set; nothing is written into your
+folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import os.path as osp
+import warnings
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+from .files import IMAGE_SUFFIXES, first_few, list_folders, list_images, require_files
+from .splits import Items, SplitDataset, new_datum, split_classes
+
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@DATASET_REGISTRY.register()
+class Folder(SplitDataset):
+    keep_picks = False  # drawing again costs nothing, and your folder stays yours
+
+    def __init__(self, cfg: Any) -> None:
+        options = cfg.DATASET.get("FOLDER", {})
+        self.csv = options.get("CSV", "")
+        self.test_csv = options.get("TEST_CSV", "")
+        self.dataset_dir = osp.expanduser(options.get("PATH", ""))
+        if not (cfg.DATASET.ROOT or self.dataset_dir):
+            raise ValueError("where are the images? set DATASET.ROOT (--root) or DATASET.FOLDER.PATH")
+        if self.test_csv and not self.csv:
+            raise ValueError(
+                "DATASET.FOLDER.TEST_CSV is set; then DATASET.FOLDER.CSV must name the training table"
+            )
+        super().__init__(cfg)
+
+    def load_split(self, cfg: Any) -> tuple[Items, Items, Items]:
+        if self.csv:
+            split = split_from_tables(self.dataset_dir, self.csv, self.test_csv)
+        else:
+            split = split_from_folders(self.dataset_dir)
+        if len({item.label for item in split[0]}) < 2:
+            raise ValueError(
+                f"{self.dataset_dir} has one class only, {split[0][0].classname!r}; is it the folder above "
+                "the right one? DATASET.ROOT (with DATASET.FOLDER.PATH) must be the folder of the class folders"
+            )
+        return split
+
+
+# --- folders ---------------------------------------------------------------------------------------------
+
+
+def split_from_folders(folder: str) -> tuple[Items, Items, Items]:
+    """(train, val, test) of a folder of class folders, or of split folders that hold class folders."""
+    splits = _split_folders(folder)
+    if not splits:
+        return split_classes(_read_classes(folder))
+    train = _read_classes(splits["train"])
+    if "test" not in splits and "val" in splits:
+        splits["test"] = splits.pop("val")
+        name = osp.basename(splits["test"])
+        print(f"Note: {folder} has no test/: its {name}/ is the test set, and there is no val set")
+    if "test" not in splits:
+        print(f"Note: {folder} has no test/: splitting its train/ into train, val and test")
+        return split_classes(train)
+    others = [
+        _like_train(_read_classes(splits[name]), train, name) if name in splits else []
+        for name in ("val", "test")
+    ]
+    return [item for items in train.values() for item in items], others[0], others[1]
+
+
+def _split_folders(folder: str) -> dict[str, str]:
+    """split -> its folder, or {} where the folders are classes.
+
+    `train` may also be a class of vehicles: it is a split when it holds folders and no images of its own.
+    """
+    names = list_folders(folder)
+    splits: dict[str, str] = {}
+    for name in names:
+        split = SPLIT_NAMES.get(name.lower())
+        if split and splits.setdefault(split, osp.join(folder, name)) != osp.join(folder, name):
+            raise ValueError(
+                f"{folder} has two folders for {split}: {osp.basename(splits[split])!r} and {name!r}"
+            )
+    if "train" not in splits or not list_folders(splits["train"]) or list_images(splits["train"]):
+        return {}
+    others = [name for name in names if name.lower() not in SPLIT_NAMES]
+    classes = [name for name in others if list_images(osp.join(folder, name), nested=True)]
+    if classes:
+        raise ValueError(
+            f"{folder} is ambiguous: is train/ a split or a class like {first_few(map(repr, classes))}? "
+            "If it is a class, put its images directly into it; otherwise move the other folders away"
+        )
+    return splits
+
+
+def _read_classes(folder: str) -> dict[str, Items]:
+    """class name -> its images, sorted by path; labels follow the sorted names."""
+    names = list_folders(folder)
+    if not names:
+        raise ValueError(f"no class folders in {folder}; expected {osp.join(folder, '<class>', '*.jpg')}")
+    classes = {}
+    for label, name in enumerate(names):
+        paths = list_images(osp.join(folder, name), nested=True)
+        classes[name] = [new_datum(path, label, name) for path in paths]
+    if empty := [name for name, items in classes.items() if not items]:
+        raise ValueError(
+            f"no image in class folder {first_few(map(repr, empty))} of {folder} (images are "
+            f"{', '.join(IMAGE_SUFFIXES)}); add some or move the folder away"
+        )
+    if stray := list_images(folder):
+        warnings.warn(
+            f"{len(stray)} images lie directly in {folder}, in no class folder; ignored", stacklevel=2
+        )
+    return classes
+
+
+def _like_train(classes: dict[str, Items], train: dict[str, Items], split: str) -> Items:
+    """The images of another split with the labels that train gives their classes."""
+    labels = {name: items[0].label for name, items in train.items()}
+    for name in classes:
+        if name not in labels:
+            near = get_close_matches(name, labels, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"class {name!r} of {split}/ has no folder in train/{hint}")
+    return [new_datum(item.impath, labels[name], name) for name, items in classes.items() for item in items]
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+class _Row(NamedTuple):
+    path: str
+    label: str
+    split: str  # "train", "val", "test", or "" where the table does not say
+    classname: str
+    place: str  # "table.csv, line 7", for messages
+
+
+def split_from_tables(folder: str, table: str, test_table: str = "") -> tuple[Items, Items, Items]:
+    """(train, val, test) of a CSV table, with the rows of `test_table` (if any) as test."""
+    rows = _read_table(osp.join(folder, osp.expanduser(table)), folder)
+    if test_table:
+        if wrong := [row for row in rows if row.split == "test"]:
+            raise ValueError(f"{wrong[0].place}: a test image, although TEST_CSV names the test images")
+        rows = [row._replace(split=row.split or "train") for row in rows]
+        tests = _read_table(osp.join(folder, osp.expanduser(test_table)), folder)
+        rows += [row._replace(split="test") for row in tests]
+    _refuse_contradictions(rows)
+    require_files([row.path for row in rows], table, f"relative paths are relative to {folder}")
+
+    labels = {
+        label: position
+        for position, label in enumerate(sorted({row.label for row in rows}, key=_label_order))
+    }
+    parts: dict[str, Items] = {"": [], "train": [], "val": [], "test": []}
+    for row in rows:
+        parts[row.split].append(new_datum(row.path, labels[row.label], row.classname))
+    if not parts[""]:
+        if not parts["test"] and parts["val"]:
+            print(f"Note: {table} has no test rows: its val rows are the test set; there is no val set")
+            parts["test"], parts["val"] = parts["val"], []
+        if parts["test"]:
+            return parts["train"], parts["val"], parts["test"]
+        parts[""] = parts["train"]
+    classes: dict[str, Items] = {}
+    for item in sorted(parts[""], key=lambda item: (item.label, item.impath)):
+        classes.setdefault(f"{item.classname}", []).append(item)
+    return split_classes(classes)
+
+
+def _read_table(path: str, folder: str) -> list[_Row]:
+    name = osp.basename(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = [(column or "").strip().lower() for column in reader.fieldnames or []]
+            if not {"path", "label"} <= set(columns):
+                raise ValueError(
+                    f"{path} needs the columns path and label (and may have split, classname), separated by "
+                    f"commas; its first line has: {', '.join(columns) or 'nothing'}"
+                )
+            reader.fieldnames = columns
+            rows = [_read_row(cells, f"{name}, line {reader.line_num}", folder) for cells in reader]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no table {path}; DATASET.FOLDER.CSV and TEST_CSV are relative to {folder}"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
+    if not rows:
+        raise ValueError(f"{path} has no rows below its first line")
+    if len({bool(row.split) for row in rows}) > 1:
+        unsaid = next(row for row in rows if not row.split)
+        raise ValueError(f"{unsaid.place}: no split, although other rows have one")
+    return rows
+
+
+def _read_row(cells: dict[str, Any], place: str, folder: str) -> _Row:
+    if None in cells or None in cells.values():
+        raise ValueError(
+            f"{place}: the number of cells differs from the first line's; quote names with commas"
+        )
+    cells = {column: cell.strip() for column, cell in cells.items()}
+    if not (cells["path"] and cells["label"]):
+        raise ValueError(f"{place}: empty {'path' if not cells['path'] else 'label'}")
+    split = cells.get("split", "").lower()
+    if split and split not in SPLIT_NAMES:
+        raise ValueError(f"{place}: split is {cells['split']!r}; it must be train, val or test")
+    path = osp.normpath(osp.join(folder, osp.expanduser(cells["path"])))
+    classname = cells.get("classname") or cells["label"]
+    return _Row(path, cells["label"], SPLIT_NAMES.get(split, ""), classname, place)
+
+
+def _refuse_contradictions(rows: list[_Row]) -> None:
+    """Raise ValueError when an image has two labels or splits, or a label two names."""
+    of_path: dict[str, _Row] = {}
+    of_label: dict[str, _Row] = {}
+    of_name: dict[str, _Row] = {}
+    for row in rows:
+        seen = of_path.setdefault(row.path, row)
+        if seen is not row:
+            difference = "label" if seen.label != row.label else "split" if seen.split != row.split else "row"
+            raise ValueError(
+                f"{row.place}: {row.path} has a second {difference}; the first is in {seen.place}"
+            )
+        seen = of_label.setdefault(row.label, row)
+        if seen.classname != row.classname:
+            raise ValueError(
+                f"{row.place}: label {row.label} is called {row.classname!r}, "
+                f"but {seen.classname!r} in {seen.place}"
+            )
+        seen = of_name.setdefault(row.classname, row)
+        if seen.label != row.label:
+            raise ValueError(
+                f"{row.place}: class {row.classname!r} has label {row.label}, "
+                f"but {seen.label} in {seen.place}; CLIP cannot tell classes of one name apart"
+            )
+
+
+def _label_order(label: str) -> tuple[bool, int, str]:
+    """Whole numbers first, by value; then text by code point."""
+    try:
+        return False, int(label), label
+    except ValueError:
+        return True, 0, label

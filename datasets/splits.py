@@ -1,0 +1,297 @@
+"""What the data sets share: split files, splitting, base/new classes, and the order in which they are built.
+
+A split file is CoOp's JSON: {"train": [...], "val": [...], "test": [...]}, each entry
+[path relative to the image folder, label from 0, class name]. The order of the entries matters: few-shot
+selection walks through the classes in the order in which they first appear.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os.path as osp
+import random
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.utils import read_json, write_json
+
+from .fewshot import few_shot
+from .files import (
+    first_few,
+    list_folders,
+    list_images,
+    relative_posix,
+    require_files,
+    require_folder,
+    write_json_somewhere,
+)
+
+PRIVATE_SEED = 1  # of generated splits, which must not depend on the seed of the run that comes first
+SPLITS = ("train", "val", "test")
+
+Items = list[Datum]
+
+
+def new_datum(impath: str, label: int, classname: str) -> Datum:
+    """A `Datum` without a look at the file system, for paths that were checked in bulk or just listed."""
+    item = Datum.__new__(Datum)
+    item._impath, item._label, item._domain, item._classname = impath, label, 0, classname
+    return item
+
+
+class SplitDataset(DatasetBase):
+    """A data set with CoOp's conventions. A subclass names its places and how to split without a split file.
+
+    Built in this order: whole split -> few-shot train and val (of all classes) -> base or new classes. Test
+    images are never reduced. `DATASET.SUBSAMPLE_CLASSES` is "all", "base" or "new".
+    """
+
+    dataset_dir = ""  # folder below DATASET.ROOT
+    image_folder = ""  # the images, below dataset_dir; split entries are relative to it
+    split_file = ""  # CoOp's split file, in dataset_dir
+    split_source = ""  # where to get it
+    split_sha256 = ""  # of the published file, see `split_digest`
+    keep_picks = True  # whether few-shot picks are written to a file
+
+    def __init__(self, cfg: Any) -> None:
+        root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT))
+        remedy = f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}; it must be the folder that holds "
+        remedy += repr(self.dataset_dir) if self.dataset_dir else "the images"
+        self.dataset_dir = osp.normpath(osp.join(root, self.dataset_dir))
+        self.image_dir = osp.normpath(osp.join(self.dataset_dir, self.image_folder))
+        self.split_path = osp.join(self.dataset_dir, self.split_file)
+        self.split_fewshot_dir = osp.join(self.dataset_dir, "split_fewshot")
+        require_folder(self.dataset_dir, remedy)
+
+        train, val, test = self.load_split(cfg)
+        check_labels(train, val, test, type(self).__name__)
+        train, val = few_shot(self, cfg, train, val, keep=self.keep_picks)
+        subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+        train, val, test = subsample_classes(train, val, test, subsample=subset)
+        super().__init__(train_x=train, val=val, test=test)
+
+    def load_split(self, cfg: Any) -> tuple[Items, Items, Items]:
+        """(train, val, test) from the split file, or from `make_split`, whose result is then saved as one."""
+        require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
+        if osp.isfile(self.split_path):
+            split = read_split(self.split_path, self.image_dir)
+            if self.split_sha256 and split_digest(*split, self.image_dir) != self.split_sha256:
+                print(f"Note: {self.split_file} is not the published split; published results used another")
+            return split
+        split = self.make_split()
+        places = [self.split_path, osp.join(cfg.OUTPUT_DIR, self.split_file)]
+        saved = write_json_somewhere(_as_json(*split, self.image_dir), places)
+        warnings.warn(
+            f"no {self.split_path}: made a split of our own" + (f", saved as {saved}" if saved else "") + ". "
+            "Published results use CoOp's file" + (f": {self.split_source}" if self.split_source else ""),
+            stacklevel=3,
+        )
+        return split
+
+    def make_split(self) -> tuple[Items, Items, Items]:
+        """(train, val, test) from the raw data, when there is no split file."""
+        raise FileNotFoundError(f"no split file {self.split_path}; get it from {self.split_source}")
+
+
+# --- split files -----------------------------------------------------------------------------------------
+
+
+def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
+    """(train, val, test) of a split file whose paths are relative to `path_prefix`, in the file's order.
+
+    Raises ValueError when the file is damaged, FileNotFoundError when images are missing.
+    """
+    print(f"Reading split from {filepath}")
+    remedy = "delete it, and download it again if it came with the data set"
+    try:
+        content = read_json(filepath)
+        lists = [
+            [
+                new_datum(osp.join(path_prefix, path), int(label), str(name))
+                for path, label, name in content[split]
+            ]
+            for split in SPLITS
+        ]
+    except (KeyError, TypeError, ValueError) as error:  # damaged JSON is a ValueError
+        raise ValueError(
+            f"{filepath} is damaged or no split file ({type(error).__name__}: {error}); expected "
+            f'{{"train": [[path, label, class name], ...], "val": ..., "test": ...}}; {remedy}'
+        ) from error
+    paths = [item.impath for items in lists for item in items]
+    require_files(
+        paths,
+        osp.basename(filepath),
+        f"unpack all images below {path_prefix}, or use the split file that fits them",
+    )
+    train, val, test = lists
+    return train, val, test
+
+
+def save_split(train: Items, val: Items, test: Items, filepath: str, path_prefix: str) -> None:
+    """Write a split file with paths relative to `path_prefix`."""
+    write_json(_as_json(train, val, test, path_prefix), filepath)
+    print(f"Saved split to {filepath}")
+
+
+def _as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
+    return {
+        split: [[relative_posix(item.impath, path_prefix), item.label, item.classname] for item in items]
+        for split, items in zip(SPLITS, (train, val, test), strict=True)
+    }
+
+
+def split_digest(train: Items, val: Items, test: Items, path_prefix: str) -> str:
+    """SHA-256 (hex) of the split file without its white space."""
+    text = json.dumps(_as_json(train, val, test, path_prefix), separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+# --- splitting -------------------------------------------------------------------------------------------
+
+
+def read_and_split_data(
+    image_dir: str,
+    p_trn: float = 0.5,
+    p_val: float = 0.2,
+    ignored: Sequence[str] = (),
+    new_cnames: dict[str, str] | None = None,
+) -> tuple[Items, Items, Items]:
+    """Split a folder of class folders; label = position of the folder among the sorted ones.
+
+    `ignored` folders are left out; `new_cnames` maps folder names to class names.
+    """
+    names = [name for name in list_folders(image_dir) if name not in ignored]
+    if not names:
+        raise ValueError(
+            f"{image_dir} holds no class folders; expected {osp.join(image_dir, '<class>', '*.jpg')}"
+        )
+    classes = {}
+    for label, name in enumerate(names):
+        classname = (new_cnames or {}).get(name, name)
+        paths = list_images(osp.join(image_dir, name))
+        classes[name] = [new_datum(path, label, classname) for path in paths]
+    print(f"Splitting {image_dir} into {p_trn:.0%} train, {p_val:.0%} val and {1 - p_trn - p_val:.0%} test")
+    return split_classes(classes, p_trn, p_val)
+
+
+def split_classes(
+    classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2
+) -> tuple[Items, Items, Items]:
+    """(train, val, test): of each class round(p_trn n), round(p_val n) and the remaining items, at random.
+
+    The choice depends on nothing but a class's name and its items, so it is the same in every run, and
+    adding a class or an image leaves the other classes as they were. Raises ValueError when a class is too
+    small.
+    """
+    train: Items = []
+    val: Items = []
+    test: Items = []
+    too_small = []
+    for name, items in classes.items():
+        n_train, n_val = round(p_trn * len(items)), round(p_val * len(items))
+        if min(n_train, n_val, len(items) - n_train - n_val) < 1:
+            too_small.append(f"{name!r} has {len(items)}")
+            continue
+        items = list(items)
+        random.Random(f"{PRIVATE_SEED} {name}").shuffle(items)
+        train += items[:n_train]
+        val += items[n_train : n_train + n_val]
+        test += items[n_train + n_val :]
+    if too_small:
+        needed = _smallest_class(p_trn, p_val)
+        raise ValueError(
+            f"a class needs {needed} images or more to be split into train, val and test, but "
+            f"{first_few(too_small)}; add images, leave these classes out, or say yourself which image "
+            "belongs to which split"
+        )
+    return train, val, test
+
+
+def _smallest_class(p_trn: float, p_val: float) -> int:
+    sizes = ((n, round(p_trn * n), round(p_val * n)) for n in range(1, 10_000))
+    return next(n for n, n_train, n_val in sizes if min(n_train, n_val, n - n_train - n_val) >= 1)
+
+
+def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
+    """(train, val): of each class, in order of first appearance, round(p_val n) random items go to val."""
+    rng = random.Random(PRIVATE_SEED)
+    groups: dict[int, Items] = {}
+    for item in trainval:
+        groups.setdefault(item.label, []).append(item)
+    train: Items = []
+    val: Items = []
+    for items in groups.values():
+        n_val = round(p_val * len(items))
+        if n_val < 1:
+            raise ValueError(
+                f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val"
+            )
+        items = list(items)
+        rng.shuffle(items)
+        val += items[:n_val]
+        train += items[n_val:]
+    return train, val
+
+
+# --- classes ---------------------------------------------------------------------------------------------
+
+
+def check_labels(train: Items, val: Items | None, test: Items | None, source: str) -> None:
+    """Raise ValueError unless train has every label 0..C-1, and a label has one name in all splits."""
+    names: dict[int, str] = {}
+    for split, items in zip(SPLITS, (train, val, test), strict=True):
+        for item in items or []:
+            known = (
+                names.setdefault(item.label, item.classname) if split == "train" else names.get(item.label)
+            )
+            if known is None:
+                raise ValueError(
+                    f"{source}: label {item.label} ({item.classname!r}, {item.impath}) occurs in {split} "
+                    "but not in train; every class needs training images"
+                )
+            if known != item.classname:
+                raise ValueError(
+                    f"{source}: label {item.label} is called {known!r} and also {item.classname!r} "
+                    f"({split}: {item.impath}); every label needs exactly one name"
+                )
+    if not names:
+        raise ValueError(f"{source}: there is no training image")
+    if not test:
+        raise ValueError(f"{source}: there is no test image")
+    if unused := sorted(set(range(max(names) + 1)) - set(names)):
+        raise ValueError(
+            f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}"
+        )
+    if min(names) < 0:
+        raise ValueError(f"{source}: labels start at 0, but there is {min(names)}")
+
+
+def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
+    """Keep the first ("base") or second ("new") half of the classes, by label, and number them from 0 again.
+
+    The classes are those of the first list; with an odd number the base half has one more. "all" changes
+    nothing.
+    """
+    if subsample == "all":
+        return lists
+    if subsample not in ("base", "new"):
+        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; it must be 'all', 'base' or 'new'")
+    labels = sorted({item.label for item in lists[0] or []})
+    middle = math.ceil(len(labels) / 2)
+    chosen = labels[:middle] if subsample == "base" else labels[middle:]
+    print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
+    new_label = {label: position for position, label in enumerate(chosen)}
+    return [
+        None
+        if items is None
+        else [
+            new_datum(item.impath, new_label[item.label], item.classname)
+            for item in items
+            if item.label in new_label
+        ]
+        for items in lists
+    ]
