@@ -1,6 +1,13 @@
 """Small tools: files, log, meters, registry, checkpoints."""
 from __future__ import annotations
 
+from .checkpoint import (
+    CheckpointError,
+    UnsafeCheckpointError,
+    load_checkpoint,
+    resume_from_checkpoint,
+    save_checkpoint,
+)
 from .logger import Logger, log_to, restore_stdout, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry
@@ -19,8 +26,25 @@ from .tools import (
     tolist_if_not,
     write_json,
 )
+from .torchtools import (
+    count_num_param,
+    init_network_weights,
+    load_pretrained_weights,
+    open_all_layers,
+    open_specified_layers,
+)
 
 __all__ = [
+    "CheckpointError",
+    "UnsafeCheckpointError",
+    "count_num_param",
+    "init_network_weights",
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "open_all_layers",
+    "open_specified_layers",
+    "resume_from_checkpoint",
+    "save_checkpoint",
     "AverageMeter",
     "Logger",
     "MetricMeter",

@@ -1,0 +1,79 @@
+"""`build_optimizer`: an optimiser from the OPTIM section of the configuration."""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from yacs.config import CfgNode
+
+from dassl.utils import check_availability
+
+from .radam import RAdam
+
+__all__ = ["build_optimizer"]
+
+AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
+
+
+def build_optimizer(
+    model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None = None
+) -> torch.optim.Optimizer:
+    """An optimiser over all parameters of `model`, frozen ones included (they never have a gradient).
+
+    `model` may also be an iterable of parameters or of parameter groups; `param_groups` replaces it. With
+    STAGED_LR, `model` must be a module: its direct children in NEW_LAYERS get LR, everything else
+    LR * BASE_LR_MULT, as two groups in the order (rest, new).
+    Raises ValueError for an unknown OPTIM.NAME or layer, TypeError for STAGED_LR without a module.
+    """
+    check_availability(optim_cfg.NAME, AVAI_OPTIMS)
+    if param_groups is not None:
+        if optim_cfg.STAGED_LR:
+            warnings.warn("OPTIM.STAGED_LR is ignored, because parameter groups were given", stacklevel=2)
+        params: Any = param_groups
+    elif optim_cfg.STAGED_LR:
+        params = _staged_groups(model, optim_cfg)
+    else:
+        params = model.parameters() if isinstance(model, nn.Module) else model
+
+    lr, decay = optim_cfg.LR, optim_cfg.WEIGHT_DECAY
+    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    if optim_cfg.NAME in ("adam", "amsgrad"):
+        amsgrad = optim_cfg.NAME == "amsgrad"
+        return torch.optim.Adam(params, lr=lr, weight_decay=decay, betas=betas, amsgrad=amsgrad)
+    if optim_cfg.NAME == "adamw":
+        return torch.optim.AdamW(params, lr=lr, weight_decay=decay, betas=betas)
+    if optim_cfg.NAME == "radam":
+        return RAdam(params, lr=lr, weight_decay=decay, betas=betas)
+    if optim_cfg.NAME == "rmsprop":
+        return torch.optim.RMSprop(
+            params, lr=lr, momentum=optim_cfg.MOMENTUM, weight_decay=decay, alpha=optim_cfg.RMSPROP_ALPHA
+        )
+    return torch.optim.SGD(
+        params,
+        lr=lr,
+        momentum=optim_cfg.MOMENTUM,
+        weight_decay=decay,
+        dampening=optim_cfg.SGD_DAMPNING,
+        nesterov=optim_cfg.SGD_NESTEROV,
+    )
+
+
+def _staged_groups(model: Any, optim_cfg: CfgNode) -> list[dict[str, Any]]:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"OPTIM.STAGED_LR needs a module to look for layers in, got {type(model).__name__}")
+    if isinstance(model, nn.DataParallel):
+        model = model.module
+    new_layers = [optim_cfg.NEW_LAYERS] if isinstance(optim_cfg.NEW_LAYERS, str) else optim_cfg.NEW_LAYERS
+    if not new_layers:
+        warnings.warn("OPTIM.NEW_LAYERS is empty: every layer learns at LR * BASE_LR_MULT", stacklevel=3)
+    children = dict(model.named_children())
+    for name in new_layers:
+        check_availability(name, children)
+    base = list(model.parameters(recurse=False))
+    new: list[nn.Parameter] = []
+    for name, child in children.items():
+        (new if name in new_layers else base).extend(child.parameters())
+    return [{"params": base, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new}]

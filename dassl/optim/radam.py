@@ -1,0 +1,30 @@
+"""Rectified Adam: Liu et al. (2020), "On the variance of the adaptive learning rate and beyond", algorithm 2."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+__all__ = ["RAdam"]
+
+
+class RAdam(torch.optim.RAdam):
+    """torch's RAdam with the weight decay decoupled, as in the authors' code.
+
+    While the variance term cannot be rectified (its degree of freedom is 5 or less), a step is one of SGD
+    with momentum. The authors' option to stand still instead, `degenerated_to_sgd=False`, is a ValueError.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        degenerated_to_sgd: bool = True,
+    ) -> None:
+        if not degenerated_to_sgd:
+            raise ValueError("degenerated_to_sgd=False is not offered; leave it at True")
+        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)

@@ -1,0 +1,39 @@
+"""The state of every random generator that training draws from, as plain data."""
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["get_rng_state", "set_rng_state"]
+
+
+def get_rng_state() -> dict[str, Any]:
+    """States of Python's, NumPy's, torch's and the CUDA devices' global generators (no CUDA in use: none)."""
+    version, words, gauss = random.getstate()
+    legacy: Any = np.random.get_state(legacy=True)
+    return {
+        "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "gauss": gauss},
+        "numpy": {
+            "words": torch.from_numpy(legacy[1].astype(np.int64)),
+            "position": int(legacy[2]),
+            "has_gauss": int(legacy[3]),
+            "gauss": float(legacy[4]),
+        },
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put the generators back into `state`. CUDA devices that either side lacks are left out."""
+    python, legacy = state["python"], state["numpy"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    words = legacy["words"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", words, legacy["position"], legacy["has_gauss"], legacy["gauss"]))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available():
+        for device, device_state in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
+            torch.cuda.set_rng_state(device_state, device)
