@@ -1,0 +1,153 @@
+"""Accuracy and macro-averaged F1 of a test, and the block of lines that reports them."""
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from dassl.utils import atomic_write
+
+from .build import EVALUATOR_REGISTRY
+
+__all__ = ["Classification", "EvaluatorBase"]
+
+
+class EvaluatorBase:
+    """`reset`, then `process` for every batch, then `evaluate` once."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def process(self, mo: Any, gt: Any) -> None:
+        """Take in the model's output and the ground truth of a batch."""
+        raise NotImplementedError
+
+    def evaluate(self) -> OrderedDict[str, float]:
+        """Print and return the results; the first one is what a model is selected by."""
+        raise NotImplementedError
+
+
+@EVALUATOR_REGISTRY.register()
+class Classification(EvaluatorBase):
+    """Counts the images whose highest logit is that of their class.
+
+    `lab2cname` {label: class name} is used for the lines about single classes.
+    """
+
+    def __init__(self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(cfg)
+        self._lab2cname = lab2cname or {}
+        self.reset()
+
+    def reset(self) -> None:
+        self._correct = 0
+        self._total = 0
+        self._y_true: list[int] = []
+        self._y_pred: list[int] = []
+        self._not_finite = 0
+
+    def process(self, mo: Tensor, gt: Tensor) -> None:
+        """mo (B, C) logits, gt (B,) labels."""
+        pred = mo.max(1)[1]  # (B,)
+        self._not_finite += int((~torch.isfinite(mo)).any(dim=1).sum())
+        self._correct += int((pred == gt).sum())
+        self._total += gt.shape[0]
+        self._y_true.extend(gt.tolist())
+        self._y_pred.extend(pred.tolist())
+
+    def evaluate(self) -> OrderedDict[str, float]:
+        """Print the result block; returns accuracy, error_rate, macro_f1 (and perclass_accuracy) in percent.
+
+        With TEST.COMPUTE_CMAT the confusion matrix goes to OUTPUT_DIR/cmat.pt. Raises ValueError when nothing
+        was processed; warns about images whose logits are not finite.
+        """
+        if self._total == 0:
+            raise ValueError("there is nothing to evaluate: no batch was processed")
+        if self._not_finite:
+            warnings.warn(f"{self._not_finite} of {self._total} images have NaN or infinite logits", stacklevel=2)
+        results: OrderedDict[str, float] = OrderedDict()
+        results["accuracy"] = 100.0 * self._correct / self._total
+        results["error_rate"] = 100.0 - results["accuracy"]
+        results["macro_f1"] = 100.0 * macro_f1(np.array(self._y_true), np.array(self._y_pred))
+        print(
+            "=> result\n"
+            f"* total: {self._total:,}\n"
+            f"* correct: {self._correct:,}\n"
+            f"* accuracy: {results['accuracy']:.2f}%\n"
+            f"* error: {results['error_rate']:.2f}%\n"
+            f"* macro_f1: {results['macro_f1']:.2f}%"
+        )
+        if self.cfg.TEST.PER_CLASS_RESULT:
+            rows = self.per_class()
+            results["perclass_accuracy"] = float(np.mean([row["accuracy"] for row in rows]))
+            print("=> per-class result")
+            for row in rows:
+                print(
+                    f"* class: {row['label']} ({row['name']})\ttotal: {row['total']:,}\t"
+                    f"correct: {row['correct']:,}\tacc: {row['accuracy']:.2f}%"
+                )
+            print(f"* average: {results['perclass_accuracy']:.2f}%")
+        if self.cfg.TEST.COMPUTE_CMAT:
+            self._save_confusion()
+        return results
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """label, name, total, correct and accuracy (percent) of every class that occurs, by ascending label."""
+        true, pred = np.array(self._y_true), np.array(self._y_pred)
+        rows = []
+        for label in np.unique(true).tolist():
+            mine = true == label
+            total, correct = int(mine.sum()), int((pred[mine] == label).sum())
+            rows.append(
+                {
+                    "label": label,
+                    "name": self._lab2cname.get(label, str(label)),
+                    "total": total,
+                    "correct": correct,
+                    "accuracy": 100.0 * correct / total,
+                }
+            )
+        return rows
+
+    def _save_confusion(self) -> None:
+        """Rows: true classes, normalised to 1; columns: predicted. Over the labels that occur in either."""
+        matrix = confusion_matrix(np.array(self._y_true), np.array(self._y_pred))
+        rows = matrix.sum(axis=1, keepdims=True)
+        normalised = np.divide(matrix, rows, out=np.zeros(matrix.shape), where=rows > 0)
+        buffer = io.BytesIO()
+        torch.save(normalised, buffer)
+        path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+        with atomic_write(path, "wb") as file:
+            file.write(buffer.getbuffer())
+        print(f"Confusion matrix is saved to {path}")
+
+
+def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """Counts (K, K) over the K labels that occur in `true` or `pred` (n,), ascending; rows are true labels."""
+    labels, codes = np.unique(np.concatenate([true, pred]), return_inverse=True)
+    rows, columns = codes[: len(true)], codes[len(true) :]
+    matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    np.add.at(matrix, (rows, columns), 1)
+    return matrix
+
+
+def macro_f1(true: np.ndarray, pred: np.ndarray) -> float:
+    """Mean over the labels that occur in `true` (n,) of F1 = 2 hits / (true count + predicted count)."""
+    labels, codes = np.unique(np.concatenate([true, pred]), return_inverse=True)
+    true, pred = codes[: len(true)], codes[len(true) :]
+    size = len(labels)
+    hits = np.bincount(true[true == pred], minlength=size)
+    occurs = np.bincount(true, minlength=size)
+    predicted = np.bincount(pred, minlength=size)
+    present = occurs > 0
+    return float(np.mean(2 * hits[present] / (occurs + predicted)[present]))
