@@ -75,8 +75,14 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
-    return sinkhorn(1.0 - similarity, transport.epsilon, max_iterations=transport.max_iterations,
-                    threshold=transport.threshold, stop=transport.stop)
+    return sinkhorn(
+        1.0 - similarity,
+        transport.epsilon,
+        max_iterations=transport.max_iterations,
+        threshold=transport.threshold,
+        stop=transport.stop,
+        max_cost=2.0,  # cosine distance of unit vectors
+    )
 
 
 def _uniform(similarity: Tensor, transport: Transport) -> TransportPlan:
