@@ -74,7 +74,8 @@ class Classification(EvaluatorBase):
         if self._total == 0:
             raise ValueError("there is nothing to evaluate: no batch was processed")
         if self._not_finite:
-            warnings.warn(f"{self._not_finite} of {self._total} images have NaN or infinite logits", stacklevel=2)
+            share = f"{self._not_finite} of {self._total}"
+            warnings.warn(f"{share} images have NaN or infinite logits: their classes are arbitrary", stacklevel=2)
         results: OrderedDict[str, float] = OrderedDict()
         results["accuracy"] = 100.0 * self._correct / self._total
         results["error_rate"] = 100.0 - results["accuracy"]
@@ -102,7 +103,7 @@ class Classification(EvaluatorBase):
         return results
 
     def per_class(self) -> list[dict[str, Any]]:
-        """label, name, total, correct and accuracy (percent) of every class that occurs, by ascending label."""
+        """label, name, total, correct, accuracy (percent) of every class that occurs, by ascending label."""
         true, pred = np.array(self._y_true), np.array(self._y_pred)
         rows = []
         for label in np.unique(true).tolist():
@@ -133,7 +134,7 @@ class Classification(EvaluatorBase):
 
 
 def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """Counts (K, K) over the K labels that occur in `true` or `pred` (n,), ascending; rows are true labels."""
+    """Counts (K, K) over the K labels that occur in `true` or `pred` (n,), ascending; rows: true labels."""
     labels, codes = np.unique(np.concatenate([true, pred]), return_inverse=True)
     rows, columns = codes[: len(true)], codes[len(true) :]
     matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
