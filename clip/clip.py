@@ -98,7 +98,7 @@ def load_clip_to_cpu(name: str | Path, activation: str = "auto") -> CLIP:
 
 def load(name: str, device: str | torch.device | None = None, jit: bool = False,
          download_root: str | None = None, activation: str = "auto") -> tuple[CLIP, Callable[[Any], Tensor]]:
-    """(model, preprocess): the model in eval mode on `device`, and the transform from PIL images to its input.
+    """(model, preprocess): the model in eval mode on `device`, and the transform from PIL images.
 
     `device` is by default the GPU, where there is one. On the CPU the model computes in float32, elsewhere
     in OpenAI's mix of fp16 and fp32. `jit` is accepted for compatibility and ignored with a warning: the

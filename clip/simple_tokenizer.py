@@ -62,6 +62,7 @@ class SimpleTokenizer:
     def __init__(self, bpe_path: str | Path | None = None):
         import regex
 
+        self.bpe_path = bpe_path
         module = _open_clip_tokenizer()
         if bpe_path is None and hasattr(module, "_tokenizer"):  # it made one on import: a copy is quicker
             theirs = copy.copy(module._tokenizer)
@@ -96,12 +97,8 @@ class SimpleTokenizer:
         """Text of ids; every word is followed by a space. Bytes that are no UTF-8 become U+FFFD."""
         return self._bpe.decode([int(token) for token in tokens])
 
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "_encode"}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._encode = lru_cache(maxsize=100_000)(lambda text: tuple(self._bpe.encode(text)))
+    def __reduce__(self) -> tuple:
+        return SimpleTokenizer, (self.bpe_path,)
 
 
 @cache
