@@ -1,0 +1,39 @@
+"""A small world for tests that run train.py: the synthetic Caltech101 and the tiny ResNet CLIP."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.golden_data import tiny_state_dict, write_synthetic_caltech
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def make_world(folder: Path) -> Path:
+    """`folder`/data with the data set and `folder`/tiny_rn.pt with the weights."""
+    write_synthetic_caltech(folder / "data", per_class=20)
+    torch.save(tiny_state_dict("tiny_rn", native=True), folder / "tiny_rn.pt")
+    return folder
+
+
+def arguments(world: Path, output: Path, *options: str, trainer: str = "PLOT", seed: int = 1, flags=()) -> list[str]:
+    """Command line of a short run: 2 shots, 3 epochs of 4 steps."""
+    config = "PLOT" if trainer == "PLOT" else "CoOp"
+    key = config.upper()
+    prompts = [] if trainer.startswith("Zero") else [f"TRAINER.{key}.PREC", "fp32", f"TRAINER.{key}.N_CTX", "4"]
+    return [
+        "--root", str(world / "data"), "--seed", str(seed), "--trainer", trainer,
+        "--dataset-config-file", "configs/datasets/caltech101.yaml",
+        "--config-file", f"configs/trainers/{config}/rn50.yaml",
+        "--backbone", str(world / "tiny_rn.pt"), "--output-dir", str(output), *flags,
+        "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "3", "DATALOADER.TRAIN_X.BATCH_SIZE", "4",
+        "DATALOADER.NUM_WORKERS", "0", "INPUT.SIZE", "(96, 96)", "USE_CUDA", "False", *prompts, *options,
+    ]
+
+
+def command(*argv: str, **kwargs) -> subprocess.CompletedProcess:
+    """train.py as a process of its own."""
+    return subprocess.run([sys.executable, "train.py", *argv], cwd=REPOSITORY, capture_output=True, text=True, **kwargs)

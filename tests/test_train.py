@@ -1,0 +1,247 @@
+"""train.py end to end: what a run leaves, that it can be killed, and what bad input is told."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import train
+from tests.runs import REPOSITORY, arguments, command, make_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def plot_run(world):
+    """A finished PLOT run."""
+    output = world / "plot"
+    return output, train.run(arguments(world, output))
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "ZeroshotCLIP", "ZeroshotCLIP2"])
+def test_every_trainer_runs_and_records(world, tmp_path, trainer):
+    result = train.run(arguments(world, tmp_path / "run", trainer=trainer))
+    assert result["complete"] and result["trainer"] == trainer and result["total"] == 48
+    assert (tmp_path / "run" / "prompt_learner").exists() == (trainer == "CoOp")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert re.search(r"^=> result\n\* total: 48\n\* correct: \d+\n\* accuracy: \d+\.\d\d%\n\* error: ", log, re.M)
+
+
+def test_a_run_leaves_log_checkpoint_and_record(plot_run):
+    output, result = plot_run
+    assert result == json.loads((output / "result.json").read_text())
+    assert (result["shots"], result["seed"], result["epochs"]) == (2, 1, 3)
+    assert result["correct"] == sum(entry["correct"] for entry in result["per_class"])
+    assert result["accuracy"] == pytest.approx(100 * result["correct"] / result["total"])
+    transport = result["transport"]
+    assert 0 <= transport["distance_from_uniform"] < 1 and transport["iterations_max"] >= 2
+    assert len(result["history"]) == 3 and result["history"][0]["loss"] > 0
+    log = (output / "log.txt").read_text()
+    for line in (r"epoch \[3/3\] batch \[4/4\] time .* loss .* acc .* lr .* eta 0:00:00", "Finish training",
+                 r"Evaluate on the \*test\* set", "Elapsed: 0:00:"):
+        assert re.search(f"^{line}", log, re.M), line
+    assert "Setting fixed seed" not in log  # printed before the log opens
+    saved = torch.load(output / "prompt_learner" / "model.pth.tar-3", weights_only=True)
+    assert list(saved["state_dict"]) == ["ctx", "token_prefix", "token_suffix"]
+    assert saved["state_dict"]["token_suffix"].shape == (32, 72, 64)
+    assert (output / "prompt_learner" / "checkpoint").read_text() == "model.pth.tar-3\n"
+
+
+def test_the_same_seed_gives_the_same_result_and_another_does_not(world, plot_run, tmp_path):
+    _, first = plot_run
+    again = train.run(arguments(world, tmp_path / "again"))
+    assert again["history"] == first["history"] and again["accuracy"] == first["accuracy"]
+    other = train.run(arguments(world, tmp_path / "other", seed=2))
+    assert other["history"] != first["history"]
+    assert other["data"]["fingerprint"] != first["data"]["fingerprint"]
+
+
+def test_evaluation_finds_the_trained_accuracy_again(world, plot_run, tmp_path):
+    output, trained = plot_run
+    result = train.run(arguments(world, tmp_path / "eval", flags=("--eval-only", "--model-dir", str(output))))
+    assert result["accuracy"] == trained["accuracy"] and result["mode"] == "eval"
+
+
+def test_prompts_move_to_other_classes(world, tmp_path):
+    base = tmp_path / "base"
+    train.run(arguments(world, base, "DATASET.SUBSAMPLE_CLASSES", "base"))
+    new = train.run(arguments(world, tmp_path / "new", "DATASET.SUBSAMPLE_CLASSES", "new",
+                              flags=("--eval-only", "--model-dir", str(base), "--load-epoch", "3")))
+    assert new["data"]["classes"] == 4 and [c["name"] for c in new["per_class"]][-1] == "yin_yang"
+
+
+def test_killed_at_any_moment_and_started_again_gives_the_same(world, plot_run, tmp_path):
+    _, expected = plot_run
+    output = tmp_path / "killed"
+    argv = arguments(world, output, "TRAIN.CHECKPOINT_FREQ", "1")
+    log = output / "log.txt"
+    for marker in ("epoch [1/3]", "Checkpoint saved", "epoch [3/3]"):
+        process = subprocess.Popen([sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if any(marker in path.read_text() for path in output.glob("log.txt*")):
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (output / "result.json").exists():  # it was faster than the signal
+            break
+        for path in output.glob("log.txt*"):
+            path.unlink()
+    assert not log.exists() or True
+    result = train.run(argv)
+    assert result["history"] == expected["history"] and result["accuracy"] == expected["accuracy"]
+
+
+def test_seed_zero_is_a_seed(world, tmp_path):
+    first = train.run(arguments(world, tmp_path / "a", seed=0))
+    assert first["seed"] == 0
+    assert train.run(arguments(world, tmp_path / "b", seed=0))["history"] == first["history"]
+
+
+def test_the_published_schedule_is_a_default(world, tmp_path):
+    def config(*options, file=None):
+        argv = arguments(world, tmp_path)
+        cut = argv.index("DATASET.NUM_SHOTS")
+        if file:
+            argv[argv.index("--config-file") + 1] = str(file)
+        return train.setup_cfg(train.build_parser().parse_args([*argv[:cut], *options]))
+
+    for shots, epochs in ((1, 50), (2, 100), (4, 100), (8, 200), (16, 200), (-1, 200)):
+        cfg, notes = config("DATASET.NUM_SHOTS", str(shots))
+        assert cfg.OPTIM.MAX_EPOCH == epochs and cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 128
+        assert any(f"OPTIM.MAX_EPOCH {epochs}" in note for note in notes)
+    assert config("DATASET.NAME", "ImageNet", "DATASET.NUM_SHOTS", "16")[0].OPTIM.MAX_EPOCH == 50
+    assert config("DATASET.NAME", "StanfordCars")[0].DATALOADER.TRAIN_X.BATCH_SIZE == 32
+    assert config("OPTIM.MAX_EPOCH", "7")[0].OPTIM.MAX_EPOCH == 7
+    own = tmp_path / "own.yaml"
+    own.write_text("OPTIM:\n  MAX_EPOCH: 9\n")
+    cfg, notes = config(file=own)
+    assert cfg.OPTIM.MAX_EPOCH == 9 and any("as configured" in note for note in notes)
+
+
+# --- bad input -------------------------------------------------------------------------------------------
+
+
+def failure(capsys, argv) -> str:
+    status = train.main(argv)
+    message = capsys.readouterr().err
+    assert status != 0 and message.startswith("error: "), message
+    return message
+
+
+def replaced(argv, flag, value):
+    argv = list(argv)
+    argv[argv.index(flag) + 1] = str(value)
+    return argv
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["TRAINER.PLOT.N", "0"], "TRAINER.PLOT.N must be at least 1, got 0"),
+        (["TRAINER.PLOT.EPS", "0.0"], "TRAINER.PLOT.EPS must be above 0, got 0.0"),
+        (["TRAINER.PLOT.EPS", "-1.0"], "TRAINER.PLOT.EPS must be above 0"),
+        (["TRAINER.PLOT.PREC", "fp8"], "fp16, fp32, amp, bf16"),
+        (["TRAINER.PLOT.MATCHING", "best"], "ot, uniform, max"),
+        (["TRAINER.PLOT.NN", "4"], "TRAINER.PLOT.N"),
+        (["OPTIM.MAX_EPOCHS", "4"], "OPTIM.MAX_EPOCH"),
+        (["OPTIM.LR", "1"], "OPTIM.LR"),
+        (["DATASET.SUBSAMPLE_CLASSES", "old"], "base"),
+        (["DATASET.NAME", "Caltec101"], "Caltech101"),
+        (["INPUT.SIZE", "(224, 224)"], "96 x 96"),
+        (["OPTIM.NAME", "sdg"], "sgd"),
+        (["MODEL.BACKBONE.NAME", "RN5O"], "RN50"),
+    ],
+)
+def test_bad_settings(world, tmp_path, capsys, options, words):
+    assert words in failure(capsys, arguments(world, tmp_path / "run", *options))
+
+
+def test_unknown_trainer_names_the_nearest(world, tmp_path, capsys):
+    message = failure(capsys, replaced(arguments(world, tmp_path / "run"), "--trainer", "PLOTT"))
+    assert "PLOTT" in message and "PLOT" in message.replace("PLOTT", "")
+
+
+def test_missing_places(world, tmp_path, capsys):
+    argv = arguments(world, tmp_path / "run")
+    assert "nowhere" in failure(capsys, replaced(argv, "--root", tmp_path / "nowhere"))
+    assert "absent.yaml" in failure(capsys, replaced(argv, "--config-file", tmp_path / "absent.yaml"))
+    (tmp_path / "empty" / "caltech-101").mkdir(parents=True)
+    assert "101_ObjectCategories" in failure(capsys, replaced(argv, "--root", tmp_path / "empty"))
+
+
+def test_unreadable_images_are_named_and_counted(tmp_path, capsys):
+    broken = make_world(tmp_path / "broken")
+    folder = broken / "data" / "caltech-101" / "101_ObjectCategories" / "Faces"
+    for path in sorted(folder.glob("*.jpg")):
+        path.write_bytes(path.read_bytes()[:40])
+    message = failure(capsys, arguments(broken, tmp_path / "run"))
+    assert "Faces/image_" in message and re.search(r"\b\d+ ", message)
+
+
+def test_weights_of_another_architecture(world, tmp_path, capsys):
+    state = torch.load(world / "tiny_rn.pt", weights_only=True)
+    del state["visual.attnpool.c_proj.weight"]
+    torch.save(state, tmp_path / "odd.pt")
+    message = failure(capsys, arguments(world, tmp_path / "run", flags=("--backbone", str(tmp_path / "odd.pt"))))
+    assert "visual.attnpool.c_proj.weight" in message
+
+
+def test_checkpoint_for_other_prompts(world, plot_run, tmp_path, capsys):
+    output, _ = plot_run
+    evaluate = ("--eval-only", "--model-dir", str(output))
+    message = failure(capsys, arguments(world, tmp_path / "a", "TRAINER.PLOT.N", "2", flags=evaluate))
+    assert "(4, 4, 64)" in message and "(2, 4, 64)" in message
+    message = failure(capsys, arguments(world, tmp_path / "b", flags=(*evaluate, "--load-epoch", "50")))
+    assert "model.pth.tar-50" in message and "model.pth.tar-3" in message
+    specific = tmp_path / "csc"
+    train.run(arguments(world, specific, "TRAINER.COOP.CSC", "True", "DATASET.SUBSAMPLE_CLASSES", "base", trainer="CoOp"))
+    capsys.readouterr()
+    message = failure(capsys, arguments(world, tmp_path / "c", "TRAINER.COOP.CSC", "True", trainer="CoOp",
+                                        flags=("--eval-only", "--model-dir", str(specific))))
+    assert "same classes" in message
+
+
+def test_output_folder_of_another_config(world, plot_run, capsys):
+    output, _ = plot_run
+    before = (output / "log.txt").read_text(), sorted(output.iterdir())
+    message = failure(capsys, arguments(world, output, "TRAINER.PLOT.N", "2"))
+    assert "TRAINER.PLOT.N" in message and "--output-dir" in message
+    assert before == ((output / "log.txt").read_text(), sorted(output.iterdir()))
+
+
+def test_a_file_where_the_output_folder_should_be(world, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert "file" in failure(capsys, arguments(world, tmp_path / "file"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits of a Unix process")
+def test_full_disk_while_saving(world, tmp_path):
+    """A limit on the size of files stands in for a full disk: writing the checkpoint fails half-way."""
+    output = tmp_path / "run"
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); import train; sys.exit(train.main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments(world, output)], cwd=REPOSITORY,
+                          capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode != 0 and "error:" in done.stderr, done.stderr
+    assert not (output / "result.json").exists()
+    assert not list((output / "prompt_learner").glob("model*"))
+
+
+def test_help_shows_examples_and_the_command_line_reports_failure():
+    shown = command("--help")
+    assert shown.returncode == 0 and "examples:" in shown.stdout and "--trainer PLOT" in shown.stdout
+    failed = command("--trainer", "PLOT", "OPTIM.LR")
+    assert failed.returncode == 2 and "error:" in failed.stderr
