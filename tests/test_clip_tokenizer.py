@@ -123,5 +123,5 @@ def test_what_is_too_long_is_named_or_cut():
 def test_importing_clip_imports_neither_open_clip_nor_torchvision():
     code = ("import sys, clip, clip.simple_tokenizer as s; s.SimpleTokenizer(); "
             "print([m for m in ('open_clip', 'torchvision', 'timm', 'transformers') if m in sys.modules])")
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     assert out.stdout.strip() == "[]"
