@@ -75,7 +75,7 @@ class Classification(EvaluatorBase):
             raise ValueError("there is nothing to evaluate: no batch was processed")
         if self._not_finite:
             share = f"{self._not_finite} of {self._total}"
-            warnings.warn(f"{share} images have NaN or infinite logits: their classes are arbitrary", stacklevel=2)
+            warnings.warn(f"{share} images have NaN or infinite logits: no prediction to trust", stacklevel=2)
         results: OrderedDict[str, float] = OrderedDict()
         results["accuracy"] = 100.0 * self._correct / self._total
         results["error_rate"] = 100.0 - results["accuracy"]

@@ -1,4 +1,4 @@
-"""Rectified Adam: Liu et al. (2020), On the variance of the adaptive learning rate and beyond, algorithm 2."""
+"""Rectified Adam: Liu et al. (2020), On the variance of the adaptive learning rate and beyond, alg. 2."""
 from __future__ import annotations
 
 from collections.abc import Iterable

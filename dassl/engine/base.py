@@ -1,0 +1,284 @@
+"""`TrainerBase`: named models with their optimisers and schedules, the order of a training run, checkpoints.
+
+It knows neither data nor losses. A run is this little program:
+
+    before_train()                  # resumes when there is something to resume
+    for epoch in range(start_epoch, max_epoch):
+        before_epoch()
+        run_epoch()
+        after_epoch()               # validates and saves when due
+    after_train()                   # tests
+"""
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dassl.utils.checkpoint import (
+    BEST_NAME,
+    load_checkpoint,
+    load_resume_point,
+    restore_training,
+    save_checkpoint,
+)
+from dassl.utils.rng import get_rng_state, set_rng_state
+
+__all__ = ["SummaryWriter", "TrainerBase"]
+
+
+def SummaryWriter(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 (stands for torch's class)
+    """torch's tensorboard writer, imported only when one is made; ImportError without tensorboard."""
+    from torch.utils.tensorboard import SummaryWriter as Writer
+
+    return Writer(*args, **kwargs)
+
+
+class TrainerBase:
+    """Models are registered by name; methods that take `names` mean all of them when it is None.
+
+    A trainer may register a part of a larger model: only that part is saved, resumed and switched between
+    training and evaluation mode.
+    """
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, Any] = OrderedDict()
+        self._optims: OrderedDict[str, Any] = OrderedDict()
+        self._scheds: OrderedDict[str, Any] = OrderedDict()
+        self._writer: Any = None
+        self.history: list[dict[str, float]] = []  # one entry an epoch: epoch (from 1), mean meters, lr
+        self._resumed: dict[str, Any] | None = None  # to be restored right before the first epoch
+
+    # --- models ---
+
+    def register_model(
+        self, name: str = "model", model: nn.Module | None = None, optim: Any = None, sched: Any = None
+    ) -> None:
+        """File a model, with its optimiser and schedule if it learns, under a name of its own."""
+        if "_models" not in self.__dict__:
+            raise AttributeError("call super().__init__() before register_model()")
+        assert name not in self._models, f'a model named "{name}" is registered already; choose another name'
+        self._models[name] = model
+        self._optims[name] = optim
+        self._scheds[name] = sched
+
+    def get_model_names(self, names: str | Sequence[str] | None = None) -> list[str]:
+        """All names in order of registration, or those given, checked."""
+        known = list(self._models)
+        if names is None:
+            return known
+        wanted = [names] if isinstance(names, str) else list(names)
+        for name in wanted:
+            assert name in known, f'no model is named "{name}"; registered: {", ".join(known) or "none"}'
+        return wanted
+
+    def set_model_mode(self, mode: str = "train", names: str | Sequence[str] | None = None) -> None:
+        """`mode` is "train", or "test" or "eval"; anything else is a KeyError. Registered modules only."""
+        if mode not in ("train", "test", "eval"):
+            raise KeyError(f'mode must be "train", "test" or "eval", got {mode!r}')
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    def update_lr(self, names: str | Sequence[str] | None = None) -> None:
+        """Step the schedules. For trainers to call, once at the end of each epoch; the engine never does."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    # --- one step ---
+
+    def detect_anomaly(self, loss: Tensor) -> None:
+        """Raise FloatingPointError when the loss is not finite."""
+        if not torch.isfinite(loss).all():
+            epoch, batch = getattr(self, "epoch", -1) + 1, getattr(self, "batch_idx", -1) + 1
+            raise FloatingPointError(
+                f"Loss is infinite or NaN! (epoch {epoch}, batch {batch}; try a lower OPTIM.LR or full precision)"
+            )
+
+    def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].zero_grad()
+
+    def model_backward(self, loss: Tensor) -> None:
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: str | Sequence[str] | None = None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].step()
+
+    def model_backward_and_update(self, loss: Tensor, names: str | Sequence[str] | None = None) -> None:
+        """Zero the gradients, check the loss, go backward, step the optimisers."""
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    # --- tensorboard ---
+
+    def init_writer(self, log_dir: str) -> None:
+        """Open a tensorboard writer. Without the package `tensorboard`, say so and go on without."""
+        if self._writer is not None:
+            return
+        try:
+            self._writer = SummaryWriter(log_dir=log_dir)
+        except ImportError:
+            print("tensorboard is not installed, so no curves are written (pip install tensorboard)")
+        else:
+            print(f"Initialize tensorboard (log_dir={log_dir})")
+
+    def close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """A point of a tensorboard curve; nothing without a writer."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    # --- the run ---
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """Run epochs start_epoch ... max_epoch - 1 (0-based); `before_train` may move start_epoch."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        try:
+            self.before_train()
+            self.epoch = max(self.start_epoch - 1, 0)
+            for epoch in range(self.start_epoch, self.max_epoch):
+                self.epoch = epoch
+                self._restore_resumed()
+                self.before_epoch()
+                self.run_epoch()
+                self.after_epoch()
+            self.after_train()
+        finally:
+            self.close_writer()
+
+    def before_train(self) -> None:
+        pass
+
+    def after_train(self) -> None:
+        pass
+
+    def before_epoch(self) -> None:
+        pass
+
+    def after_epoch(self) -> None:
+        pass
+
+    def run_epoch(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} must define run_epoch")
+
+    def test(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define test")
+
+    def parse_batch_train(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define parse_batch_train")
+
+    def parse_batch_test(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define parse_batch_test")
+
+    def forward_backward(self, *args: Any, **kwargs: Any) -> Any:
+        """One training step on a batch; returns {meter: number} or None."""
+        raise NotImplementedError(f"{type(self).__name__} does not train: it defines no forward_backward")
+
+    def model_inference(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define model_inference")
+
+    def diagnostics(self) -> dict[str, Any] | None:
+        """What else there is to say about the last test, as plain JSON data; goes into the run's record."""
+        return None
+
+    # --- checkpoints ---
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Save every registered model after the 0-based `epoch`, below `directory`/<name>.
+
+        Besides the model's own state a file holds what an exact continuation needs: random generators, the
+        gradient scaler, the best validation result, and the history of meters.
+        """
+        engine = self._engine_state()
+        for name in self.get_model_names():
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": self._models[name].state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": None if optim is None else optim.state_dict(),
+                "scheduler": None if sched is None else sched.state_dict(),
+                "val_result": val_result,
+                "engine": engine,
+            }
+            save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def _engine_state(self) -> dict[str, Any]:
+        scaler = getattr(self, "scaler", None)
+        return {
+            "rng": get_rng_state(),
+            "best_result": float(getattr(self, "best_result", -np.inf)),
+            "history": self.history,
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Restore every model from the last epoch saved for all of them; returns how many epochs are finished.
+
+        0 when no model is registered, a model's folder is missing, or the folders hold no checkpoint. The
+        random generators follow right before the next epoch, so that it runs as if there had been no break.
+        """
+        folders = [os.path.join(directory, name) for name in self.get_model_names()]
+        found = None
+        if folders and all(os.path.isdir(folder) for folder in folders):
+            found = load_resume_point(folders)
+        if found is None:
+            print("No checkpoint found, train from scratch")
+            return 0
+        epoch, checkpoints = found
+        for name, folder, checkpoint in zip(self.get_model_names(), folders, checkpoints, strict=True):
+            restore_training(checkpoint, self._models[name], self._optims[name], self._scheds[name], folder)
+        print(f"Resuming from {directory} after epoch {epoch}")
+        self._resumed = checkpoints[0].get("engine")
+        if self._resumed is not None:
+            self.best_result = self._resumed["best_result"]
+            self.history = [dict(entry) for entry in self._resumed["history"]]
+        return epoch
+
+    def _restore_resumed(self) -> None:
+        """Once, right before the first resumed epoch."""
+        if self._resumed is None:
+            return
+        state, self._resumed = self._resumed, None
+        if state["scaler"] and getattr(self, "scaler", None) is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        set_rng_state(state["rng"])
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the best weights of every model, or those after `epoch` epochs; nothing without a directory.
+
+        Raises FileNotFoundError when a file is missing, RuntimeError when the weights are of another model.
+        """
+        if not directory:
+            print("Note that load_model() is skipped as no pretrained model is given")
+            return
+        file_name = BEST_NAME if epoch is None else f"model.pth.tar-{epoch}"
+        for name in self.get_model_names():
+            path = os.path.join(directory, name, file_name)
+            checkpoint = load_checkpoint(path)
+            restore_training({"state_dict": checkpoint["state_dict"]}, self._models[name], source=path)
+            result = checkpoint.get("val_result")
+            shown = "" if result is None else f", val_result = {result:.2f}"
+            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint.get("epoch")}{shown})')

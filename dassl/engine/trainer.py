@@ -1,0 +1,339 @@
+"""Trainers that classify images.
+
+`SimpleTrainer` adds data, a model, validation, checkpoints and tests to the order of `TrainerBase`;
+`TrainerX` trains on labelled batches, `TrainerXU` on pairs of labelled and unlabelled ones. A plugin
+subclasses one of these and defines, as a rule, three methods:
+
+    build_model()             make the model, register_model() what learns
+    forward_backward(batch)   one step; returns {"loss": ..., "acc": ...}
+    parse_batch_train(batch)  what forward_backward wants of a batch
+
+The names imported here and not used are part of the interface: plugins that bring a loop of their own import
+them from this module.
+"""
+from __future__ import annotations
+
+import datetime
+import os.path as osp
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from dassl.data import DataManager
+from dassl.evaluation import build_evaluator
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import (
+    AverageMeter,
+    MetricMeter,
+    check_availability,
+    count_num_param,
+    load_checkpoint,
+    load_pretrained_weights,
+    mkdir_if_missing,
+    resume_from_checkpoint,
+    save_checkpoint,
+    tolist_if_not,
+)
+from dassl.utils.checkpoint import BEST_NAME
+
+from .base import SummaryWriter, TrainerBase
+from .net import SimpleNet
+
+__all__ = [
+    "AverageMeter",
+    "DataManager",
+    "MetricMeter",
+    "OrderedDict",
+    "SimpleNet",
+    "SimpleTrainer",
+    "SummaryWriter",
+    "TrainerBase",
+    "TrainerX",
+    "TrainerXU",
+    "build_evaluator",
+    "build_lr_scheduler",
+    "build_optimizer",
+    "count_num_param",
+    "datetime",
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "mkdir_if_missing",
+    "nn",
+    "np",
+    "osp",
+    "resume_from_checkpoint",
+    "save_checkpoint",
+    "time",
+    "tolist_if_not",
+    "torch",
+    "tqdm",
+]
+
+
+class SimpleTrainer(TrainerBase):
+    """Built from a configuration: checks it, loads the data, builds the model, makes the evaluator.
+
+    `last_test` describes the latest test: split, results, total, correct, per_class, seconds.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.check_cfg(cfg)
+        _check_run_options(cfg)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.start_epoch = self.epoch = 0
+        self.max_epoch: int = cfg.OPTIM.MAX_EPOCH
+        self.output_dir: str = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = -np.inf
+        self.last_test: dict[str, Any] | None = None
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """For trainers to refuse a configuration they cannot work with."""
+
+    def build_data_loader(self) -> None:
+        """Make the DataManager `dm` and take over what it offers."""
+        self.dm = DataManager(self.cfg)
+        self.train_loader_x = self.dm.train_loader_x
+        self.train_loader_u = self.dm.train_loader_u  # None without unlabelled data
+        self.val_loader = self.dm.val_loader  # None without validation data
+        self.test_loader = self.dm.test_loader
+        self.num_classes = self.dm.num_classes
+        self.num_source_domains = self.dm.num_source_domains
+        self.lab2cname = self.dm.lab2cname
+
+    def build_model(self) -> None:
+        """Make `model`, `optim` and `sched` and register them; here a SimpleNet."""
+        print("Building model")
+        self.model = SimpleNet(self.cfg, self.cfg.MODEL, self.num_classes)
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, self.cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        print(f"# params: {count_num_param(self.model):,}")
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
+
+    # --- the run ---
+
+    def train(self) -> None:  # type: ignore[override]
+        """Train from `start_epoch` to `max_epoch`, then test. Resumes by itself: see `before_train`."""
+        self._check_selection()
+        super().train(self.start_epoch, self.max_epoch)
+
+    def _check_selection(self) -> None:
+        """The best epoch must not be chosen on the images that it is then tested on."""
+        if self.cfg.TEST.NO_TEST or self.cfg.TEST.FINAL_MODEL != "best_val":
+            return
+        if getattr(self, "val_loader", None) is None:
+            raise ValueError(
+                "TEST.FINAL_MODEL is best_val, but there is no validation data to choose the best epoch on; "
+                "use last_step, or a data set with a validation split"
+            )
+        dataset = getattr(getattr(self, "dm", None), "dataset", None)
+        val, test = getattr(dataset, "val", None), getattr(dataset, "test", None)
+        if val and test and {item.impath for item in test} & {item.impath for item in val}:
+            warnings.warn(
+                "TEST.FINAL_MODEL best_val chooses the epoch on images that are also in the test set, so the "
+                "reported accuracy is too high; use last_step",
+                stacklevel=3,
+            )
+
+    def before_train(self) -> None:
+        """Resume from RESUME, or OUTPUT_DIR when it holds checkpoints; open tensorboard, start the clock."""
+        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        if self.start_epoch >= self.max_epoch > 0:
+            print(f"Nothing left to train: {self.start_epoch} of {self.max_epoch} epochs are done")
+        writer_dir = osp.join(self.output_dir, "tensorboard")
+        mkdir_if_missing(writer_dir)
+        self.init_writer(writer_dir)
+        self.time_start = time.time()
+
+    def after_epoch(self) -> None:
+        """Validate when the best epoch is wanted; save after every CHECKPOINT_FREQ epochs and the last.
+
+        A validation result must be strictly better to replace the best model.
+        """
+        done = self.epoch + 1
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST_NAME)
+        if done == self.max_epoch or (frequency > 0 and done % frequency == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    def after_train(self) -> None:
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            self.test()
+        elapsed = round(time.time() - self.time_start)
+        print(f"Elapsed: {datetime.timedelta(seconds=elapsed)}")
+        self.close_writer()
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:  # type: ignore[override]
+        """Evaluate on a split, by default TEST.SPLIT; returns the first result (accuracy in percent).
+
+        "val" means the test set when there is no validation data.
+        """
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split = self.cfg.TEST.SPLIT if split is None else split
+        if split == "val" and self.val_loader is not None:
+            loader = self.val_loader
+        else:
+            split, loader = "test", self.test_loader
+        print(f"Evaluate on the *{split}* set")
+        start = time.time()
+        for batch in tqdm(loader, disable=None):  # on stderr, and only when that is a terminal
+            image, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(image), label)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        self.last_test = {
+            "split": split,
+            "results": OrderedDict(results),
+            "total": getattr(self.evaluator, "_total", None),
+            "correct": getattr(self.evaluator, "_correct", None),
+            "per_class": self.evaluator.per_class() if hasattr(self.evaluator, "per_class") else [],
+            "seconds": time.time() - start,
+        }
+        return next(iter(results.values()))
+
+    def model_inference(self, input: Any) -> Any:
+        """images (B, 3, H, W) -> logits (B, C)."""
+        return self.model(input)
+
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """(images, labels) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        """The learning rate of the first parameter group of the first optimiser."""
+        name = self.get_model_names(names)[0]
+        return self._optims[name].param_groups[0]["lr"]
+
+    # --- one epoch, for the trainers below ---
+
+    def _run_batches(self, batches: Iterable[tuple[Any, ...]], num_batches: int) -> None:
+        """forward_backward(*batch) for each batch; the training lines, the curves and the history."""
+        self._restore_resumed()  # already done, unless a plugin brings its own train()
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        self.num_batches = num_batches
+        lr_used = self._shown_lr()
+        end = time.time()
+        for self.batch_idx, batch in enumerate(batches):
+            data_time.update(time.time() - end)
+            losses.update(self.forward_backward(*batch))
+            batch_time.update(time.time() - end)
+            done = self.batch_idx + 1
+            if done % self.cfg.TRAIN.PRINT_FREQ == 0 or num_batches < self.cfg.TRAIN.PRINT_FREQ:
+                self._print_progress(losses, batch_time, data_time)
+            step = self.epoch * num_batches + self.batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            lr = self._shown_lr()
+            if lr is not None:
+                self.write_scalar("train/lr", lr, step)
+            end = time.time()
+        entry = {"epoch": self.epoch + 1} | {name: meter.avg for name, meter in losses.meters.items()}
+        self.history.append(entry if lr_used is None else entry | {"lr": lr_used})
+
+    def _print_progress(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
+        done = self.batch_idx + 1
+        remaining = self.num_batches - done + (self.max_epoch - self.epoch - 1) * self.num_batches
+        eta = datetime.timedelta(seconds=int(batch_time.avg * remaining))
+        lr = self._shown_lr()
+        info = [
+            f"epoch [{self.epoch + 1}/{self.max_epoch}]",
+            f"batch [{done}/{self.num_batches}]",
+            f"time {batch_time.val:.3f} ({batch_time.avg:.3f})",
+            f"data {data_time.val:.3f} ({data_time.avg:.3f})",
+            str(losses),
+            "" if lr is None else f"lr {lr:.4e}",
+            f"eta {eta}",
+        ]
+        print(" ".join(part for part in info if part))
+
+    def _shown_lr(self) -> float | None:
+        """None for trainers that keep their optimiser to themselves."""
+        first = next(iter(self._optims.values()), None)
+        return None if first is None else self.get_current_lr()
+
+
+def _check_run_options(cfg: CfgNode) -> None:
+    for key, value, allowed in (
+        ("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ["last_step", "best_val"]),
+        ("TEST.SPLIT", cfg.TEST.SPLIT, ["test", "val"]),
+    ):
+        try:
+            check_availability(value, allowed)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    for key, number, least in (
+        ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1),
+        ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 0),
+    ):
+        if number < least:
+            raise ValueError(f"{key} is {number}; it must be at least {least}")
+
+
+class TrainerX(SimpleTrainer):
+    """Trains on labelled batches: define forward_backward(batch) -> {meter: number} or None."""
+
+    def run_epoch(self) -> None:
+        self._run_batches(((batch,) for batch in self.train_loader_x), len(self.train_loader_x))
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """(images, labels, domains) on the device."""
+        device = self.device
+        return batch["img"].to(device), batch["label"].to(device), batch["domain"].to(device)
+
+
+class TrainerXU(SimpleTrainer):
+    """Trains on pairs of a labelled and an unlabelled batch: define forward_backward(batch_x, batch_u).
+
+    TRAIN.COUNT_ITER says whose number of batches is an epoch; a loader that ends earlier starts again.
+    """
+
+    def run_epoch(self) -> None:
+        if self.train_loader_u is None:
+            raise ValueError(f"{type(self).__name__} needs unlabelled data (train_u), but the data set has none")
+        sizes = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
+        sizes["smaller_one"] = min(sizes.values())
+        check_availability(self.cfg.TRAIN.COUNT_ITER, sizes)
+        num_batches = sizes[self.cfg.TRAIN.COUNT_ITER]
+        batches_x, batches_u = _endless(self.train_loader_x), _endless(self.train_loader_u)
+        self._run_batches(((next(batches_x), next(batches_u)) for _ in range(num_batches)), num_batches)
+
+    def parse_batch_train(
+        self, batch_x: dict[str, Any], batch_u: dict[str, Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(labelled images, their labels, unlabelled images) on the device."""
+        device = self.device
+        return batch_x["img"].to(device), batch_x["label"].to(device), batch_u["img"].to(device)
+
+
+def _endless(loader: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        yield from loader
