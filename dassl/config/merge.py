@@ -24,8 +24,8 @@ class ConfigError(ValueError):
     """A key or a value that does not fit the configuration; the text says which, where, and what to do."""
 
 
-def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line") -> None:
-    """Merge [key, value, key, value, ...] in place, later pairs winning; keys are dotted names.
+def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line") -> set[str]:
+    """Merge [key, value, key, value, ...] in place, later pairs winning; returns the dotted keys.
 
     Raises ConfigError for an unknown key, a value of the wrong type, or a key without a value; `source` is
     how the message calls the place that the options come from.
@@ -39,11 +39,14 @@ def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line"
         raise ConfigError(f"{flag} on {source} comes after a KEY VALUE pair; flags go before the first pair")
     if len(opts) % 2:
         raise ConfigError(f"{opts[-1]!r}, the last option on {source}, has no value; write KEY VALUE pairs")
-    _merge(cfg, ((str(key), value, f"on {source}") for key, value in pairs))
+    return _merge(cfg, ((str(key), value, f"on {source}") for key, value in pairs))
 
 
-def merge_file(cfg: CN, path: StrPath) -> None:
-    """Merge a YAML file in place. Raises FileNotFoundError, or ConfigError naming the file and the line."""
+def merge_file(cfg: CN, path: StrPath) -> set[str]:
+    """Merge a YAML file in place; returns the dotted keys that it sets.
+
+    Raises FileNotFoundError, or ConfigError naming the file and the line.
+    """
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no configuration file {path}{path_hint(path)}")
@@ -53,10 +56,10 @@ def merge_file(cfg: CN, path: StrPath) -> None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if tree is None:  # an empty file
-        return
+        return set()
     if not isinstance(tree, yaml.MappingNode):
         raise ConfigError(f"{path} must hold KEY: value lines, found a {tree.id} in line 1")
-    _merge(cfg, _leaves(tree, "", path))
+    return _merge(cfg, _leaves(tree, "", path))
 
 
 def _leaves(node: yaml.MappingNode, prefix: str, path: str) -> Iterator[tuple[str, Any, str]]:
@@ -78,7 +81,7 @@ def _leaves(node: yaml.MappingNode, prefix: str, path: str) -> Iterator[tuple[st
             yield key, value, place
 
 
-def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> None:
+def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> set[str]:
     if cfg.is_frozen():
         raise ConfigError("the configuration is frozen; merge before freeze(), or call defrost() first")
     trial = cfg.clone()
@@ -100,6 +103,7 @@ def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> None:
             ) from None
         settings += [key, value if not isinstance(value, str) else repr(value)]
     cfg.merge_from_list(settings)
+    return set(settings[0::2])
 
 
 def _value(raw: Any) -> Any:

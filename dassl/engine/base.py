@@ -12,6 +12,7 @@ It knows neither data nor losses. A run is this little program:
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -96,9 +97,8 @@ class TrainerBase:
         """Raise FloatingPointError when the loss is not finite."""
         if not torch.isfinite(loss).all():
             epoch, batch = getattr(self, "epoch", -1) + 1, getattr(self, "batch_idx", -1) + 1
-            raise FloatingPointError(
-                f"Loss is infinite or NaN! (epoch {epoch}, batch {batch}; try a lower OPTIM.LR or full precision)"
-            )
+            place = f"epoch {epoch}, batch {batch}"
+            raise FloatingPointError(f"Loss is infinite or NaN! ({place}; try a lower OPTIM.LR or fp32)")
 
     def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
         for name in self.get_model_names(names):
@@ -152,12 +152,14 @@ class TrainerBase:
         try:
             self.before_train()
             self.epoch = max(self.start_epoch - 1, 0)
+            started = time.perf_counter()
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
                 self._restore_resumed()
                 self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
+            self.train_seconds = time.perf_counter() - started  # of this session, validation included
             self.after_train()
         finally:
             self.close_writer()
@@ -235,7 +237,7 @@ class TrainerBase:
         }
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Restore every model from the last epoch saved for all of them; returns how many epochs are finished.
+        """Restore every model from the last epoch saved for all of them; returns the epochs finished.
 
         0 when no model is registered, a model's folder is missing, or the folders hold no checkpoint. The
         random generators follow right before the next epoch, so that it runs as if there had been no break.
@@ -262,8 +264,9 @@ class TrainerBase:
         if self._resumed is None:
             return
         state, self._resumed = self._resumed, None
-        if state["scaler"] and getattr(self, "scaler", None) is not None:
-            self.scaler.load_state_dict(state["scaler"])
+        scaler = getattr(self, "scaler", None)
+        if state["scaler"] and scaler is not None:
+            scaler.load_state_dict(state["scaler"])
         set_rng_state(state["rng"])
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

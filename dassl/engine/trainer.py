@@ -318,7 +318,7 @@ class TrainerXU(SimpleTrainer):
 
     def run_epoch(self) -> None:
         if self.train_loader_u is None:
-            raise ValueError(f"{type(self).__name__} needs unlabelled data (train_u), but the data set has none")
+            raise ValueError(f"{type(self).__name__} needs unlabelled data; the data set has no train_u")
         sizes = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
         sizes["smaller_one"] = min(sizes.values())
         check_availability(self.cfg.TRAIN.COUNT_ITER, sizes)

@@ -1,0 +1,306 @@
+"""The record that a run leaves: config.yaml when it starts, result.json as its very last act.
+
+A folder belongs to one run. `open_run` refuses a folder whose stored configuration would give other results,
+so that checkpoints of one experiment are never continued by another. A run is finished exactly when its
+result.json says so.
+"""
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import platform
+import sys
+import warnings
+from ast import literal_eval
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+import yaml
+from yacs.config import CfgNode
+
+import dassl
+from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
+from dassl.utils.tools import StrPath, atomic_write
+
+__all__ = ["NO_EFFECT", "RunFolderError", "is_complete", "open_run", "read_result", "write_result"]
+
+SCHEMA = 1
+CONFIG_NAME = "config.yaml"
+RESULT_NAME = "result.json"
+EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
+NO_EFFECT = frozenset(  # keys that change where and how fast, not what comes out
+    ["OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CHECK_IMAGES"]
+    + ["DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"]
+    + ["TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT"]
+)
+
+
+class RunFolderError(ValueError):
+    """The output folder cannot be used for this run."""
+
+
+# --- the start of a run ----------------------------------------------------------------------------------
+
+
+def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) -> None:
+    """Claim OUTPUT_DIR for a run; `mode` is "train" or "eval". Call it before anything is written there.
+
+    Makes the folder, compares its config.yaml with `cfg` except for the keys in `no_effect` and keys that
+    only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
+    Raises RunFolderError, with the keys and both values, when the folder is another run's or cannot be made.
+    """
+    _check_mode(mode)
+    folder = Path(cfg.OUTPUT_DIR)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be made: {error}; choose another") from error
+    if mode == "eval" and _holds_training(folder):
+        return
+    stored = _stored_config(folder)
+    if stored is not None:
+        changed = _differences(stored, cfg, no_effect)
+        if changed:
+            raise RunFolderError(
+                f"{folder} holds a run with another configuration ({changed}); "
+                "choose another output folder, or delete this one to start over"
+            )
+    elif _holds_training(folder):
+        print(f"{folder} holds checkpoints but no {CONFIG_NAME}: not checked whether they belong to this run")
+    if mode == "train" and cfg.RESUME and Path(cfg.RESUME).resolve() != folder.resolve():
+        origin = _stored_config(Path(cfg.RESUME))
+        changed = _differences(origin, cfg, no_effect) if origin is not None else ""
+        if changed:
+            warnings.warn(f"resuming from {cfg.RESUME} with another configuration: {changed}", stacklevel=2)
+    with atomic_write(folder / CONFIG_NAME) as file:
+        file.write(f"# mode: {mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}")
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in ("train", "eval"):
+        raise ValueError(f'mode must be "train" or "eval", got {mode!r}')
+
+
+def _holds_training(folder: Path) -> bool:
+    config = folder / CONFIG_NAME
+    if config.is_file():
+        with open(config, encoding="utf-8", errors="replace") as file:
+            if file.readline().strip() == "# mode: train":
+                return True
+    return any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*")) or any(
+        folder.glob(f"*/{BEST_NAME}")
+    )
+
+
+def _stored_config(folder: Path) -> dict[str, Any] | None:
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        return None
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        stored = None
+    if not isinstance(stored, dict):
+        print(f"{path} cannot be read: not checked whether the folder belongs to this run")
+        return None
+    return stored
+
+
+def _plain_config(cfg: Mapping[str, Any], quote: bool = True) -> dict[str, Any]:
+    """Tuples as lists. `quote`: text that would be merged as something else, like "2024", in quotes of its own."""
+    plain: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if isinstance(value, Mapping):
+            plain[key] = _plain_config(value, quote)
+        elif isinstance(value, tuple):
+            plain[key] = list(value)
+        elif quote and isinstance(value, str) and _spells_something_else(value):
+            plain[key] = repr(value)
+        else:
+            plain[key] = value
+    return plain
+
+
+def _spells_something_else(text: str) -> bool:
+    try:
+        return literal_eval(text) != text
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return False
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _differences(stored: Mapping[str, Any], cfg: CfgNode, no_effect: Collection[str]) -> str:
+    old, new = dict(_flat(stored)), dict(_flat(_plain_config(cfg)))
+    changed = [key for key in new if key in old and key not in no_effect and old[key] != new[key]]
+    shown = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed[:8]]
+    return "; ".join(shown) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
+
+
+# --- the end of a run ------------------------------------------------------------------------------------
+
+
+def write_result(
+    cfg: CfgNode,
+    trainer: Any,
+    mode: str,
+    seconds: float,
+    argv: list[str] | None = None,
+    checkpoint: str | None = None,
+) -> Path:
+    """Write result.json (for an evaluation in a training run's folder: result-eval.json); returns its path.
+
+    `seconds` is the run's whole time, `checkpoint` the file that was evaluated; after training it is found in
+    OUTPUT_DIR. README of the results package lists the fields. Numbers that are not finite become null.
+    """
+    _check_mode(mode)
+    folder = Path(cfg.OUTPUT_DIR)
+    test = trainer.last_test or {}
+    results = dict(test.get("results") or {})
+    if mode == "train" and checkpoint is None:
+        checkpoint = _final_checkpoint(cfg, trainer)
+    config = _plain_config(cfg, quote=False)
+    record = {
+        "schema": SCHEMA,
+        "complete": True,
+        "mode": mode,
+        "trainer": cfg.TRAINER.NAME,
+        "dataset": cfg.DATASET.NAME,
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+        "split": test.get("split"),
+        "accuracy": results.get("accuracy"),
+        "error_rate": results.get("error_rate"),
+        "macro_f1": results.get("macro_f1"),
+        "total": test.get("total"),
+        "correct": test.get("correct"),
+        "per_class": test.get("per_class", []),
+        "epochs": cfg.OPTIM.MAX_EPOCH if mode == "train" else None,
+        "checkpoint": checkpoint,
+        "transport": trainer.diagnostics(),
+        "history": trainer.history,
+        "seconds": {
+            "total": seconds,
+            "train": getattr(trainer, "train_seconds", None),
+            "test": test.get("seconds"),
+        },
+        "peak_memory_mb": _peak_memory_mb(),
+        "peak_cuda_memory_mb": _peak_cuda_memory_mb(),
+        "data": _describe_data(trainer),
+        "config": config,
+        "config_digest": _digest(config),
+        "versions": _versions(),
+        "argv": list(argv or []),
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    path = folder / (EVAL_RESULT_NAME if mode == "eval" and _holds_training(folder) else RESULT_NAME)
+    text = json.dumps(_json_ready(record), indent=1, allow_nan=False)
+    with atomic_write(path) as file:
+        file.write(text + "\n")
+    return path
+
+
+def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
+    """The file that holds the tested weights, relative to OUTPUT_DIR; None for methods that save nothing."""
+    best = cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST
+    for name in trainer.get_model_names():
+        relative = f"{name}/{BEST_NAME if best else f'model.pth.tar-{trainer.max_epoch}'}"
+        if (Path(cfg.OUTPUT_DIR) / relative).is_file():
+            return relative
+    return None
+
+
+def _describe_data(trainer: Any) -> dict[str, Any] | None:
+    dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
+    if dataset is None:
+        return None
+    from dassl.data import fingerprint
+
+    return {
+        "fingerprint": fingerprint(dataset),
+        "classes": dataset.num_classes,
+        "train": len(dataset.train_x or []),
+        "val": len(dataset.val or []),
+        "test": len(dataset.test or []),
+    }
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) over the keys that matter for results, with their values."""
+    relevant = {key: value for key, value in _flat(config) if key not in NO_EFFECT}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _peak_memory_mb() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _peak_cuda_memory_mb() -> float | None:
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None
+
+
+def _versions() -> dict[str, str]:
+    try:
+        project = importlib.metadata.version("plot-prompt-learning")
+    except importlib.metadata.PackageNotFoundError:  # used from the checkout
+        project = f"dassl {dassl.__version__}"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "project": project,
+    }
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _json_ready(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_json_ready(entry) for entry in value]
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return _json_ready(value.tolist())
+    if isinstance(value, np.generic):
+        return _json_ready(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def read_result(folder: StrPath) -> dict[str, Any] | None:
+    """What result.json in `folder` (or the JSON file given) holds; None when missing, torn, or no record."""
+    path = Path(folder)
+    try:
+        record = json.loads((path / RESULT_NAME if path.is_dir() else path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def is_complete(folder: StrPath) -> bool:
+    """Whether the run in `folder` finished."""
+    record = read_result(folder)
+    return record is not None and record.get("complete") is True
