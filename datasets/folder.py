@@ -51,13 +51,13 @@ class Folder(SplitDataset):
     def load_split(self, cfg: Any) -> tuple[Items, Items, Items]:
         if self.csv:
             split = split_from_tables(self.dataset_dir, self.csv, self.test_csv)
+            place, remedy = self.csv, "there is nothing to tell apart"
         else:
             split = split_from_folders(self.dataset_dir)
-        if len({item.label for item in split[0]}) < 2:
-            raise ValueError(
-                f"{self.dataset_dir} has one class only, {split[0][0].classname!r}; is it the folder above "
-                "the right one? DATASET.ROOT (with DATASET.FOLDER.PATH) must be the folder of the class folders"
-            )
+            place, remedy = self.dataset_dir, "is it the folder above the one that holds the class folders?"
+        names = {item.classname for item in split[0]}
+        if len(names) == 1:
+            raise ValueError(f"{place} has one class only, {names.pop()!r}; {remedy}")
         return split
 
 

@@ -69,9 +69,9 @@ class SplitDataset(DatasetBase):
 
         train, val, test = self.load_split(cfg)
         check_labels(train, val, test, type(self).__name__)
-        train, val = few_shot(self, cfg, train, val, keep=self.keep_picks)
+        few_train, few_val = few_shot(self, cfg, train, val, keep=self.keep_picks)
         subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-        train, val, test = subsample_classes(train, val, test, subsample=subset)
+        train, val, test = subsample_classes(few_train, few_val, test, subsample=subset)
         super().__init__(train_x=train, val=val, test=test)
 
     def load_split(self, cfg: Any) -> tuple[Items, Items, Items]:
@@ -242,6 +242,8 @@ def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
 
 def check_labels(train: Items, val: Items | None, test: Items | None, source: str) -> None:
     """Raise ValueError unless train has every label 0..C-1, and a label has one name in all splits."""
+    if not train or not test:
+        raise ValueError(f"{source}: there is no {'test' if train else 'training'} image")
     names: dict[int, str] = {}
     for split, items in zip(SPLITS, (train, val, test), strict=True):
         for item in items or []:
@@ -258,10 +260,6 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
                     f"{source}: label {item.label} is called {known!r} and also {item.classname!r} "
                     f"({split}: {item.impath}); every label needs exactly one name"
                 )
-    if not names:
-        raise ValueError(f"{source}: there is no training image")
-    if not test:
-        raise ValueError(f"{source}: there is no test image")
     if unused := sorted(set(range(max(names) + 1)) - set(names)):
         raise ValueError(
             f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}"

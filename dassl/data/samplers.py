@@ -157,12 +157,13 @@ def build_sampler(
     n_ins: int = 16,
 ) -> Sampler[int]:
     """The sampler called `sampler_type`. Raises ValueError for an unknown name."""
+    data = data_source or []
     builders = {
-        "RandomSampler": lambda: RandomSampler(data_source),
-        "SequentialSampler": lambda: SequentialSampler(data_source),
-        "RandomDomainSampler": lambda: RandomDomainSampler(data_source, batch_size, n_domain),
-        "SeqDomainSampler": lambda: SeqDomainSampler(data_source, batch_size),
-        "RandomClassSampler": lambda: RandomClassSampler(data_source, batch_size, n_ins),
+        "RandomSampler": lambda: RandomSampler(data),
+        "SequentialSampler": lambda: SequentialSampler(data),
+        "RandomDomainSampler": lambda: RandomDomainSampler(data, batch_size, n_domain),
+        "SeqDomainSampler": lambda: SeqDomainSampler(data, batch_size),
+        "RandomClassSampler": lambda: RandomClassSampler(data, batch_size, n_ins),
     }
     if sampler_type not in builders:
         raise ValueError(f"no sampler named {sampler_type!r}; known: {', '.join(builders)}")
