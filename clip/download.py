@@ -62,15 +62,15 @@ def download(url: str, root: str | Path | None = None) -> str:
     hand), the disk does, or what came has another digest.
     """
     *_, expected, name = url.split("/")
-    root = Path(root) if root is not None else default_root()
+    root = Path(root).expanduser() if root is not None else default_root()
     target, part = root / name, root / f"{name}.part"
     if target.exists() and not target.is_file():
         raise RuntimeError(f"{target} exists and is not a regular file; move it away to download {name}")
     if target.is_file():
         if sha256_of(target) == expected:
             return str(target)
-        warnings.warn(f"{target} exists, but its SHA-256 is not {expected}; downloading it "
-                      "again", stacklevel=3)
+        warnings.warn(f"{target} exists, but its SHA-256 is not {expected}; downloading it again",
+                      stacklevel=3)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(part) as file:
@@ -80,16 +80,12 @@ def download(url: str, root: str | Path | None = None) -> str:
     except (urllib.error.URLError, *BROKEN) as error:
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         raise RuntimeError(
-            f"cannot download {name}: {reason}. On a machine without "
-            "network, "
-            f"get the file from {mirrored(url)} (SHA-256 {expected}) and put it at {target}. Behind a "
-            "proxy, set "
-            "https_proxy; for a mirror, CLIP_MIRROR. What arrived is kept and the next try goes on from "
-            "there."
+            f"cannot download {name}: {reason}. On a machine without network, get the file from "
+            f"{mirrored(url)} (SHA-256 {expected}) and put it at {target}. Behind a proxy, set https_proxy; "
+            "for a mirror, CLIP_MIRROR. What arrived is kept, and the next try goes on from there."
         ) from error
     except OSError as error:
-        raise RuntimeError(f"cannot write {target}: {error}; free some space or choose another "
-                           "folder") from error
+        raise RuntimeError(f"cannot write {target}: {error}; make room or choose another folder") from error
     return str(target)
 
 

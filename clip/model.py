@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +82,9 @@ class ResidualAttentionBlock(nn.Module):
         """Self-attention over already normalised tokens (L, B, E)."""
         mask = None
         if self.attn_mask is not None:
-            self.attn_mask = self.attn_mask.to(dtype=x.dtype, device=x.device)  # moved once, not every call
+            if (self.attn_mask.dtype, self.attn_mask.device) != (x.dtype, x.device):  # once, not every call
+                with torch.inference_mode(False):  # it may have to serve a backward pass later
+                    self.attn_mask = self.attn_mask.to(dtype=x.dtype, device=x.device)
             mask = self.attn_mask[: len(x), : len(x)]
         return self.attn(x, x, x, need_weights=False, attn_mask=mask)[0]
 
@@ -107,7 +110,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.width = width
         self.layers = layers
-        self.resblocks = nn.Sequential(
+        self.resblocks: Any = nn.Sequential(
             *[ResidualAttentionBlock(width, heads, attn_mask, activation) for _ in range(layers)])
 
     def forward(self, x: Tensor) -> Tensor:

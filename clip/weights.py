@@ -15,6 +15,7 @@ import importlib.util
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import cache
@@ -91,7 +92,9 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
                 return {key: file.get_tensor(key) for key in names}, dict(file.metadata() or {})
         zipped = zipfile.is_zipfile(path)
         if zipped and _is_torchscript(path):
-            return torch.jit.load(str(path), map_location="cpu").state_dict(), {}
+            with warnings.catch_warnings():  # nothing that replaces TorchScript reads these archives
+                warnings.simplefilter("ignore", FutureWarning)
+                return torch.jit.load(str(path), map_location="cpu").state_dict(), {}
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
     except pickle.UnpicklingError as error:
         raise RuntimeError(f"{path} holds more than tensors and plain containers; it is not unpickled, "

@@ -255,6 +255,15 @@ def test_the_mask_is_causal_and_no_weight():
     assert model.visual.output_dim == 48 and model.transformer.width == 64 and model.transformer.layers == 2
 
 
+def test_inference_first_and_gradients_later():
+    model = build_model(tiny_state_dict("tiny_rn"), convert=False).double()
+    tokens = clip_module.tokenize("a dog")
+    with torch.inference_mode():
+        model.encode_text(tokens)
+    model.encode_text(tokens).sum().backward()
+    assert model.token_embedding.weight.grad is not None
+
+
 # --- precision ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", TINY)
