@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-MODULES = ("caltech101", "folder")
+MODULES = ("caltech101", "demo", "folder")
 
 for _name in MODULES:
     import_module(f"{__name__}.{_name}")

@@ -236,7 +236,7 @@ def test_a_loader_without_batches_is_refused(pictures):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_restored_random_state_repeats_the_epoch(registered, workers):
-    """Exact resume rests on it: order and augmentation come from the global generators at the epoch's start."""
+    """What exact resume rests on: order and crops come from the global generators at the epoch's start."""
     cfg = make_cfg(name="Pictures", DATALOADER__NUM_WORKERS=workers, DATALOADER__TRAIN_X__BATCH_SIZE=3)
     cfg.INPUT.TRANSFORMS = ("random_resized_crop", "random_flip", "random_translation", "cutout", "normalize")
 

@@ -67,7 +67,7 @@ def roots(tmp_path_factory):
 
 
 def test_registered():
-    assert {"Caltech101", "Folder"} <= set(NAMES) <= set(BUILDERS)
+    assert set(NAMES) == set(BUILDERS)  # a new data set gets a line in BUILDERS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,11 +134,11 @@ class TestEveryDataset:
             assert batch["img"].shape[1:] == (3, 32, 32)
             assert int(batch["label"].max()) < manager.num_classes
 
-    def test_a_missing_root_is_explained(self, name, tmp_path):
-        if BUILDERS[name] is None:
-            pytest.skip("makes its own data")
-        with pytest.raises(FileNotFoundError, match=r"DATASET\.ROOT \(--root\) is .*nowhere"):
-            build_dataset(make_cfg(tmp_path / "nowhere", name))
+
+@pytest.mark.parametrize("name", [name for name in NAMES if BUILDERS[name]])
+def test_a_missing_root_is_explained(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"DATASET\.ROOT \(--root\) is .*nowhere"):
+        build_dataset(make_cfg(tmp_path / "nowhere", name))
 
 
 # --- split files -----------------------------------------------------------------------------------------
@@ -366,19 +366,19 @@ def test_read_and_split_data(tmp_path):
     assert len(train) + len(val) + len(test) == 15
 
 
-def test_ten_thousand_images_take_a_second(tmp_path):
-    """400 classes of 25 (empty) files: split, saved, read again, few-shot picks."""
+def test_thousands_of_images_take_no_time(tmp_path):
+    """400 classes of 10 (empty) files: split, saved, read again, few-shot picks."""
     images = tmp_path / "caltech-101" / "101_ObjectCategories"
     for label in range(400):
         (images / f"class_{label:03d}").mkdir(parents=True)
-        for number in range(25):
+        for number in range(10):
             os.close(os.open(images / f"class_{label:03d}" / f"{number:03d}.jpg", os.O_CREAT | os.O_WRONLY))
     start = time.process_time()
     with pytest.warns(UserWarning, match="made a split"):
         dataset = Caltech101(make_cfg(tmp_path))
     assert fingerprint(Caltech101(make_cfg(tmp_path, DATASET__NUM_SHOTS=4, SEED=1))) != fingerprint(dataset)
-    assert time.process_time() - start < 5
-    assert len(dataset.train_x) + len(dataset.val) + len(dataset.test) == 10_000
+    assert time.process_time() - start < 3
+    assert len(dataset.train_x) + len(dataset.val) + len(dataset.test) == 4_000
 
 
 def test_the_engine_knows_no_data_set():
