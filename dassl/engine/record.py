@@ -114,7 +114,7 @@ def _stored_config(folder: Path) -> dict[str, Any] | None:
 
 
 def _plain_config(cfg: Mapping[str, Any], quote: bool = True) -> dict[str, Any]:
-    """Tuples as lists. `quote`: text that would be merged as something else, like "2024", in quotes of its own."""
+    """Tuples as lists; with `quote`, text that would be merged as something else ("2024") in extra quotes."""
     plain: dict[str, Any] = {}
     for key, value in cfg.items():
         if isinstance(value, Mapping):

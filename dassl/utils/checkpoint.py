@@ -123,8 +123,8 @@ def load_resume_point(folders: Sequence[StrPath]) -> tuple[int, list[dict[str, A
     """The most finished epochs that every folder has a readable checkpoint of, and those checkpoints.
 
     A damaged file is passed over with a warning. None when no folder holds any checkpoint. Raises
-    CheckpointError when there are some but no epoch is readable in all folders, and UnsafeCheckpointError for a
-    file that would run code: such a file is never passed over.
+    CheckpointError when there are some but no epoch is readable in all folders, and UnsafeCheckpointError for
+    a file that would run code: such a file is never passed over.
     """
     points = [_resume_points(folder) for folder in folders]
     if not any(points):

@@ -102,8 +102,8 @@ _pickle_module.load = _load_pickle
 
 # what torch and pickle raise for files that were cut off or overwritten
 _DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError,
-    TypeError, ValueError, pickle.PickleError,
+    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError,
+    RuntimeError, TypeError, ValueError, pickle.PickleError,
 )  # fmt: skip
 
 
@@ -125,9 +125,11 @@ def load_file(path: StrPath) -> Any:
                 return torch.load(path, map_location="cpu", pickle_module=_pickle_module, weights_only=False)
     except UnsafeCheckpointError as error:
         raise UnsafeCheckpointError(
-            f"{path} was refused: it asks to load {error}, which could run code and which no checkpoint needs; "
+            f"{path} was refused: it asks to load {error}, which could run code and no checkpoint needs; "
             "nothing was executed. Get the weights as plain tensors from a source you trust"
         ) from None
+    except PermissionError:
+        raise
     except _DAMAGE as error:
         detail = textwrap.shorten(str(error).split(". ")[0], 160) or "no details"
         raise CheckpointError(

@@ -205,7 +205,7 @@ def collect_env_info() -> str:
     lines = [
         f"PyTorch version: {torch.__version__}",
         f"CUDA used to build PyTorch: {torch.version.cuda or 'none'}",
-        f"OS: {platform.platform()}",
+        f"OS: {platform.system()} {platform.release()}",
         f"Python version: {platform.python_version()} ({platform.python_implementation()})",
         f"CPU: {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads for torch",
         f"Is CUDA available: {torch.cuda.is_available()}",
