@@ -29,9 +29,9 @@ ROOT = Path(__file__).parents[1]
 IMPORT_SURFACE = {
     "dassl.engine": "TRAINER_REGISTRY TrainerX build_trainer TrainerXU TrainerBase SimpleTrainer SimpleNet",
     "dassl.engine.trainer": "TrainerX TrainerXU SimpleTrainer TrainerBase MetricMeter AverageMeter "
-    "SummaryWriter DataManager build_optimizer build_lr_scheduler build_evaluator load_checkpoint save_checkpoint "
-    "resume_from_checkpoint load_pretrained_weights mkdir_if_missing tolist_if_not count_num_param tqdm "
-    "np osp time datetime torch nn OrderedDict",
+    "SummaryWriter DataManager build_optimizer build_lr_scheduler build_evaluator load_checkpoint "
+    "save_checkpoint resume_from_checkpoint load_pretrained_weights mkdir_if_missing tolist_if_not "
+    "count_num_param tqdm np osp time datetime torch nn OrderedDict",
     "dassl.metrics": "compute_accuracy compute_distance_matrix cosine_distance euclidean_squared_distance",
     "dassl.optim": "build_optimizer build_lr_scheduler",
     "dassl.optim.radam": "RAdam",
