@@ -1,0 +1,102 @@
+"""The HTML of the report: escaping, tables, figures, sections, and the page.  No script, no outside file."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+CSS = Path(__file__).with_name("report.css")
+
+
+def esc(value: object) -> str:
+    """Text for anywhere between tags or inside a quoted attribute."""
+    return html.escape(str(value), quote=True)
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], label: str, caption: str = "", kind: str = ""
+) -> str:
+    """Scrolls inside its frame on a narrow page.  Heads and first cells are HTML, other cells <td>s.
+
+    kind: "tall" for one that scrolls downward too, "plain" for one of words rather than numbers.
+    """
+    header = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(row[1:])}</tr>\n' for row in rows)
+    note = f'<p class="soft">{caption}</p>' if caption else ""
+    return (
+        f'<div class="scroll {kind}" tabindex="0" role="region" aria-label="{esc(label)}">'
+        f"<table><thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n{note}"
+    )
+
+
+def cell(content: object, style: str = "", kind: str = "") -> str:
+    """`content` is HTML."""
+    attributes = (f' class="{kind}"' if kind else "") + (f' style="{style}"' if style else "")
+    return f"<td{attributes}>{content}</td>"
+
+
+def section(anchor: str, title: str, *parts: str) -> str:
+    """ "" where there is nothing to say."""
+    parts = tuple(part for part in parts if part)
+    if not parts:
+        return ""
+    return (
+        f'<section aria-labelledby="{anchor}">\n<h2 id="{anchor}">{esc(title)}</h2>\n'
+        + "\n".join(parts)
+        + "\n</section>\n"
+    )
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """`text` is HTML."""
+    return f'<p class="{kind}">{text}</p>' if kind else f"<p>{text}</p>"
+
+
+def flow(figures: Sequence[str]) -> str:
+    """Figures side by side where there is room, below each other where not."""
+    return (
+        '<div class="flow">\n' + "\n".join(f"<figure>{svg}</figure>" for svg in figures) + "\n</div>"
+        if figures
+        else ""
+    )
+
+
+def image(path: Path, description: str, caption: str) -> str:
+    """A PNG inside the page; scrolls sideways on a phone rather than shrinking beyond reading."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return (
+        f'<figure class="map"><div class="scroll" tabindex="0" role="region" aria-label="{esc(caption)}">'
+        f'<img alt="{esc(description)}" src="data:image/png;base64,{data}"></div>'
+        f"<figcaption>{esc(caption)}</figcaption></figure>"
+    )
+
+
+def page(title: str, header: str, sections: Sequence[tuple[str, str, str]], footer: str) -> str:
+    """The whole document; `sections` are (anchor, name for the navigation, HTML), empty ones are left out."""
+    shown = [(anchor, name, body) for anchor, name, body in sections if body]
+    links = "".join(f'<a href="#{anchor}">{esc(name)}</a>' for anchor, name, _ in shown)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{esc(title)}</title>
+<link rel="icon" href="data:,">
+<style>
+{CSS.read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header>
+<h1>{esc(title)}</h1>
+{header}
+<nav aria-label="Sections">{links}</nav>
+</header>
+<main>
+{"".join(body for _, _, body in shown)}</main>
+<footer>{footer}</footer>
+</body>
+</html>
+"""

@@ -1,0 +1,131 @@
+"""What all figures share: type, colours, and how they become files or inline SVG.
+
+Colours are those of Okabe and Ito (2008), told apart with any common colour blindness, and doubled by marker
+and line style.  Figures are drawn without pyplot, so no display and no global state are involved.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .files import ResultsError, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, FAINT = "#1f2328", "#c9d1d9"
+# Stand-ins that no figure uses otherwise: inline SVG takes the page's text colour instead, light or dark.
+PAGE_INK, PAGE_FAINT = "#010203", "#010204"
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+class Look(NamedTuple):
+    """How one method is drawn, everywhere."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+LOOKS = tuple(
+    Look(color, marker, line)
+    for line in ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+    for color, marker in (
+        ("#0072b2", "o"),
+        ("#d55e00", "s"),
+        ("#009e73", "D"),
+        ("#cc79a7", "^"),
+        ("#56b4e9", "v"),
+        ("#e69f00", "P"),
+    )
+)
+GREY = Look("#808890", "*", (0, (6, 3)))
+
+
+def style(ink: str = INK, faint: str = FAINT) -> dict[str, Any]:
+    """Matplotlib settings, for `matplotlib.rc_context`."""
+    return {
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 10,
+        "legend.fontsize": 9,
+        "legend.frameon": False,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "grid.color": faint,
+        "grid.linewidth": 0.6,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 6,
+        "lines.markeredgewidth": 0,
+        "svg.fonttype": "none",
+        "savefig.dpi": 160,
+        "figure.dpi": 100,
+        "path.simplify": True,
+    }
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Inches; lays itself out."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Path:
+    """PNG, SVG or PDF by the ending of `path`, atomically and without a time stamp: same data, same bytes."""
+    import matplotlib
+
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ResultsError(f"cannot draw to {path}: its name must end in one of {', '.join(SUFFIXES)}")
+    dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+        options: dict[str, Any] = {"dpi": dpi} if dpi else {}
+        return write_atomic(
+            path,
+            lambda file: figure.savefig(
+                file, format=suffix[1:], metadata=dates[suffix], facecolor="white", **options
+            ),
+        )
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """<svg> for an HTML page: scales with its column, takes the page's font and ink, and describes itself.
+
+    The figure must have been drawn under `style(PAGE_INK, PAGE_FAINT)`; `name` keeps its ids apart from
+    others'.
+    """
+    import html
+
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    svg = buffer.getvalue().decode("utf-8")
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1inherit", svg)
+    svg = svg.replace(PAGE_FAINT, "var(--line)").replace(PAGE_INK, "currentColor")
+    label = html.escape(description, quote=True)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}" class="figure"', 1)

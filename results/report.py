@@ -1,0 +1,211 @@
+"""The report: one HTML page that says what was run, what came out, and what is missing.
+
+Everything comes from the run records and from the heat maps that `transport` left beside them, so the same
+records give the same page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from . import report_details as details
+from .curves import accuracy_panels, looks, panels, training_figure
+from .methods import group
+from .page import cell, esc, flow, page, paragraph, section, table
+from .plotting import PAGE_FAINT, PAGE_INK, Look, inline_svg, style
+from .records import Run
+from .summary import ALL_IMAGES, ZERO_SHOT, Average, Cell, Section, Spread, Summary, averages, spread
+from .tables import average_title, columns, shots_name
+
+
+def build_report(summary: Summary, output: str | Path, title: str) -> str:
+    """The page as text.  `output` is the folder that the summary was read from."""
+    import matplotlib
+
+    output, look = Path(output), looks(summary)
+    with matplotlib.rc_context(style(PAGE_INK, PAGE_FAINT)):
+        parts: list[tuple[str, str, str]] = [
+            ("accuracy", "Accuracy", accuracy_section(summary, look)),
+            ("training", "Training", training_section(summary)),
+            ("transport", "Transport", details.transport_section(summary, output)),
+            ("classes", "Classes", details.classes_section(summary)),
+            ("missing", "Missing", details.missing_section(summary, output)),
+            ("cost", "Cost", details.cost_section(summary)),
+            ("setting", "Setting", details.setting_section(summary)),
+        ]
+    newest = max((str(run.record.get("finished", "")) for run in summary.complete_runs), default="")
+    footer = "Made from run records by <code>python -m results report</code>." + (
+        f" Newest record: {esc(newest)}." if newest else ""
+    )
+    return page(title, header(summary), parts, footer)
+
+
+# --- top of the page -------------------------------------------------------------------------------------
+
+
+def header(summary: Summary) -> str:
+    """What was run, in a sentence, and the numbers that one looks for first."""
+    runs = summary.complete_runs
+    shots = sorted({run.shots for run in runs if run.shots > 0})
+    seeds = sorted({run.seed for run in runs if run.seed >= 0})
+    said = f"{join(summary.methods)} on {join([one.title for one in summary.sections])}"
+    if shots:
+        said += f"; {join(shots)} training image{'s' * (shots != [1])} per class"
+    if seeds:
+        said += f"; seed{'s' * (len(seeds) > 1)} {join(seeds)}"
+    tiles = [("runs complete", f"{len(runs)} <small>of {len(runs) + summary.missing}</small>")]
+    most = max(shots, default=ALL_IMAGES)
+    for method in summary.methods:
+        for count in (ZERO_SHOT, most):
+            value = headline(summary, method, count)
+            if value is not None:
+                where = (
+                    "without training"
+                    if count == ZERO_SHOT
+                    else f"at {shots_name(most)} shot{'s' * (most != 1)}"
+                )
+                tiles.append((f"{method} {where}", tile_number(value)))
+    many = len(tiles) > 9
+    shown = "".join(
+        f"<div><dt>{esc(name)}</dt><dd>{number}</dd></div>" for name, number in tiles[: 1 if many else None]
+    )
+    warning = (
+        paragraph('Some results are <a href="#missing">missing</a>.', "warn") if not summary.whole else ""
+    )
+    return f'<p class="lead">{esc(said)}.</p>\n{warning}\n<dl class="tiles">{shown}</dl>'
+
+
+def headline(summary: Summary, method: str, shots: int) -> Spread | None:
+    """The one cell there is, or the mean over data sets where all of them have one."""
+    cells = [found for one in summary.sections if (found := one.cell(method, shots))]
+    spreads = [found.accuracy for found in cells if found.accuracy]
+    if not spreads or len(spreads) < len(summary.sections):
+        return None
+    return spreads[0] if len(spreads) == 1 else Spread(spread(one.mean for one in spreads).mean, 0.0, 1)
+
+
+def tile_number(value: Spread) -> str:
+    return f"{value.mean:.1f}%" + (f" <small>± {value.std:.1f}</small>" if value.n > 1 else "")
+
+
+def join(items: list) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    texts = [str(item) for item in items]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
+
+
+# --- accuracy --------------------------------------------------------------------------------------------
+
+
+def accuracy_section(summary: Summary, look: dict[str, Look]) -> str:
+    """Tables, then curves."""
+    tables = []
+    single = len(summary.sections) == 1
+    for one in summary.sections:
+        cells = {
+            key: (found.accuracy.mean if found.accuracy else None, show(found))
+            for key, found in one.cells.items()
+        }
+        tables.append(("" if single else f"<h3>{esc(one.title)}</h3>") + accuracy_table(one, cells, look))
+    for one, means in averages(summary.sections):
+        cells = {
+            key: (mean.mean if mean.n == mean.expected else None, show_mean(mean))
+            for key, mean in means.items()
+        }
+        tables.append(f"<h3>{esc(average_title(one, means))}</h3>" + accuracy_table(one, cells, look))
+    figures = [
+        inline_svg(figure, anchor(f"curve {title}"), describe(title, lines))
+        for (title, figure), (_, lines) in zip(accuracy_panels(summary), panels(summary), strict=True)
+    ]
+    note = (
+        "Test accuracy in %, mean ± population standard deviation over seeds (number of seeds in brackets). "
+        "The best mean of a column is bold. In the curves the band is that deviation, small dots are single "
+        "seeds, and the dashed line carries the method without training across for comparison."
+    )
+    return section("accuracy", "Accuracy", paragraph(note, "soft"), *tables, flow(figures))
+
+
+def accuracy_table(
+    one: Section, cells: dict[tuple[str, int], tuple[float | None, str]], look: dict[str, Look]
+) -> str:
+    best = {
+        shots: max(
+            (cells[method, shots][0] or -1.0 for method in one.methods if (method, shots) in cells),
+            default=-1.0,
+        )
+        for shots in one.shots
+    }
+    rows = []
+    for method in one.methods:
+        row = [f'<span class="dot" style="background:{look[method].color}"></span>{esc(method)}']
+        for shots in one.shots:
+            mean, text = cells.get((method, shots), (None, ""))
+            is_best = mean is not None and mean == best[shots] and shots != ZERO_SHOT
+            kind = "best" if is_best else "gap" if mean is None and text else ""
+            row.append(cell(text, kind=kind))
+        rows.append(row)
+    return table(["method", *map(esc, columns(one))], rows, f"Accuracy on {one.title}")
+
+
+def show(found: Cell) -> str:
+    count = f"({len(found.runs)}/{found.expected})" if found.missing else f"({len(found.runs)})"
+    if found.accuracy is None:
+        return f"missing <small>{count}</small>"
+    deviation = f" ± {found.accuracy.std:.2f}" if found.accuracy.n > 1 else ""
+    return f"{found.accuracy.mean:.2f}<small>{deviation} {count}</small>"
+
+
+def show_mean(mean: Average) -> str:
+    count = "" if mean.whole else f" <small>(lacks {mean.missing} run{'s' * (mean.missing > 1)})</small>"
+    return ("missing" if mean.mean is None else f"{mean.mean:.2f}") + count
+
+
+def describe(title: str, lines: dict) -> str:
+    """The curves in words, for those who cannot see them."""
+    said = []
+    for method, points in lines.items():
+        first, last = points[0], points[-1]
+        if first[0] == ZERO_SHOT:
+            said.append(f"{method} {first[1]:.1f}% without training")
+        elif len(points) == 1:
+            said.append(f"{method} {first[1]:.1f}% at {first[0]} shots")
+        else:
+            said.append(f"{method} from {first[1]:.1f}% at {first[0]} to {last[1]:.1f}% at {last[0]} shots")
+    return f"Accuracy against shots, {title}: {'; '.join(said)}."
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+def training_section(summary: Summary) -> str:
+    """Loss and accuracy by epoch, a figure for every method and data set, mean over seeds."""
+    figures = []
+    several = len(summary.sections) > 1
+    for one in summary.sections:
+        for method in one.methods:
+            runs = [run for (name, _), found in one.cells.items() if name == method for run in found.runs]
+            title = f"{method}, {one.title}" if several else method
+            figure = training_figure(title, runs)
+            if figure is not None:
+                figures.append(
+                    inline_svg(figure, anchor(f"training {title}"), describe_training(title, runs))
+                )
+    note = "Mean over seeds of each epoch's mean batch loss and batch accuracy, on augmented training images."
+    return section("training", "Training", paragraph(note, "soft"), flow(figures)) if figures else ""
+
+
+def describe_training(title: str, runs: list[Run]) -> str:
+    said = []
+    losses: Callable[[Run], list] = lambda run: [one["loss"] for one in run.record.get("history") or []]  # noqa: E731
+    for shots, members in sorted(group([run for run in runs if losses(run)], lambda run: run.shots).items()):
+        first = spread(losses(run)[0] for run in members).mean
+        last = spread(losses(run)[-1] for run in members).mean
+        said.append(f"{shots_name(shots)} shots: loss from {first:.2f} to {last:.2f}")
+    return f"Training of {title}: {'; '.join(said)}."
+
+
+def anchor(text: str) -> str:
+    """A name for ids: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
