@@ -5,23 +5,23 @@ The one place that imports everything: it reads the command line, builds the con
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
+from yacs.config import CfgNode
+
+import datasets  # noqa: F401  (registers the data sets)
 from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data import check_images
 from dassl.engine import build_trainer
 from dassl.engine.record import open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import restore_stdout
-from yacs.config import CfgNode
-
-import datasets  # noqa: F401  (registers the data sets)
 from trainers import ALL_OPTIONS, RECIPES
 
 EXAMPLES = """examples:
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--root", default="", metavar="DIR", help="folder that holds the data sets")
     add("--output-dir", default="", metavar="DIR", help="where log, checkpoints and result.json go")
-    add("--resume", default="", metavar="DIR", help="continue the run in DIR (a run in --output-dir continues by itself)")
+    add("--resume", default="", metavar="DIR", help="continue the run in DIR (one in --output-dir continues by itself)")
     add("--seed", type=int, default=-1, help="0 or more: fixed picks, order and start; -1 (default): unseeded")
     add("--source-domains", nargs="+", metavar="NAME", help="source domains (for plugins that use them)")
     add("--target-domains", nargs="+", metavar="NAME", help="target domains (for plugins that use them)")
@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
 def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
+    cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at every image file before the work starts
     cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
     for options in ALL_OPTIONS:
@@ -156,11 +157,12 @@ def run(argv: list[str] | None = None) -> dict[str, Any]:
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    logger = setup_logger(cfg.OUTPUT_DIR)
     try:
         return _run_logged(args, cfg, notes, mode, argv)
-    except BaseException:
-        print(traceback.format_exc(), file=sys.stdout.file)  # the log keeps the whole story, the console a line
+    except BaseException as error:
+        if logger is not None:
+            logger.log_traceback(error)  # the log keeps the whole story, the console a line
         raise
     finally:
         restore_stdout()
@@ -195,9 +197,7 @@ def _run_logged(
         argv=list(argv if argv is not None else sys.argv[1:]), checkpoint=checkpoint,
     )
     print(f"Result written to {path}")
-    from dassl.engine.record import read_result
-
-    return read_result(path) or {}
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> Any:
@@ -213,7 +213,8 @@ def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> 
     extend_cfg(cfg)
     merge_file(cfg, str(folder / "config.yaml"))
     merge_options(cfg, ["OUTPUT_DIR", str(folder)])
-    merge_options(cfg, [*(["MODEL.BACKBONE.NAME", backbone] if backbone else []), *(["DATASET.ROOT", root] if root else [])])
+    moved = {"MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}
+    merge_options(cfg, [part for key, value in moved.items() if value for part in (key, value)])
     cfg.freeze()
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
@@ -224,12 +225,16 @@ def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line: exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    if build_parser().parse_args(argv).show_keys:
-        show_keys()
-        return 0
     try:
-        run(argv)
+        if build_parser().parse_args(argv).show_keys:
+            show_keys()
+        else:
+            run(argv)
+        sys.stdout.flush()
         return 0
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .model import CLIP, ResidualAttentionBlock
+
 
 class PromptTokens(NamedTuple):
     """N x C prompts as token embeddings, before positions are added."""
@@ -44,7 +46,7 @@ class _Group(NamedTuple):
 class TextEncoder(nn.Module):
     """The frozen text tower of a CLIP model, under the attribute names that whole-model checkpoints use."""
 
-    def __init__(self, clip_model: nn.Module) -> None:
+    def __init__(self, clip_model: CLIP) -> None:
         super().__init__()
         self.transformer = clip_model.transformer
         self.positional_embedding = clip_model.positional_embedding
@@ -117,8 +119,12 @@ def _token_tables(lengths: Sequence[int], order: Sequence[int]) -> tuple[list[in
 
 # --- a transformer layer in two parts --------------------------------------------------------------------
 
+_QKV, _Q, _KV = slice(0, 3), slice(0, 1), slice(1, 3)  # of the fused input projection
 
-def _layer(block: nn.Module, prefix: Tensor, suffix: Tensor, groups: Sequence[_Group]) -> tuple[Tensor, Tensor]:
+
+def _layer(
+    block: ResidualAttentionBlock, prefix: Tensor, suffix: Tensor, groups: Sequence[_Group]
+) -> tuple[Tensor, Tensor]:
     """One residual block over prefix (N, P, E) and suffix (N, T, E)."""
     attention = block.attn
     q, k, v = _project(attention, block.ln_1(prefix))
@@ -135,16 +141,14 @@ def _layer(block: nn.Module, prefix: Tensor, suffix: Tensor, groups: Sequence[_G
 
 
 def _last_layer(
-    block: nn.Module, prefix: Tensor, suffix: Tensor, groups: Sequence[_Group], at_end: Tensor
+    block: ResidualAttentionBlock, prefix: Tensor, suffix: Tensor, groups: Sequence[_Group], at_end: Tensor
 ) -> Tensor:
     """The last block, whose output is wanted at the end-of-text tokens only: (N, C, E)."""
     attention = block.attn
-    width = suffix.shape[-1]
-    _, k, v = _project(attention, block.ln_1(prefix), parts=(1, 2))
+    k, v = _project(attention, block.ln_1(prefix), _KV)
     normed = block.ln_1(suffix)
-    _, suffix_k, suffix_v = _project(attention, normed, parts=(1, 2))
-    q = F.linear(normed[:, at_end], attention.in_proj_weight[:width], attention.in_proj_bias[:width])
-    q = _heads(q, attention.num_heads)  # (N, H, C, d)
+    suffix_k, suffix_v = _project(attention, normed, _KV)
+    (q,) = _project(attention, normed[:, at_end], _Q)  # (N, H, C, d)
 
     mixed, first = [], 0
     for g in groups:
@@ -158,8 +162,8 @@ def _last_layer(
 def _attend(q: Tensor, k: Tensor, v: Tensor, own_k: Tensor, own_v: Tensor, group: _Group) -> Tensor:
     """Suffix queries over [prefix | own suffix so far], one softmax over both, nothing of the prefix copied.
 
-    q (N, H, classes * L, d) with L = the suffix length, or L = 1 for the end-of-text tokens alone, which see their whole
-    suffix; k, v (N, H, P, d); own_k, own_v (N, H, classes * length, d).  Returns the shape of q.
+    q (N, H, classes * L, d) with L = the suffix length, or L = 1 for the end-of-text tokens alone, which see all of
+    their suffix; k, v (N, H, P, d); own_k, own_v (N, H, classes * length, d).  Returns the shape of q.
     """
     n, heads, total, width = q.shape
     queries = total // group.classes
@@ -179,13 +183,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, own_k: Tensor, own_v: Tensor, group
     return from_prefix @ v + mixed_own.reshape(q.shape)
 
 
-def _project(attention: nn.Module, x: Tensor, parts: tuple[int, ...] = (0, 1, 2)) -> list[Tensor | None]:
-    """Queries, keys, values (N, H, tokens, d) of x (N, tokens, E); parts that are not asked for are None."""
+def _project(attention: nn.MultiheadAttention, x: Tensor, parts: slice = _QKV) -> tuple[Tensor, ...]:
+    """Queries, keys, values (N, H, tokens, d) of x (N, tokens, E), or those of them that `parts` selects."""
     width = x.shape[-1]
-    rows = slice(parts[0] * width, (parts[-1] + 1) * width)
+    rows = slice(parts.start * width, parts.stop * width)
     projected = F.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
-    heads = iter(_heads(part, attention.num_heads) for part in projected.chunk(len(parts), dim=-1))
-    return [next(heads) if part in parts else None for part in range(3)]
+    return tuple(_heads(part, attention.num_heads) for part in projected.split(width, dim=-1))
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -193,6 +196,6 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _join(attention: nn.Module, x: Tensor) -> Tensor:
+def _join(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     """(N, H, tokens, d) -> (N, tokens, E), through the output projection."""
     return attention.out_proj(x.transpose(1, 2).flatten(2))

@@ -82,7 +82,6 @@ def test_killed_at_any_moment_and_started_again_gives_the_same(world, plot_run, 
     _, expected = plot_run
     output = tmp_path / "killed"
     argv = arguments(world, output, "TRAIN.CHECKPOINT_FREQ", "1")
-    log = output / "log.txt"
     for marker in ("epoch [1/3]", "Checkpoint saved", "epoch [3/3]"):
         process = subprocess.Popen([sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
@@ -97,7 +96,6 @@ def test_killed_at_any_moment_and_started_again_gives_the_same(world, plot_run, 
             break
         for path in output.glob("log.txt*"):
             path.unlink()
-    assert not log.exists() or True
     result = train.run(argv)
     assert result["history"] == expected["history"] and result["accuracy"] == expected["accuracy"]
 
@@ -118,7 +116,7 @@ def test_the_published_schedule_is_a_default(world, tmp_path):
 
     for shots, epochs in ((1, 50), (2, 100), (4, 100), (8, 200), (16, 200), (-1, 200)):
         cfg, notes = config("DATASET.NUM_SHOTS", str(shots))
-        assert cfg.OPTIM.MAX_EPOCH == epochs and cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 128
+        assert epochs == cfg.OPTIM.MAX_EPOCH and cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 128
         assert any(f"OPTIM.MAX_EPOCH {epochs}" in note for note in notes)
     assert config("DATASET.NAME", "ImageNet", "DATASET.NUM_SHOTS", "16")[0].OPTIM.MAX_EPOCH == 50
     assert config("DATASET.NAME", "StanfordCars")[0].DATALOADER.TRAIN_X.BATCH_SIZE == 32
@@ -205,9 +203,10 @@ def test_checkpoint_for_other_prompts(world, plot_run, tmp_path, capsys):
     message = failure(capsys, arguments(world, tmp_path / "b", flags=(*evaluate, "--load-epoch", "50")))
     assert "model.pth.tar-50" in message and "model.pth.tar-3" in message
     specific = tmp_path / "csc"
-    train.run(arguments(world, specific, "TRAINER.COOP.CSC", "True", "DATASET.SUBSAMPLE_CLASSES", "base", trainer="CoOp"))
+    per_class = ["TRAINER.COOP.CSC", "True"]
+    train.run(arguments(world, specific, *per_class, "DATASET.SUBSAMPLE_CLASSES", "base", trainer="CoOp"))
     capsys.readouterr()
-    message = failure(capsys, arguments(world, tmp_path / "c", "TRAINER.COOP.CSC", "True", trainer="CoOp",
+    message = failure(capsys, arguments(world, tmp_path / "c", *per_class, trainer="CoOp",
                                         flags=("--eval-only", "--model-dir", str(specific))))
     assert "same classes" in message
 
@@ -216,7 +215,7 @@ def test_output_folder_of_another_config(world, plot_run, capsys):
     output, _ = plot_run
     before = (output / "log.txt").read_text(), sorted(output.iterdir())
     message = failure(capsys, arguments(world, output, "TRAINER.PLOT.N", "2"))
-    assert "TRAINER.PLOT.N" in message and "--output-dir" in message
+    assert "TRAINER.PLOT.N" in message and "another output folder" in message
     assert before == ((output / "log.txt").read_text(), sorted(output.iterdir()))
 
 

@@ -95,7 +95,8 @@ def test_the_gradient_is_that_of_the_entropic_value_not_of_the_cost():
     def values(t):
         moved = text + t * direction
         similarity = torch.einsum("bmd,ncd->bcmn", local, moved)
-        plan = sinkhorn(1 - similarity.flatten(0, 1), epsilon, threshold=0.0, max_iterations=5000).plan.view_as(similarity)
+        solved = sinkhorn(1 - similarity.flatten(0, 1), epsilon, threshold=0.0, max_iterations=5000)
+        plan = solved.plan.view_as(similarity)
         entropic = (plan * similarity).sum() - epsilon * (plan * plan.log()).sum()
         return entropic.item(), (plan * similarity).sum().item()
 

@@ -1,21 +1,25 @@
 """The frozen CLIP that every trainer starts from, in the arithmetic that was asked for."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
 
 import clip
-from clip.model import convert_weights
+from clip.model import CLIP, convert_weights
 
 
-def load_backbone(name: str, precision: str, device: torch.device) -> nn.Module:
-    """CLIP `name` (a known name or a path) on the CPU, frozen, in evaluation mode.
+def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
+    """The CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), on the CPU, frozen, in evaluation mode.
 
-    precision: "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format; normalisation,
-    embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator and become fp32 on a CPU.
+    precision: "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format;
+    normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a CPU they become fp32.
+    Raises ValueError where INPUT.SIZE is not what the backbone reads.
     """
+    name = cfg.MODEL.BACKBONE.NAME
     print(f"Loading CLIP (backbone: {name})")
-    model = clip.load_clip_to_cpu(name).float()
+    model = clip.load_clip_to_cpu(name, cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")).float()
+    _check_input(cfg.INPUT, model, name)
     precision = effective_precision(precision, device)
     if precision in ("fp16", "bf16"):
         convert_weights(model)
@@ -34,12 +38,19 @@ def effective_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def check_input_size(size: tuple[int, ...], model: nn.Module, name: str) -> None:
-    """Raise ValueError where INPUT.SIZE is not what the backbone reads."""
+def _check_input(settings: Any, model: CLIP, name: str) -> None:
     wanted = model.visual.input_resolution
-    if tuple(size) != (wanted, wanted):
-        given = " x ".join(str(side) for side in size)
+    if tuple(settings.SIZE) != (wanted, wanted):
+        given = " x ".join(str(side) for side in settings.SIZE)
         raise ValueError(
             f"INPUT.SIZE is {given} but backbone {name} reads {wanted} x {wanted} images; "
-            f"set INPUT.SIZE to \"({wanted}, {wanted})\""
+            f'set INPUT.SIZE to "({wanted}, {wanted})"'
+        )
+    trained_with = [*model.pixel_mean, *model.pixel_std]
+    given_pixels = [*settings.PIXEL_MEAN, *settings.PIXEL_STD]
+    if any(abs(a - b) > 1e-3 for a, b in zip(trained_with, given_pixels, strict=True)):
+        print(
+            f"Warning: {name} was trained on pixels with mean {list(model.pixel_mean)} and std "
+            f"{list(model.pixel_std)}, but INPUT.PIXEL_MEAN is {list(settings.PIXEL_MEAN)} and INPUT.PIXEL_STD "
+            f"{list(settings.PIXEL_STD)}"
         )

@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
-from torch import Tensor, nn
 
-from .backbone import check_input_size, effective_precision, load_backbone
+from .backbone import effective_precision, load_backbone
 from .options import PromptOptions
 from .prompts import PromptLearner
 
@@ -28,11 +30,13 @@ class PromptTrainer(TrainerX):
     """
 
     options_type: type[PromptOptions]
+    options: PromptOptions
+    model: Any
 
     def check_cfg(self, cfg: Any) -> None:
         self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
 
-    def build_learner(self, clip_model: nn.Module, **layout: Any) -> PromptLearner:
+    def build_learner(self, clip_model: CLIP, **layout: Any) -> PromptLearner:
         options = self.options
         generator = torch.Generator().manual_seed(self.cfg.SEED) if self.cfg.SEED >= 0 else None
         learner = PromptLearner(
@@ -52,7 +56,7 @@ class PromptTrainer(TrainerX):
         print(f"Number of context words (tokens): {learner.n_context}")
         return learner
 
-    def assemble(self, clip_model: nn.Module) -> nn.Module:
+    def assemble(self, clip_model: CLIP) -> nn.Module:
         """The model: images (B, 3, H, W) -> logits (B, C), with a child `prompt_learner`."""
         raise NotImplementedError
 
@@ -60,8 +64,7 @@ class PromptTrainer(TrainerX):
         cfg = self.cfg
         self.options = self.options_type.from_cfg(cfg)
         self.precision = effective_precision(self.options.precision, self.device)
-        clip_model = load_backbone(cfg.MODEL.BACKBONE.NAME, self.precision, self.device)
-        check_input_size(cfg.INPUT.SIZE, clip_model, cfg.MODEL.BACKBONE.NAME)
+        clip_model = load_backbone(cfg, self.precision, self.device)
 
         print("Building custom CLIP")
         self.model = self.assemble(clip_model)
@@ -101,7 +104,7 @@ class PromptTrainer(TrainerX):
             self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
-    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def model_inference(self, images: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 
+from clip.model import CLIP
 from clip.prompt_text import TextEncoder
+from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
 from .options import PromptOptions
@@ -29,7 +30,7 @@ class CoOpOptions(PromptOptions):
 class CoOpModel(nn.Module):
     """images (B, 3, H, W) -> logits (B, C)"""
 
-    def __init__(self, prompt_learner: PromptLearner, clip_model: nn.Module) -> None:
+    def __init__(self, prompt_learner: PromptLearner, clip_model: CLIP) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
         self.image_encoder = clip_model.visual
@@ -50,5 +51,5 @@ class CoOp(PromptTrainer):
 
     options_type = CoOpOptions
 
-    def assemble(self, clip_model: nn.Module) -> nn.Module:
+    def assemble(self, clip_model: CLIP) -> nn.Module:
         return CoOpModel(self.build_learner(clip_model), clip_model)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import clip
+from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 
 from .options import POSITIONS
@@ -33,10 +34,16 @@ class PromptLearner(nn.Module):
     (N*C, 76 - n, E), which are written for other readers and ignored on loading.
     """
 
+    vocabulary: Tensor  # (U, E) embeddings of the distinct tokens of all prompts
+    ids: Tensor  # (C, 77) the tokenised prompts, as rows of `vocabulary`
+    suffix_ids: Tensor  # (T,) the suffixes of all classes end to end, likewise
+    slots: Tensor  # positions among the T that the context fills, and
+    slot_sources: Tensor  # with which of its tokens
+
     def __init__(
         self,
         classnames: Sequence[str],
-        clip_model: nn.Module,
+        clip_model: CLIP,
         n_context: int = 16,
         n_prompts: int | None = None,
         class_specific: bool = False,
@@ -66,8 +73,8 @@ class PromptLearner(nn.Module):
         self.end = tokens.argmax(dim=1)  # (C,) position of end-of-text, the largest id
         self.tokenized_prompts = tokens.repeat(self.n_prompts, 1)  # (N*C, 77), prompt-major like every row here
         distinct, ids = tokens.unique(return_inverse=True)
-        self.register_buffer("vocabulary", _embed(clip_model, distinct), persistent=False)  # (U, E)
-        self.register_buffer("ids", ids, persistent=False)  # (C, 77) rows of `vocabulary`
+        self.register_buffer("vocabulary", _embed(clip_model, distinct), persistent=False)
+        self.register_buffer("ids", ids, persistent=False)
         self._place(name_lengths, position)
 
     @property
@@ -108,7 +115,7 @@ class PromptLearner(nn.Module):
     # --- where the context comes from --------------------------------------------------------------------
 
     def _initial_context(
-        self, clip_model: nn.Module, n_context: int, init: str, generator: torch.Generator | None
+        self, clip_model: CLIP, n_context: int, init: str, generator: torch.Generator | None
     ) -> tuple[Tensor, str]:
         """(N, n, E) start values, and the words that stand in for them in the tokenised prompts."""
         width = clip_model.ln_final.weight.shape[0]
@@ -118,7 +125,7 @@ class PromptLearner(nn.Module):
         phrases = [phrase.replace("_", " ").strip() for phrase in init.split("|")]
         ids = _bpe(phrases)
         if len(phrases) not in (1, self.n_prompts):
-            raise ValueError(f"CTX_INIT has {len(phrases)} phrases; give one, or one for each of {self.n_prompts} prompts")
+            raise ValueError(f"CTX_INIT has {len(phrases)} phrases; give one, or {self.n_prompts}: one for each prompt")
         if len({len(phrase) for phrase in ids}) > 1 or not ids[0]:
             lengths = ", ".join(f"{phrase!r}: {len(i)}" for phrase, i in zip(phrases, ids, strict=True))
             raise ValueError(f"the phrases of CTX_INIT must have equally many tokens, at least one ({lengths})")
@@ -150,7 +157,10 @@ class PromptLearner(nn.Module):
         self.sources = torch.tensor(rows)
 
         self.shared = 0 if self.class_specific else before
-        ids, slots, slot_sources, lengths = [], [], [], []
+        ids: list[int] = []
+        slots: list[int] = []
+        slot_sources: list[int] = []
+        lengths: list[int] = []
         for c, (row, end) in enumerate(zip(rows, self.end.tolist(), strict=True)):
             suffix = row[1 + self.shared : end + 1]
             for source in suffix:
@@ -160,7 +170,7 @@ class PromptLearner(nn.Module):
                 ids.append(int(self.ids[c, max(source, 0)]))
             lengths.append(len(suffix))
         self.lengths = tuple(lengths)
-        self.register_buffer("suffix_ids", torch.tensor(ids), persistent=False)  # (T,)
+        self.register_buffer("suffix_ids", torch.tensor(ids), persistent=False)
         self.register_buffer("slots", torch.tensor(slots, dtype=torch.int64), persistent=False)
         self.register_buffer("slot_sources", torch.tensor(slot_sources, dtype=torch.int64), persistent=False)
 
@@ -201,10 +211,11 @@ def _tokenize(prompts: Sequence[str], n_context: int) -> Tensor:
     try:
         return clip.tokenize(list(prompts)).long()
     except RuntimeError as error:
-        raise ValueError(f"{error}; the context takes {n_context} of the 77 tokens: lower N_CTX or shorten the name") from None
+        remedy = f"the context takes {n_context} of them: lower N_CTX or shorten the name"
+        raise ValueError(f"{error}; {remedy}") from None
 
 
 @torch.no_grad()
-def _embed(clip_model: nn.Module, ids: Tensor) -> Tensor:
+def _embed(clip_model: CLIP, ids: Tensor) -> Tensor:
     device = clip_model.token_embedding.weight.device
     return clip_model.token_embedding(ids.to(device)).float().cpu()

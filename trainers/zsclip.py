@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 
 import clip
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY, TrainerX
 
-from .backbone import check_input_size, load_backbone
+from .backbone import load_backbone
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 TEMPLATES = {  # data sets that are not listed use DEFAULT_TEMPLATE
@@ -38,6 +39,8 @@ TEXT_BATCH = 512
 class ZeroshotCLIP(TrainerX):
     """One template; nothing is learned or registered."""
 
+    clip_model: CLIP
+
     def templates(self) -> tuple[str, ...]:
         return (TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE),)
 
@@ -45,11 +48,8 @@ class ZeroshotCLIP(TrainerX):
         print(f"Prompts: {[templates[0].format(name) for name in classnames]}")
 
     def build_model(self) -> None:
-        cfg = self.cfg
         precision = "fp32" if self.device.type == "cpu" else "fp16"
-        clip_model = load_backbone(cfg.MODEL.BACKBONE.NAME, precision, self.device)
-        check_input_size(cfg.INPUT.SIZE, clip_model, cfg.MODEL.BACKBONE.NAME)
-        self.clip_model = clip_model.to(self.device)
+        self.clip_model = load_backbone(self.cfg, precision, self.device).to(self.device)
         classnames = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         templates = self.templates()
         self.announce(templates, classnames)

@@ -14,7 +14,8 @@ EXAMPLES = """examples:
   python -m tests.conformance tests/golden/plot/end_N4_ctx16.npz tests/golden/sinkhorn
 
 Every case prints, for each recorded array, the largest absolute and relative difference (relative to the array's
-largest magnitude) and the tolerance.  exit status: 0 all within tolerance, 1 something differs or broke, 2 no case found.
+largest magnitude) and the tolerance.
+exit status: 0 all within tolerance, 1 something differs or broke, 2 no case found.
 """
 
 
@@ -31,8 +32,9 @@ def report(case: Path, comparisons: Iterable[Comparison]) -> bool:
     for c in comparisons:
         count += 1
         passed &= c.passed
+        verdict = "ok  " if c.passed else "FAIL"
         limit = "exact" if c.tolerance == 0 else f"<= {c.tolerance:.0e}"
-        print(f"  {'ok  ' if c.passed else 'FAIL'} {c.array:34} abs {c.absolute:.2e}  rel {c.relative:.2e}  {limit}  {c.note}")
+        print(f"  {verdict} {c.array:34} abs {c.absolute:.2e}  rel {c.relative:.2e}  {limit}  {c.note}")
     return passed and count > 0
 
 

@@ -9,7 +9,14 @@ from tests.golden_data import read_npz
 
 from .compare import Comparison
 from .models import METHODS, check_sinkhorn
-from .runs import check_evaluation, check_fewshot, check_parsing, check_schedules, check_tokens, check_training
+from .runs import (
+    check_evaluation,
+    check_fewshot,
+    check_parsing,
+    check_schedules,
+    check_tokens,
+    check_training,
+)
 
 
 class Unsupported(Exception):

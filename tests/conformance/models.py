@@ -157,8 +157,10 @@ def check_sinkhorn(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compariso
     yield compare("iterations_float64", solved.iterations.max(), meta["iterations_float64"], EXACT)
     single = sinkhorn(cost.float(), 1.0, a, b, max_cost=float(cost.abs().max()), **limits)
     recorded = "T_float64" if meta["nan_float32"] else "T_float32"
-    yield compare("T_float32", single.plan, arrays[recorded], note="recorded NaN; compared with float64" * meta["nan_float32"])
-    for i, (row, count) in enumerate(zip(meta.get("alone_rows", []), meta.get("alone_iterations_float64", []), strict=True)):
+    note = "recorded NaN; compared with float64" if meta["nan_float32"] else ""
+    yield compare("T_float32", single.plan, arrays[recorded], note=note)
+    rows, counts = meta.get("alone_rows", []), meta.get("alone_iterations_float64", [])
+    for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
         alone = sinkhorn(cost[row : row + 1], 1.0, a[row : row + 1], b[row : row + 1], **limits)
         each = sinkhorn(cost, 1.0, a, b, stop="each", **limits)
         yield compare(f"T_alone_float64[{i}]", alone.plan[0], arrays["T_alone_float64"][i], 1e-9)

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from dassl.config import get_cfg_default, merge_options
-from dassl.data.datasets import build_dataset
-from dassl.optim import build_lr_scheduler, build_optimizer
 
 import clip
 import datasets  # noqa: F401
 import train
+from dassl.config import get_cfg_default, merge_options
+from dassl.data.datasets import build_dataset
+from dassl.optim import build_lr_scheduler, build_optimizer
 from tests.golden_data import tiny_state_dict, write_synthetic_caltech
 from trainers import PLOT, CoOp
 
@@ -234,7 +234,8 @@ def check_evaluation(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compari
         write_synthetic_caltech(folder / "data")
         argv = [
             "--root", str(folder / "data"), "--seed", "1", "--trainer", "PLOT", "--eval-only",
-            "--dataset-config-file", "configs/datasets/caltech101.yaml", "--config-file", "configs/trainers/PLOT/rn50.yaml",
+            "--dataset-config-file", "configs/datasets/caltech101.yaml",
+            "--config-file", "configs/trainers/PLOT/rn50.yaml",
             "--backbone", str(save_tiny_clip(meta["model"], case, folder)), "--model-dir", str(model_dir),
             "--output-dir", str(folder / "out"), *meta["opts"], "USE_CUDA", "False",
         ]

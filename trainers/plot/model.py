@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.model import CLIP
 from clip.prompt_text import TextEncoder
 
 from ..prompts import PromptLearner
@@ -28,7 +29,7 @@ class PlotModel(nn.Module):
     """
 
     def __init__(
-        self, prompt_learner: PromptLearner, clip_model: nn.Module, transport: Transport, fuse_global: bool = False
+        self, prompt_learner: PromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
     ) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner

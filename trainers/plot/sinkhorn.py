@@ -66,7 +66,8 @@ def sinkhorn(
 
     r is in units of 1 / (M K c), not of mass: a small epsilon makes r huge, and the limit of iterations ends the loop.
     max_cost: a bound on |cost| where the caller knows one (2 for cosine distances); up to 40 epsilon it makes the
-    iteration cheaper and its float32 rounding that of the original.  Raises ValueError for an epsilon <= 0, an unknown rule, or shapes that do not fit.
+    iteration cheaper and its float32 rounding that of the original.
+    Raises ValueError for an epsilon <= 0, an unknown rule, or shapes that do not fit.
 
     >>> plan = sinkhorn(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), epsilon=0.01).plan
     >>> plan.round(decimals=3).tolist()

@@ -4,8 +4,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
+
+from clip.model import CLIP
+from dassl.engine import TRAINER_REGISTRY
 
 from ..base import PromptTrainer
 from .model import PlotModel, PlotOutput
@@ -65,8 +67,9 @@ class PLOT(PromptTrainer):
     """Prompt learning with optimal transport."""
 
     options_type = PlotOptions
+    options: PlotOptions
 
-    def assemble(self, clip_model: nn.Module) -> nn.Module:
+    def assemble(self, clip_model: CLIP) -> nn.Module:
         options = self.options
         print(f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}")
         learner = self.build_learner(clip_model, n_prompts=options.n_prompts)
@@ -97,4 +100,5 @@ class PLOT(PromptTrainer):
         n_local = match.plan.shape[2]
         side = round(n_local**0.5)
         grid = (side, n_local // side)
-        return Explanation(*(t.float().cpu() for t in (output.logits, match.plan, match.similarity)), grid)
+        logits, plan, similarity = (t.float().cpu() for t in (output.logits, match.plan, match.similarity))
+        return Explanation(logits, plan, similarity, grid)

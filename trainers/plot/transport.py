@@ -115,5 +115,5 @@ MATCHINGS: dict[str, Callable[[Tensor, Transport], TransportPlan]] = {
 
 
 def distance_from_uniform(plan: Tensor) -> Tensor:
-    """Total variation between plans (..., M, N) and the uniform plan: 0 = the transport does nothing, below 1 always."""
+    """Total variation of plans (..., M, N) from the uniform plan: 0 = the transport does nothing, below 1 always."""
     return 0.5 * (plan - 1.0 / (plan.shape[-2] * plan.shape[-1])).abs().sum(dim=(-2, -1))
