@@ -78,10 +78,10 @@ def save_checkpoint(
 
 def _plain(value: Any, where: str, dropped: list[str]) -> Any:
     """`value` with special containers and NumPy data made plain; what cannot be is named in `dropped`."""
+    if isinstance(value, np.generic):  # first: some of them are also Python numbers
+        return value.item()
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.Tensor)):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return torch.from_numpy(np.ascontiguousarray(value))
     if isinstance(value, Mapping):
