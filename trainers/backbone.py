@@ -12,8 +12,9 @@ from clip.model import CLIP, convert_weights
 def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
     """The CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), on the CPU, frozen, in evaluation mode.
 
-    precision: "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format;
-    normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a CPU they become fp32.
+    precision: "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format, while
+    normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a CPU
+    they become fp32.
     Raises ValueError where INPUT.SIZE is not what the backbone reads.
     """
     name = cfg.MODEL.BACKBONE.NAME

@@ -1,0 +1,130 @@
+"""The trainers through the engine: every setting trains, precisions agree, the transport can be looked at."""
+import pytest
+import torch
+
+import train
+from dassl.engine import TRAINER_REGISTRY
+from tests.runs import arguments, make_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def plot_run(world):
+    train.run(arguments(world, world / "plot", "TRAINER.PLOT.N", "2"))
+    return train.load_trainer(world / "plot")
+
+
+def test_ours_are_registered_and_nothing_of_them_by_the_engine_alone():
+    import subprocess
+    import sys
+
+    program = "import dassl.engine as e, dassl.data.datasets as d; print(e.TRAINER_REGISTRY.registered_names(), " \
+              "d.DATASET_REGISTRY.registered_names())"
+    alone = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    ours = {"PLOT", "CoOp", "ZeroshotCLIP", "ZeroshotCLIP2"}
+    assert not any(f"'{name}'" in alone for name in ours | {"Caltech101", "Demo", "Folder"})
+    assert ours <= set(TRAINER_REGISTRY.registered_names())
+
+
+SETTINGS = {
+    "middle": ["TRAINER.PLOT.CLASS_TOKEN_POSITION", "middle"],
+    "front": ["TRAINER.PLOT.CLASS_TOKEN_POSITION", "front"],
+    "class-specific": ["TRAINER.PLOT.CSC", "True"],
+    "class-specific, middle": ["TRAINER.PLOT.CSC", "True", "TRAINER.PLOT.CLASS_TOKEN_POSITION", "middle"],
+    "phrase": ["TRAINER.PLOT.CTX_INIT", "a photo of a"],
+    "a phrase each": ["TRAINER.PLOT.CTX_INIT", "a photo of a|one picture of a|this is a photo"],
+    "one prompt": ["TRAINER.PLOT.N", "1"],
+    "global logits": ["TRAINER.PLOT.FUSE_GLOBAL", "'true'"],
+    "each stops alone": ["TRAINER.PLOT.STOP", "each"],
+    "tiny epsilon": ["TRAINER.PLOT.EPS", "0.001"],
+    "uniform": ["TRAINER.PLOT.MATCHING", "uniform"],
+    "nearest": ["TRAINER.PLOT.MATCHING", "max"],
+    "bf16": ["TRAINER.PLOT.PREC", "bf16"],
+    "fp16 on a CPU": ["TRAINER.PLOT.PREC", "fp16"],
+    "amp on a CPU": ["TRAINER.PLOT.PREC", "amp"],
+    "context like the model": ["TRAINER.PLOT.CTX_PREC", "model"],
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_setting_trains_and_learns_something(world, tmp_path, capsys, setting):
+    options = ["TRAINER.PLOT.N", "3", *SETTINGS[setting], "OPTIM.MAX_EPOCH", "2"]
+    result = train.run(arguments(world, tmp_path / "run", *options))
+    assert all(torch.isfinite(torch.tensor(epoch["loss"])) for epoch in result["history"])
+    saved = torch.load(tmp_path / "run" / "prompt_learner" / "model.pth.tar-2", weights_only=True)
+    moved = saved["optimizer"]["state"][0]["momentum_buffer"].abs().amax()
+    assert moved > 0
+    if "CPU" in setting:
+        assert "computing in fp32 on this CPU" in capsys.readouterr().out
+
+
+def test_amp_on_a_cpu_is_fp32(world, tmp_path):
+    results = [train.run(arguments(world, tmp_path / p, "TRAINER.PLOT.PREC", p)) for p in ("fp32", "amp", "fp16")]
+    assert results[0]["history"] == results[1]["history"] == results[2]["history"]
+
+
+def test_bf16_stays_near_fp32(world, tmp_path):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        options = ["TRAINER.PLOT.PREC", precision, "OPTIM.MAX_EPOCH", "1"]
+        losses.append(train.run(arguments(world, tmp_path / precision, *options))["history"][0]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.1) and losses[0] != losses[1]
+
+
+def test_explanation_sums_to_its_marginals(plot_run):
+    images = next(iter(plot_run.test_loader))["img"][:5]
+    explained = plot_run.explain(images)
+    assert explained.plan.shape == (5, 8, 9, 2) and explained.grid == (3, 3)
+    torch.testing.assert_close(explained.plan.sum(dim=2), torch.full((5, 8, 2), 1 / 2))
+    # stopped by the batch rule, the rows are near their share
+    torch.testing.assert_close(explained.plan.sum(dim=3), torch.full((5, 8, 9), 1 / 9), atol=0.02, rtol=0)
+    score = plot_run.model.logit_scale.exp() * (explained.plan * explained.similarity).sum(dim=(2, 3))
+    torch.testing.assert_close(explained.logits, score, rtol=1e-5, atol=1e-5)
+
+
+def test_diagnostics_are_the_means_over_the_test(plot_run):
+    plot_run.test()
+    found = plot_run.diagnostics()
+    (batch,) = plot_run.test_loader
+    plan = plot_run.explain(batch["img"]).plan
+    distance = 0.5 * (plan - 1 / 18).abs().sum(dim=(2, 3))
+    predicted = plot_run.explain(batch["img"]).logits.argmax(dim=1)
+    assert found["distance_from_uniform"] == pytest.approx(distance.mean().item(), rel=1e-4)
+    chosen = distance[torch.arange(len(distance)), predicted].mean().item()
+    assert found["distance_from_uniform_predicted"] == pytest.approx(chosen, rel=1e-4)
+    assert found["epsilon"] == 0.1 and found["matching"] == "ot" and 0 <= found["converged_share"] <= 1
+
+
+def test_one_prompt_equals_coop_on_the_mean_local_feature(world, tmp_path):
+    """With N = 1 the transport has no choice: the score is the mean similarity over places."""
+    train.run(arguments(world, tmp_path / "one", "TRAINER.PLOT.N", "1"))
+    trainer = train.load_trainer(tmp_path / "one")
+    explained = trainer.explain(next(iter(trainer.test_loader))["img"][:4])
+    mean = explained.similarity.mean(dim=(2, 3)) * trainer.model.logit_scale.exp()
+    torch.testing.assert_close(explained.logits, mean, rtol=1e-4, atol=1e-4)
+
+
+def test_initial_weights_start_another_run(world, tmp_path):
+    source = world / "plot" / "prompt_learner" / "model.pth.tar-3"
+    if not source.exists():
+        train.run(arguments(world, world / "plot", "TRAINER.PLOT.N", "2"))
+    options = ["TRAINER.PLOT.N", "2", "MODEL.INIT_WEIGHTS", str(source)]
+    train.run(arguments(world, tmp_path / "run", *options, flags=("--no-train",)))
+    with pytest.raises(FileNotFoundError):
+        train.run(arguments(world, tmp_path / "no", "MODEL.INIT_WEIGHTS", str(tmp_path / "absent")))
+
+
+def test_best_on_validation_is_tested_last(world, tmp_path):
+    result = train.run(arguments(world, tmp_path / "run", "TEST.FINAL_MODEL", "best_val"))
+    assert (tmp_path / "run" / "prompt_learner" / "model-best.pth.tar").exists()
+    assert "best" in result["checkpoint"]
+
+
+def test_zero_shot_ensembles_count_their_templates(world, tmp_path):
+    for trainer, words in (("ZeroshotCLIP", "a photo of a yin yang."), ("ZeroshotCLIP2", "(n=8)")):
+        train.run(arguments(world, tmp_path / trainer, trainer=trainer, flags=("--eval-only",)))
+        assert words in (tmp_path / trainer / "log.txt").read_text()
