@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
-from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint
@@ -74,7 +74,6 @@ class CustomModel(nn.Module):
         return self.image_encoder(points) @ self.prompt_learner()
 
 
-@TRAINER_REGISTRY.register()
 class TinyPlugin(TrainerX):
     with_val = True
 

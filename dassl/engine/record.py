@@ -26,6 +26,8 @@ import yaml
 from yacs.config import CfgNode
 
 import dassl
+from dassl.data import fingerprint
+from dassl.data.datasets import DatasetBase
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import StrPath, atomic_write
 
@@ -145,7 +147,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _differences(stored: Mapping[str, Any], cfg: CfgNode, no_effect: Collection[str]) -> str:
     old, new = dict(_flat(stored)), dict(_flat(_plain_config(cfg)))
-    changed = [key for key in new if key in old and key not in no_effect and old[key] != new[key]]
+    changed = [key for key in sorted(new) if key in old and key not in no_effect and old[key] != new[key]]
     shown = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed[:8]]
     return "; ".join(shown) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
 
@@ -227,10 +229,8 @@ def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
 
 def _describe_data(trainer: Any) -> dict[str, Any] | None:
     dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
-    if dataset is None:
+    if not isinstance(dataset, DatasetBase):  # a plugin with data of its own
         return None
-    from dassl.data import fingerprint
-
     return {
         "fingerprint": fingerprint(dataset),
         "classes": dataset.num_classes,
