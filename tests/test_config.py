@@ -212,7 +212,8 @@ def test_both_ways_of_merging_agree(tmp_path):
         ("OPTIM: 3\n", "OPTIM in {path}, line 1 is a section"),
         ("OPTIM:\n  LR: {X: 1.0}\n", "there is no key OPTIM.LR.X"),
         ("OPTIM: [\n", "{path} is not valid YAML"),
-        ("- a\n- b\n", "must hold KEY: value lines, found a sequence"),
+        ("- a\n- b\n", "{path} must hold KEY: value lines, found a list"),
+        ("caltech101\n", "{path} must hold KEY: value lines, found a single value"),
         ("SEED: !!python/object/apply:os.system ['true']\n", "SEED in {path}, line 1"),
     ],
 )

@@ -77,6 +77,7 @@ def test_the_block_has_the_originals_form_but_for_the_decimals(capsys):
     assert without_f1.sub("", rounded) == without_f1.sub("", recorded)
 
 
+@pytest.mark.filterwarnings("ignore:A single label:UserWarning")  # scikit-learn's
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1))
 def test_macro_f1_and_confusion_agree_with_scikit_learn(size, seed):

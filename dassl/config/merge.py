@@ -58,7 +58,8 @@ def merge_file(cfg: CN, path: StrPath) -> set[str]:
     if tree is None:  # an empty file
         return set()
     if not isinstance(tree, yaml.MappingNode):
-        raise ConfigError(f"{path} must hold KEY: value lines, found a {tree.tag.rpartition(':')[2]} in line 1")
+        found = "a list" if isinstance(tree, yaml.SequenceNode) else "a single value"
+        raise ConfigError(f"{path} must hold KEY: value lines, found {found}")
     return _merge(cfg, _leaves(tree, "", path))
 
 
