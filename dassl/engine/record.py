@@ -166,7 +166,7 @@ def write_result(
     """Write result.json (for an evaluation in a training run's folder: result-eval.json); returns its path.
 
     `seconds` is the run's whole time, `checkpoint` the file that was evaluated; after training it is found in
-    OUTPUT_DIR. README of the results package lists the fields. Numbers that are not finite become null.
+    OUTPUT_DIR. Numbers that are not finite become null.
     """
     _check_mode(mode)
     folder = Path(cfg.OUTPUT_DIR)
