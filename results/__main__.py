@@ -98,12 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="how many test images, spread over the classes; default: 6",
     )
     sub.add_argument("--out", metavar="DIR", help="default: RUN/transport, where `report` looks")
-    sub.add_argument(
-        "--root", default="", metavar="DIR", help="where the data sets are now, if they have moved"
-    )
-    sub.add_argument(
-        "--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved"
-    )
+    sub.add_argument("--root", default="", metavar="DIR", help="where the data sets are now, if they have moved")
+    sub.add_argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved")
     sub.add_argument("--verbose", action="store_true", help="also show what building the model prints")
 
     sub = command(
@@ -117,13 +113,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("folder", metavar="DIR", help="parent of the seed folders")
     sub.add_argument("--ci95", action="store_true", help="spread: 1.96 std / sqrt(n) instead of std")
-    sub.add_argument(
-        "--sample-std", action="store_true", help="std with ddof 1; default: ddof 0, as the original"
-    )
+    sub.add_argument("--sample-std", action="store_true", help="std with ddof 1; default: ddof 0, as the original")
     sub.add_argument("--test-log", action="store_true", help="logs of evaluations, which hold no training")
-    sub.add_argument(
-        "--multi-exp", action="store_true", help="DIR holds experiments, and they the seed folders"
-    )
+    sub.add_argument("--multi-exp", action="store_true", help="DIR holds experiments, and they the seed folders")
     sub.add_argument("--keyword", default="accuracy", metavar="NAME", help="metric; default: accuracy")
     _add_allow_missing(sub)
     return parser
@@ -154,13 +146,11 @@ def table(args: argparse.Namespace) -> int:
 
 
 def curve(args: argparse.Namespace) -> int:
-    import matplotlib
-
     from .curves import accuracy_figure
-    from .plotting import save_figure, style
+    from .plotting import drawing, save_figure
 
     summary, status = _summarise(args)
-    with matplotlib.rc_context(style()):
+    with drawing():
         figure = accuracy_figure(summary)
         for path in args.out or [Path(args.output, "accuracy.png"), Path(args.output, "accuracy.svg")]:
             print(f"written: {save_figure(figure, path)}")
@@ -171,9 +161,7 @@ def report(args: argparse.Namespace) -> int:
     from .report import build_report
 
     summary, status = _summarise(args)
-    path = write_text(
-        args.out or Path(args.output, "report.html"), build_report(summary, args.output, args.title)
-    )
+    path = write_text(args.out or Path(args.output, "report.html"), build_report(summary, args.output, args.title))
     print(f"written: {path}")
     return status
 

@@ -100,9 +100,7 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
             )
         for place, (_, _, values) in zip(x, points, strict=True):
             if len(values) > 1:
-                axes.plot(
-                    [place] * len(values), values, ".", color=how.color, alpha=0.55, markersize=4, zorder=2
-                )
+                axes.plot([place] * len(values), values, ".", color=how.color, alpha=0.55, markersize=4, zorder=2)
         axes.plot(x, means, color=how.color, marker=how.marker, linestyle=how.line, label=method, zorder=3)
     ticks = [(origin, "0")] if any(p[0][0] == ZERO_SHOT for p in lines.values()) else []
     ticks += [(math.log2(shots), str(shots)) for shots in counts]
@@ -114,7 +112,7 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
 
 
 def accuracy_figure(summary: Summary) -> Figure:
-    """A panel for every data set and one for their average; draw it in `matplotlib.rc_context(style())`."""
+    """A panel for every data set and one for their average; draw it within `drawing()`."""
     found = panels(summary)
     if not found:
         raise ResultsError("no complete run with a number of shots: there is nothing to draw")
@@ -128,13 +126,9 @@ def accuracy_figure(summary: Summary) -> Figure:
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
     handles = {
-        label: handle
-        for axes in grid.flat
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles))
-    )
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)))
     return figure
 
 
@@ -144,7 +138,7 @@ def accuracy_panels(summary: Summary) -> list[tuple[str, Figure]]:
     for title, lines in panels(summary):
         figure = new_figure(4.8, 3.8)
         draw_accuracy(figure.subplots(), title, lines, look)
-        figure.legend(loc="outside lower center", ncols=2 if len(lines) < 5 else 3)
+        figure.legend(loc="outside lower center", ncols=min(3, len(lines)))
         figures.append((title, figure))
     return figures
 
@@ -155,8 +149,7 @@ def accuracy_panels(summary: Summary) -> list[tuple[str, Figure]]:
 def mean_history(runs: Sequence[Run], key: str) -> tuple[list[int], list[float]]:
     """(epochs, mean over runs of history[key]), over the epochs that every run has."""
     per_run = [
-        {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if key in entry}
-        for run in runs
+        {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if key in entry} for run in runs
     ]
     epochs = sorted(set.intersection(*map(set, per_run))) if per_run else []
     return epochs, [statistics.fmean(values[epoch] for values in per_run) for epoch in epochs]
@@ -165,6 +158,7 @@ def mean_history(runs: Sequence[Run], key: str) -> tuple[list[int], list[float]]
 def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
     """Training loss and accuracy of one method by epoch, a line a number of shots; None without history."""
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     by_shots = dict(sorted(group(runs, lambda run: run.shots).items()))
     by_shots = {shots: members for shots, members in by_shots.items() if mean_history(members, "loss")[0]}
@@ -174,7 +168,7 @@ def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
     figure = new_figure(4.8, 4.6)
     loss, accuracy = figure.subplots(2, 1, sharex=True)
     for index, (shots, members) in enumerate(by_shots.items()):
-        color = shades(0.12 + 0.68 * index / max(1, len(by_shots) - 1))
+        color = shades(0.3 + 0.46 * index / max(1, len(by_shots) - 1))
         label = "all images" if shots < 0 else f"{shots} shot{'s' * (shots != 1)}"
         for axes, key in ((loss, "loss"), (accuracy, "acc")):
             epochs, means = mean_history(members, key)
@@ -191,6 +185,7 @@ def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
     loss.set_ylim(bottom=0)
     accuracy.set_ylabel("training accuracy (%)")
     accuracy.set_xlabel("epoch")
+    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = loss.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
     return figure

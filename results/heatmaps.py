@@ -86,9 +86,7 @@ def upsample(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def color_range(plan: np.ndarray) -> tuple[float, bool]:
     """(end of the colour scale in log2 of multiples of uniform, whether values lie beyond it)."""
     ratio = relative(plan)
-    most = max(
-        float(np.abs(np.log2(ratio[ratio > 0])).max(initial=0.0)), math.inf if (ratio <= 0).any() else 0.0
-    )
+    most = max(float(np.abs(np.log2(ratio[ratio > 0])).max(initial=0.0)), math.inf if (ratio <= 0).any() else 0.0)
     return min(max(most, LEAST_RANGE), MOST_RANGE), most > MOST_RANGE
 
 
@@ -119,7 +117,7 @@ def color_map() -> Any:
 def draw(explained: Explained) -> Figure:
     """The picture with its scores, and each prompt's map: smooth over the picture, and below it cell by cell.
 
-    Draw it under `matplotlib.rc_context(style())`.
+    Call it within `drawing()`.
     """
     picture, plan, grid = explained.picture, explained.plan, explained.grid
     with np.errstate(divide="ignore"):
@@ -223,9 +221,7 @@ def _grid_lines(axes: Any, grid: tuple[int, int], size: tuple[int, int], alpha: 
     for row in range(1, grid[0]):
         axes.axhline(row * size[0] / grid[0] - 0.5 * (alpha < 1), color="white", linewidth=0.5, alpha=alpha)
     for column in range(1, grid[1]):
-        axes.axvline(
-            column * size[1] / grid[1] - 0.5 * (alpha < 1), color="white", linewidth=0.5, alpha=alpha
-        )
+        axes.axvline(column * size[1] / grid[1] - 0.5 * (alpha < 1), color="white", linewidth=0.5, alpha=alpha)
 
 
 def _bare(axes: Any) -> None:

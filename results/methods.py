@@ -73,9 +73,7 @@ def name_methods(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     """Split the runs of one trainer by their settings."""
     readable = [run for run in runs if run.complete] or runs
-    shared = set.intersection(
-        *(set(run.config) for run in readable)
-    )  # a key that an older record lacks says nothing
+    shared = set.intersection(*(set(run.config) for run in readable))  # a key that an older record lacks says nothing
     keys = sorted(key for key in shared if _matters(key, runs[0]))
     settings = [key for key in keys if key not in SCHEDULE]
     schedule = [key for key in keys if key in SCHEDULE]
@@ -92,9 +90,7 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     named = {}
     for mentioned, members in variants:
         told = dict.fromkeys(always + [key for key in differing if key in mentioned])
-        named[" ".join([runs[0].trainer, *(_tell(key, members[0].config.get(key)) for key in told)])] = (
-            members
-        )
+        named[" ".join([runs[0].trainer, *(_tell(key, members[0].config.get(key)) for key in told)])] = members
     return dict(sorted(named.items(), key=lambda item: _natural(item[0])))
 
 

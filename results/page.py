@@ -15,9 +15,7 @@ def esc(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], label: str, caption: str = "", kind: str = ""
-) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, caption: str = "", kind: str = "") -> str:
     """Scrolls inside its frame on a narrow page.  Heads and first cells are HTML, other cells <td>s.
 
     kind: "tall" for one that scrolls downward too, "plain" for one of words rather than numbers.
@@ -57,9 +55,7 @@ def paragraph(text: str, kind: str = "") -> str:
 def flow(figures: Sequence[str]) -> str:
     """Figures side by side where there is room, below each other where not."""
     return (
-        '<div class="flow">\n' + "\n".join(f"<figure>{svg}</figure>" for svg in figures) + "\n</div>"
-        if figures
-        else ""
+        '<div class="flow">\n' + "\n".join(f"<figure>{svg}</figure>" for svg in figures) + "\n</div>" if figures else ""
     )
 
 

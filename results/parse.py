@@ -89,9 +89,7 @@ def parse_directory(directory: str | Path, options: ParseOptions) -> Parsed:
             values.append(value)
     if not values:
         hint = "" if options.test_log else "; logs of evaluations (--eval-only) need --test-log"
-        raise ResultsError(
-            f"nothing found in {directory}: no log says '* {options.keyword}: ...%' after its end{hint}"
-        )
+        raise ResultsError(f"nothing found in {directory}: no log says '* {options.keyword}: ...%' after its end{hint}")
 
     mean, spread = statistics.fmean(values), deviation(values, options)
     print("===")

@@ -6,8 +6,10 @@ and line style.  Figures are drawn without pyplot, so no display and no global s
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,8 +47,16 @@ LOOKS = tuple(
 GREY = Look("#808890", "*", (0, (6, 3)))
 
 
-def style(ink: str = INK, faint: str = FAINT) -> dict[str, Any]:
-    """Matplotlib settings, for `matplotlib.rc_context`."""
+@contextlib.contextmanager
+def drawing(ink: str = INK, faint: str = FAINT) -> Iterator[None]:
+    """Within it, figures are drawn in our style; matplotlib's own settings come back after."""
+    import matplotlib
+
+    with matplotlib.rc_context(_style(ink, faint)):
+        yield
+
+
+def _style(ink: str, faint: str) -> Any:
     return {
         "font.family": "sans-serif",
         "font.size": 10,
@@ -99,16 +109,14 @@ def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Pat
         options: dict[str, Any] = {"dpi": dpi} if dpi else {}
         return write_atomic(
             path,
-            lambda file: figure.savefig(
-                file, format=suffix[1:], metadata=dates[suffix], facecolor="white", **options
-            ),
+            lambda file: figure.savefig(file, format=suffix[1:], metadata=dates[suffix], facecolor="white", **options),
         )
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
     """<svg> for an HTML page: scales with its column, takes the page's font and ink, and describes itself.
 
-    The figure must have been drawn under `style(PAGE_INK, PAGE_FAINT)`; `name` keeps its ids apart from
+    The figure must have been drawn within `drawing(PAGE_INK, PAGE_FAINT)`; `name` keeps its ids apart from
     others'.
     """
     import html

@@ -17,7 +17,13 @@ from .files import ResultsError
 
 SCHEMA = 1
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # one run stands for every number of shots, and for every seed
-NEEDED = {"trainer": str, "dataset": str, "shots": int, "seed": int, "accuracy": (int, float)}
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    "trainer": str,
+    "dataset": str,
+    "shots": int,
+    "seed": int,
+    "accuracy": (int, float),
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from . import report_details as details
 from .curves import accuracy_panels, looks, panels, training_figure
 from .methods import group
 from .page import cell, esc, flow, page, paragraph, section, table
-from .plotting import PAGE_FAINT, PAGE_INK, Look, inline_svg, style
+from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
 from .records import Run
 from .summary import ALL_IMAGES, ZERO_SHOT, Average, Cell, Section, Spread, Summary, averages, spread
 from .tables import average_title, columns, shots_name
@@ -22,10 +22,8 @@ from .tables import average_title, columns, shots_name
 
 def build_report(summary: Summary, output: str | Path, title: str) -> str:
     """The page as text.  `output` is the folder that the summary was read from."""
-    import matplotlib
-
     output, look = Path(output), looks(summary)
-    with matplotlib.rc_context(style(PAGE_INK, PAGE_FAINT)):
+    with drawing(PAGE_INK, PAGE_FAINT):
         parts: list[tuple[str, str, str]] = [
             ("accuracy", "Accuracy", accuracy_section(summary, look)),
             ("training", "Training", training_section(summary)),
@@ -61,24 +59,20 @@ def header(summary: Summary) -> str:
         for count in (ZERO_SHOT, most):
             value = headline(summary, method, count)
             if value is not None:
-                where = (
-                    "without training"
-                    if count == ZERO_SHOT
-                    else f"at {shots_name(most)} shot{'s' * (most != 1)}"
-                )
+                where = "without training" if count == ZERO_SHOT else f"at {shots_name(most)} shot{'s' * (most != 1)}"
                 tiles.append((f"{method} {where}", tile_number(value)))
     many = len(tiles) > 9
     shown = "".join(
         f"<div><dt>{esc(name)}</dt><dd>{number}</dd></div>" for name, number in tiles[: 1 if many else None]
     )
-    warning = (
-        paragraph('Some results are <a href="#missing">missing</a>.', "warn") if not summary.whole else ""
-    )
+    warning = paragraph('Some results are <a href="#missing">missing</a>.', "warn") if not summary.whole else ""
     return f'<p class="lead">{esc(said)}.</p>\n{warning}\n<dl class="tiles">{shown}</dl>'
 
 
 def headline(summary: Summary, method: str, shots: int) -> Spread | None:
-    """The one cell there is, or the mean over data sets where all of them have one."""
+    """The one cell there is, or the mean over data sets where all have one; None if they are of several kinds."""
+    if len({(one.classes, one.split) for one in summary.sections}) > 1:
+        return None
     cells = [found for one in summary.sections if (found := one.cell(method, shots))]
     spreads = [found.accuracy for found in cells if found.accuracy]
     if not spreads or len(spreads) < len(summary.sections):
@@ -105,15 +99,11 @@ def accuracy_section(summary: Summary, look: dict[str, Look]) -> str:
     single = len(summary.sections) == 1
     for one in summary.sections:
         cells = {
-            key: (found.accuracy.mean if found.accuracy else None, show(found))
-            for key, found in one.cells.items()
+            key: (found.accuracy.mean if found.accuracy else None, show(found)) for key, found in one.cells.items()
         }
         tables.append(("" if single else f"<h3>{esc(one.title)}</h3>") + accuracy_table(one, cells, look))
     for one, means in averages(summary.sections):
-        cells = {
-            key: (mean.mean if mean.n == mean.expected else None, show_mean(mean))
-            for key, mean in means.items()
-        }
+        cells = {key: (mean.mean if mean.n == mean.expected else None, show_mean(mean)) for key, mean in means.items()}
         tables.append(f"<h3>{esc(average_title(one, means))}</h3>" + accuracy_table(one, cells, look))
     figures = [
         inline_svg(figure, anchor(f"curve {title}"), describe(title, lines))
@@ -127,9 +117,7 @@ def accuracy_section(summary: Summary, look: dict[str, Look]) -> str:
     return section("accuracy", "Accuracy", paragraph(note, "soft"), *tables, flow(figures))
 
 
-def accuracy_table(
-    one: Section, cells: dict[tuple[str, int], tuple[float | None, str]], look: dict[str, Look]
-) -> str:
+def accuracy_table(one: Section, cells: dict[tuple[str, int], tuple[float | None, str]], look: dict[str, Look]) -> str:
     best = {
         shots: max(
             (cells[method, shots][0] or -1.0 for method in one.methods if (method, shots) in cells),
@@ -189,9 +177,7 @@ def training_section(summary: Summary) -> str:
             title = f"{method}, {one.title}" if several else method
             figure = training_figure(title, runs)
             if figure is not None:
-                figures.append(
-                    inline_svg(figure, anchor(f"training {title}"), describe_training(title, runs))
-                )
+                figures.append(inline_svg(figure, anchor(f"training {title}"), describe_training(title, runs)))
     note = "Mean over seeds of each epoch's mean batch loss and batch accuracy, on augmented training images."
     return section("training", "Training", paragraph(note, "soft"), flow(figures)) if figures else ""
 

@@ -25,9 +25,9 @@ ALL_CLASSES = 200  # tables of more classes fold away
 
 DIAGNOSTICS = (  # key of the record, column, format, whether the worst run counts instead of the mean
     ("distance_from_uniform", "from uniform, all classes", "{:.3f}", False),
-    ("distance_from_uniform_predicted", "predicted class", "{:.3f}", False),
+    ("distance_from_uniform_predicted", "of predicted class", "{:.3f}", False),
     ("iterations_mean", "iterations, mean", "{:.1f}", False),
-    ("iterations_max", "most", "{:.0f}", True),
+    ("iterations_max", "iterations, most", "{:.0f}", True),
     ("marginal_error_max", "largest marginal error", "{:.1e}", True),
     ("converged_share", "converged", "{:.1%}", False),
 )
@@ -91,9 +91,7 @@ def describe_map(path: Path) -> tuple[str, str]:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
         truth = f", truly {meta['true']}" if meta["true"] not in (None, meta["predicted"]) else ""
-        by_prompt = ", ".join(
-            "none" if value is None else f"{value:.2f}" for value in meta["distance_by_prompt"]
-        )
+        by_prompt = ", ".join("none" if value is None else f"{value:.2f}" for value in meta["distance_by_prompt"])
         caption = (
             f"{meta['file']}: taken for {meta['predicted']}{truth}; "
             f"plan {meta['distance_from_uniform']:.2f} from uniform"
@@ -118,9 +116,7 @@ def classes_section(summary: Summary) -> str:
             values = [accuracies.get(name) for accuracies in methods.values()]
             rows.append([esc(name), *(class_cell(value) for value in values)])
         heads = [esc(label) for label in methods]
-        body = table(
-            ["class", *heads], rows, f"Accuracy by class, {one.title}", kind="tall" if len(rows) > 14 else ""
-        )
+        body = table(["class", *heads], rows, f"Accuracy by class, {one.title}", kind="tall" if len(rows) > 14 else "")
         if len(names) > ALL_CLASSES:
             body = f"<details><summary>{len(names)} classes</summary>{body}</details>"
         parts.append((f"<h3>{esc(one.title)}</h3>" if len(summary.sections) > 1 else "") + body)
@@ -169,10 +165,7 @@ def missing_section(summary: Summary, output: Path) -> str:
         for (method, shots), held in one.cells.items():
             if held.missing:
                 at = "" if not shots else f" at {shots_name(shots)} shots"
-                gaps.append(
-                    f"<li>{esc(method)} on {esc(one.title)}{at}: "
-                    f"{len(held.runs)} of {held.expected} runs</li>"
-                )
+                gaps.append(f"<li>{esc(method)} on {esc(one.title)}{at}: {len(held.runs)} of {held.expected} runs</li>")
     folders = [
         f"<li><code>{esc(relative_to(run.folder, output))}</code>: {esc(run.problem)}</li>"
         for run in summary.incomplete
@@ -180,9 +173,7 @@ def missing_section(summary: Summary, output: Path) -> str:
     return section(
         "missing",
         "Missing",
-        paragraph(
-            "Expected are all numbers of shots and seeds that occur anywhere, for every method and data set."
-        ),
+        paragraph("Expected are all numbers of shots and seeds that occur anywhere, for every method and data set."),
         f"<ul>{''.join(gaps)}</ul>" if gaps else "",
         f"<h3>Runs that did not finish</h3><ul>{''.join(folders)}</ul>" if folders else "",
     )
@@ -208,15 +199,12 @@ def cost_section(summary: Summary) -> str:
                 esc(method if len(summary.sections) == 1 else f"{method}, {title}"),
                 cell(shots_name(shots)),
                 cell(esc(", ".join(epochs)) or ABSENT),
-                *(
-                    cell(duration([one[key] for one in seconds if one.get(key)]))
-                    for key in ("train", "test", "total")
-                ),
+                *(cell(duration([one[key] for one in seconds if one.get(key)])) for key in ("train", "test", "total")),
                 cell(f"{max(memory):,.0f} MB" if memory else ABSENT),
             ]
         )
     heads = ["method", "shots", "epochs", "training", "test", "whole run", "peak memory"]
-    note = "Mean over seeds; memory is the largest. Runs of one process share what it has loaded."
+    note = "Mean over seeds. Memory is the most that the process of a run had taken by its end, earlier runs included."
     return section("cost", "Cost", table(heads, rows, "Time and memory", note)) if rows else ""
 
 
@@ -276,9 +264,7 @@ def setting_section(summary: Summary) -> str:
         "Setting",
         same_images(runs),
         table(["what", "value"], rows, "Versions and data", kind="plain"),
-        f"<details><summary>One command of every method</summary>{''.join(commands)}</details>"
-        if commands
-        else "",
+        f"<details><summary>One command of every method</summary>{''.join(commands)}</details>" if commands else "",
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .methods import group, name_methods, place
+from .methods import data_path, group, name_methods
 from .records import Run
 
 ZERO_SHOT = 0  # the column of methods that saw no training image
@@ -100,29 +100,31 @@ class Summary:
 def summarise(runs: Sequence[Run]) -> Summary:
     """Sort `runs` into sections and cells.
 
-    Expected of every method and data set: the numbers of shots and the seeds that occur anywhere in `runs`.
-    Of several complete runs in one place (a training and its evaluation, an accidental second one) the
-    training counts, and of these the newest; unseeded runs are repetitions in their own right.
+    Expected of every method and data set: the numbers of shots and the seeds that occur anywhere in `runs`, for the
+    same part of the classes and the same split.  Of several complete runs in one place (a training and its evaluation,
+    an accidental second one) the training counts, and of these the newest; unseeded runs are repetitions in their own
+    right.
     """
     methods = name_methods(runs)
-    method_of = {run.folder: name for name, members in methods.items() for run in members}
-    placed = [run for run in runs if run.folder in method_of and run.dataset]
-    seeds = {run.seed for run in placed if run.seed >= 0}
-    shots = {run.shots for run in placed if run.trained}
-
+    method_of = {run: name for name, members in methods.items() for run in members}
+    placed = [run for run in runs if run in method_of and run.dataset]
     sections, repeated = [], []
-    for where, members in group(placed, lambda run: place(run)[:4]).items():
-        cells: dict[tuple[str, int], Cell] = {}
-        for method, own_runs in methods.items():
-            here = [run for run in own_runs if run in members]
-            for count in sorted(shots) if own_runs[0].trained else [ZERO_SHOT]:
-                chosen, rest = _one_per_seed([run for run in here if run.shots == count and run.complete])
-                cells[method, count] = Cell(chosen, _expected(own_runs, seeds))
-                repeated += rest
-        columns = sorted({count for _, count in cells}, key=lambda count: (count == ALL_IMAGES, count))
-        dataset, path, classes, split = where
-        name = f"{dataset} ({Path(path).name})" if path else dataset
-        sections.append(Section(name, classes, split, list(methods), columns, cells))
+    for (classes, split), kind in group(placed, lambda run: (run.classes, run.split)).items():
+        names = [name for name in methods if any(method_of[run] == name for run in kind)]
+        seeds = {run.seed for run in kind if run.seed >= 0}
+        shots = {run.shots for run in kind if run.trained}
+        for (dataset, path), members in group(kind, lambda run: (run.dataset, data_path(run))).items():
+            cells: dict[tuple[str, int], Cell] = {}
+            for name in names:
+                expected = _expected([run for run in kind if method_of[run] == name], seeds)
+                here = [run for run in members if method_of[run] == name and run.complete]
+                for count in sorted(shots) if methods[name][0].trained else [ZERO_SHOT]:
+                    chosen, rest = _one_per_seed([run for run in here if run.shots == count])
+                    cells[name, count] = Cell(chosen, expected)
+                    repeated += rest
+            columns = sorted({count for _, count in cells}, key=lambda count: (count == ALL_IMAGES, count))
+            title = f"{dataset} ({Path(path).name})" if path else dataset
+            sections.append(Section(title, classes, split, names, columns, cells))
     sections.sort(key=lambda section: section.title)
     return Summary(sections, list(methods), [run for run in runs if not run.complete], repeated)
 
@@ -171,8 +173,6 @@ def averages(sections: Sequence[Section]) -> list[tuple[Section, dict[tuple[str,
         for key in members[0].cells:
             means = [cell.accuracy.mean for section in members if (cell := section.cells[key]).accuracy]
             missing = sum(section.cells[key].missing for section in members)
-            cells[key] = Average(
-                statistics.fmean(means) if means else None, len(means), len(members), missing
-            )
+            cells[key] = Average(statistics.fmean(means) if means else None, len(means), len(members), missing)
         found.append((members[0], cells))
     return found

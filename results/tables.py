@@ -32,8 +32,7 @@ def format_table(summary: Summary, style: str = "text") -> str:
     blocks = [_heading(CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else ""), style)]
     for section in summary.sections:
         rows = [
-            [method, *(show_cell(section.cell(method, shots)) for shots in section.shots)]
-            for method in section.methods
+            [method, *(show_cell(section.cell(method, shots)) for shots in section.shots)] for method in section.methods
         ]
         blocks.append(_block(section.title, rows, section, style))
     for section, cells in averages(summary.sections):

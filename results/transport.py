@@ -19,7 +19,7 @@ import numpy as np
 
 from .files import ResultsError, write_atomic
 from .heatmaps import Explained, distances, draw, plan_distance
-from .plotting import save_figure, style
+from .plotting import drawing, save_figure
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +33,7 @@ def check_run(run: Path) -> None:
 
     if not run.is_dir():
         raise ResultsError(
-            f"{run} {'is a file, not a folder' if run.exists() else 'does not exist'}; "
-            "give the folder of a PLOT run"
+            f"{run} {'is a file, not a folder' if run.exists() else 'does not exist'}; give the folder of a PLOT run"
         )
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
@@ -47,9 +46,7 @@ def check_run(run: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ResultsError(f"{run / 'config.yaml'} cannot be read: {error}") from None
     if not str(trainer).upper().startswith("PLOT"):
-        raise ResultsError(
-            f"{run} is a run of {trainer}, which has no transport plan; give the folder of a PLOT run"
-        )
+        raise ResultsError(f"{run} is a run of {trainer}, which has no transport plan; give the folder of a PLOT run")
     if not any(run.glob("*/model*.pth.tar*")):
         raise ResultsError(f"{run} holds no checkpoint; let the run finish, or give another one")
 
@@ -97,7 +94,7 @@ def explain(trainer: Any, paths: Sequence[tuple[Path, int | None]]) -> Iterator[
     from dassl.utils import read_image
 
     with contextlib.redirect_stdout(io.StringIO()):
-        transform = build_transform(trainer.cfg, is_train=False)
+        transform: Any = build_transform(trainer.cfg, is_train=False)
     names = trainer.dm.dataset.classnames
     for path, label in paths:
         try:
@@ -131,17 +128,13 @@ def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:
 
 def save(explained: Explained, similarity: np.ndarray, target: Path) -> dict[str, Any]:
     """Write target.png and target.npz; returns the meta data."""
-    import matplotlib
-
     predicted, truth = int(explained.logits.argmax()), explained.true_label
     meta = {
         "file": explained.name,
         "predicted": str(explained.classnames[predicted]),
         "true": None if truth is None else str(explained.classnames[truth]),
         "distance_from_uniform": plan_distance(explained.plan),
-        "distance_by_prompt": [
-            None if np.isnan(value) else float(value) for value in distances(explained.plan)
-        ],
+        "distance_by_prompt": [None if np.isnan(value) else float(value) for value in distances(explained.plan)],
         "classnames": [str(name) for name in explained.classnames],
     }
     write_atomic(
@@ -156,7 +149,7 @@ def save(explained: Explained, similarity: np.ndarray, target: Path) -> dict[str
             meta=np.asarray(json.dumps(meta, ensure_ascii=False)),
         ),
     )
-    with matplotlib.rc_context(style()):
+    with drawing():
         save_figure(draw(explained), target.with_name(target.name + ".png"), dpi=130)
     return meta
 
@@ -183,8 +176,7 @@ def run_command(
         meta = save(explained, similarity, target)
         truth = "" if meta["true"] is None else f" (truly {meta['true']})"
         print(
-            f"{target}.png: taken for {meta['predicted']}{truth}; "
-            f"plan {meta['distance_from_uniform']:.3f} from uniform"
+            f"{target}.png: taken for {meta['predicted']}{truth}; plan {meta['distance_from_uniform']:.3f} from uniform"
         )
         written.append(target.with_name(target.name + ".png"))
     if not written:

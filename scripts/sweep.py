@@ -108,9 +108,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
     The pairs start at the first word that looks like a config key: argparse would take them for more seeds.
     """
-    start = next(
-        (i for i, word in enumerate(argv) if _is_key(word) and argv[i - 1] not in ONE_VALUE), len(argv)
-    )
+    start = next((i for i, word in enumerate(argv) if _is_key(word) and argv[i - 1] not in ONE_VALUE), len(argv))
     parser = build_parser()
     args = parser.parse_args(argv[:start])
     args.opts = list(argv[start:])
@@ -187,28 +185,26 @@ def run_folder(cfg: Any, dataset: str, config: str) -> Path:
     trainer = cfg.TRAINER.NAME
     if trainer in UNTRAINED:
         return Path(trainer, config, dataset)
-    options = cfg.TRAINER.get(trainer) or cfg.TRAINER.get(trainer.upper()) or {}
+    options: dict[str, Any] = cfg.TRAINER.get(trainer) or cfg.TRAINER.get(trainer.upper()) or {}
     folder = Path(dataset, trainer, f"{config}_{cfg.DATASET.NUM_SHOTS}shots")
     if "N_CTX" in options:
         position = options.get("CLASS_TOKEN_POSITION", "end")
-        folder /= f"nctx{options.N_CTX}_csc{options.get('CSC', False)}_ctp{position}"
+        folder /= f"nctx{options['N_CTX']}_csc{options.get('CSC', False)}_ctp{position}"
     if "N" in options:
-        folder = Path(f"OP_N{options.N}") / folder
+        folder = Path(f"OP_N{options['N']}") / folder
     return folder / f"seed{cfg.SEED}"
 
 
 # --- the sweep -------------------------------------------------------------------------------------------
 
 
-def sweep(
-    jobs: Sequence[Job], run: Callable[[list[str]], dict[str, Any]], tell: Progress
-) -> list[tuple[Job, str]]:
+def sweep(jobs: Sequence[Job], run: Callable[[list[str]], dict[str, Any]], tell: Progress) -> list[tuple[Job, str]]:
     """Run every job that is not complete; returns those that failed, with the reason.
 
     A complete run of another configuration in the same folder counts as failed: it is neither this run nor to be
     overwritten.
     """
-    from dassl.engine.record import is_complete, open_run
+    from dassl.engine.record import is_complete
 
     failed = []
     for number, job in enumerate(jobs, start=1):
@@ -216,16 +212,14 @@ def sweep(
         start = time.perf_counter()
         try:
             if is_complete(job.folder):
-                open_run(
-                    job.cfg, "eval" if job.cfg.TRAINER.NAME in UNTRAINED else "train"
-                )  # is it really this run?
+                check_same_run(job)
                 tell(f"{counter}: complete, skipped", done=True)
                 continue
             result = run(job.argv)
         except Exception as error:  # one bad run must not cost the others
             reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
             failed.append((job, f"{type(error).__name__}: {reason}"))
-            tell(f"{counter}: FAILED after {time.perf_counter() - start:.0f} s: {failed[-1][1]}", done=True)
+            tell(f"{counter}: failed after {time.perf_counter() - start:.0f} s: {failed[-1][1]}", done=True)
         else:
             accuracy = result.get("accuracy")
             shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
@@ -235,16 +229,42 @@ def sweep(
     return failed
 
 
+def check_same_run(job: Job) -> None:
+    """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
+    from dassl.engine.record import NO_EFFECT, read_result
+    from results.records import flatten
+
+    trainer = job.cfg.TRAINER.NAME
+    own = (f"TRAINER.{trainer}.", f"TRAINER.{trainer.upper()}.")
+    heeded = ("MODEL.", "INPUT.", "DATASET.", "TEST.") if trainer in UNTRAINED else ()
+
+    def matters(key: str) -> bool:
+        if key in NO_EFFECT or (key.startswith("TRAINER.") and not key.startswith(own)):
+            return False
+        return not heeded or key.startswith(heeded)
+
+    was, now = flatten((read_result(job.folder) or {}).get("config") or {}), flatten(job.cfg)
+    changed = [
+        f"{key} was {was[key]!r}, is {now[key]!r}"
+        for key in was.keys() & now.keys()
+        if matters(key) and was[key] != now[key]
+    ]
+    if changed:
+        raise ValueError(
+            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another --output"
+        )
+
+
 class _Lines(io.TextIOBase):
     """Stands in for stderr during a run: whole lines go to `tell`, progress bars see no terminal."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell, self.rest = tell, ""
+        self.say, self.rest = tell, ""
 
     def write(self, text: str) -> int:
         *lines, self.rest = (self.rest + text).split("\n")
         for line in filter(str.strip, lines):
-            self.tell(line)
+            self.say(line)
         return len(text)
 
 
@@ -255,9 +275,7 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
     from tqdm import tqdm
 
     stream = sys.stderr
-    with tqdm(
-        total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True
-    ) as bar:
+    with tqdm(total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True) as bar:
 
         def tell(message: str, done: bool = False) -> None:
             bar.write(message, file=stream)
@@ -314,7 +332,8 @@ def main(argv: list[str] | None = None) -> int:
     if failed:
         print(f"{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
         for job, reason in failed:
-            print(f"  {job.name}: {reason}\n    log: {job.folder / 'log.txt'}", file=sys.stderr)
+            log = job.folder / "log.txt"
+            print(f"  {job.name}: {reason}" + (f"\n    log: {log}" if log.exists() else ""), file=sys.stderr)
         return 1
     return 0
 

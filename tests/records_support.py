@@ -17,10 +17,8 @@ def make_record(trainer: str, shots: int, seed: int, **changes: Any) -> dict[str
     """A complete record; `changes` replace entries, `config` {flat key: value} changes settings."""
     settings = changes.pop("config", {})
     trained = trainer in SLOPE
-    wobble = (
-        int(hashlib.sha256(f"{trainer} {shots} {seed}".encode()).hexdigest()[:4], 16) / 65535 - 0.5
-    ) * 2.4
-    accuracy = START[trainer] + (SLOPE[trainer] * math.log2(2 * shots) + wobble if trained else 0.0)
+    wobble = (int(hashlib.sha256(f"{trainer} {shots} {seed}".encode()).hexdigest()[:4], 16) / 65535 - 0.5) * 2.4
+    accuracy = START[trainer] + (SLOPE[trainer] * math.log2(2 * abs(shots)) + wobble if trained else 0.0)
     total, epochs = 400, {1: 50, 2: 100, 4: 100}.get(shots, 200) if trained else 0
     correct = round(accuracy * total / 100)
     accuracy = 100 * correct / total
@@ -37,9 +35,9 @@ def make_record(trainer: str, shots: int, seed: int, **changes: Any) -> dict[str
     history = [
         {
             "epoch": e + 1,
-            "loss": 2.1 * math.exp(-e / (12 + 3 * shots)) + 0.25,
+            "loss": 2.1 * math.exp(-e / (12 + 3 * abs(shots))) + 0.25,
             "lr": 0.002,
-            "acc": 100 - 65 * math.exp(-e / (9 + 2 * shots)),
+            "acc": 100 - 65 * math.exp(-e / (9 + 2 * abs(shots))),
         }
         for e in range(epochs)
     ]
@@ -89,9 +87,7 @@ def make_record(trainer: str, shots: int, seed: int, **changes: Any) -> dict[str
         "history": history,
         "checkpoint": f"prompt_learner/model.pth.tar-{epochs}" if trained else None,
         "transport": transport if trainer == "PLOT" else None,
-        "seconds": {"total": 20.0 + 3 * shots, "train": 15.0 + 3 * shots, "test": 2.5}
-        if trained
-        else {"total": 4.0},
+        "seconds": {"total": 20.0 + 3 * shots, "train": 15.0 + 3 * shots, "test": 2.5} if trained else {"total": 4.0},
         "peak_memory_mb": 812.5,
         "data": {"fingerprint": f"{shots}-{seed}", "classes": 8, "train": 8 * shots, "val": 8, "test": total},
         "config": config,
