@@ -159,7 +159,7 @@ class TrainerBase:
                 self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
-            self.train_seconds = time.perf_counter() - started  # of this session, validation included
+            self.train_seconds = time.perf_counter() - started  # of this process, validation included
             self.after_train()
         finally:
             self.close_writer()
