@@ -7,23 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.original import sinkhorn as plain_sinkhorn
 from trainers.plot.sinkhorn import sinkhorn, uniform_marginal
-
-
-def plain_sinkhorn(cost, epsilon, max_iterations=100, threshold=1e-2):
-    """Reference: the scaling iteration as the paper writes it, on K itself, one host decision per iteration."""
-    kernel = torch.exp(-cost / epsilon)
-    groups, rows, columns = kernel.shape
-    r, c = cost.new_ones(groups, rows), cost.new_ones(groups, columns)
-    iteration = 0
-    while iteration < max_iterations:
-        iteration += 1
-        before = r
-        r = (1 / rows) / (kernel @ c[..., None])[..., 0]
-        c = (1 / columns) / (kernel.transpose(1, 2) @ r[..., None])[..., 0]
-        if (r - before).abs().mean() < threshold:
-            break
-    return r[:, :, None] * kernel * c[:, None, :], iteration
 
 
 def random_cost(seed, groups=3, rows=9, columns=4, dtype=torch.float64):
