@@ -71,7 +71,7 @@ def _difference(a: Tensor, b: Tensor) -> float:
 def class_names(count: int) -> list[str]:
     """Distinct made-up names, of one, two and three words in turns (two, once the single words are used up)."""
     by_length = [itertools.permutations(WORDS, k) for k in (1, 2, 3)]
-    names = (next(by_length[c % 3], None) or next(by_length[1]) for c in range(count))
+    names = (next(by_length[c % 3], ()) or next(by_length[1]) for c in range(count))
     return [" ".join(words) for words in names]
 
 
