@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
+import json
 import re
 import shutil
 import subprocess
@@ -161,20 +163,36 @@ def test_torn_heat_map_data_do_not_stop_the_report(tmp_path):
     ]
 
 
+PROBE = """<!DOCTYPE html><title>not loaded</title>
+<iframe width="{width}" height="900" srcdoc="{page}"></iframe>
+<script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {{
+    const page = frame.contentDocument, root = page.documentElement;
+    document.title = JSON.stringify({{
+        fits: root.scrollWidth <= frame.contentWindow.innerWidth,
+        width: frame.contentWindow.innerWidth,
+        curves: [...page.querySelectorAll("svg.figure")].every(one => one.getBoundingClientRect().height > 150),
+        pictures: [...page.images].every(one => one.complete && one.naturalWidth > 300),
+    }});
+}};
+</script>"""
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 @pytest.mark.parametrize("width", [1280, 400])
 def test_page_opens_in_a_browser(report, tmp_path, width):
-    """A probe, added to a copy, writes into the title what the browser made of the page."""
-    probe = """<script>addEventListener("load", () => document.title = JSON.stringify([
-        document.documentElement.scrollWidth <= innerWidth, document.querySelectorAll("svg.figure path").length > 20,
-        [...document.images].every(one => one.complete && one.naturalWidth > 300), innerWidth]))</script>"""
-    page = tmp_path / "page.html"
-    page.write_text(report.read_text().replace("</body>", f"{probe}</body>"))
+    """Shown in a frame of the given width, of a page that writes into its title what the browser made of it."""
+    probe = tmp_path / "probe.html"
+    probe.write_text(PROBE.format(width=width, page=html.escape(report.read_text(), quote=True)))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--window-size=1400,1000"]
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         f"--window-size={width},900", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probe.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr[-2000:]
-    assert title[1].startswith("[true,true,true,"), title[1]
+    seen = json.loads(html.unescape(title[1]))
+    assert seen == {"fits": True, "width": width, "curves": True, "pictures": True}

@@ -1,0 +1,265 @@
+"""The sweep: folders under the original's names, only what is not complete, and a real one from end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from results.__main__ import main as results
+from scripts.sweep import ROOT, Job, main, parse_args, plan_jobs, progress, sweep
+from tests.golden_data import tiny_state_dict, write_synthetic_caltech
+from tests.records_support import make_record, write_run
+
+BASE = ["--root", "data", "--output", "out", "--dataset", "caltech101", "--config", "rn50"]
+
+
+def jobs(*extra: str) -> list[Job]:
+    return plan_jobs(parse_args([*BASE, *extra]))
+
+
+# --- what is run -----------------------------------------------------------------------------------------
+
+
+def test_folders_are_the_originals():
+    folders = [job.folder.as_posix() for job in jobs("--shots", "4", "--seeds", "2")]
+    assert folders == [
+        "out/ZeroshotCLIP/rn50/caltech101",
+        "out/caltech101/CoOp/rn50_4shots/nctx16_cscFalse_ctpend/seed2",
+        "out/OP_N4/caltech101/PLOT/rn50_4shots/nctx16_cscFalse_ctpend/seed2",
+    ]
+
+
+def test_folders_tell_the_values_that_are_used():
+    options = ["TRAINER.PLOT.N", "2", "TRAINER.COOP.N_CTX", "4", "TRAINER.COOP.CSC", "True"]
+    folders = [job.folder.as_posix() for job in jobs("--trainers", "CoOp", "PLOT", "--shots", "1", *options)]
+    assert folders[0] == "out/caltech101/CoOp/rn50_1shots/nctx4_cscTrue_ctpend/seed1"
+    assert folders[3] == "out/OP_N2/caltech101/PLOT/rn50_1shots/nctx16_cscFalse_ctpend/seed1"
+
+
+def test_grid_is_complete_zero_shot_first_and_without_repetitions():
+    found = jobs("--trainers", "PLOT", "ZeroshotCLIP", "--shots", "1", "1", "2", "--seeds", "1", "2", "1")
+    assert [job.name for job in found] == [
+        "ZeroshotCLIP caltech101",
+        "PLOT caltech101 1 shot seed 1",
+        "PLOT caltech101 1 shot seed 2",
+        "PLOT caltech101 2 shots seed 1",
+        "PLOT caltech101 2 shots seed 2",
+    ]
+    assert len({job.folder for job in found}) == len(found)
+
+
+def test_command_lines():
+    zero, trained = jobs("--trainers", "ZeroshotCLIP", "PLOT", "--shots", "2", "--seeds", "3")
+    assert "--eval-only" in zero.argv and "--seed" not in zero.argv
+    assert any(part.endswith("configs/trainers/CoOp/rn50.yaml") for part in zero.argv)
+    assert (3, 2, str(trained.folder)) == (trained.cfg.SEED, trained.cfg.DATASET.NUM_SHOTS, trained.cfg.OUTPUT_DIR)
+    assert trained.cfg.OPTIM.MAX_EPOCH == 100  # the published schedule at 2 shots
+    assert zero.cfg.DATASET.NUM_SHOTS == -1
+
+
+def test_options_follow_lists_of_numbers():
+    args = parse_args([*BASE, "--shots", "1", "2", "--seeds", "1", "OPTIM.LR", "0.1", "USE_CUDA", "False"])
+    assert (args.shots, args.seeds, args.opts) == ([1, 2], [1], ["OPTIM.LR", "0.1", "USE_CUDA", "False"])
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        (["--shots", "0"], "no number of shots"),
+        (["OPTIM.LR"], "KEY VALUE pairs expected"),
+        (["SEED", "1"], "use --seeds"),
+        (["DATASET.NUM_SHOTS", "1"], "use --shots"),
+    ],
+)
+def test_bad_command_line(extra, complaint, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*BASE, *extra])
+    assert stop.value.code == 2 and complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "complaint"),
+    [
+        ("--dataset", "caltech10", "known: caltech101"),
+        ("--config", "rn5", "known: "),
+        ("--trainers", "PLOTT", "no config"),
+    ],
+)
+def test_unknown_names_are_found_before_anything_runs(flag, value, complaint, capsys):
+    assert main([*BASE, flag, value]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_misspelt_key_is_found_before_anything_runs(capsys):
+    assert main([*BASE, "TRAINER.PLOT.NN", "4"]) == 2
+    assert "TRAINER.PLOT.N" in capsys.readouterr().err
+
+
+def test_help_as_a_script():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/sweep.py", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "examples:" in done.stdout and "exit status" in done.stdout and "[KEY VALUE ...]" in done.stdout
+
+
+# --- order, skipping, failures ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planned(tmp_path) -> list[Job]:
+    args = parse_args(
+        [*BASE, "--output", str(tmp_path), "--trainers", "CoOp", "--shots", "1", "--seeds", "1", "2", "3"]
+    )
+    return plan_jobs(args)
+
+
+def test_complete_runs_are_skipped_and_begun_ones_are_not(planned):
+    first, second, third = planned
+    write_run(first.folder, make_record("CoOp", 1, 1, config={}))
+    write_run(second.folder, make_record("CoOp", 1, 2, complete=False))
+    third.folder.mkdir(parents=True)
+    (third.folder / "result.json").write_text('{"complete": tr')
+    record = json.loads((first.folder / "result.json").read_text()) | {"config": {}}
+    (first.folder / "result.json").write_text(json.dumps(record))
+    ran, said = [], []
+    assert (
+        sweep(planned, lambda argv: ran.append(argv) or {"accuracy": 50.0}, lambda text, done=False: said.append(text))
+        == []
+    )
+    assert ran == [second.argv, third.argv]
+    assert "complete, skipped" in said[0] and "50.00%" in said[1] and said[2].startswith("[3/3] CoOp caltech101")
+
+
+def test_failed_run_does_not_stop_the_sweep(planned):
+    def run(argv):
+        if argv[argv.index("--seed") + 1] == "2":
+            raise KeyError("no such thing")
+        return {"accuracy": 1.0}
+
+    said = []
+    ((job, reason),) = sweep(planned, run, lambda text, done=False: said.append(text))
+    assert job == planned[1] and reason == "KeyError: no such thing"
+    assert len(said) == 3 and "failed" in said[1]
+
+
+def test_complete_run_of_other_settings_is_no_skip(planned):
+    for job, rate in zip(planned, (0.5, None, None), strict=True):
+        config = json.loads(json.dumps(job.cfg))
+        config["OPTIM"]["LR"] = rate or config["OPTIM"]["LR"]
+        config["TRAINER"]["PLOT"]["N"] = 99  # nothing to CoOp
+        config["DATALOADER"]["NUM_WORKERS"] = 99  # nothing to the result
+        write_run(job.folder, {"complete": True, "config": config})
+    ((job, reason),) = sweep(planned, lambda argv: pytest.fail("nothing to run"), lambda text, done=False: None)
+    assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another --output" in reason
+
+
+def test_interrupt_ends_the_sweep_at_once(planned):
+    def run(argv):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(planned, run, lambda text, done=False: None)
+
+
+def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
+    with progress(1, verbose=False) as (tell, quiet):
+        with quiet():
+            print("epoch [1/1]")
+            print("careful", file=sys.stderr)
+            assert not sys.stderr.isatty()
+        tell("[1/1] done", done=True)
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines() == ["careful", "[1/1] done"]
+    with progress(1, verbose=True) as (_, quiet), quiet():
+        print("epoch [1/1]")
+    assert capsys.readouterr().out == "epoch [1/1]\n"
+
+
+# --- end to end ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A tiny real sweep: (output folder, its command line)."""
+    base = tmp_path_factory.mktemp("sweep")
+    torch.save(tiny_state_dict("tiny_rn", native=True), base / "tiny.pt")
+    write_synthetic_caltech(base / "data")
+    argv = ["--root", str(base / "data"), "--output", str(base / "out"), "--dataset", "caltech101", "--config", "rn50"]
+    argv += ["--trainers", "ZeroshotCLIP", "PLOT", "--shots", "1", "--seeds", "1"]
+    argv += ["MODEL.BACKBONE.NAME", str(base / "tiny.pt"), "INPUT.SIZE", "(96, 96)", "OPTIM.MAX_EPOCH", "2"]
+    argv += ["DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "TRAINER.PLOT.N", "2"]
+    assert main(argv) == 0
+    return base / "out", argv
+
+
+def run_of(output: Path) -> Path:
+    return output / "OP_N2/caltech101/PLOT/rn50_1shots/nctx16_cscFalse_ctpend/seed1"
+
+
+def test_sweep_leaves_complete_runs_that_make_a_table(swept, capsys):
+    output, _ = swept
+    assert results(["table", str(output)]) == 0
+    out = capsys.readouterr().out
+    assert "ZeroshotCLIP" in out and "PLOT N=2" in out and "Caltech101" in out
+    assert "Finish training" in (run_of(output) / "log.txt").read_text()
+
+
+def test_second_sweep_trains_nothing(swept, capsys):
+    output, argv = swept
+    before = os.stat(run_of(output) / "result.json").st_mtime_ns
+    assert main(argv) == 0
+    assert capsys.readouterr().err.count("complete, skipped") == 2
+    assert os.stat(run_of(output) / "result.json").st_mtime_ns == before
+    assert main(["--dry-run", *argv]) == 0
+    assert capsys.readouterr().out.count("complete ") == 2
+
+
+def test_real_heat_maps(swept, capsys):
+    output, _ = swept
+    assert results(["transport", str(run_of(output)), "--count", "2"]) == 0
+    assert "from uniform" in capsys.readouterr().out
+    pictures = sorted((run_of(output) / "transport").glob("*.png"))
+    assert len(pictures) == 2 and all(Image.open(path).width > 500 for path in pictures)
+    with np.load(pictures[0].with_suffix(".npz"), allow_pickle=False) as file:
+        plan, grid, meta = file["plan"], file["grid"], json.loads(str(file["meta"]))
+        assert plan.shape == (grid[0] * grid[1], 2) == file["similarity"].shape
+        assert file["picture"].shape == (96, 96, 3) and len(file["logits"]) == 8
+    np.testing.assert_allclose(plan.sum(axis=0), 0.5, atol=1e-3)
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / len(plan), atol=1e-2 / len(plan))
+    assert meta["true"] == "face" and meta["predicted"] in meta["classnames"]
+    assert results(["report", str(output)]) == 0
+    assert (output / "report.html").read_text().count("data:image/png") == 2
+
+
+def test_heat_maps_of_given_images(swept, tmp_path, capsys):
+    output, argv = swept
+    own = tmp_path / "my picture.jpg"
+    Image.new("RGB", (50, 80), "red").save(own)
+    known = Path(argv[1]) / "caltech-101/101_ObjectCategories/Faces/image_0008.jpg"
+    arguments = ["transport", str(run_of(output)), "--images", str(own), str(known), "--out", str(tmp_path / "maps")]
+    assert results(arguments) == 0
+    assert sorted(path.name for path in (tmp_path / "maps").glob("*.png")) == ["01-my picture.png", "02-image_0008.png"]
+    own.write_text("no image")
+    assert results(arguments) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_moved_weights_are_asked_for(swept, tmp_path, capsys):
+    output, argv = swept
+    weights = Path(argv[argv.index("MODEL.BACKBONE.NAME") + 1])
+    moved = weights.rename(weights.with_name("moved.pt"))
+    try:
+        assert results(["transport", str(run_of(output)), "--count", "1", "--out", str(tmp_path)]) == 2
+        assert "cannot rebuild" in capsys.readouterr().err
+        arguments = ["transport", str(run_of(output)), "--count", "1", "--backbone", str(moved), "--out", str(tmp_path)]
+        assert results(arguments) == 0
+    finally:
+        moved.rename(weights)
