@@ -16,6 +16,7 @@ from .methods import group
 from .page import cell, esc, flow, page, paragraph, section, table
 from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
 from .records import Run
+from .report_transport import transport_section
 from .summary import ALL_IMAGES, ZERO_SHOT, Average, Cell, Section, Spread, Summary, averages, spread
 from .tables import average_title, columns, shots_name
 
@@ -27,7 +28,7 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
         parts: list[tuple[str, str, str]] = [
             ("accuracy", "Accuracy", accuracy_section(summary, look)),
             ("training", "Training", training_section(summary)),
-            ("transport", "Transport", details.transport_section(summary, output)),
+            ("transport", "Transport", transport_section(summary, output)),
             ("classes", "Classes", details.classes_section(summary)),
             ("missing", "Missing", details.missing_section(summary, output)),
             ("cost", "Cost", details.cost_section(summary)),
@@ -60,6 +61,7 @@ def header(summary: Summary) -> str:
             value = headline(summary, method, count)
             if value is not None:
                 where = "without training" if count == ZERO_SHOT else f"at {shots_name(most)} shot{'s' * (most != 1)}"
+                where += ", average" if len(summary.sections) > 1 else ""
                 tiles.append((f"{method} {where}", tile_number(value)))
     many = len(tiles) > 9
     shown = "".join(

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from results.__main__ import main as results
 from scripts.sweep import ROOT, Job, main, parse_args, plan_jobs, progress, sweep
-from tests.golden_data import tiny_state_dict, write_synthetic_caltech
 from tests.records_support import make_record, write_run
+from tests.runs import make_world
 
 BASE = ["--root", "data", "--output", "out", "--dataset", "caltech101", "--config", "rn50"]
 
@@ -190,11 +189,10 @@ def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
 def swept(tmp_path_factory) -> tuple[Path, list[str]]:
     """A tiny real sweep: (output folder, its command line)."""
     base = tmp_path_factory.mktemp("sweep")
-    torch.save(tiny_state_dict("tiny_rn", native=True), base / "tiny.pt")
-    write_synthetic_caltech(base / "data")
+    make_world(base)
     argv = ["--root", str(base / "data"), "--output", str(base / "out"), "--dataset", "caltech101", "--config", "rn50"]
     argv += ["--trainers", "ZeroshotCLIP", "PLOT", "--shots", "1", "--seeds", "1"]
-    argv += ["MODEL.BACKBONE.NAME", str(base / "tiny.pt"), "INPUT.SIZE", "(96, 96)", "OPTIM.MAX_EPOCH", "2"]
+    argv += ["MODEL.BACKBONE.NAME", str(base / "tiny_rn.pt"), "INPUT.SIZE", "(96, 96)", "OPTIM.MAX_EPOCH", "2"]
     argv += ["DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "TRAINER.PLOT.N", "2"]
     assert main(argv) == 0
     return base / "out", argv
