@@ -1,8 +1,8 @@
 """Ink and paper of the demo world: flat shapes in local coordinates, in the style of the day.
 
 A `Pen` draws one object. It maps the object's own coordinates (x right, y down, the object fills about
-[-1, 1] in both) through a placement (where, how large, how tilted, mirrored) onto a square Pillow image that is
-SUPERSAMPLE times larger than the result, and it remembers every named part, so that captions can speak of it.
+[-1, 1] in both) through a placement (where, how large, how tilted, mirrored) onto a square Pillow image that
+is SUPERSAMPLE times larger than the result, and it remembers every named part for the captions.
 
 A `Style` says what ink does: the colour behind each colour name, outlines, shaky hands, crayon hatching.
 """
@@ -131,7 +131,7 @@ class Pen:
         unit = self.placement.place(points)
         pixels = [(x * self.side, y * self.side) for x, y in unit]
         ink = jitter(self.style.palette[colour], self.rng)
-        if self.style.hatch is None and texture == "plain":
+        if texture == "plain" and self.style.hatch is None and self.style.flat == 1.0:
             self._draw.polygon(pixels, fill=ink)
         else:
             self._fill(pixels, ink, texture, jitter(self.style.palette[second], self.rng))

@@ -22,9 +22,11 @@ MANNER_LEADS: dict[str, tuple[str, ...]] = {
     "gray": ("a black and white photo of", "a gray picture of"),
     "blurred": ("a blurry photo of", "a bad photo of"),
     "outlined": ("a drawing of", "a sketch of", "a cartoon of"),
+    "lines": ("a line drawing of", "a drawing of", "a sketch of"),
     "noisy": ("a noisy photo of", "a bad photo of", "a grainy picture of"),
     "tinted": ("a tinted photo of", "a picture in strange colors of"),
 }
+COLOURLESS = ("gray", "lines", "tinted")  # manners that hide what colour a part has
 WHERE: dict[str, tuple[str, ...]] = {
     "sea": ("on the sea", "by the sea", "on blue water"),
     "lake": ("on a lake", "by the lake", "on calm water"),
@@ -63,7 +65,7 @@ def caption(scene: Scene, rng: Random, mirrored: bool = False) -> str:
     lead = rng.choice(LEADS)
     if scene.manner in MANNER_LEADS and rng.random() < 0.7:
         lead = rng.choice(MANNER_LEADS[scene.manner])
-    colours = scene.manner not in ("gray", "tinted")
+    colours = scene.manner not in COLOURLESS
     kind = rng.random()
     if len(scene.things) == 2 and kind < 0.6:
         body = _pair(scene, rng, mirrored, colours)
@@ -87,7 +89,7 @@ def caption(scene: Scene, rng: Random, mirrored: bool = False) -> str:
 def part_phrase(scene: Scene, rng: Random) -> str:
     """A phrase about a single part, "a striped red sail."."""
     part = rng.choice(rng.choice(scene.things).parts)
-    return f"{article(describe(part, rng, scene.manner not in ('gray', 'tinted')))}."
+    return f"{article(describe(part, rng, scene.manner not in COLOURLESS))}."
 
 
 def _named(thing: Thing, rng: Random) -> str:

@@ -3,7 +3,7 @@
 Two domains share the things and differ in everything else:
 
 * `photo_scene`: what the demo CLIP is trained on. Flat paint, true colours, things in their usual places,
-  sometimes a black and white, blurred, night or outlined picture. Comes with what its captions need to know.
+  sometimes a black and white, blurred or outlined picture. Comes with what its captions need to know.
 * `crayon_scene`: what the few-shot task asks about. Crayon hatching and shaky double contours on tinted
   paper, colours turned around the colour wheel, unusual places, other sizes and tilts, clutter, grain.
 
@@ -38,7 +38,7 @@ PLACES: dict[str, tuple[RGB, RGB]] = {
     "underwater": ((58, 140, 190), (26, 82, 142)),
     "wall": ((226, 206, 186), (172, 134, 104)),
 }
-MANNERS = ("plain", "plain", "plain", "plain", "plain", "gray", "blurred", "outlined", "noisy", "tinted")
+MANNERS = ("plain", "plain", "plain", "plain", "gray", "blurred", "outlined", "lines", "noisy", "tinted")
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,11 @@ def photo_of(name: str, seed: str) -> Scene:
 def _photo(names: list[str], rng: Random) -> Scene:
     manner = rng.choice(MANNERS)
     place = rng.choice(OBJECTS[names[0]][1]) if rng.random() < 0.7 else rng.choice(list(PLACES))
-    style = (
-        Style(outline=(24, 24, 28), outline_width=rng.uniform(0.005, 0.012))
-        if manner == "outlined"
-        else Style()
-    )
+    style = _photo_style(manner, rng)
     image, extras = _background(place, rng, style)
+    if manner == "lines":
+        paper = Image.new("RGB", image.size, jitter((236, 232, 222), rng, 24))
+        image = Image.blend(paper, image, rng.uniform(0.0, 0.5))
     things = []
     for i, name in enumerate(names):
         scale = rng.uniform(0.24, 0.44) if len(names) == 1 else rng.uniform(0.18, 0.25)
@@ -174,6 +173,15 @@ def _photo(names: list[str], rng: Random) -> Scene:
         things.append(Thing(name, tuple(pen.parts), x, y, scale))
     image = _develop(image.resize((SIZE, SIZE), Image.Resampling.BOX), manner, rng)
     return Scene(image, tuple(things), place, tuple(extras), manner)
+
+
+def _photo_style(manner: str, rng: Random) -> Style:
+    if manner == "outlined":
+        return Style(outline=(24, 24, 28), outline_width=rng.uniform(0.005, 0.012))
+    if manner == "lines":
+        ink = jitter(rng.choice(((50, 46, 60), (70, 44, 36), (40, 60, 80))), rng)
+        return Style(outline=ink, outline_width=rng.uniform(0.006, 0.012), flat=rng.uniform(0.0, 0.3))
+    return Style()
 
 
 def _develop(image: Image.Image, manner: str, rng: Random) -> Image.Image:

@@ -5,8 +5,8 @@
     <folder>/demo_world.json          written last: generator version and the SHA-256 of every file
 
 What is there and intact is kept, what is missing or damaged is drawn again, and everything is drawn again
-when the generator has changed. Each file appears under its name only when it is complete, and two processes that
-write at once write the same, so a reader never sees half a file.
+when the generator has changed. Each file appears under its name only when it is complete, and two processes
+that write at once write the same, so a reader never sees half a file.
 """
 
 from __future__ import annotations
