@@ -10,11 +10,12 @@ import argparse
 import contextlib
 import gc
 import io
+import multiprocessing
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -97,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="images a class; default: 1 4 16",
     )
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
+    add("--jobs", type=_positive, default=1, metavar="N", help="runs at a time, each with its share of the cores")
     add("--verbose", action="store_true", help="also show what the runs print")
     add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
@@ -126,7 +128,7 @@ def _is_key(word: str) -> bool:
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of shots: give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
     return int(text)
 
 
@@ -198,35 +200,48 @@ def run_folder(cfg: Any, dataset: str, config: str) -> Path:
 # --- the sweep -------------------------------------------------------------------------------------------
 
 
-def sweep(jobs: Sequence[Job], run: Callable[[list[str]], dict[str, Any]], tell: Progress) -> list[tuple[Job, str]]:
-    """Run every job that is not complete; returns those that failed, with the reason.
+def sweep(
+    jobs: Sequence[Job], run: Callable[[list[str]], dict[str, Any]], tell: Progress, at_once: int = 1
+) -> list[tuple[Job, str]]:
+    """Run every job that is not complete, `at_once` calls of `run` at a time; returns those that failed, and why.
 
     A complete run of another configuration in the same folder counts as failed: it is neither this run nor to be
     overwritten.
     """
     from dassl.engine.record import is_complete
 
-    failed = []
-    for number, job in enumerate(jobs, start=1):
-        counter = f"[{number}/{len(jobs)}] {job.name}"
-        start = time.perf_counter()
+    def attempt(job: Job) -> tuple[Job, str, str]:
+        """(job, what to say, why it failed)"""
         try:
             if is_complete(job.folder):
                 check_same_run(job)
-                tell(f"{counter}: complete, skipped", done=True)
-                continue
-            result = run(job.argv)
+                return job, "complete, skipped", ""
+            return job, _describe(run(job.argv)), ""
         except Exception as error:  # one bad run must not cost the others
             reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-            failed.append((job, f"{type(error).__name__}: {reason}"))
-            tell(f"{counter}: failed after {time.perf_counter() - start:.0f} s: {failed[-1][1]}", done=True)
-        else:
-            accuracy = result.get("accuracy")
-            shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
-            tell(f"{counter}: {shown} in {time.perf_counter() - start:.0f} s", done=True)
+            return job, "", f"{type(error).__name__}: {reason}"
         finally:
             gc.collect()
+
+    failed = []
+    threads = ThreadPoolExecutor(at_once)
+    try:
+        outcomes: Iterable[tuple[Job, str, str]] = map(attempt, jobs)
+        if at_once > 1:
+            outcomes = (future.result() for future in as_completed([threads.submit(attempt, job) for job in jobs]))
+        for done, (job, said, reason) in enumerate(outcomes, start=1):
+            if reason:
+                failed.append((job, reason))
+            tell(f"[{done}/{len(jobs)}] {job.name}: {said or f'failed: {reason}'}", done=True)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # when interrupted, what has not begun shall not begin
     return failed
+
+
+def _describe(result: dict[str, Any]) -> str:
+    accuracy, seconds = result.get("accuracy"), (result.get("seconds") or {}).get("total")
+    shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
+    return shown + (f" in {seconds:.0f} s" if seconds else "")
 
 
 def check_same_run(job: Job) -> None:
@@ -297,6 +312,41 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
         yield tell, quiet
 
 
+def _in_worker(argv: list[str]) -> tuple[dict[str, Any], str]:
+    """One run in a process of its own: its record, and what it warned of."""
+    import train
+
+    warned = io.StringIO()
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(warned),
+    ):
+        return train.run(argv), warned.getvalue()
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def workers(count: int, tell: Progress) -> Iterator[Callable[[list[str]], dict[str, Any]]]:
+    """A `run` for several threads, which hands each run to one of `count` processes that share the cores."""
+    share = max(1, (os.cpu_count() or 1) // count)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_set_threads, initargs=(share,)) as pool:
+
+        def run(argv: list[str]) -> dict[str, Any]:
+            result, warned = pool.submit(_in_worker, argv).result()
+            for line in filter(str.strip, warned.splitlines()):
+                tell(line)
+            return result
+
+        yield run
+
+
 def list_jobs(jobs: Iterable[Job]) -> None:
     from dassl.engine.record import is_complete
 
@@ -325,7 +375,11 @@ def main(argv: list[str] | None = None) -> int:
                 with quiet():
                     return train.run(job_argv)
 
-            failed = sweep(jobs, run, tell)
+            if args.jobs == 1:
+                failed = sweep(jobs, run, tell)
+            else:
+                with workers(args.jobs, tell) as run_elsewhere:
+                    failed = sweep(jobs, run_elsewhere, tell, args.jobs)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_options_follow_lists_of_numbers():
 @pytest.mark.parametrize(
     ("extra", "complaint"),
     [
-        (["--shots", "0"], "no number of shots"),
+        (["--shots", "0"], "give a whole number"),
         (["OPTIM.LR"], "KEY VALUE pairs expected"),
         (["SEED", "1"], "use --seeds"),
         (["DATASET.NUM_SHOTS", "1"], "use --shots"),
@@ -160,6 +161,21 @@ def test_complete_run_of_other_settings_is_no_skip(planned):
     assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another --output" in reason
 
 
+def test_several_at_once_all_come_back(planned):
+    barrier = threading.Barrier(3, timeout=30)  # passed only if all three are under way together
+
+    def run(argv):
+        barrier.wait()
+        if argv[argv.index("--seed") + 1] == "2":
+            raise ValueError("no")
+        return {"accuracy": 1.0}
+
+    said = []
+    ((job, reason),) = sweep(planned, run, lambda text, done=False: said.append(text), at_once=3)
+    assert job == planned[1] and reason == "ValueError: no"
+    assert [text[:5] for text in said] == ["[1/3]", "[2/3]", "[3/3]"]
+
+
 def test_interrupt_ends_the_sweep_at_once(planned):
     def run(argv):
         raise KeyboardInterrupt
@@ -218,6 +234,16 @@ def test_second_sweep_trains_nothing(swept, capsys):
     assert os.stat(run_of(output) / "result.json").st_mtime_ns == before
     assert main(["--dry-run", *argv]) == 0
     assert capsys.readouterr().out.count("complete ") == 2
+
+
+def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path, capsys):
+    output, argv = swept
+    argv = [*argv[: argv.index("--output") + 1], str(tmp_path), *argv[argv.index("--output") + 2 :]]
+    cut = argv.index("MODEL.BACKBONE.NAME")
+    assert main([*argv[:cut], "--jobs", "2", *argv[cut:]]) == 0
+    for relative in (run_of(Path()), Path("ZeroshotCLIP/rn50/caltech101")):
+        alone, shared = (json.loads((base / relative / "result.json").read_text()) for base in (output, tmp_path))
+        assert shared["complete"] and shared["correct"] == alone["correct"]
 
 
 def test_real_heat_maps(swept, capsys):

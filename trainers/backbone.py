@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 import clip
+from clip.frozen import freeze_image_tower
 from clip.model import CLIP, convert_weights
 
 
@@ -21,6 +22,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
     print(f"Loading CLIP (backbone: {name})")
     model = clip.load_clip_to_cpu(name, cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")).float()
     _check_input(cfg.INPUT, model, name)
+    freeze_image_tower(model.visual)
     precision = effective_precision(precision, device)
     if precision in ("fp16", "bf16"):
         convert_weights(model)
