@@ -6,7 +6,6 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= output/demo
 BIN = $(VENV)/bin
-export PYTHONDONTWRITEBYTECODE ?= 0
 
 .PHONY: demo test check lint types bench clean
 
@@ -21,7 +20,12 @@ $(VENV)/.develop: setup.py
 	touch $@ $(VENV)/.run
 
 demo: $(VENV)/.run
-	$(BIN)/python scripts/demo.py --output $(DEMO)
+	$(BIN)/python scripts/sweep.py --root data --output $(DEMO) --dataset demo --config demo --jobs 2 \
+	    --trainers ZeroshotCLIP CoOp PLOT --shots 1 4 16 --seeds 1 2 3
+	$(BIN)/python -m results table $(DEMO)
+	$(BIN)/python -m results curve $(DEMO)
+	$(BIN)/python -m results transport $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1 --count 4
+	$(BIN)/python -m results report $(DEMO)
 
 test: $(VENV)/.develop
 	$(BIN)/python -m pytest

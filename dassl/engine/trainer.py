@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import os.path as osp
+import sys
 import time
 import warnings
 from collections import OrderedDict
@@ -242,7 +243,9 @@ class SimpleTrainer(TrainerBase):
         self.num_batches = num_batches
         lr_used = self._shown_lr()
         end = time.time()
-        for self.batch_idx, batch in enumerate(batches):
+        title = f"epoch {self.epoch + 1}/{self.max_epoch}"  # a bar on stderr, if that is a terminal and it takes long
+        bar = tqdm(batches, title, num_batches, leave=False, disable=None, delay=1)
+        for self.batch_idx, batch in enumerate(bar):
             data_time.update(time.time() - end)
             losses.update(self.forward_backward(*batch))
             batch_time.update(time.time() - end)
@@ -273,7 +276,7 @@ class SimpleTrainer(TrainerBase):
             "" if lr is None else f"lr {lr:.4e}",
             f"eta {eta}",
         ]
-        print(" ".join(part for part in info if part))
+        tqdm.write(" ".join(part for part in info if part), file=sys.stdout)  # above the bar
 
     def _shown_lr(self) -> float | None:
         """None for trainers that keep their optimiser to themselves."""
