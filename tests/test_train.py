@@ -83,8 +83,10 @@ def test_killed_at_any_moment_and_started_again_gives_the_same(world, plot_run, 
     output = tmp_path / "killed"
     argv = arguments(world, output, "TRAIN.CHECKPOINT_FREQ", "1")
     for marker in ("epoch [1/3]", "Checkpoint saved", "epoch [3/3]"):
-        process = subprocess.Popen([sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in this process: sums in another order round otherwise
+        )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             if any(marker in path.read_text() for path in output.glob("log.txt*")):
