@@ -52,6 +52,8 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
     open_run(tiny_cfg(tmp_path), "train")
     open_run(tiny_cfg(tmp_path, "DATALOADER.NUM_WORKERS", 0, "DATASET.ROOT", "/data", "USE_CUDA", True,
                       "TRAIN.PRINT_FREQ", 1, "TRAIN.CHECKPOINT_FREQ", 3, "VERBOSE", True), "train")  # fmt: skip
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.pth.tar-1").touch()
     before = (tmp_path / "config.yaml").read_text()
     with pytest.raises(RunFolderError) as caught:
         open_run(tiny_cfg(tmp_path, "OPTIM.LR", 0.5, "SEED", 2), "train")
@@ -62,6 +64,15 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
     assert isinstance(caught.value, ValueError) and (tmp_path / "config.yaml").read_text() == before
     open_run(tiny_cfg(tmp_path, "SEED", 2), "train", no_effect=["SEED", "TRAIN.CHECKPOINT_FREQ", "VERBOSE",
              "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "USE_CUDA", "TRAIN.PRINT_FREQ"])  # fmt: skip
+
+
+def test_a_folder_where_nothing_came_of_the_run_is_taken_over(tmp_path):
+    open_run(tiny_cfg(tmp_path, "OPTIM.LR", 0.5), "train")
+    open_run(tiny_cfg(tmp_path), "train")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["OPTIM"]["LR"] == 0.1
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="OPTIM.LR"):
+        open_run(tiny_cfg(tmp_path, "OPTIM.LR", 0.5), "train")
 
 
 def test_keys_that_only_one_side_has_are_no_difference(tmp_path):

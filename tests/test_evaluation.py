@@ -121,7 +121,7 @@ def test_evaluators_of_plugins(capsys):
     assert capsys.readouterr().out == "Loading evaluator: Classification\n"
     cfg.VERBOSE = False
     cfg.TEST.EVALUATOR = "Clasification"
-    with pytest.raises(ValueError, match=r"do you mean \[Classification\]"):
+    with pytest.raises(ValueError, match=r"did you mean 'Classification'"):
         build_evaluator(cfg)
     assert capsys.readouterr().out == "" and "Classification" in EVALUATOR_REGISTRY.registered_names()
     base = EvaluatorBase(cfg)

@@ -115,11 +115,11 @@ def test_registry():
 
 def test_availability_suggests_the_nearest_and_on_a_tie_the_later_name():
     U.check_availability("CoOp", ["CoOp"])
-    with pytest.raises(ValueError, match=r"\['CoOp', 'PLOT'\].*\[Plot\].*do you mean \[PLOT\]"):
+    with pytest.raises(ValueError, match=r"'Plot'; did you mean 'PLOT'\? known: CoOp, PLOT"):
         U.check_availability("Plot", ["CoOp", "PLOT"])
     assert U.get_most_similar_str_to_a_from_b("ab", ["ax", "ay"]) == "ay"
     assert U.get_most_similar_str_to_a_from_b("ab", []) is None
-    with pytest.raises(ValueError, match=r"belong to \[\]"):
+    with pytest.raises(ValueError, match="known: none"):
         U.check_availability("Plot", [])
 
 
@@ -442,7 +442,7 @@ def test_count_and_open_layers():
     assert [p.requires_grad for p in net.parameters()] == [False] * 4 + [True] * 2
     U.open_all_layers(net)
     assert net.body.training and all(p.requires_grad for p in net.parameters())
-    with pytest.raises(ValueError, match=r"hed.*do you mean \[head\]"):
+    with pytest.raises(ValueError, match=r"hed.*did you mean 'head'"):
         U.open_specified_layers(net, ["hed"])
     with pytest.raises(ValueError, match="needs a model"):
         U.count_num_param()

@@ -56,7 +56,8 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
 
     Makes the folder, compares its config.yaml with `cfg` except for the keys in `no_effect` and keys that
     only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
-    Raises RunFolderError, with the keys and both values, when the folder is another run's or cannot be made.
+    Raises RunFolderError, with the keys and both values, when the folder holds checkpoints or a result of
+    another run, or cannot be made; a folder where nothing came of the other run is taken over.
     """
     _check_mode(mode)
     folder = Path(cfg.OUTPUT_DIR)
@@ -69,7 +70,7 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
     stored = _stored_config(folder)
     if stored is not None:
         changed = _differences(stored, cfg, no_effect)
-        if changed:
+        if changed and (_checkpoints(folder) or (folder / RESULT_NAME).exists()):
             raise RunFolderError(
                 f"{folder} holds a run with another configuration ({changed}); "
                 "choose another output folder, or delete this one to start over"
@@ -96,9 +97,12 @@ def _holds_training(folder: Path) -> bool:
         with open(config, encoding="utf-8", errors="replace") as file:
             if file.readline().strip() == "# mode: train":
                 return True
-    return any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*")) or any(
-        folder.glob(f"*/{BEST_NAME}")
-    )
+    return _checkpoints(folder)
+
+
+def _checkpoints(folder: Path) -> bool:
+    numbered = any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*"))
+    return numbered or any(folder.glob(f"*/{BEST_NAME}"))
 
 
 def _stored_config(folder: Path) -> dict[str, Any] | None:

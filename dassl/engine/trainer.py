@@ -289,10 +289,7 @@ def _check_run_options(cfg: CfgNode) -> None:
         ("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ["last_step", "best_val"]),
         ("TEST.SPLIT", cfg.TEST.SPLIT, ["test", "val"]),
     ):
-        try:
-            check_availability(value, allowed)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
+        check_availability(value, allowed, key)
     for key, number, least in (
         ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1),
         ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 0),
@@ -324,7 +321,7 @@ class TrainerXU(SimpleTrainer):
             raise ValueError(f"{type(self).__name__} needs unlabelled data; the data set has no train_u")
         sizes = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
         sizes["smaller_one"] = min(sizes.values())
-        check_availability(self.cfg.TRAIN.COUNT_ITER, sizes)
+        check_availability(self.cfg.TRAIN.COUNT_ITER, sizes, "way to count (TRAIN.COUNT_ITER)")
         num_batches = sizes[self.cfg.TRAIN.COUNT_ITER]
         batches_x, batches_u = _endless(self.train_loader_x), _endless(self.train_loader_u)
         self._run_batches(((next(batches_x), next(batches_u)) for _ in range(num_batches)), num_batches)

@@ -14,7 +14,7 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
     """The evaluator named TEST.EVALUATOR; ValueError with the nearest name when there is none."""
-    check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names())
+    check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names(), "evaluator (TEST.EVALUATOR)")
     if cfg.VERBOSE:
         print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")
     return EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, **kwargs)

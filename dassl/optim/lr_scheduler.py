@@ -131,7 +131,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     With WARMUP_EPOCH > 0 these count from the end of the warm-up, or with WARMUP_RECOUNT False from epoch 0.
     Raises ValueError for unknown names, TypeError for a STEPSIZE of the wrong kind.
     """
-    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS)
+    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS, "schedule (OPTIM.LR_SCHEDULER)")
     stepsize = optim_cfg.STEPSIZE
     schedule: LRScheduler
     if optim_cfg.LR_SCHEDULER == "single_step":
@@ -151,7 +151,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     if optim_cfg.WARMUP_EPOCH <= 0:
         return schedule
 
-    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS)
+    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, "warm-up (OPTIM.WARMUP_TYPE)")
     if not optim_cfg.WARMUP_RECOUNT:
         schedule.last_epoch = optim_cfg.WARMUP_EPOCH
     if optim_cfg.WARMUP_TYPE == "constant":

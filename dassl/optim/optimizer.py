@@ -28,7 +28,7 @@ def build_optimizer(
     LR * BASE_LR_MULT, as two groups in the order (rest, new).
     Raises ValueError for an unknown OPTIM.NAME or layer, TypeError for STAGED_LR without a module.
     """
-    check_availability(optim_cfg.NAME, AVAI_OPTIMS)
+    check_availability(optim_cfg.NAME, AVAI_OPTIMS, "optimiser (OPTIM.NAME)")
     if param_groups is not None:
         if optim_cfg.STAGED_LR:
             warnings.warn("OPTIM.STAGED_LR is ignored, because parameter groups were given", stacklevel=2)
@@ -71,7 +71,7 @@ def _staged_groups(model: Any, optim_cfg: CfgNode) -> list[dict[str, Any]]:
         warnings.warn("OPTIM.NEW_LAYERS is empty: every layer learns at LR * BASE_LR_MULT", stacklevel=3)
     children = dict(model.named_children())
     for name in new_layers:
-        check_availability(name, children)
+        check_availability(name, children, "layer (OPTIM.NEW_LAYERS)")
     base = list(model.parameters(recurse=False))
     new: list[nn.Parameter] = []
     for name, child in children.items():

@@ -162,14 +162,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint} known: {', '.join(known)}"
 
 
-def check_availability(requested: str, available: Iterable[str]) -> None:
-    """Raise ValueError, with the nearest name, unless `requested` is one of `available`."""
+def check_availability(requested: str, available: Iterable[str], what: str = "choice") -> None:
+    """Raise ValueError unless `requested` is one of `available`: the nearest name and all of them are listed.
+
+    `what` says what is being chosen, for the message; a config key in brackets helps: "trainer (TRAINER.NAME)".
+    """
     available = list(available)
     if requested in available:
         return
     nearest = get_most_similar_str_to_a_from_b(str(requested), available)
-    hint = f" (do you mean [{nearest}]?)" if nearest else ""
-    raise ValueError(f"The requested one is expected to belong to {available}, but got [{requested}]{hint}")
+    known = ", ".join(map(str, available)) or "none"
+    if not requested:
+        raise ValueError(f"no {what} was given; known: {known}")
+    hint = f"; did you mean {nearest!r}?" if nearest else ";"
+    raise ValueError(f"no {what} {requested!r}{hint} known: {known}")
 
 
 def tolist_if_not(x: Any) -> list:

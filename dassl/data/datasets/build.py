@@ -14,7 +14,7 @@ def build_dataset(cfg: Any) -> Any:
 
     Raises ValueError listing the known names, with the nearest one, when the name is not registered.
     """
-    check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names())
+    check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), "data set (DATASET.NAME)")
     if cfg.VERBOSE:
         print(f"Loading dataset: {cfg.DATASET.NAME}")
     return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
