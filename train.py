@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--transforms", nargs="+", metavar="NAME", help="training transforms, instead of the config's")
     add("--config-file", default="", metavar="YAML", help="method config, e.g. configs/trainers/PLOT/rn50.yaml")
     add("--dataset-config-file", default="", metavar="YAML", help="e.g. configs/datasets/caltech101.yaml")
-    add("--trainer", default="", metavar="NAME", help="PLOT, CoOp, ZeroshotCLIP, ZeroshotCLIP2")
+    add("--trainer", default="", metavar="NAME", help="PLOT, CoOp, CoCoOp, ZeroshotCLIP, ZeroshotCLIP2")
     add("--backbone", default="", metavar="NAME", help="CLIP name or path of its weights, instead of the config's")
     add("--head", default="", metavar="NAME", help="head name (for plugins that use it)")
     add("--eval-only", action="store_true", help="test only")

@@ -22,7 +22,7 @@ def make_world(folder: Path) -> Path:
 def arguments(world: Path, output: Path, *options: str, trainer: str = "PLOT", seed: int = 1, flags=()) -> list[str]:
     """Command line of a short run: 2 shots, 3 epochs of 4 steps."""
     config = "PLOT" if trainer == "PLOT" else "CoOp"
-    key = config.upper()
+    key = trainer.upper()
     prompts = [] if trainer.startswith("Zero") else [f"TRAINER.{key}.PREC", "fp32", f"TRAINER.{key}.N_CTX", "4"]
     return [
         "--root", str(world / "data"), "--seed", str(seed), "--trainer", trainer,

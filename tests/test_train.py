@@ -26,11 +26,11 @@ def plot_run(world):
     return output, train.run(arguments(world, output))
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "ZeroshotCLIP", "ZeroshotCLIP2"])
+@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2"])
 def test_every_trainer_runs_and_records(world, tmp_path, trainer):
     result = train.run(arguments(world, tmp_path / "run", trainer=trainer))
     assert result["complete"] and result["trainer"] == trainer and result["total"] == 48
-    assert (tmp_path / "run" / "prompt_learner").exists() == (trainer == "CoOp")
+    assert (tmp_path / "run" / "prompt_learner").exists() == trainer.startswith("Co")
     log = (tmp_path / "run" / "log.txt").read_text()
     assert re.search(r"^=> result\n\* total: 48\n\* correct: \d+\n\* accuracy: \d+\.\d\d%\n\* error: ", log, re.M)
 

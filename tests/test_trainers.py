@@ -25,7 +25,7 @@ def test_ours_are_registered_and_nothing_of_them_by_the_engine_alone():
     program = "import dassl.engine as e, dassl.data.datasets as d; print(e.TRAINER_REGISTRY.registered_names(), " \
               "d.DATASET_REGISTRY.registered_names())"
     alone = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    ours = {"PLOT", "CoOp", "ZeroshotCLIP", "ZeroshotCLIP2"}
+    ours = {"PLOT", "CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2"}
     assert not any(f"'{name}'" in alone for name in ours | {"Caltech101", "Demo", "Folder"})
     assert ours <= set(TRAINER_REGISTRY.registered_names())
 
@@ -106,6 +106,33 @@ def test_one_prompt_equals_coop_on_the_mean_local_feature(world, tmp_path):
     explained = trainer.explain(next(iter(trainer.test_loader))["img"][:4])
     mean = explained.similarity.mean(dim=(2, 3)) * trainer.model.logit_scale.exp()
     torch.testing.assert_close(explained.logits, mean, rtol=1e-4, atol=1e-4)
+
+
+def test_cocoop_keeps_its_network_and_moves_to_other_classes(world, tmp_path):
+    one = ["DATALOADER.TRAIN_X.BATCH_SIZE", "1", "OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
+    train.run(arguments(world, tmp_path / "base", *one, "DATASET.SUBSAMPLE_CLASSES", "base", trainer="CoCoOp"))
+    saved = torch.load(tmp_path / "base" / "prompt_learner" / "model.pth.tar-1", weights_only=True)
+    network = [f"meta_net.linear{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
+    assert list(saved["state_dict"]) == ["ctx", "token_prefix", "token_suffix", *network]
+    log = (tmp_path / "base" / "log.txt").read_text()
+    assert " loss " in log and " acc " not in log
+    evaluate = ("--eval-only", "--model-dir", str(tmp_path / "base"))
+    options = [*one, "DATASET.SUBSAMPLE_CLASSES", "new"]
+    assert train.run(arguments(world, tmp_path / "new", *options, trainer="CoCoOp", flags=evaluate))["total"] == 24
+    with pytest.raises(ValueError, match="another method"):
+        train.run(arguments(world, tmp_path / "coop", *options, trainer="CoOp", flags=evaluate))
+
+
+def test_images_encoded_in_parts_give_the_same_scores(world, tmp_path, monkeypatch):
+    from trainers import cocoop
+
+    train.run(arguments(world, tmp_path / "run", "OPTIM.MAX_EPOCH", "1", trainer="CoCoOp"))
+    trainer = train.load_trainer(tmp_path / "run")
+    images = next(iter(trainer.test_loader))["img"][:5]
+    with torch.no_grad():
+        whole = trainer.model_inference(images)
+        monkeypatch.setattr(cocoop, "TOKENS_AT_ONCE", 1)
+        torch.testing.assert_close(trainer.model_inference(images), whole, rtol=1e-4, atol=1e-4)
 
 
 def test_initial_weights_start_another_run(world, tmp_path):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,10 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .backbone import effective_precision, load_backbone
-from .options import PromptOptions
+from .options import ContextOptions
 from .prompts import PromptLearner
+
+Learner = TypeVar("Learner", bound=PromptLearner)
 
 
 class PromptTrainer(TrainerX):
@@ -29,28 +31,26 @@ class PromptTrainer(TrainerX):
     A subclass names its `options_type` and builds its model from a prompt learner and a CLIP model.
     """
 
-    options_type: type[PromptOptions]
-    options: PromptOptions
+    options_type: type[ContextOptions]
+    options: ContextOptions
     model: Any
 
     def check_cfg(self, cfg: Any) -> None:
         self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
 
-    def build_learner(self, clip_model: CLIP, **layout: Any) -> PromptLearner:
+    def build_learner(self, clip_model: CLIP, kind: type[Learner], **layout: Any) -> Learner:
+        """A prompt learner of some kind, with what the options say and `layout` adds."""
         options = self.options
-        generator = torch.Generator().manual_seed(self.cfg.SEED) if self.cfg.SEED >= 0 else None
-        learner = PromptLearner(
+        learner = kind(
             self.dm.dataset.classnames,
             clip_model,
             n_context=options.n_context,
-            class_specific=options.class_specific,
             init=options.init,
-            position=options.position,
             dtype=clip_model.dtype if options.context_precision == "model" else torch.float32,
-            generator=generator,
+            generator=torch.Generator().manual_seed(self.cfg.SEED) if self.cfg.SEED >= 0 else None,
             **layout,
         )
-        start = "class-specific contexts" if options.class_specific else "a generic context"
+        start = "class-specific contexts" if learner.class_specific else "a generic context"
         print(f"Initializing {start}" + (" from given words" if options.init else ""))
         print(f'Initial context: "{learner.initial_words}"')
         print(f"Number of context words (tokens): {learner.n_context}")
@@ -117,7 +117,7 @@ class PromptTrainer(TrainerX):
         """Load the learned context of `directory`/prompt_learner.
 
         Without `epoch`: model-best.pth.tar, or the last epoch's where there is no best.  The token buffers of the file
-        are ignored, since they belong to its class list; the context must be there and fit.
+        are ignored, since they belong to its class list; everything that was learned must be there and fit.
         """
         if not directory:
             print("No model directory given: the prompts stay as they were initialised")
@@ -125,16 +125,11 @@ class PromptTrainer(TrainerX):
         for name in self.get_model_names():
             path = checkpoint_path(Path(directory) / name, epoch)
             checkpoint = load_checkpoint(str(path))
-            context = find_context(checkpoint["state_dict"], path)
+            learned = find_learned(checkpoint["state_dict"], path)
             learner = self._models[name]
-            if context["ctx"].shape != learner.ctx.shape:
-                raise ValueError(
-                    f"{path} holds a context of shape {tuple(context['ctx'].shape)}, this run needs "
-                    f"{tuple(learner.ctx.shape)} ({learner.layout}); set the same N, N_CTX, CSC and backbone as the "
-                    "run that wrote it (a class-specific context also needs the same classes)"
-                )
-            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint["epoch"]})')
-            learner.load_state_dict(context, strict=False)
+            check_learned(learned, learner, path)
+            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint.get("epoch")})')
+            learner.load_state_dict(learned)
 
 
 def checkpoint_path(folder: Path, epoch: int | None) -> Path:
@@ -152,7 +147,21 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
     return path
 
 
-def find_context(state_dict: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def check_learned(learned: dict[str, Tensor], learner: PromptLearner, path: Path) -> None:
+    """Raise ValueError unless a checkpoint's learned entries are those that `learner` has, in the same shapes."""
+    expected = {key: p.shape for key, p in learner.named_parameters()}
+    if learned["ctx"].shape != expected["ctx"]:
+        raise ValueError(
+            f"{path} holds a context of shape {tuple(learned['ctx'].shape)}, this run needs "
+            f"{tuple(expected['ctx'])} ({learner.layout}); set the same N, N_CTX, CSC and backbone as the "
+            "run that wrote it (a class-specific context also needs the same classes)"
+        )
+    if {key: value.shape for key, value in learned.items()} != expected:
+        there, wanted = ", ".join(learned), ", ".join(expected)
+        raise ValueError(f"{path} holds {there}, but this trainer learns {wanted}: it is of another method or backbone")
+
+
+def find_learned(state_dict: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The learned entries of a prompt learner's state dict, or of a whole model's."""
     for prefix in ("", "prompt_learner."):
         if prefix + "ctx" in state_dict:

@@ -50,6 +50,8 @@ class CoOp(PromptTrainer):
     """Context optimisation."""
 
     options_type = CoOpOptions
+    options: CoOpOptions
 
     def assemble(self, clip_model: CLIP) -> nn.Module:
-        return CoOpModel(self.build_learner(clip_model), clip_model)
+        layout = {"class_specific": self.options.class_specific, "position": self.options.position}
+        return CoOpModel(self.build_learner(clip_model, PromptLearner, **layout), clip_model)

@@ -58,20 +58,29 @@ class Options:
 
 
 @dataclass(frozen=True)
-class PromptOptions(Options):
-    """What CoOp and PLOT share: the context tokens and how they are computed."""
+class ContextOptions(Options):
+    """What every prompt method has: the context tokens and how they are computed."""
 
     n_context: int = option("N_CTX", 16, "context tokens of a prompt; overridden by CTX_INIT")
-    class_specific: bool = option("CSC", False, "one context per class instead of one for all")
     init: str = option("CTX_INIT", "", "phrase(s) to start from, separated by |; empty: random, std 0.02")
     precision: str = option("PREC", "fp16", f"arithmetic of the frozen towers: {', '.join(PRECISIONS)}")
-    position: str = option("CLASS_TOKEN_POSITION", "end", "where the class name stands: end, middle, front")
     context_precision: str = option(
         "CTX_PREC", "fp32", "number format of the learned context: fp32, or model (as the towers, like the original)"
     )
 
     def __post_init__(self) -> None:
         self._require("precision", PRECISIONS)
-        self._require("position", POSITIONS)
         self._require("context_precision", CONTEXT_PRECISIONS)
         self._require_at_least("n_context", 1)
+
+
+@dataclass(frozen=True)
+class PromptOptions(ContextOptions):
+    """What CoOp and PLOT share besides: where the context stands, and for which classes."""
+
+    class_specific: bool = option("CSC", False, "one context per class instead of one for all")
+    position: str = option("CLASS_TOKEN_POSITION", "end", "where the class name stands: end, middle, front")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("position", POSITIONS)

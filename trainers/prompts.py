@@ -94,12 +94,16 @@ class PromptLearner(nn.Module):
 
     def forward(self) -> PromptTokens:
         """All N x C prompts, with what the classes share apart."""
-        learned = self.contexts().flatten(1, 2)  # (N, n, E) or (N, C*n, E)
-        start = self.vocabulary[self.ids[0, 0]].to(learned).expand(self.n_prompts, 1, -1)
+        return self.place(self.contexts())
+
+    def place(self, contexts: Tensor) -> PromptTokens:
+        """Prompts with the given contexts, (N, 1, n, E) or (N, C, n, E), for any N."""
+        learned = contexts.flatten(1, 2)  # (N, n, E) or (N, C*n, E)
+        start = self.vocabulary[self.ids[0, 0]].to(learned).expand(len(learned), 1, -1)
         prefix = torch.cat([start, learned[:, : self.shared]], dim=1)  # (N, P, E)
         suffix = self.vocabulary[self.suffix_ids].to(learned)[None]  # (1, T, E)
         if len(self.slots):
-            suffix = suffix.expand(self.n_prompts, -1, -1).index_copy(1, self.slots, learned[:, self.slot_sources])
+            suffix = suffix.expand(len(learned), -1, -1).index_copy(1, self.slots, learned[:, self.slot_sources])
         return PromptTokens(prefix, suffix, self.lengths)
 
     def full_prompts(self) -> Tensor:

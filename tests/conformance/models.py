@@ -14,6 +14,7 @@ import clip
 from clip.model import build_model
 from clip.prompt_text import encode_full
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
+from trainers.cocoop import CoCoOpModel, ConditionalPromptLearner
 from trainers.coop import CoOpModel
 from trainers.plot.model import PlotModel
 from trainers.plot.options import PlotOptions
@@ -130,6 +131,24 @@ def check_coop(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
     yield from check_gradient(model, logits, labels, arrays)
 
 
+def check_cocoop(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
+    clip_model = tiny_clip(meta["model"], case)
+    images, labels = images_and_labels(meta, case)
+    settings = {"n_context": meta["n_ctx"], "init": meta["ctx_init"]}
+    learner = ConditionalPromptLearner(meta["classnames"], clip_model, **settings)
+    yield from check_learner(learner, arrays, meta)
+    learner.load_state_dict({key: torch.from_numpy(arrays[key]) for key in dict(learner.named_parameters())})
+    model = CoCoOpModel(learner, clip_model)
+    image = F.normalize(clip_model.encode_image(images), dim=-1)
+    yield compare("image_features_normalized", image, arrays["image_features_normalized"])
+    yield compare("meta_net_output", learner.meta_net(image), arrays["meta_net_output"])
+    with torch.no_grad():
+        yield compare("logits", model(images), arrays["logits"])
+    yield from check_gradient(model, model(images), labels, arrays)
+    for name, parameter in learner.meta_net.named_parameters():
+        yield compare(f"grad_meta_net.{name}", parameter.grad, arrays[f"grad_meta_net.{name}"])
+
+
 def check_zeroshot(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
     trainer_type = {"ZeroshotCLIP": ZeroshotCLIP, "ZeroshotCLIP2": ZeroshotCLIP2}[meta["method"]]
     images, _ = images_and_labels(meta, case)
@@ -174,6 +193,7 @@ def check_sinkhorn(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compariso
 METHODS = {
     "PLOT": check_plot,
     "CoOp": check_coop,
+    "CoCoOp": check_cocoop,
     "ZeroshotCLIP": check_zeroshot,
     "ZeroshotCLIP2": check_zeroshot,
 }

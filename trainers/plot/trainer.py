@@ -10,6 +10,7 @@ from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
 from ..base import PromptTrainer
+from ..prompts import PromptLearner
 from .model import PlotModel, PlotOutput
 from .options import PlotOptions
 from .transport import distance_from_uniform
@@ -72,7 +73,13 @@ class PLOT(PromptTrainer):
     def assemble(self, clip_model: CLIP) -> nn.Module:
         options = self.options
         print(f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}")
-        learner = self.build_learner(clip_model, n_prompts=options.n_prompts)
+        learner = self.build_learner(
+            clip_model,
+            PromptLearner,
+            n_prompts=options.n_prompts,
+            class_specific=options.class_specific,
+            position=options.position,
+        )
         return PlotModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
 
     def test(self, split: str | None = None) -> float:

@@ -1,0 +1,87 @@
+"""CoCoOp: a context that every image shifts, by a small network on its pooled feature.
+
+K. Zhou, J. Yang, C. C. Loy, Z. Liu, Conditional Prompt Learning for Vision-Language Models, CVPR 2022.
+
+Each image has prompts of its own, so the text tower runs images x classes times.  Within an image the classes
+still share their prefix, as always: to the text encoder, images stand where PLOT has its N prompts.
+"""
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.model import CLIP
+from clip.prompt_text import PromptTokens, TextEncoder
+from dassl.engine import TRAINER_REGISTRY
+
+from .base import PromptTrainer
+from .options import ContextOptions
+from .prompts import PromptLearner
+
+REDUCTION = 16  # the network's hidden width is the feature width over this
+TOKENS_AT_ONCE = 65_536  # suffix tokens of all images that are encoded together when no gradient is wanted
+
+
+@dataclass(frozen=True)
+class CoCoOpOptions(ContextOptions):
+    """TRAINER.COCOOP.*"""
+
+    node: ClassVar[str] = "COCOOP"
+
+
+class ConditionalPromptLearner(PromptLearner):
+    """A generic context (n, E) and a network from image features (B, D) to the shift (B, E) of all its tokens."""
+
+    def __init__(self, classnames: Sequence[str], clip_model: CLIP, **settings: Any) -> None:
+        super().__init__(classnames, clip_model, **settings)
+        features, width = clip_model.visual.output_dim, self.ctx.shape[-1]
+        hidden = features // REDUCTION
+        layers = OrderedDict(linear1=nn.Linear(features, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, width))
+        self.meta_net = nn.Sequential(layers).to(self.ctx.dtype)
+
+    def prompts_of(self, image: Tensor) -> PromptTokens:
+        """image (B, D), of unit length -> B x C prompts."""
+        shift = self.meta_net(image.to(self.ctx.dtype))  # (B, E)
+        return self.place(self.contexts() + shift[:, None, None, :])
+
+
+class CoCoOpModel(nn.Module):
+    """images (B, 3, H, W) -> logits (B, C)"""
+
+    def __init__(self, prompt_learner: ConditionalPromptLearner, clip_model: CLIP) -> None:
+        super().__init__()
+        self.prompt_learner = prompt_learner
+        self.image_encoder = clip_model.visual
+        self.text_encoder = TextEncoder(clip_model)
+        self.logit_scale = clip_model.logit_scale
+        self.dtype = clip_model.dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            image = F.normalize(self.image_encoder(images.to(self.dtype)).float(), dim=-1)  # (B, D)
+        at_once = len(image) if torch.is_grad_enabled() else max(1, TOKENS_AT_ONCE // sum(self.prompt_learner.lengths))
+        return torch.cat([self.scores(part) for part in image.split(at_once)])
+
+    def scores(self, image: Tensor) -> Tensor:
+        """image (B, D) -> logits (B, C)"""
+        text = F.normalize(self.text_encoder(self.prompt_learner.prompts_of(image)).float(), dim=-1)  # (B, C, D)
+        return self.logit_scale.exp() * torch.einsum("bd,bcd->bc", image, text)
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(PromptTrainer):
+    """Conditional context optimisation."""
+
+    options_type = CoCoOpOptions
+
+    def assemble(self, clip_model: CLIP) -> nn.Module:
+        return CoCoOpModel(self.build_learner(clip_model, ConditionalPromptLearner), clip_model)
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        return {"loss": super().forward_backward(batch)["loss"]}  # the original reports no accuracy: batches are single
