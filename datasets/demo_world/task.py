@@ -14,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from dassl.utils import atomic_write, write_json
+from dassl.utils import write_json
 
 from .scenes import crayon_scene
 
@@ -86,8 +87,9 @@ def write_task(folder: str | Path, progress: bool = True) -> int:
             todo, desc=f"Drawing {images}", unit="image", disable=not progress, leave=False
         ):
             content = draw(path, name)
-            with atomic_write(images / path, "wb") as file:
-                file.write(content)
+            temporary = images / f"{path}.{os.getpid()}.tmp"  # two processes may draw the same file
+            temporary.write_bytes(content)
+            os.replace(temporary, images / path)
             digests[path] = hashlib.sha256(content).hexdigest()
         write_json(split, split_path)
         write_json({"version": VERSION, "sha256": digests}, folder / MARKER)

@@ -1,0 +1,52 @@
+"""Both directions: a foreign plugin on our engine, and our trainers on an engine with upstream's names only."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from tests.runs import REPOSITORY, make_world
+
+
+def program(folder, *argv, **environment):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, *map(str, argv)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def test_a_plugin_repository_runs_on_our_engine(tmp_path):
+    plugin = shutil.copytree(REPOSITORY / "tests" / "plugin_repo", tmp_path / "plugin")
+    common = ["train.py", "--root", tmp_path / "data", "--seed", "1"]
+    small = ["INPUT.SIZE", "(8, 8)", "DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "4", "OPTIM.NAME", "sgd",
+             "OPTIM.LR", "0.1", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "4",
+             "OPTIM.LR_SCHEDULER", "cosine", "OPTIM.WARMUP_EPOCH", "1", "OPTIM.WARMUP_TYPE", "constant", "INPUT.TRANSFORMS", "('normalize',)"]
+    trained = program(plugin, *common, "--output-dir", tmp_path / "out", *small)
+    assert trained.returncode == 0, trained.stderr
+    log = (tmp_path / "out" / "log.txt").read_text()
+    line = r"epoch \[4/4\] batch \[3/3\] time .* loss .* acc .* plain 1\.5000 \(1\.5000\) lr .* eta 0:00:00"
+    assert re.search(line, log)
+    accuracy = float(re.findall(r"\* accuracy: (.*)%", log)[-1])
+    assert accuracy > 60  # three colours
+    saved = tmp_path / "out" / "prompt_learner"
+    assert sorted(os.listdir(saved)) == ["checkpoint", "model.pth.tar-4"]
+
+    evaluate = ["--eval-only", "--model-dir", tmp_path / "out", "--load-epoch", "4"]
+    tested = program(plugin, *common, "--output-dir", tmp_path / "eval", *evaluate, *small)
+    assert tested.returncode == 0, tested.stderr
+    assert "plugin loads epoch 4" in tested.stdout and f"* accuracy: {accuracy:.2f}%" in tested.stdout
+
+    best = program(plugin, *common, "--output-dir", tmp_path / "best", *small, "TEST.FINAL_MODEL", "best_val")
+    assert best.returncode == 0 and "plugin loads epoch" in best.stdout, best.stderr
+    again = program(plugin, *common, "--output-dir", tmp_path / "out", *small)  # resumes by itself, and only tests
+    assert again.returncode == 0 and "epoch [1/4]" not in again.stdout and f"{accuracy:.2f}%" in again.stdout
+
+
+def test_our_trainers_run_on_upstreams_names(tmp_path):
+    make_world(tmp_path)
+    ran = program(REPOSITORY, "tests/upstream_engine.py", tmp_path / "data", tmp_path / "tiny_rn.pt", tmp_path / "out",
+                  PYTHONPATH=str(REPOSITORY))
+    assert ran.returncode == 0, ran.stderr
+    found = dict(re.findall(r"ACCURACY (\w+) ([\d.]+)", ran.stdout))
+    assert set(found) == {"PLOT", "CoOp", "CoCoOp", "ZeroshotCLIP2"}
+    logged = re.findall(r"\* accuracy: ([\d.]+)%", ran.stdout)
+    assert logged[::2] == logged[1::2]  # after training, and after loading what was saved
