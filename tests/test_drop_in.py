@@ -19,7 +19,8 @@ def test_a_plugin_repository_runs_on_our_engine(tmp_path):
     common = ["train.py", "--root", tmp_path / "data", "--seed", "1"]
     small = ["INPUT.SIZE", "(8, 8)", "DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "4", "OPTIM.NAME", "sgd",
              "OPTIM.LR", "0.1", "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "OPTIM.MAX_EPOCH", "4",
-             "OPTIM.LR_SCHEDULER", "cosine", "OPTIM.WARMUP_EPOCH", "1", "OPTIM.WARMUP_TYPE", "constant", "INPUT.TRANSFORMS", "('normalize',)"]
+             "OPTIM.LR_SCHEDULER", "cosine", "OPTIM.WARMUP_EPOCH", "1", "OPTIM.WARMUP_TYPE", "constant",
+             "INPUT.TRANSFORMS", "('normalize',)"]
     trained = program(plugin, *common, "--output-dir", tmp_path / "out", *small)
     assert trained.returncode == 0, trained.stderr
     log = (tmp_path / "out" / "log.txt").read_text()
