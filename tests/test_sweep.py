@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from results.__main__ import main as results
-from scripts.sweep import ROOT, Job, main, parse_args, plan_jobs, progress, sweep
+from scripts.jobs import ROOT, Job, progress, run_jobs
+from scripts.sweep import main, parse_args, plan_jobs
 from tests.records_support import make_record, write_run
 from tests.runs import make_world
 
@@ -130,22 +131,22 @@ def test_complete_runs_are_skipped_and_begun_ones_are_not(planned):
     record = json.loads((first.folder / "result.json").read_text()) | {"config": {}}
     (first.folder / "result.json").write_text(json.dumps(record))
     ran, said = [], []
-    assert (
-        sweep(planned, lambda argv: ran.append(argv) or {"accuracy": 50.0}, lambda text, done=False: said.append(text))
-        == []
+    failed = run_jobs(
+        planned, lambda argv: ran.append(argv) or {"accuracy": 50.0}, lambda text, done=False: said.append(text)
     )
+    assert failed == []
     assert ran == [second.argv, third.argv]
     assert "complete, skipped" in said[0] and "50.00%" in said[1] and said[2].startswith("[3/3] CoOp caltech101")
 
 
-def test_failed_run_does_not_stop_the_sweep(planned):
+def test_failed_run_does_not_stop_the_run_jobs(planned):
     def run(argv):
         if argv[argv.index("--seed") + 1] == "2":
             raise KeyError("no such thing")
         return {"accuracy": 1.0}
 
     said = []
-    ((job, reason),) = sweep(planned, run, lambda text, done=False: said.append(text))
+    ((job, reason),) = run_jobs(planned, run, lambda text, done=False: said.append(text))
     assert job == planned[1] and reason == "KeyError: no such thing"
     assert len(said) == 3 and "failed" in said[1]
 
@@ -157,7 +158,7 @@ def test_complete_run_of_other_settings_is_no_skip(planned):
         config["TRAINER"]["PLOT"]["N"] = 99  # nothing to CoOp
         config["DATALOADER"]["NUM_WORKERS"] = 99  # nothing to the result
         write_run(job.folder, {"complete": True, "config": config})
-    ((job, reason),) = sweep(planned, lambda argv: pytest.fail("nothing to run"), lambda text, done=False: None)
+    ((job, reason),) = run_jobs(planned, lambda argv: pytest.fail("nothing to run"), lambda text, done=False: None)
     assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another --output" in reason
 
 
@@ -171,7 +172,7 @@ def test_several_at_once_all_come_back(planned):
         return {"accuracy": 1.0}
 
     said = []
-    ((job, reason),) = sweep(planned, run, lambda text, done=False: said.append(text), at_once=3)
+    ((job, reason),) = run_jobs(planned, run, lambda text, done=False: said.append(text), at_once=3)
     assert job == planned[1] and reason == "ValueError: no"
     assert [text[:5] for text in said] == ["[1/3]", "[2/3]", "[3/3]"]
 
@@ -181,7 +182,7 @@ def test_interrupt_ends_the_sweep_at_once(planned):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(planned, run, lambda text, done=False: None)
+        run_jobs(planned, run, lambda text, done=False: None)
 
 
 def test_runs_are_quiet_but_their_warnings_are_heard(capsys):

@@ -1,0 +1,280 @@
+"""Runs of train.py one after another or several at a time: only what is not complete, and a list of what failed.
+
+What `sweep.py` and `experiments.py` share: a `Job` is one run, `execute` does the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import io
+import multiprocessing
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+ROOT = Path(__file__).resolve().parents[1]
+UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # evaluated once, with CoOp's config as in the original
+TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
+
+
+class Job(NamedTuple):
+    """One run of the sweep."""
+
+    name: str  # "PLOT demo 4 shots seed 1"
+    folder: Path
+    argv: list[str]  # for train.run
+    cfg: Any  # the config that this gives
+
+
+class Progress(Protocol):
+    """Says a line on the way; `done` when a run is over."""
+
+    def __call__(self, message: str, done: bool = False) -> None: ...
+
+
+# --- command lines ---------------------------------------------------------------------------------------
+
+
+def split_options(argv: Sequence[str], one_value: Collection[str]) -> tuple[list[str], list[str]]:
+    """(flags and arguments, KEY VALUE pairs behind them).
+
+    The pairs start at the first word that looks like a config key, unless it is the value of a flag in `one_value`:
+    argparse would take them for more of whatever list comes last.
+    """
+    start = next((i for i, word in enumerate(argv) if is_key(word) and argv[i - 1] not in one_value), len(argv))
+    return list(argv[:start]), list(argv[start:])
+
+
+def check_options(options: Sequence[str], own_keys: Mapping[str, str], owner: str) -> None:
+    """Raises ValueError for half a pair, and for keys in `own_keys` (key: what sets it), which `owner` sets."""
+    if len(options) % 2:
+        raise ValueError(f"KEY VALUE pairs expected, got {' '.join(options)}")
+    for key in options[::2]:
+        if key in own_keys:
+            raise ValueError(f"{key} is set by the {owner}; use {own_keys[key]}")
+
+
+def is_key(word: str) -> bool:
+    return re.fullmatch(r"[A-Z][A-Z0-9_]*(\.\w+)+", word) is not None or word in TOP_KEYS
+
+
+def positive(text: str) -> int:
+    """A type for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
+    return int(text)
+
+
+def config_file(name: str) -> Path:
+    """configs/<name>.yaml, relative to the working folder where that is the checkout.  Raises ValueError."""
+    path = ROOT / "configs" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"no config {path}; known: {known}")
+    return Path(os.path.relpath(path)) if Path.cwd() == ROOT else path
+
+
+# --- running them ----------------------------------------------------------------------------------------
+
+
+def run_jobs(
+    jobs: Sequence[Job], run: Callable[[list[str]], dict[str, Any]], tell: Progress, at_once: int = 1
+) -> list[tuple[Job, str]]:
+    """Run every job that is not complete, `at_once` calls of `run` at a time; returns those that failed, and why.
+
+    A complete run of another configuration in the same folder counts as failed: it is neither this run nor to be
+    overwritten.
+    """
+    from dassl.engine.record import is_complete
+
+    def attempt(job: Job) -> tuple[Job, str, str]:
+        """(job, what to say, why it failed)"""
+        try:
+            if is_complete(job.folder):
+                check_same_run(job)
+                return job, "complete, skipped", ""
+            return job, _describe(run(job.argv)), ""
+        except Exception as error:  # one bad run must not cost the others
+            reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+            return job, "", f"{type(error).__name__}: {reason}"
+        finally:
+            gc.collect()
+
+    failed = []
+    threads = ThreadPoolExecutor(at_once)
+    try:
+        outcomes: Iterable[tuple[Job, str, str]] = map(attempt, jobs)
+        if at_once > 1:
+            outcomes = (future.result() for future in as_completed([threads.submit(attempt, job) for job in jobs]))
+        for done, (job, said, reason) in enumerate(outcomes, start=1):
+            if reason:
+                failed.append((job, reason))
+            tell(f"[{done}/{len(jobs)}] {job.name}: {said or f'failed: {reason}'}", done=True)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # when interrupted, what has not begun shall not begin
+    return failed
+
+
+def _describe(result: dict[str, Any]) -> str:
+    accuracy, seconds = result.get("accuracy"), (result.get("seconds") or {}).get("total")
+    shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
+    return shown + (f" in {seconds:.0f} s" if seconds else "")
+
+
+def check_same_run(job: Job) -> None:
+    """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
+    from dassl.engine.record import NO_EFFECT, read_result
+    from results.records import flatten
+
+    trainer = job.cfg.TRAINER.NAME
+    own = (f"TRAINER.{trainer}.", f"TRAINER.{trainer.upper()}.")
+    heeded = ("MODEL.", "INPUT.", "DATASET.", "TEST.") if trainer in UNTRAINED else ()
+
+    def matters(key: str) -> bool:
+        if key in NO_EFFECT or (key.startswith("TRAINER.") and not key.startswith(own)):
+            return False
+        return not heeded or key.startswith(heeded)
+
+    was, now = flatten((read_result(job.folder) or {}).get("config") or {}), flatten(job.cfg)
+    changed = [
+        f"{key} was {was[key]!r}, is {now[key]!r}"
+        for key in was.keys() & now.keys()
+        if matters(key) and was[key] != now[key]
+    ]
+    if changed:
+        raise ValueError(
+            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another --output"
+        )
+
+
+class _Lines(io.TextIOBase):
+    """Stands in for stderr during a run: whole lines go to `tell`, progress bars see no terminal."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.say, self.rest = tell, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            self.say(line)
+        return len(text)
+
+
+@contextlib.contextmanager
+def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[], Any]]]:
+    """(tell, quiet): `tell` prints a line on stderr, above a bar over the sweep where stderr is a terminal; within
+    `quiet()` a run prints to its log alone, and its warnings go through `tell`."""
+    from tqdm import tqdm
+
+    stream = sys.stderr
+    with tqdm(total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True) as bar:
+
+        def tell(message: str, done: bool = False) -> None:
+            bar.write(message, file=stream)
+            stream.flush()
+            bar.update(int(done))
+
+        @contextlib.contextmanager
+        def quiet() -> Iterator[None]:
+            if verbose:
+                yield
+                return
+            with (
+                open(os.devnull, "w", encoding="utf-8") as nowhere,
+                contextlib.redirect_stdout(nowhere),
+                contextlib.redirect_stderr(_Lines(tell)),
+            ):
+                yield
+
+        yield tell, quiet
+
+
+def _in_worker(argv: list[str]) -> tuple[dict[str, Any], str]:
+    """One run in a process of its own: its record, and what it warned of."""
+    import train
+
+    warned = io.StringIO()
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(warned),
+    ):
+        return train.run(argv), warned.getvalue()
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+@contextlib.contextmanager
+def workers(count: int, tell: Progress) -> Iterator[Callable[[list[str]], dict[str, Any]]]:
+    """A `run` for several threads, which hands each run to one of `count` processes that share the cores."""
+    share = max(1, (os.cpu_count() or 1) // count)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_set_threads, initargs=(share,)) as pool:
+
+        def run(argv: list[str]) -> dict[str, Any]:
+            result, warned = pool.submit(_in_worker, argv).result()
+            for line in filter(str.strip, warned.splitlines()):
+                tell(line)
+            return result
+
+        yield run
+
+
+def list_jobs(jobs: Iterable[Job], commands: bool = False) -> None:
+    """State, name and folder of each; with `commands` also how train.py would be called."""
+    from dassl.engine.record import is_complete
+
+    for job in jobs:
+        print(f"{'complete' if is_complete(job.folder) else 'to run  '}  {job.name}  {job.folder}")
+        if commands:
+            print(f"    python train.py {shlex.join(job.argv)}")
+
+
+def execute(
+    plan: Callable[[], Sequence[Job]], at_once: int = 1, verbose: bool = False, dry_run: bool = False
+) -> int:
+    """Plan and run; returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 130
+    interrupted."""
+    import train
+
+    try:
+        jobs = plan()
+    except (ValueError, LookupError, OSError, AssertionError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+    if dry_run:
+        list_jobs(jobs, commands=verbose)
+        return 0
+    try:
+        with progress(len(jobs), verbose) as (tell, quiet):
+
+            def run(job_argv: list[str]) -> dict[str, Any]:
+                with quiet():
+                    return train.run(job_argv)
+
+            if at_once == 1:
+                failed = run_jobs(jobs, run, tell)
+            else:
+                with workers(at_once, tell) as run_elsewhere:
+                    failed = run_jobs(jobs, run_elsewhere, tell, at_once)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    if failed:
+        print(f"{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
+        for job, reason in failed:
+            log = job.folder / "log.txt"
+            print(f"  {job.name}: {reason}" + (f"\n    log: {log}" if log.exists() else ""), file=sys.stderr)
+    return int(bool(failed))
