@@ -1,0 +1,315 @@
+"""The published experiments as a table, and the one program behind the shell scripts beside it.
+
+    python scripts/experiments.py plot/main caltech101 4 [KEY VALUE ...]
+
+`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
+
+from scripts.jobs import ROOT, UNTRAINED, Job, check_options, config_file, execute, positive, split_options
+
+SEEDS = ("1", "2", "3")
+SHOTS = ("1", "2", "4", "8", "16")
+ARGUMENTS = {  # what each stands for, and the values it can have ("number": a whole one)
+    "DATASET": ("name in configs/datasets, e.g. caltech101", "name"),
+    "CFG": ("name in configs/trainers, e.g. rn50_ep50", "name"),
+    "CTP": ("where the class name stands: end, middle or front", ("end", "middle", "front")),
+    "NCTX": ("context tokens of a prompt, e.g. 16", "number"),
+    "SHOTS": ("training images a class, e.g. 16", "number"),
+    "CSC": ("a context for each class: True or False", ("True", "False")),
+    "SEED": ("1, 2 or 3 in the published runs", "number"),
+    "N": ("prompts of a class, e.g. 4", "number"),
+}
+OWN_KEYS = {  # never among KEY VALUE
+    "SEED": "the script's seeds",
+    "RESUME": "the same command again",
+    "OUTPUT_DIR": "the environment's OUTPUT",
+    "DATASET.ROOT": "the environment's DATA",
+    "TRAINER.NAME": "another script",
+}
+ENVIRONMENT = """environment:
+  DATA     folder that holds the data sets (default: data, in the checkout)
+  OUTPUT   parent of all run folders (default: output, in the checkout)
+  CFG      another method config than the published one, where it is no argument
+  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
+
+flags:
+  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
+  --jobs N   N runs at a time
+  --verbose  also show what the runs print
+
+A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last checkpoint.
+exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted"""
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One script.  Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, and with CFG."""
+
+    about: str
+    arguments: tuple[str, ...]
+    example: str
+    trainer: str
+    folder: str  # below OUTPUT
+    config: str = ""  # CFG, where it is no argument
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    loops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)  # config keys that the script sets
+    loads: str = ""  # the experiment whose checkpoint is tested; only that, no training
+    source: Mapping[str, str] = field(default_factory=dict)  # values in which the loaded run differs from this one
+    epoch: str = ""  # to load; default: the last one of the loaded run's schedule
+
+    @property
+    def evaluates(self) -> bool:
+        return bool(self.loads) or self.trainer in UNTRAINED
+
+
+COOP_PROMPT = {
+    "DATASET.NUM_SHOTS": "{SHOTS}",
+    "TRAINER.COOP.N_CTX": "{NCTX}",
+    "TRAINER.COOP.CSC": "{CSC}",
+    "TRAINER.COOP.CLASS_TOKEN_POSITION": "{CTP}",
+}
+IMAGENET = {"DATASET": "imagenet", "SHOTS": "16"}
+
+EXPERIMENTS = {
+    "coop/main": Experiment(
+        about="CoOp, few-shot, seeds 1 to 3",
+        arguments=("DATASET", "CFG", "CTP", "NCTX", "SHOTS", "CSC"),
+        example="caltech101 rn50_ep50 end 16 1 False",
+        trainer="CoOp",
+        folder="{DATASET}/CoOp/{CFG}_{SHOTS}shots/nctx{NCTX}_csc{CSC}_ctp{CTP}/seed{SEED}",
+        loops={"SEED": SEEDS},
+        options=COOP_PROMPT,
+    ),
+    "coop/eval": Experiment(
+        about="CoOp, the prompts of 16 ImageNet images a class on another data set, seeds 1 to 3",
+        arguments=("DATASET", "CFG"),
+        example="imagenetv2 rn50_ep50",
+        trainer="CoOp",
+        folder="evaluation/CoOp/{CFG}_16shots/nctx16_cscFalse_ctpend/{DATASET}/seed{SEED}",
+        fixed={"NCTX": "16", "CSC": "False", "CTP": "end"},
+        loops={"SEED": SEEDS},
+        options={key: value for key, value in COOP_PROMPT.items() if key != "DATASET.NUM_SHOTS"},
+        loads="coop/main",
+        source=IMAGENET,
+        epoch="50",
+    ),
+    "coop/zeroshot": Experiment(
+        about="CLIP with a hand-written prompt, no training, no seed",
+        arguments=("DATASET", "CFG"),
+        example="caltech101 rn50",
+        trainer="ZeroshotCLIP",
+        folder="ZeroshotCLIP/{CFG}/{DATASET}",
+    ),
+    "plot/main": Experiment(
+        about="PLOT, few-shot, 1 to 16 shots, seeds 1 to 3",
+        arguments=("DATASET", "N"),
+        example="caltech101 4",
+        trainer="PLOT",
+        folder="OP_N{N}/{DATASET}/PLOT/{CFG}_{SHOTS}shots/nctx16_cscFalse_ctpend/seed{SEED}",
+        config="rn50",
+        loops={"SHOTS": SHOTS, "SEED": SEEDS},
+        options={
+            "DATASET.NUM_SHOTS": "{SHOTS}",
+            "TRAINER.PLOT.N": "{N}",
+            "TRAINER.PLOT.N_CTX": "16",
+            "TRAINER.PLOT.CSC": "False",
+            "TRAINER.PLOT.CLASS_TOKEN_POSITION": "end",
+        },
+    ),
+}
+
+
+def generalisation(script: str, trainer: str, config: str) -> dict[str, Experiment]:
+    """The four scripts of base-to-new and cross-data-set evaluation, which are alike for every trainer."""
+    cross = f"{trainer}/{{CFG}}_16shots"
+    classes = f"{{DATASET}}/shots_16/{trainer}/{{CFG}}/seed{{SEED}}"
+    return {
+        f"{script}/base2new_train": Experiment(
+            about=f"{trainer}, base to new: train on 16 images of each class in the first half",
+            arguments=("DATASET", "SEED"),
+            example="caltech101 1",
+            trainer=trainer,
+            folder=f"base2new/train_base/{classes}",
+            config=config,
+            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "base"},
+        ),
+        f"{script}/base2new_test": Experiment(
+            about=f"{trainer}, base to new: test what base2new_train.sh learned on the other classes",
+            arguments=("DATASET", "SEED"),
+            example="caltech101 1",
+            trainer=trainer,
+            folder=f"base2new/test_new/{classes}",
+            config=config,
+            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "new"},
+            loads=f"{script}/base2new_train",
+        ),
+        f"{script}/xd_train": Experiment(
+            about=f"{trainer}, cross-data-set and domain shift: train on 16 ImageNet images a class",
+            arguments=("SEED",),
+            example="1",
+            trainer=trainer,
+            folder=f"{{DATASET}}/{cross}/seed{{SEED}}",
+            config=config,
+            fixed=IMAGENET,
+            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
+        ),
+        f"{script}/xd_test": Experiment(
+            about=f"{trainer}, cross-data-set and domain shift: test what xd_train.sh learned on another data set",
+            arguments=("DATASET", "SEED"),
+            example="caltech101 1",
+            trainer=trainer,
+            folder=f"evaluation/{cross}/{{DATASET}}/seed{{SEED}}",
+            config=config,
+            loads=f"{script}/xd_train",
+        ),
+    }
+
+
+EXPERIMENTS |= generalisation("cocoop", "CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1")
+EXPERIMENTS |= generalisation("plot", "PLOT", "rn50")
+
+
+# --- from a line of the table to runs --------------------------------------------------------------------
+
+
+def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> list[Job]:
+    """Every run of experiment `name`; `given` holds its arguments, and perhaps CFG.
+
+    Builds all configs, so that a misspelt name or key is found before the first run starts.  Raises what the config
+    raises (ValueError, KeyError, OSError).
+    """
+    experiment = EXPERIMENTS[name]
+    values = {"CFG": experiment.config, **experiment.fixed, **given}
+    grid = itertools.product(*experiment.loops.values())
+    return [_job(name, values | dict(zip(experiment.loops, point, strict=True)), args) for point in grid]
+
+
+def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
+    import train
+
+    experiment = EXPERIMENTS[name]
+    folder = Path(args.output) / experiment.folder.format(**values)
+    family = "CoOp" if experiment.trainer in UNTRAINED else experiment.trainer
+    argv = ["--root", args.root, "--trainer", experiment.trainer]
+    argv += ["--seed", values["SEED"]] if "SEED" in values else []
+    argv += ["--dataset-config-file", str(config_file(f"datasets/{values['DATASET']}"))]
+    argv += ["--config-file", str(config_file(f"trainers/{family}/{values['CFG']}"))]
+    argv += ["--output-dir", str(folder)]
+    if experiment.loads:
+        trained = _job(experiment.loads, {**values, **EXPERIMENTS[experiment.loads].fixed, **experiment.source}, args)
+        schedule = "" if "OPTIM.MAX_EPOCH" in args.opts[::2] else experiment.epoch
+        argv += ["--model-dir", str(trained.folder), "--load-epoch", schedule or str(trained.cfg.OPTIM.MAX_EPOCH)]
+    if experiment.evaluates:
+        argv.append("--eval-only")
+    for key, value in experiment.options.items():
+        argv += [key, value.format(**values)]
+    argv += args.opts
+    cfg, _ = train.setup_cfg(train.build_parser().parse_args(argv))
+    place = [values["DATASET"]]
+    place += [f"{values['SHOTS']} shot{'s' * (values['SHOTS'] != '1')}"] if "SHOTS" in values else []
+    place += [f"seed {values['SEED']}"] if "SEED" in values else []
+    return Job(" ".join([name, *place]), folder, argv, cfg)
+
+
+# --- command line ----------------------------------------------------------------------------------------
+
+
+def usage(name: str) -> str:
+    """How to call the script of one experiment."""
+    experiment = EXPERIMENTS[name]
+    script = f"scripts/{name}.sh"
+    lines = [f"usage: {script} {' '.join(experiment.arguments)} [KEY VALUE ...]", f"{experiment.about}.", ""]
+    lines += [f"  {argument:8} {ARGUMENTS[argument][0]}" for argument in experiment.arguments]
+    lines += ["", "examples:", f"  DATA=/data/images {script} {experiment.example}"]
+    lines += [f"  {script} {experiment.example} USE_CUDA False", f"  {script} --dry-run {experiment.example}", ""]
+    lines += [f"writes: OUTPUT/{experiment.folder}"]
+    if experiment.config:
+        lines += [f"CFG:    {experiment.config}"]
+    if experiment.loads:
+        loaded = {"SEED": "{SEED}", "CFG": "{CFG}", "DATASET": "{DATASET}", **experiment.fixed}
+        loaded |= {**EXPERIMENTS[experiment.loads].fixed, **experiment.source}
+        lines += [f"loads:  OUTPUT/{EXPERIMENTS[experiment.loads].folder.format(**loaded)}"]
+    return "\n".join([*lines, "", ENVIRONMENT])
+
+
+def overview() -> str:
+    scripts = [f"scripts/{name}.sh {' '.join(one.arguments)}\n    {one.about}" for name, one in EXPERIMENTS.items()]
+    return "\n".join(["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]", *scripts])
+
+
+def check_arguments(name: str, words: Sequence[str]) -> dict[str, str]:
+    """{argument: value}.  Raises ValueError that says which one is missing, or wrong and what it can be."""
+    arguments = EXPERIMENTS[name].arguments
+    if len(words) < len(arguments):
+        raise ValueError(f"missing: {' '.join(arguments[len(words) :])}")
+    if len(words) > len(arguments):
+        raise ValueError(f"too many arguments: {' '.join(words[len(arguments) :])} (KEY VALUE pairs have a dot in KEY)")
+    given = dict(zip(arguments, words, strict=True))
+    for argument, word in given.items():
+        kind = ARGUMENTS[argument][1]
+        if isinstance(kind, tuple) and word not in kind:
+            raise ValueError(f"{argument} is {word!r}; use {' or '.join(kind)}")
+        if kind == "number" and not (word.isdecimal() and str(int(word)) == word):
+            raise ValueError(f"{argument} is {word!r}; use a whole number")
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; exit status as in the help text."""
+    words, options = split_options(sys.argv[1:] if argv is None else argv, ())
+    name = next(iter(words), "")
+    if name in ("", "-h", "--help"):
+        print(overview(), file=sys.stdout if name else sys.stderr)
+        return 0 if name else 2
+    if name not in EXPERIMENTS:
+        print(f"error: no experiment {name!r}; known: {', '.join(EXPERIMENTS)}", file=sys.stderr)
+        return 2
+    if {"-h", "--help"} & set(words):
+        print(usage(name))
+        return 0
+
+    parser = argparse.ArgumentParser(
+        f"scripts/{name}.sh", usage=usage(name).removeprefix("usage: "), add_help=False, allow_abbrev=False
+    )
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--jobs", type=positive, default=1)
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    args = parser.parse_intermixed_args(words[1:])
+    args.opts = options
+    args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
+    experiment = EXPERIMENTS[name]
+    try:
+        given = check_arguments(name, args.words)
+        set_here = {key: f"an argument, or train.py (this is {value})" for key, value in experiment.options.items()}
+        check_options(options, OWN_KEYS | set_here, "script")
+    except ValueError as error:
+        parser.error(str(error))
+    if experiment.config and os.environ.get("CFG"):
+        given["CFG"] = os.environ["CFG"]
+    return execute(lambda: plan_jobs(name, given, args), args.jobs, args.verbose, args.dry_run)
+
+
+def _place(variable: str, default: str) -> str:
+    """A folder from the environment; the default is in the checkout, wherever the script is called from."""
+    return os.environ.get(variable) or (default if Path.cwd() == ROOT else str(ROOT / default))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
