@@ -2,7 +2,10 @@
 
 from importlib import import_module
 
-MODULES = ("caltech101", "demo", "folder")
+MODULES = (
+    "caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101 "
+    "imagenet imagenetv2 imagenet_sketch imagenet_a imagenet_r folder demo"
+).split()
 
 for _name in MODULES:
     import_module(f"{__name__}.{_name}")

@@ -19,8 +19,6 @@ class Caltech101(SplitDataset):
     dataset_dir = "caltech-101"
     image_folder = "101_ObjectCategories"
     split_file = "split_zhou_Caltech101.json"
-    split_source = "Google Drive, file id 1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"
-    split_sha256 = "cb0e193bd69a6f898a6e0263e84960d3e6e4f33fd394803eab6f98cb1474c9e8"
 
     def make_split(self) -> tuple[Items, Items, Items]:
         return read_and_split_data(self.image_dir, ignored=IGNORED, new_cnames=NEW_CNAMES)

@@ -20,7 +20,6 @@ class Demo(SplitDataset):
     dataset_dir = "demo"
     image_folder = "images"
     split_file = SPLIT_FILE
-    split_source = "datasets/demo_world, which draws it"
 
     def __init__(self, cfg: Any) -> None:
         folder = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), self.dataset_dir)

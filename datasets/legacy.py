@@ -1,7 +1,8 @@
 """Read what upstream pickled, without letting a pickle run anything.
 
-Such a file holds {"train": [Datum, ...], "val": [Datum, ...]}. Unpickling may create that one class and plain
-containers; a file that asks for anything else is refused before anything of it is called.
+Such a file holds {"train": [Datum, ...], "val": [Datum, ...]}: few-shot picks, or the listing of ImageNet.
+Unpickling may create that one class and plain containers; a file that asks for anything else is refused before
+anything of it is called.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ class _DatumUnpickler(pickle.Unpickler):
         raise _Refused(f"it asks for {module}.{name}")
 
 
-def read_datum_pickle(path: str) -> Picks | None:
-    """The picks in a pickle of upstream's; None, with a warning, when it is damaged.
+def read_datum_pickle(path: str, what: str = "few-shot file") -> Picks | None:
+    """The items in a pickle of upstream's; None, with a warning, when it is damaged.
 
-    Raises ValueError when it holds anything else.
+    `what` names the kind of file in messages. Raises ValueError when it holds anything else.
     """
     try:
         with open(path, "rb") as file:
             content = _DatumUnpickler(file).load()
     except _Refused as error:
         raise ValueError(
-            f"refused to load {path}: {error}, but a few-shot file holds image paths and labels only; "
-            "delete it (the picks are drawn again) unless you know where it comes from"
+            f"refused to load {path}: {error}, but a {what} holds image paths and labels only; "
+            "delete it (it is made again) unless you know where it comes from"
         ) from error
     except Exception as error:  # a damaged pickle can raise nearly anything
         warnings.warn(f"{path} is damaged and not used ({type(error).__name__}: {error})", stacklevel=2)
@@ -48,7 +49,7 @@ def read_datum_pickle(path: str) -> Picks | None:
         return {split: [_as_entry(item) for item in items] for split, items in content.items()}
     except (AttributeError, TypeError) as error:
         raise ValueError(
-            f"{path} is not a few-shot file ({error}); delete it, the picks are drawn again"
+            f"{path} is not a {what} ({error}); delete it, it is made again"
         ) from error
 
 

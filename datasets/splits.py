@@ -19,6 +19,7 @@ from typing import Any
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import read_json, write_json
 
+from .facts import FACTS
 from .fewshot import few_shot
 from .files import (
     first_few,
@@ -52,9 +53,8 @@ class SplitDataset(DatasetBase):
 
     dataset_dir = ""  # folder below DATASET.ROOT
     image_folder = ""  # the images, below dataset_dir; split entries are relative to it
-    split_file = ""  # CoOp's split file, in dataset_dir
-    split_source = ""  # where to get it
-    split_sha256 = ""  # of the published file, see `split_digest`
+    split_file = ""  # CoOp's split file, in dataset_dir; "" for data sets that say themselves what is what
+    eval_only = False  # its training list is its test list, there to name the classes: nothing may train on it
     keep_picks = True  # whether few-shot picks are written to a file
 
     def __init__(self, cfg: Any) -> None:
@@ -69,32 +69,55 @@ class SplitDataset(DatasetBase):
 
         train, val, test = self.load_split(cfg)
         check_labels(train, val, test, type(self).__name__)
-        few_train, few_val = few_shot(self, cfg, train, val, keep=self.keep_picks)
-        subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-        train, val, test = subsample_classes(few_train, few_val, test, subsample=subset)
+        if not self.eval_only:
+            few_train, few_val = few_shot(self, cfg, train, val, keep=self.keep_picks)
+            subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+            train, val, test = subsample_classes(few_train, few_val, test, subsample=subset)
         super().__init__(train_x=train, val=val, test=test)
 
-    def load_split(self, cfg: Any) -> tuple[Items, Items, Items]:
+    def load_split(self, cfg: Any) -> tuple[Items, Items | None, Items]:
         """(train, val, test) from the split file, or from `make_split`, whose result is then saved as one."""
         require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
-        if osp.isfile(self.split_path):
+        facts = FACTS.get(type(self).__name__)
+        if self.split_file and osp.isfile(self.split_path):
             split = read_split(self.split_path, self.image_dir)
-            if self.split_sha256 and split_digest(*split, self.image_dir) != self.split_sha256:
+            known = facts.split_sha256 if facts else ""
+            if known and split_digest(*split, self.image_dir) != known:
                 print(f"Note: {self.split_file} is not the published split; published results used another")
             return split
         split = self.make_split()
+        paths = [item.impath for items in split for item in items]
+        require_files(paths, f"the lists of {type(self).__name__}", f"unpack all images below {self.image_dir}")
+        if not self.split_file:
+            return split
         places = [self.split_path, osp.join(cfg.OUTPUT_DIR, self.split_file)]
         saved = write_json_somewhere(_as_json(*split, self.image_dir), places)
         warnings.warn(
             f"no {self.split_path}: made a split of our own" + (f", saved as {saved}" if saved else "") + ". "
-            "Published results use CoOp's file" + (f": {self.split_source}" if self.split_source else ""),
+            "Published results use CoOp's file" + (f": {facts.split_source}" if facts else ""),
             stacklevel=3,
         )
         return split
 
     def make_split(self) -> tuple[Items, Items, Items]:
         """(train, val, test) from the raw data, when there is no split file."""
-        raise FileNotFoundError(f"no split file {self.split_path}; get it from {self.split_source}")
+        raise FileNotFoundError(f"no split file {self.split_path}")
+
+    def annotation(self, *parts: str) -> str:
+        """The path of a file below `dataset_dir` that tells the splits or classes.
+
+        Raises FileNotFoundError, saying where the split file would come from, when it is missing.
+        """
+        path = osp.join(self.dataset_dir, *parts)
+        if osp.isfile(path):
+            return path
+        facts = FACTS.get(type(self).__name__)
+        also = f"no {path}; it is part of {facts.images}" if facts else f"no {path}"
+        if facts and parts[-1] in facts.others:
+            also = f"no {path}: {facts.others[parts[-1]]}"
+        if self.split_file and facts:
+            also += f". With {self.split_path} ({facts.split_source}) it is not needed"
+        raise FileNotFoundError(also)
 
 
 # --- split files -----------------------------------------------------------------------------------------

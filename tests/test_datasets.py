@@ -32,16 +32,34 @@ from datasets.splits import (
     split_digest,
     split_trainval,
 )
+from tests import dataset_trees as trees
 from tests.data_support import make_cfg, relative, triples, write_class_folders
 from tests.golden_data import CALTECH_FOLDERS, GOLDEN, write_synthetic_caltech
 
-pytestmark = pytest.mark.filterwarnings("ignore:fewer than")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:fewer than"),
+    pytest.mark.filterwarnings("ignore:no .* made a split of our own"),
+]
 
 # --- promises of every data set --------------------------------------------------------------------------
 
 NINE = {f"class_{number}": 10 for number in range(9)}
 BUILDERS = {  # registry name: makes a small data set below a root; None where it makes its own
     "Caltech101": write_synthetic_caltech,
+    "OxfordPets": trees.write_pets,
+    "StanfordCars": trees.write_cars,
+    "OxfordFlowers": trees.write_flowers,
+    "Food101": trees.write_food,
+    "FGVCAircraft": trees.write_aircraft,
+    "SUN397": trees.write_sun,
+    "DescribableTextures": trees.write_textures,
+    "EuroSAT": trees.write_eurosat,
+    "UCF101": trees.write_ucf,
+    "ImageNet": trees.write_imagenet,
+    "ImageNetV2": trees.write_imagenet_v2,
+    "ImageNetSketch": lambda root: trees.write_variant(root, "imagenet-sketch", "images", trees.WNIDS[:6]),
+    "ImageNetA": lambda root: trees.write_variant(root, "imagenet-adversarial", "imagenet-a", trees.WNIDS[1:4]),
+    "ImageNetR": lambda root: trees.write_variant(root, "imagenet-rendition", "imagenet-r", trees.WNIDS[2:5]),
     "Folder": lambda root: write_class_folders(root, NINE, real=True),
     "Demo": None,
 }
@@ -50,6 +68,16 @@ NAMES = [
     for name in DATASET_REGISTRY.registered_names()
     if DATASET_REGISTRY.get(name).__module__.startswith(datasets.__name__ + ".")
 ]
+EVAL_ONLY = ["ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"]  # train_x is test, there is no val
+VAL_IS_TEST = ["ImageNet"]
+
+
+def splits_of(dataset) -> dict[str, list[Datum]]:
+    """The lists that hold images of their own."""
+    names = ["test"]
+    if type(dataset).__name__ not in EVAL_ONLY:
+        names += ["train_x"] if type(dataset).__name__ in VAL_IS_TEST else ["train_x", "val"]
+    return {name: getattr(dataset, name) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +114,18 @@ class TestEveryDataset:
         assert os.path.isabs(dataset.dataset_dir)
         assert len(dataset.classnames) == dataset.num_classes == len(set(dataset.classnames)) > 1
         assert list(dataset.lab2cname) == list(range(dataset.num_classes))
-        for items in (dataset.train_x, dataset.val, dataset.test):
+        for items in splits_of(dataset).values():
             assert {type(item) for item in items} == {Datum} and {type(item.label) for item in items} == {int}
             assert all(os.path.isfile(item.impath) for item in items)
             assert all(dataset.lab2cname[item.label] == item.classname for item in items)
             assert {item.label for item in items} == set(range(dataset.num_classes))
-        paths = [item.impath for items in (dataset.train_x, dataset.val, dataset.test) for item in items]
+        paths = [item.impath for items in splits_of(dataset).values() for item in items]
         assert len(set(paths)) == len(paths)
+        assert DATASET_REGISTRY.get(name).eval_only == (name in EVAL_ONLY)
+        if name in EVAL_ONLY:
+            assert dataset.val is None and dataset.train_x == dataset.test
+        if name in VAL_IS_TEST:
+            assert dataset.val is dataset.test
 
     def test_the_same_every_time(self, build, name):
         random.seed(1)
@@ -103,7 +136,12 @@ class TestEveryDataset:
     @pytest.mark.parametrize("shots", [1, 2, 16])
     def test_few_shots(self, build, name, shots):
         whole, few = build(), build(shots)
+        if name in EVAL_ONLY:
+            assert fingerprint(few) == fingerprint(whole)
+            return
         for split, most in (("train_x", shots), ("val", min(shots, 4))):
+            if split not in splits_of(few):
+                continue
             counts = Counter(item.label for item in getattr(few, split))
             available = Counter(item.label for item in getattr(whole, split))
             assert counts == {label: min(count, most) for label, count in available.items()}
@@ -116,6 +154,9 @@ class TestEveryDataset:
             assert fingerprint(build(1, 0)) == fingerprint(build(1, 0))
 
     def test_base_and_new(self, build, name):
+        if name in EVAL_ONLY:
+            assert fingerprint(build(subset="base")) == fingerprint(build())
+            return
         whole, base, new = build(2), build(2, subset="base"), build(2, subset="new")
         half = (whole.num_classes + 1) // 2
         assert (base.num_classes, new.num_classes) == (half, whole.num_classes - half)
@@ -129,7 +170,8 @@ class TestEveryDataset:
     def test_batches(self, name, roots, tmp_path):
         cfg = make_cfg(roots(name), name, DATASET__NUM_SHOTS=2, SEED=1, OUTPUT_DIR=str(tmp_path))
         manager = DataManager(cfg)
-        for loader in (manager.train_loader_x, manager.val_loader, manager.test_loader):
+        assert (manager.val_loader is None) == (name in EVAL_ONLY)
+        for loader in filter(None, (manager.train_loader_x, manager.val_loader, manager.test_loader)):
             batch = next(iter(loader))
             assert batch["img"].shape[1:] == (3, 32, 32)
             assert int(batch["label"].max()) < manager.num_classes
