@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def write_images(paths: Iterable[Path], content: bytes = PICTURE) -> None:
         if path.parent not in made:
             path.parent.mkdir(parents=True, exist_ok=True)
             made.add(path.parent)
-        path.write_bytes(content)
+        if content:
+            path.write_bytes(content)
+        else:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))  # quicker, for tens of thousands
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
