@@ -58,7 +58,7 @@ from clip import tokenize  # noqa: E402
 from clip.features import ImageFeatures  # noqa: E402
 from clip.model import CLIP  # noqa: E402
 from datasets.demo_world.captions import caption, part_phrase  # noqa: E402
-from datasets.demo_world.scenes import Scene, crayon_scene, photo_of, photo_scene  # noqa: E402
+from datasets.demo_world.scenes import Scene, chalk_scene, photo_of, photo_scene  # noqa: E402
 from datasets.demo_world.task import CLASSES  # noqa: E402
 
 PIXEL_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
@@ -101,7 +101,7 @@ class Corpus(NamedTuple):
 # ---- data
 def _draw(seed: str) -> tuple[np.ndarray, Scene]:
     scene = photo_scene(seed)
-    return np.asarray(scene.image), replace(scene, image=None)
+    return np.array(scene.image), replace(scene, image=None)
 
 
 def draw_corpus(count: int, prefix: str, workers: int) -> Corpus:
@@ -264,7 +264,7 @@ class Probe(NamedTuple):
 
 
 def draw_probe(draw: Callable[[str, str], Scene], count: int) -> Probe:
-    """`count` scenes of every class by `photo_of` or `crayon_scene`, none of them trained on or in the task."""
+    """`count` scenes of every class by `photo_of` or `chalk_scene`, none of them trained on or in the task."""
     scenes = [draw(name, f"probe/{name}/{i}") for name in CLASSES for i in range(count)]
     pixels = torch.from_numpy(np.stack([np.asarray(scene.image) for scene in scenes]))
     return Probe(pixels, torch.arange(len(CLASSES)).repeat_interleave(count))
@@ -343,7 +343,7 @@ def main(argv: list[str] | None = None) -> int:
     corpus = draw_corpus(options.scenes, "train", options.threads)
     vocabulary = Vocabulary(corpus.scenes, options.seed)
     model = new_model(options, len(vocabulary)).to(memory_format=torch.channels_last)
-    probes = {"photo": draw_probe(photo_of, PROBE_IMAGES), "crayon": draw_probe(crayon_scene, PROBE_IMAGES)}
+    probes = {"photo": draw_probe(photo_of, PROBE_IMAGES), "chalk": draw_probe(chalk_scene, PROBE_IMAGES)}
     start = time.time()
 
     arguments = sys.argv[1:] if argv is None else argv

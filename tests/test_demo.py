@@ -17,7 +17,7 @@ from PIL import Image
 from clip import tokenize
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
-from datasets.demo_world import CLASSES, __main__, caption, crayon_scene, part_phrase, photo_scene, task
+from datasets.demo_world import CLASSES, __main__, caption, chalk_scene, part_phrase, photo_scene, task
 from datasets.demo_world.objects import OBJECTS
 from datasets.demo_world.scenes import photo_of
 
@@ -56,7 +56,7 @@ def test_classes_are_fixed_and_among_the_things():
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_has_parts_in_different_places(name):
-    for draw in (photo_of, crayon_scene):
+    for draw in (photo_of, chalk_scene):
         scene = draw(name, "parts")
         (thing,) = scene.things
         assert scene.image.size == (128, 128) and scene.image.mode == "RGB"
@@ -75,8 +75,8 @@ def test_a_scene_depends_on_its_seed_only():
     again, other = photo_scene("a"), photo_scene("b")
     assert first.image.tobytes() == again.image.tobytes() and first.things == again.things
     assert first.image.tobytes() != other.image.tobytes()
-    assert crayon_scene("house", "a").image.tobytes() == crayon_scene("house", "a").image.tobytes()
-    assert crayon_scene("house", "a").image.tobytes() != crayon_scene("house", "b").image.tobytes()
+    assert chalk_scene("house", "a").image.tobytes() == chalk_scene("house", "a").image.tobytes()
+    assert chalk_scene("house", "a").image.tobytes() != chalk_scene("house", "b").image.tobytes()
 
 
 def test_captions_are_short_english_sentences():

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 import clip
-from datasets.demo_world import CLASSES, crayon_scene
+from datasets.demo_world import CLASSES, chalk_scene
 from datasets.demo_world.scenes import photo_of
 from datasets.demo_world.task import IMAGES_PER_CLASS, listing
 from scripts import train_demo_clip as script
@@ -41,7 +41,7 @@ def test_the_file_says_how_it_was_made():
     assert facts["activation"] == "quick_gelu"
     assert facts["command"].startswith("python scripts/train_demo_clip.py")
     assert {"seed", "versions", "date", "minutes"} <= set(facts)
-    assert set(json.loads(facts["zero_shot_accuracy"])) == {"photo", "crayon"}
+    assert set(json.loads(facts["zero_shot_accuracy"])) == {"photo", "chalk"}
     assert table.shape[0] == 49408 and table.dtype == torch.float16
     used = table.abs().sum(dim=1) > 0
     assert 100 < used.sum() < 1000, "rows of tokens that no caption has are zero"
@@ -64,10 +64,10 @@ def test_zero_shot_knows_photos(model):
 
 
 def test_zero_shot_on_the_task_leaves_room(model):
-    """Chance is 7 %. Measured on the whole test split: see the README; here on a quarter of it."""
+    """Chance is 7 %; a quarter of the test split."""
     entries = [entry for i, entry in enumerate(listing()["test"]) if i % 4 == 0]
     assert len(entries) == len(CLASSES) * IMAGES_PER_CLASS["test"] // 4
-    scenes = [crayon_scene(name, path) for path, _, name in entries]
+    scenes = [chalk_scene(name, path) for path, _, name in entries]
     pooled, local = accuracy(model, scenes, [label for _, label, _ in entries])
     assert 25 < pooled < 75
     assert 25 < local < 75
@@ -79,7 +79,7 @@ def test_images_with_the_same_caption_share_the_target():
     same, apart = (script.contrast(logits, texts) for texts in (["a", "a", "b"], ["a", "c", "b"]))
     assert torch.isclose(same, apart), "with equal logits the target among equals does not matter"
     better = script.contrast(torch.eye(3) * 9, ["a", "b", "c"])
-    assert torch.isclose(better, torch.tensor(math.log(1 + 2 * math.exp(-9))))
+    assert better.item() == pytest.approx(math.log(1 + 2 * math.exp(-9)), abs=1e-6)
 
 
 def test_views_of_full_size_are_encoded_as_by_the_model(model):

@@ -1,14 +1,14 @@
 """A small world of drawn scenes: the project's own pictures, captions and few-shot task, made by a program.
 
     canvas.py    pen, ink and colours              objects.py   20 things made of named parts
-    scenes.py    things in places: the photo world and the crayon world
+    scenes.py    things in places: the photo world and the chalk world
     captions.py  what can be said about a scene    task.py      the few-shot task, written to disk
 
 Everything follows from seed strings; nothing is downloaded. For a look: python -m datasets.demo_world --help
 """
 
 from .captions import caption, part_phrase
-from .scenes import Scene, crayon_scene, photo_scene
+from .scenes import Scene, chalk_scene, photo_scene
 from .task import CLASSES, VERSION, write_task
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "VERSION",
     "Scene",
     "caption",
-    "crayon_scene",
+    "chalk_scene",
     "part_phrase",
     "photo_scene",
     "write_task",

@@ -11,21 +11,21 @@ from PIL import Image
 
 from .canvas import SIZE
 from .captions import caption
-from .scenes import crayon_scene, photo_of, photo_scene
+from .scenes import chalk_scene, photo_of, photo_scene
 from .task import CLASSES, write_task
 
 COLUMNS = 5  # samples of each domain per class
 
 
 def contact_sheet() -> Image.Image:
-    """One row per class in label order: COLUMNS photos, a gap, COLUMNS crayon drawings."""
+    """One row per class in label order: COLUMNS photos, a gap, COLUMNS chalk drawings."""
     gap = SIZE // 8
     sheet = Image.new("RGB", (2 * COLUMNS * SIZE + gap, len(CLASSES) * SIZE), "white")
     for row, name in enumerate(CLASSES):
         for column in range(COLUMNS):
             sheet.paste(photo_of(name, f"sheet/{name}/{column}").image, (column * SIZE, row * SIZE))
-            crayon = crayon_scene(name, f"sheet/{name}/{column}").image
-            sheet.paste(crayon, ((COLUMNS + column) * SIZE + gap, row * SIZE))
+            chalk = chalk_scene(name, f"sheet/{name}/{column}").image
+            sheet.paste(chalk, ((COLUMNS + column) * SIZE + gap, row * SIZE))
     return sheet
 
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         options.sheet.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet().save(options.sheet)
         print(
-            f"Wrote {options.sheet}: photos left, crayon right, rows: {', '.join(CLASSES)}"
+            f"Wrote {options.sheet}: photos left, chalk right, rows: {', '.join(CLASSES)}"
         )
     if options.root is not None:
         drawn = write_task(options.root / "demo")

@@ -4,7 +4,7 @@ A `Pen` draws one object. It maps the object's own coordinates (x right, y down,
 [-1, 1] in both) through a placement (where, how large, how tilted, mirrored) onto a square Pillow image that
 is SUPERSAMPLE times larger than the result, and it remembers every named part for the captions.
 
-A `Style` says what ink does: the colour behind each colour name, outlines, shaky hands, crayon hatching.
+A `Style` says what ink does: the colour behind each colour name, outlines, shaky hands, chalk hatching.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Style:
     outline_width: float = 0.008
     strokes: int = 1  # how often a contour is drawn over
     wobble: float = 0.0  # how far a contour strays
-    hatch: float | None = None  # distance of crayon strokes that fill a shape; None fills flat
+    hatch: float | None = None  # distance of chalk strokes that fill a shape; None fills flat
     flat: float = 1.0  # opacity of the flat fill (under the hatching, where there is any)
 
 
@@ -186,7 +186,7 @@ class Pen:
         self.parts.append(Part(part, form, colour, texture, x, y))
 
     def _fill(self, pixels: Points, ink: RGB, texture: str, second: RGB) -> None:
-        """Pattern and crayon strokes, cut out by the polygon; only its bounding box is touched."""
+        """Pattern and chalk strokes, cut out by the polygon; only its bounding box is touched."""
         left, top = (max(0, math.floor(min(p[k] for p in pixels))) for k in (0, 1))
         right, bottom = (min(self.side, math.ceil(max(p[k] for p in pixels)) + 1) for k in (0, 1))
         if right <= left or bottom <= top:

@@ -4,8 +4,8 @@ Two domains share the things and differ in everything else:
 
 * `photo_scene`: what the demo CLIP is trained on. Flat paint, true colours, things in their usual places,
   sometimes a black and white, blurred or outlined picture. Comes with what its captions need to know.
-* `crayon_scene`: what the few-shot task asks about. Crayon hatching and shaky double contours on tinted
-  paper, colours turned around the colour wheel, unusual places, other sizes and tilts, clutter, grain.
+* `chalk_scene`: what the few-shot task asks about. Chalk hatching and shaky double contours on dark
+  boards, colours turned around the colour wheel, unusual places, other sizes and tilts, clutter, grain.
 
 A scene depends on its seed string and on nothing else.
 """
@@ -206,20 +206,19 @@ def _grain(image: Image.Image, rng: Random, sigma: float) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-# ---- the crayon world (the few-shot task)
-PAPERS: tuple[tuple[RGB, RGB], ...] = (  # paper and contour
-    ((240, 232, 212), (70, 60, 80)),
-    ((206, 182, 146), (60, 44, 36)),
-    ((188, 206, 196), (40, 60, 60)),
-    ((214, 196, 214), (70, 40, 70)),
-    ((58, 66, 74), (226, 226, 214)),
+# ---- the chalk world (the few-shot task)
+BOARDS: tuple[tuple[RGB, RGB], ...] = (  # board and contour: slate, blueprint, school green, clay
+    ((46, 54, 64), (228, 226, 214)),
+    ((30, 58, 96), (222, 230, 236)),
+    ((40, 74, 60), (232, 232, 220)),
+    ((84, 52, 46), (240, 226, 206)),
 )
 
 
-def crayon_scene(name: str, seed: str) -> Scene:
-    """A scene of the few-shot task: one `name` in crayon, in an unlikely place, among clutter."""
+def chalk_scene(name: str, seed: str) -> Scene:
+    """A scene of the few-shot task: one `name` in chalk, in an unlikely place, among clutter."""
     rng = Random(seed)
-    paper, contour = rng.choice(PAPERS)
+    board, contour = rng.choice(BOARDS)
     style = Style(
         palette=_turned(rng),
         outline=contour,
@@ -231,7 +230,7 @@ def crayon_scene(name: str, seed: str) -> Scene:
     )
     place = rng.choice(list(PLACES))
     scenery, _ = _background(place, rng, Style(palette=style.palette))
-    image = Image.blend(Image.new("RGB", scenery.size, jitter(paper, rng)), scenery, rng.uniform(0.1, 0.4))
+    image = Image.blend(Image.new("RGB", scenery.size, jitter(board, rng)), scenery, rng.uniform(0.1, 0.4))
     _clutter(image, style, rng, rng.randint(3, 7), behind=True)
     scale = rng.uniform(0.24, 0.4)
     x, y = rng.uniform(0.34, 0.66), rng.uniform(0.4, 0.6)
@@ -241,7 +240,7 @@ def crayon_scene(name: str, seed: str) -> Scene:
     image = image.resize((SIZE, SIZE), Image.Resampling.BOX)
     image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.65, 1.0))
     image = _grain(image, rng, rng.uniform(6, 18))
-    return Scene(image, (Thing(name, tuple(pen.parts), x, y, scale),), place, (), "crayon")
+    return Scene(image, (Thing(name, tuple(pen.parts), x, y, scale),), place, (), "chalk")
 
 
 def _turned(rng: Random) -> dict[str, RGB]:

@@ -1,4 +1,4 @@
-"""The few-shot task on disk: 14 classes of the crayon world, 40 train, 8 val and 40 test images each.
+"""The few-shot task on disk: 14 classes of the chalk world, 40 train, 8 val and 40 test images each.
 
     <folder>/images/<class>/<split>_<number>.jpg
     <folder>/split_zhou_Demo.json     CoOp's format
@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from dassl.utils import write_json
 
-from .scenes import crayon_scene
+from .scenes import chalk_scene
 
-VERSION = 1  # raise it when the pictures change: folders written by an older version are then drawn again
+VERSION = 2  # raise it when the pictures change: folders written by an older version are then drawn again
 
 # In label order.
 CLASSES = (
@@ -63,7 +63,7 @@ def listing() -> dict[str, list[list[Any]]]:
 def draw(path: str, name: str) -> bytes:
     """The JPEG file of one image of the task; it depends on its path (below images/) and class only."""
     buffer = io.BytesIO()
-    crayon_scene(name, path).image.save(buffer, "JPEG", quality=88)
+    chalk_scene(name, path).image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
