@@ -305,6 +305,7 @@ def save(weights: dict[str, Tensor], output: Path, facts: dict[str, str]) -> Non
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         save_file(weights, temporary, metadata=facts)
+        temporary.chmod(0o644)  # safetensors writes files that only the owner can read
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)

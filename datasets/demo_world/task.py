@@ -15,12 +15,11 @@ import hashlib
 import io
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-
-from dassl.utils import write_json
 
 from .scenes import chalk_scene
 
@@ -87,12 +86,10 @@ def write_task(folder: str | Path, progress: bool = True) -> int:
             todo, desc=f"Drawing {images}", unit="image", disable=not progress, leave=False
         ):
             content = draw(path, name)
-            temporary = images / f"{path}.{os.getpid()}.tmp"  # two processes may draw the same file
-            temporary.write_bytes(content)
-            os.replace(temporary, images / path)
+            _write(images / path, content)
             digests[path] = hashlib.sha256(content).hexdigest()
-        write_json(split, split_path)
-        write_json({"version": VERSION, "sha256": digests}, folder / MARKER)
+        _write(split_path, _as_json(split))
+        _write(folder / MARKER, _as_json({"version": VERSION, "sha256": digests}))
     except OSError as error:
         raise OSError(
             error.errno,
@@ -124,3 +121,19 @@ def _digest(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
+
+
+def _as_json(content: Any) -> bytes:
+    """As CoOp writes its split files."""
+    return json.dumps(content, indent=4, separators=(",", ": ")).encode("ascii")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write under a name of our own in the same folder, then move into place; a failure leaves nothing behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
