@@ -8,10 +8,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .files import ResultsError, write_text
+from .protocols import PROTOCOLS
 from .tables import FORMATS
 
 STATUS = """exit status: 0 done; 1 done, but results are incomplete (missing runs are named on stderr;
 --allow-missing makes it 0); 2 bad command line or input."""
+PROTOCOL_HELP = {  # (what it reads and shows, examples)
+    "fewshot": (
+        "Reads <dataset>/<trainer>/<config>_<shots>shots/... and ZeroshotCLIP/<config>/<dataset>. "
+        "A block a data set, and the average over data sets.",
+        """\
+  python -m results fewshot output
+  python -m results fewshot output --published --format latex --out fewshot.tex
+  python -m results fewshot output --datasets protocol --shots 1 2 4 8 16""",
+    ),
+    "base2new": (
+        "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean, a row a data set.",
+        """\
+  python -m results base2new output
+  python -m results base2new output --datasets protocol --format markdown""",
+    ),
+    "crossdataset": (
+        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a data set, and the average of the targets.",
+        """\
+  python -m results crossdataset output
+  python -m results crossdataset output --ci95 --format csv --out cross.csv""",
+    ),
+    "domain": (
+        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a variant of ImageNet, and their average.",
+        """\
+  python -m results domain output
+  python -m results domain output --datasets protocol --format latex""",
+    ),
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -102,6 +131,27 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved")
     sub.add_argument("--verbose", action="store_true", help="also show what building the model prints")
 
+    for name, protocol in PROTOCOLS.items():
+        text, examples = PROTOCOL_HELP[name]
+        sub = command(name, protocol_table, f"{protocol.title}: table over data sets", text, examples)
+        sub.set_defaults(protocol=name)
+        sub.add_argument("output", metavar="OUTPUT", help="folder with run folders under the original's names")
+        sub.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
+        sub.add_argument("--out", metavar="FILE", help="write there instead of to the console")
+        sub.add_argument("--ci95", action="store_true", help="spread: 1.96 std / sqrt(n) instead of std")
+        sub.add_argument("--sample-std", action="store_true", help="std with ddof 1; default: ddof 0, as the original")
+        sub.add_argument("--published", action="store_true", help="also show published figures, with their source")
+        sub.add_argument(
+            "--datasets",
+            nargs="+",
+            metavar="NAME",
+            help="expect these, by folder name; `protocol`: all that belong to it; default: those that occur",
+        )
+        sub.add_argument("--seeds", nargs="+", type=int, metavar="S", help="expect these; default: 1 2 3, and others")
+        if protocol.by_shots:
+            sub.add_argument("--shots", nargs="+", type=int, metavar="K", help="expect these; default: what occurs")
+        _add_allow_missing(sub)
+
     sub = command(
         "parse",
         parse,
@@ -179,6 +229,34 @@ def transport(args: argparse.Namespace) -> int:
         args.verbose,
     )
     return 0
+
+
+def protocol_table(args: argparse.Namespace) -> int:
+    from .parse import ParseOptions
+    from .protocol_tables import format_grid
+    from .protocols import SOURCE, arrange, find_results
+
+    protocol = PROTOCOLS[args.protocol]
+    datasets = args.datasets
+    if datasets == ["protocol"]:
+        datasets = [*([SOURCE] if protocol.transfers else []), *protocol.datasets]
+    found = find_results(args.output, protocol)
+    grid = arrange(found, protocol, datasets, getattr(args, "shots", None), args.seeds)
+    for result in grid.problems:
+        print(f"incomplete: {result.folder}: {result.problem}", file=sys.stderr)
+    for result in grid.repeated:
+        print(f"not counted: {result.folder}: another run has its place", file=sys.stderr)
+    if grid.missing:
+        due = sum(cell.expected for cell in grid.cells.values())
+        print(f"missing: {grid.missing} of {due} runs", file=sys.stderr)
+    if args.published and not protocol.by_shots:
+        print("no published figures are known here for this protocol", file=sys.stderr)
+    text = format_grid(grid, args.format, ParseOptions(ci95=args.ci95, sample_std=args.sample_std), args.published)
+    if args.out:
+        print(f"written: {write_text(args.out, text)}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
+    return int(bool(grid.missing) and not args.allow_missing)
 
 
 def parse(args: argparse.Namespace) -> int:

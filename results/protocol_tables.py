@@ -1,0 +1,222 @@
+"""The tables of the evaluation protocols, as text, Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+from .parse import ParseOptions
+from .protocols import DATASETS, DOMAINS, SOURCE, ZERO_SHOT, Cell, Grid
+from .published import FEW_SHOT, Published
+from .summary import Average
+from .tables import ABSENT, FORMATS, show_average
+
+CSV_COLUMNS = tuple(
+    "protocol dataset part method shots seeds expected_seeds missing_runs mean spread source".split()
+)  # harmonic means and averages have no seeds of their own
+BY_SEED = "H over seeds"
+
+
+class Block(NamedTuple):
+    """One table: a title, the head of its columns, and rows of text."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def format_grid(grid: Grid, style: str = "text", options: ParseOptions | None = None, published: bool = False) -> str:
+    """Ends with a newline.  `style` is one of FORMATS; CSV is one line a cell, at full precision.
+
+    `published` adds the figures of others, and where they are from, where there are any for the protocol.
+    """
+    options = options or ParseOptions()
+    if style == "csv":
+        return _csv(grid, options, published)
+    blocks = {"fewshot": _few_shot, "base2new": _base_to_new}.get(grid.protocol.name, _transfer)
+    found = list(blocks(grid, options, published))
+    notes = [caption(grid, options)]
+    if published and grid.protocol.by_shots:
+        notes += [f"{figures.name}: {figures.source}." for figures in FEW_SHOT]
+    return "\n\n".join([*(_note(note, style) for note in notes), *(_show(block, style) for block in found)]) + "\n"
+
+
+def caption(grid: Grid, options: ParseOptions) -> str:
+    seeds = ", ".join(map(str, grid.seeds))
+    text = f"{grid.protocol.title}: accuracy in %, mean ± {spread_name(options)} over seeds {seeds}."
+    if grid.protocol.name == "base2new":
+        text += " H: harmonic mean of the two means; in the last row, of the two averages."
+    return text + (" (k of n): only k of n seeds have a result." if grid.missing else "")
+
+
+def spread_name(options: ParseOptions) -> str:
+    std = f"{'sample' if options.sample_std else 'population'} standard deviation"
+    return f"95% interval (1.96 {std} / sqrt n)" if options.ci95 else std
+
+
+def dataset_name(dataset: str) -> str:
+    return DATASETS.get(dataset) or DOMAINS.get(dataset) or dataset
+
+
+def average_name(grid: Grid) -> str:
+    """ "average of 11 data sets"; "average of 2 data sets (the protocol has 11)"."""
+    count, due = len(grid.averaged), grid.protocol.datasets
+    text = f"average of {count} data set{'s' * (count != 1)}"
+    return text if set(grid.averaged) == set(due) else f"{text} (the protocol has {len(due)})"
+
+
+# --- blocks ----------------------------------------------------------------------------------------------
+
+
+def _few_shot(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Block]:
+    """A block a data set: methods by shots."""
+    head = ["method", *("0 shots" if n == ZERO_SHOT else f"{n} shot{'s' * (n > 1)}" for n in grid.shots)]
+    theirs = FEW_SHOT if published else ()
+    for name in grid.datasets:
+        rows = [
+            [method, *(_show_cell(grid.cell(method, name, "", count), options) for count in grid.shots)]
+            for method in grid.methods
+        ]
+        rows += [
+            [figures.name, *(_show_published(figures.accuracy[name].get(count)) for count in grid.shots)]
+            for figures in theirs
+            if name in figures.accuracy
+        ]
+        yield Block(dataset_name(name), head, rows)
+    rows = [
+        [method, *(show_average(grid.average(method, "", count)) for count in grid.shots)] for method in grid.methods
+    ]
+    rows += [
+        [figures.name, *(_show_published(_published_average(grid, figures, count)) for count in grid.shots)]
+        for figures in theirs
+        if all(name in figures.accuracy for name in grid.averaged)
+    ]
+    yield Block(average_name(grid).capitalize(), head, rows)
+
+
+def _base_to_new(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Block]:
+    """A block a method: data sets by base, new, harmonic mean."""
+    for method in grid.methods:
+        means = [(grid.harmonic(method, name), grid.harmonic_by_seed(method, name)) for name in grid.datasets]
+        differ = any(f"{mean:.2f}" != f"{other:.2f}" for mean, other in means if mean is not None and other is not None)
+        rows = []
+        for name, (mean, by_seed) in zip(grid.datasets, means, strict=True):
+            cells = [grid.cells[method, name, part, 0] for part in ("base", "new")]
+            row = [dataset_name(name), *(_show_cell(cell, options) for cell in cells)]
+            row.append(_show_number(mean) + _lack(min(cells, key=lambda cell: len(cell.values))))
+            rows.append([*row, _show_number(by_seed)] if differ else row)
+        row = [average_name(grid), *(show_average(grid.average(method, part)) for part in ("base", "new"))]
+        row.append(show_average(grid.average_harmonic(method)))
+        rows.append([*row, ""] if differ else row)
+        yield Block(method, ["data set", "base", "new", "H", *([BY_SEED] if differ else [])], rows)
+
+
+def _transfer(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Block]:
+    """One block: data sets by methods; the source first, outside the average."""
+    rows = [
+        [
+            dataset_name(name) + " (source)" * (name == SOURCE),
+            *(_show_cell(grid.cell(method, name), options) for method in grid.methods),
+        ]
+        for name in grid.datasets
+    ]
+    rows.append([average_name(grid), *(show_average(grid.average(method)) for method in grid.methods)])
+    yield Block(f"Trained on {dataset_name(SOURCE)}, tested on", ["data set", *grid.methods], rows)
+
+
+def _published_average(grid: Grid, figures: Published, shots: int) -> tuple[float, None] | None:
+    """Over the data sets of our average, where all of them are in the published table."""
+    found = [figures.accuracy[name].get(shots) for name in grid.averaged]
+    means = [one[0] for one in found if one is not None]
+    return (statistics.fmean(means), None) if len(means) == len(found) else None
+
+
+# --- text ------------------------------------------------------------------------------------------------
+
+
+def _show_cell(cell: Cell | None, options: ParseOptions) -> str:
+    """ "71.25 ± 0.35"; with a seed missing "71.25 ± 0.35 (2 of 3)"; with all missing "– (0 of 3)"."""
+    if cell is None:
+        return ""
+    spread = cell.spread(options)
+    return _show_number(cell.mean) + ("" if spread is None else f" ± {spread:.2f}") + _lack(cell)
+
+
+def _show_published(figure: tuple[float, float | None] | None) -> str:
+    if figure is None:
+        return ""
+    mean, spread = figure
+    return f"{mean:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+
+
+def _show_number(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.2f}"
+
+
+def _lack(cell: Cell) -> str:
+    return f" ({len(cell.values)} of {cell.expected})" if cell.missing else ""
+
+
+def _show(block: Block, style: str) -> str:
+    align = ("left", *("right" for _ in block.head[1:]))
+    table = tabulate(block.rows, block.head, tablefmt=FORMATS[style], disable_numparse=True, colalign=align)
+    if style == "latex":
+        table = table.replace("±", r"$\pm$").replace(ABSENT, "--")
+    title = f"**{block.title}**\n" if style == "markdown" else _note(block.title, style)
+    return f"{title}\n{table}"
+
+
+def _note(text: str, style: str) -> str:
+    return "% " + text.replace("±", "+-") if style == "latex" else text
+
+
+# --- CSV -------------------------------------------------------------------------------------------------
+
+
+def _csv(grid: Grid, options: ParseOptions, published: bool) -> str:
+    """Cells, then harmonic means, then averages (dataset "average"), then the figures of others."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    protocol = grid.protocol
+
+    def write(
+        dataset: str,
+        part: str,
+        method: str,
+        shots: int,
+        mean: float | None,
+        spread: float | None = None,
+        counts: tuple = ("", "", ""),
+        source: str = "ours",
+    ) -> None:
+        place = [protocol.name, dataset, part, method, shots if protocol.by_shots else ""]
+        writer.writerow([*place, *counts, *("" if value is None else repr(value) for value in (mean, spread)), source])
+
+    def write_average(part: str, method: str, shots: int, average: Average | None) -> None:
+        if average is not None:
+            write("average", part, method, shots, average.mean, counts=("", "", average.missing))
+
+    for (method, dataset, part, shots), cell in grid.cells.items():
+        counts = (len(cell.values), cell.expected, cell.missing)
+        write(dataset, part, method, shots, cell.mean, cell.spread(options), counts)
+    for method in grid.methods:
+        if protocol.name == "base2new":
+            for dataset in grid.datasets:
+                write(dataset, "H", method, 0, grid.harmonic(method, dataset))
+                write(dataset, BY_SEED, method, 0, grid.harmonic_by_seed(method, dataset))
+            write_average("H", method, 0, grid.average_harmonic(method))
+        for part in protocol.parts:
+            for shots in grid.shots:
+                write_average(part, method, shots, grid.average(method, part, shots))
+    for figures in FEW_SHOT if published and protocol.by_shots else ():
+        for dataset in (name for name in grid.datasets if name in figures.accuracy):
+            for shots, (mean, spread) in figures.accuracy[dataset].items():
+                if shots in grid.shots:
+                    write(dataset, "", figures.name, shots, mean, spread, source=figures.source)
+    return buffer.getvalue()
