@@ -9,6 +9,7 @@ few-shot train or val list, joined by line feeds (`picks_digest`).
 from __future__ import annotations
 
 import hashlib
+import os.path as osp
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -28,12 +29,20 @@ class Facts:
     split_sha256: str = ""
     base_new_test: tuple[int, int] = (0, 0)  # test images of the base and of the new classes
     aliases: tuple[str, ...] = ()  # other names of the folder that archives and other projects use
+    image_aliases: tuple[str, ...] = ()  # the same for the folder of the images
     others: dict[str, str] = field(default_factory=dict)  # further files: name -> where it comes from
     picks: Picks = field(default_factory=dict)
 
     @property
     def split_source(self) -> str:
         return google_drive(self.split_drive_id) if self.split_drive_id else ""
+
+
+def find_alias(root: str, name: str) -> str | None:
+    """The folder below `root` that holds the data set under another name than ours; None if there is none."""
+    facts = FACTS.get(name)
+    present = [alias for alias in (facts.aliases if facts else ()) if osp.isdir(osp.join(root, alias))]
+    return present[0] if present else None
 
 
 def google_drive(file_id: str) -> str:
@@ -169,6 +178,7 @@ FACTS = {
         split_sha256="7f5d4f79bba4f67d1ed4bc0b5fbafab565564c6ff8205b82d893897db0d8015b",
         base_new_test=(4_200, 3_900),
         aliases=("EuroSAT", "euro_sat", "eurosat-rgb"),
+        image_aliases=("EuroSAT_RGB", "EuroSAT"),
         picks={
             (1, 1): ("d6006726878ea0f4", "eeed29c79f67e632"),
             (16, 1): ("ad68353e38faf187", "55532c62e6fd925a"),
@@ -216,6 +226,7 @@ FACTS = {
         images="ImageNet-Sketch, its folder sketch renamed to images",
         names_sha256=IMAGENET_NAMES,
         aliases=("imagenet_sketch", "ImageNet-Sketch", "sketch"),
+        image_aliases=("sketch",),
         others=CLASSNAMES_TXT,
     ),
     "ImageNetA": Facts(

@@ -19,7 +19,7 @@ from typing import Any
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import read_json, write_json
 
-from .facts import FACTS
+from .facts import FACTS, find_alias
 from .fewshot import few_shot
 from .files import (
     first_few,
@@ -61,6 +61,8 @@ class SplitDataset(DatasetBase):
         root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT))
         remedy = f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}; it must be the folder that holds "
         remedy += repr(self.dataset_dir) if self.dataset_dir else "the images"
+        if alias := find_alias(root, type(self).__name__):
+            remedy += f"; {osp.join(root, alias)} exists: is that it? then rename it"
         self.dataset_dir = osp.normpath(osp.join(root, self.dataset_dir))
         self.image_dir = osp.normpath(osp.join(self.dataset_dir, self.image_folder))
         self.split_path = osp.join(self.dataset_dir, self.split_file)

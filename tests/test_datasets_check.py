@@ -1,0 +1,223 @@
+"""python -m datasets: what is there, what is missing, and the picks of a seed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from datasets.__main__ import main, registry_name, run_command
+from datasets.checking import check, unreadable
+from datasets.facts import FACTS
+from tests import dataset_trees as trees
+from tests.data_support import make_cfg
+from tests.runs import REPOSITORY
+
+DTD = "split_zhou_DescribableTextures.json"
+
+
+@pytest.fixture(scope="module")
+def textures():
+    """A root with the whole of DTD's published split, as small pictures; made once, so leave it as it is."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # thousands of files take long on a disk
+    with tempfile.TemporaryDirectory(dir=memory) as root:
+        trees.write_published_split(Path(root), "dtd", "images", DTD, trees.picture_bytes((2, 2)))
+        yield Path(root)
+
+
+def text_of(report) -> str:
+    return "\n".join(report.found + report.problems + report.todo + report.notes)
+
+
+# --- check -----------------------------------------------------------------------------------------------
+
+
+def test_complete(textures, capsys):
+    assert main(["check", str(textures), "dtd", "--images"]) == 0
+    out = capsys.readouterr().out
+    assert "[ok] DescribableTextures (dtd): complete" in out
+    assert "2,820 train; 1,128 val; 1,692 test" in out and "under the published names" in out
+    assert "all 5,640 images can be read" in out
+    assert f"python train.py --root {textures} --dataset-config-file configs/datasets/dtd.yaml" in out
+    assert sorted(path.name for path in (textures / "dtd").iterdir()) == ["images", DTD]
+
+
+def test_nothing_there(tmp_path, capsys):
+    assert main(["check", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "15 not found" in out
+    for name, facts in FACTS.items():
+        assert f"[--] {name} ({facts.config}): not found" in out
+        assert facts.split_drive_id in out and facts.images in out
+    assert out.endswith(f"then: python -m datasets check {tmp_path}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_under_another_name_and_with_images_elsewhere(textures, tmp_path):
+    (tmp_path / "DTD").mkdir()
+    (tmp_path / "DTD" / "unpacked").mkdir()
+    (tmp_path / "DTD" / DTD).symlink_to(textures / "dtd" / DTD)
+    (tmp_path / "DTD" / "unpacked" / "images").symlink_to(textures / "dtd" / "images")
+    report = check("DescribableTextures", str(tmp_path))
+    assert report.state == "incomplete"
+    assert report.todo == [
+        f"mv {tmp_path}/DTD/unpacked/images {tmp_path}/DTD/images",
+        f"mv {tmp_path}/DTD {tmp_path}/dtd",
+    ]
+    for line in report.todo:
+        _, source, target = line.split()
+        os.rename(source, target)
+    assert check("DescribableTextures", str(tmp_path)).state == "complete"
+
+
+def test_only_the_name_is_wrong(textures, tmp_path):
+    (tmp_path / "textures").symlink_to(textures / "dtd")
+    report = check("DescribableTextures", str(tmp_path))
+    assert report.problems == ["the folder is called textures, the loader looks for dtd"]
+    assert "2,820 train; 1,128 val; 1,692 test" in text_of(report)
+    with pytest.raises(FileNotFoundError, match="textures exists: is that it[?] then rename it"):
+        from dassl.data.datasets import build_dataset
+
+        build_dataset(make_cfg(tmp_path, "DescribableTextures"))
+
+
+def test_missing_split_file_is_not_made(tmp_path):
+    base = trees.write_food(tmp_path)
+    report = check("Food101", str(tmp_path))
+    assert "no split file" in report.problems[0] and "30 image files" in report.found
+    assert FACTS["Food101"].split_drive_id in report.todo[0]
+    assert [path.name for path in base.iterdir()] == ["images"]
+
+
+@pytest.mark.filterwarnings("ignore:no .* made a split of our own")
+def test_a_split_that_a_run_made_is_not_taken_for_the_published_one(tmp_path, capsys):
+    trees.write_food(tmp_path)
+    trees.write_eurosat(tmp_path)
+    assert main(["picks", "food101", "--root", str(tmp_path), "--shots", "1"]) == 0
+    assert main(["picks", "eurosat", "--root", str(tmp_path), "--shots", "1"]) == 0
+    assert "was made by an earlier run" in text_of(check("Food101", str(tmp_path)))
+    assert "is not the published split" in text_of(check("EuroSAT", str(tmp_path)))
+
+
+def test_missing_and_unreadable_images(textures, tmp_path):
+    images = tmp_path / "dtd" / "images"
+    images.mkdir(parents=True)
+    for folder in (textures / "dtd" / "images").iterdir():
+        (images / folder.name).symlink_to(folder)
+    (tmp_path / "dtd" / DTD).symlink_to(textures / "dtd" / DTD)
+    (images / "banded").unlink()
+    trees.write_images(images / "banded" / path.name for path in (textures / "dtd/images/banded").iterdir())
+    bad = sorted((images / "banded").iterdir())
+    bad[0].write_bytes(trees.PICTURE[:400])
+    bad[1].write_bytes(b"")
+    bad[2].write_text("<html>not found</html>")
+    assert check("DescribableTextures", str(tmp_path)).state == "complete"
+    report = check("DescribableTextures", str(tmp_path), images=True)
+    assert report.problems[0].startswith("3 of 5640 images cannot be read")
+    assert all(str(path) in report.problems[0] for path in bad[:3])
+    bad[0].unlink()
+    report = check("DescribableTextures", str(tmp_path))
+    assert "1 of the 5640 image files named by split_zhou_DescribableTextures.json do not exist" in report.problems[0]
+    assert report.state == "incomplete"
+
+
+def test_counts_and_names_are_compared(tmp_path):
+    trees.write_aircraft(tmp_path)
+    report = check("FGVCAircraft", str(tmp_path))
+    assert report.state == "incomplete"
+    assert "40 train, 40 val, 40 test, but the published split has 3,334 train" in text_of(report)
+    assert "4 classes, but the published data set has 100" in text_of(report)
+    assert "class names differ" in text_of(report)
+
+
+def test_imagenet_and_a_variant(tmp_path):
+    trees.write_imagenet(tmp_path)
+    report = check("ImageNet", str(tmp_path))
+    assert "48 train, 18 test, but the published split has 1,281,167 train, 50,000 test" in text_of(report)
+    trees.write_variant(tmp_path, "imagenet-sketch", "sketch", trees.WNIDS[:3], names=False)
+    report = check("ImageNetSketch", str(tmp_path))
+    assert report.todo[0] == f"mv {tmp_path}/imagenet-sketch/sketch {tmp_path}/imagenet-sketch/images"
+    assert "without classnames.txt" in text_of(report)
+    assert "--eval-only --model-dir output/imagenet" in run_command("ImageNetSketch", "data")
+
+
+def test_all_readable():
+    assert unreadable([]) == []
+
+
+# --- picks -----------------------------------------------------------------------------------------------
+
+
+def test_picks_in_three_formats(textures, tmp_path, capsys):
+    for file in ("images", DTD):
+        (tmp_path / "dtd").mkdir(exist_ok=True)
+        (tmp_path / "dtd" / file).symlink_to(textures / "dtd" / file)
+    command = ["picks", "dtd", "--root", str(tmp_path), "--shots", "16"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "16-shot, seed 1" in lines[0] and "train 44cd1df01ad03868, val 08557d1519cdb71a (as published)" in lines[1]
+    assert lines[2] == "train\t0\tbanded\tbanded/banded_0117.jpg" and len(lines) == 2 + 752 + 188
+
+    assert main([*command, "--format", "json", "--out", str(tmp_path / "new" / "picks.json")]) == 0
+    assert "752 train and 188 val images" in capsys.readouterr().out
+    content = json.loads((tmp_path / "new" / "picks.json").read_text())
+    assert (content["shots"], content["seed"], content["published"]) == (16, 1, True)
+    assert content["train"][-1] == {"path": "zigzagged/zigzagged_0068.jpg", "label": 46, "classname": "zigzagged"}
+    assert os.listdir(tmp_path / "new") == ["picks.json"]
+
+    assert main([*command, "--format", "csv", "--seed", "2"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert len(rows) == 940 and rows[0]["classname"] == "banded" and rows[0]["split"] == "train"
+
+
+def test_picks_of_imagenet_hold_no_test_image(tmp_path, capsys):
+    trees.write_imagenet(tmp_path)
+    assert main(["picks", "ImageNet", "--root", str(tmp_path), "--shots", "2", "--format", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content["train"]) == 12 and content["val"] == [] and content["published"] is None
+
+
+def test_picks_without_data(tmp_path, capsys):
+    assert main(["picks", "dtd", "--root", str(tmp_path), "--shots", "1"]) == 1
+    assert "must be the folder that holds 'dtd'" in capsys.readouterr().err
+
+
+# --- the command line ------------------------------------------------------------------------------------
+
+
+def test_names():
+    for name, facts in FACTS.items():
+        assert registry_name(name) == registry_name(facts.config) == name
+        assert {registry_name(alias) for alias in facts.aliases} == {name}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["check", ".", "caltech102"], "no data set named 'caltech102'; did you mean 'caltech101'?"),
+        (["check", "nowhere-at-all"], "no folder"),
+        (["picks", "imagenet_a", "--root", ".", "--shots", "1"], "for evaluation only"),
+    ],
+)
+def test_usage(argv, message, capsys):
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [[], ["check"], ["picks", "dtd", "--root", "x", "--shots", "0"], ["fetch"]])
+def test_bad_command_line(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+
+
+def test_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "datasets", "check", str(tmp_path), "eurosat"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 1 and "1 not found: eurosat" in done.stdout and not done.stderr
