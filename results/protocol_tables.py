@@ -41,8 +41,8 @@ def format_grid(grid: Grid, style: str = "text", options: ParseOptions | None = 
     blocks = {"fewshot": _few_shot, "base2new": _base_to_new}.get(grid.protocol.name, _transfer)
     found = list(blocks(grid, options, published))
     notes = [caption(grid, options)]
-    if published and grid.protocol.by_shots:
-        notes += [f"{figures.name}: {figures.source}." for figures in FEW_SHOT]
+    if published:
+        notes += [f"{figures.name}: {figures.source}." for figures in _theirs(grid)]
     return "\n\n".join([*(_note(note, style) for note in notes), *(_show(block, style) for block in found)]) + "\n"
 
 
@@ -76,7 +76,7 @@ def average_name(grid: Grid) -> str:
 def _few_shot(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Block]:
     """A block a data set: methods by shots."""
     head = ["method", *("0 shots" if n == ZERO_SHOT else f"{n} shot{'s' * (n > 1)}" for n in grid.shots)]
-    theirs = FEW_SHOT if published else ()
+    theirs = _theirs(grid) if published else []
     for name in grid.datasets:
         rows = [
             [method, *(_show_cell(grid.cell(method, name, "", count), options) for count in grid.shots)]
@@ -85,7 +85,7 @@ def _few_shot(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Bl
         rows += [
             [figures.name, *(_show_published(figures.accuracy[name].get(count)) for count in grid.shots)]
             for figures in theirs
-            if name in figures.accuracy
+            if figures.accuracy.get(name, {}).keys() & set(grid.shots)
         ]
         yield Block(dataset_name(name), head, rows)
     rows = [
@@ -94,7 +94,7 @@ def _few_shot(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Bl
     rows += [
         [figures.name, *(_show_published(_published_average(grid, figures, count)) for count in grid.shots)]
         for figures in theirs
-        if all(name in figures.accuracy for name in grid.averaged)
+        if any(_published_average(grid, figures, count) for count in grid.shots)
     ]
     yield Block(average_name(grid).capitalize(), head, rows)
 
@@ -131,9 +131,17 @@ def _transfer(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Bl
 
 def _published_average(grid: Grid, figures: Published, shots: int) -> tuple[float, None] | None:
     """Over the data sets of our average, where all of them are in the published table."""
-    found = [figures.accuracy[name].get(shots) for name in grid.averaged]
+    found = [figures.accuracy.get(name, {}).get(shots) for name in grid.averaged]
     means = [one[0] for one in found if one is not None]
-    return (statistics.fmean(means), None) if len(means) == len(found) else None
+    return (statistics.fmean(means), None) if means and len(means) == len(found) else None
+
+
+def _theirs(grid: Grid) -> list[Published]:
+    """The published tables that have a figure for one of our cells."""
+    if not grid.protocol.by_shots:
+        return []
+    places = [(name, count) for name in grid.datasets for count in grid.shots]
+    return [figures for figures in FEW_SHOT if any(n in figures.accuracy.get(name, {}) for name, n in places)]
 
 
 # --- text ------------------------------------------------------------------------------------------------
@@ -214,7 +222,7 @@ def _csv(grid: Grid, options: ParseOptions, published: bool) -> str:
         for part in protocol.parts:
             for shots in grid.shots:
                 write_average(part, method, shots, grid.average(method, part, shots))
-    for figures in FEW_SHOT if published and protocol.by_shots else ():
+    for figures in _theirs(grid) if published else []:
         for dataset in (name for name in grid.datasets if name in figures.accuracy):
             for shots, (mean, spread) in figures.accuracy[dataset].items():
                 if shots in grid.shots:

@@ -197,7 +197,12 @@ def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> 
     experiment = EXPERIMENTS[name]
     values = {"CFG": experiment.config, **experiment.fixed, **given}
     grid = itertools.product(*experiment.loops.values())
-    return [_job(name, values | dict(zip(experiment.loops, point, strict=True)), args) for point in grid]
+    jobs = [_job(name, values | dict(zip(experiment.loops, point, strict=True)), args) for point in grid]
+    if experiment.loads and not args.dry_run:
+        trained = [Path(job.argv[job.argv.index("--model-dir") + 1]) for job in jobs]
+        if not any(folder.is_dir() for folder in trained):
+            raise ValueError(f"nothing to test: there is no {trained[0]}; scripts/{experiment.loads}.sh makes it")
+    return jobs
 
 
 def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from results.__main__ import main as results
 from scripts.experiments import EXPERIMENTS, SHOTS, main
 from tests.runs import REPOSITORY, make_world
 
@@ -183,8 +184,8 @@ def test_base_to_new_for_real(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
     words = ["caltech101", "1", *extra]
-    assert main(["plot/base2new_test", *words]) == 1  # nothing to load yet
-    assert "no checkpoint" in capsys.readouterr().err
+    assert main(["plot/base2new_test", *words]) == 2
+    assert "nothing to test" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
     script = REPOSITORY / "scripts/plot/base2new_train.sh"
     subprocess.run([script, *words], check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -198,3 +199,8 @@ def test_base_to_new_for_real(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert main(["plot/base2new_train", *words]) == 0
     assert "complete, skipped" in capsys.readouterr().err
+    assert results(["base2new", str(tmp_path / "out"), "--seeds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{records[part]['accuracy']:.2f}" in shown for part in records)
+    assert results(["base2new", str(tmp_path / "out")]) == 1  # the other seeds
+    assert "(1 of 3)" in capsys.readouterr().out
