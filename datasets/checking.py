@@ -179,11 +179,11 @@ def _is_our_own(dataset: Any) -> bool:
     """Whether the split file is what a run without one would make, where the published one's digest is unknown."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            made = dataset.make_split()
+            train, val, test = dataset.make_split()
     except (OSError, ValueError):
         return False
-    present = split_digest(dataset.train_x, dataset.val, dataset.test, dataset.image_dir)
-    return split_digest(*made, dataset.image_dir) == present
+    made = split_digest(train, val, test, dataset.image_dir)
+    return made == split_digest(dataset.train_x, dataset.val, dataset.test, dataset.image_dir)
 
 
 def _count_words(counts: tuple[int, int, int]) -> list[str]:

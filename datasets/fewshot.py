@@ -109,13 +109,10 @@ class _Split:
     def __init__(self, folder: str, train: Items, val: Items | None) -> None:
         self.folder = folder
         self._lists = {"train": train, "val": val or []}
-        self._by_entry: dict[str, dict[Entry, Datum]] = {}
         digest = hashlib.sha256()
         for split, items in self._lists.items():
-            self._by_entry[split] = {self._entry(item): item for item in items}
-            digest.update(
-                "".join(f"{split}\t{e[1]}\t{e[0]}\t{e[2]}\n" for e in map(self._entry, items)).encode()
-            )
+            for path, label, name in map(self._entry, items):
+                digest.update(f"{split}\t{label}\t{path}\t{name}\n".encode("utf-8", "surrogateescape"))
         self.digest = digest.hexdigest()
         self.has_val = val is not None and len(val) > 0
 
@@ -130,7 +127,10 @@ class _Split:
 
         Paths may be absolute ones of another machine: what follows the data set's folder name counts.
         """
-        known = self._by_entry[split]
+        entries = list(entries)
+        names = {path.replace("\\", "/").rpartition("/")[2] for path, _, _ in entries}
+        # Of ImageNet's million images a few thousand come into question: keep no table of all.
+        known = {self._entry(item): item for item in self._lists[split] if osp.basename(item.impath) in names}
         found = []
         for path, label, name in entries:
             item = next((known[key] for key in self._candidates(path, label, name) if key in known), None)

@@ -69,6 +69,11 @@ class ImageNet(SplitDataset):
             return old[0], None, old[1]
         names = find_classnames(self.dataset_dir)
         listings = self._list(cfg)
+        if odd := sorted(set(listings["train"]) ^ set(listings["val"])):
+            raise ValueError(
+                f"{self.image_dir}: train and val must hold the same class folders; "
+                f"in only one of them: {first_few(odd)}"
+            )
         train, test = (label_images(osp.join(self.image_dir, part), listings[part], names) for part in ("train", "val"))
         return train, None, test
 
