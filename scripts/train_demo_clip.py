@@ -35,7 +35,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -46,6 +46,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -56,7 +57,7 @@ sys.path.insert(0, str(ROOT))
 
 from clip import tokenize  # noqa: E402
 from clip.features import ImageFeatures  # noqa: E402
-from clip.model import CLIP  # noqa: E402
+from clip.model import CLIP, ModifiedResNet  # noqa: E402
 from datasets.demo_world.captions import caption, part_phrase  # noqa: E402
 from datasets.demo_world.scenes import Scene, chalk_scene, photo_of, photo_scene  # noqa: E402
 from datasets.demo_world.task import CLASSES  # noqa: E402
@@ -101,7 +102,7 @@ class Corpus(NamedTuple):
 # ---- data
 def _draw(seed: str) -> tuple[np.ndarray, Scene]:
     scene = photo_scene(seed)
-    return np.array(scene.image), replace(scene, image=None)
+    return np.array(scene.image), replace(scene, image=Image.new("RGB", (1, 1)))  # pixels are kept once
 
 
 def draw_corpus(count: int, prefix: str, workers: int) -> Corpus:
@@ -110,7 +111,7 @@ def draw_corpus(count: int, prefix: str, workers: int) -> Corpus:
     scenes = []
     seeds = (f"{prefix}/{i}" for i in range(count))
     with contextlib.ExitStack() as stack:
-        drawn = map(_draw, seeds)
+        drawn: Iterator[tuple[np.ndarray, Scene]] = map(_draw, seeds)
         if workers > 1:
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
             drawn = pool.imap(_draw, seeds, chunksize=64)
@@ -171,6 +172,7 @@ def new_model(options: Options, vocabulary: int) -> CLIP:
 
 def encode_views(model: CLIP, images: Tensor) -> ImageFeatures:
     """`encode_image_dense`, also for smaller images: their positions are means of the model's own."""
+    assert isinstance(model.visual, ModifiedResNet)
     pool, features = model.visual.attnpool, model.visual.feature_map(images)
     full = round((len(pool.positional_embedding) - 1) ** 0.5)
     if features.shape[-1] == full:

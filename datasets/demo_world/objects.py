@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .canvas import BRIGHT, Pen, ellipse
+from .canvas import BRIGHT, Pen, Points, ellipse
 
 
 def sailboat(pen: Pen) -> None:
@@ -201,11 +201,12 @@ def snowman(pen: Pen) -> None:
 def ice_cream(pen: Pen) -> None:
     scoops = pen.rng.randint(1, 3)
     flavours = [pen.pick("pink", "white", "brown", "yellow", "green", "purple") for _ in range(scoops)]
-    places = {
-        1: [(0, -0.28)],
+    piles: dict[int, Points] = {
+        1: [(0.0, -0.28)],
         2: [(-0.2, -0.22), (0.2, -0.25)],
-        3: [(-0.24, -0.15), (0.24, -0.15), (0, -0.52)],
-    }[scoops]
+        3: [(-0.24, -0.15), (0.24, -0.15), (0.0, -0.52)],
+    }
+    places = piles[scoops]
     for i, ((x, y), flavour) in enumerate(zip(places, flavours, strict=True)):
         pen.disc(x, y, 0.4 if scoops == 1 else 0.34, None, flavour, "scoop" if i == 0 else "",
             pen.pick("plain", "plain", "dotted"), pen.pick("red", "blue", "brown"))
