@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401  (registers the data sets)
 from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data import check_images
+from dassl.data.integrity import SPLITS
 from dassl.engine import build_trainer
 from dassl.engine.record import open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
@@ -182,7 +183,7 @@ def _run_logged(
 
     trainer = build_trainer(cfg)
     if cfg.DATASET.CHECK_IMAGES:
-        check_images(trainer.dm.dataset)
+        check_images(trainer.dm.dataset, splits=(["val", "test"] if args.eval_only else SPLITS))
     checkpoint = None
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)

@@ -83,7 +83,7 @@ def write_task(folder: str | Path, progress: bool = True) -> int:
     try:
         digests = {path: known[path] for path, _, _ in entries if path in known}
         for path, name in tqdm(
-            todo, desc=f"Drawing {images}", unit="image", disable=not progress, leave=False
+            todo, desc=f"Drawing {images}", unit="image", disable=None if progress else True, leave=False
         ):
             content = draw(path, name)
             _write(images / path, content)
