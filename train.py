@@ -192,6 +192,11 @@ def _run_logged(
     elif args.no_train:
         return {}
     else:
+        if getattr(trainer.dm.dataset, "eval_only", False) and trainer.get_model_names():
+            raise ValueError(
+                f"{cfg.DATASET.NAME} is for evaluation: training on it would be training on its test images; "
+                "pass --eval-only with --model-dir"
+            )
         trainer.train()
     path = write_result(
         cfg, trainer, mode, time.perf_counter() - start,

@@ -246,3 +246,11 @@ def test_help_shows_examples_and_the_command_line_reports_failure():
     assert shown.returncode == 0 and "examples:" in shown.stdout and "--trainer PLOT" in shown.stdout
     failed = command("--trainer", "PLOT", "OPTIM.LR")
     assert failed.returncode == 2 and "error:" in failed.stderr
+
+
+def test_nothing_trains_on_a_data_set_for_evaluation(world, tmp_path, capsys, monkeypatch):
+    from datasets.caltech101 import Caltech101
+
+    monkeypatch.setattr(Caltech101, "eval_only", True)
+    assert "--eval-only" in failure(capsys, arguments(world, tmp_path / "run"))
+    assert train.main(arguments(world, tmp_path / "zero", trainer="ZeroshotCLIP")) == 0  # learns nothing
