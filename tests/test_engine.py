@@ -142,7 +142,7 @@ def test_trainers_are_built_by_name(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out == "Loading trainer: TinyPlugin\nLoading evaluator: Classification\n"
     cfg.TRAINER.NAME = "TinyPlugins"
-    with pytest.raises(ValueError, match=r"\[TinyPlugins\] \(do you mean \[TinyPlugin\]\?\)"):
+    with pytest.raises(ValueError, match=r"\(TRAINER.NAME\) 'TinyPlugins'; did you mean 'TinyPlugin'\?"):
         build_trainer(cfg)
 
 
@@ -343,8 +343,8 @@ def test_methods_without_training(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["TEST.FINAL_MODEL", "best"], r"TEST.FINAL_MODEL.*do you mean \[best_val\]"),
-        (["TEST.SPLIT", "vall"], r"TEST.SPLIT.*do you mean \[val\]"),
+        (["TEST.FINAL_MODEL", "best"], r"TEST.FINAL_MODEL.*did you mean 'best_val'"),
+        (["TEST.SPLIT", "vall"], r"TEST.SPLIT.*did you mean 'val'"),
         (["TRAIN.PRINT_FREQ", 0], "TRAIN.PRINT_FREQ is 0; it must be at least 1"),
         (["OPTIM.MAX_EPOCH", -1], "OPTIM.MAX_EPOCH is -1"),
         (["TEST.EVALUATOR", "Clasification"], "Classification"),
@@ -650,7 +650,7 @@ def test_simple_net(tmp_path):
         logits, feature = net(torch.zeros(1, 3, 32, 32), return_feature=True)
         assert logits.shape == (1, 3) and feature.shape == (1, width) == (1, net.fdim)
     cfg.MODEL.BACKBONE.NAME = "resnet_18"
-    with pytest.raises(ValueError, match=r"do you mean \[resnet18\]"):
+    with pytest.raises(ValueError, match=r"did you mean 'resnet18'"):
         SimpleNet(cfg, cfg.MODEL, 3)
     cfg.MODEL.HEAD.NAME = "mlp"
     with pytest.raises(ValueError, match="HEAD"):

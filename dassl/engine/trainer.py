@@ -289,7 +289,7 @@ def _check_run_options(cfg: CfgNode) -> None:
         ("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ["last_step", "best_val"]),
         ("TEST.SPLIT", cfg.TEST.SPLIT, ["test", "val"]),
     ):
-        check_availability(value, allowed, key)
+        check_availability(value, allowed, f"value of {key}:")
     for key, number, least in (
         ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1),
         ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 0),
