@@ -25,7 +25,8 @@ class SimpleNet(nn.Module):
         if model_cfg.HEAD.NAME:
             raise ValueError(f"MODEL.HEAD.NAME is {model_cfg.HEAD.NAME!r}; only '' (no head) is offered")
         name = model_cfg.BACKBONE.NAME
-        check_availability(name, torchvision.models.list_models(module=torchvision.models), "backbone (MODEL.BACKBONE.NAME)")
+        known = torchvision.models.list_models(module=torchvision.models)
+        check_availability(name, known, "backbone (MODEL.BACKBONE.NAME)")
         weights = "DEFAULT" if model_cfg.BACKBONE.PRETRAINED else None
         self.backbone = torchvision.models.get_model(name, weights=weights)
         linear = [pair for pair in self.backbone.named_modules() if isinstance(pair[1], nn.Linear)]
