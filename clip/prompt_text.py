@@ -18,6 +18,8 @@ classes laid end to end, E token width, D feature width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
@@ -59,25 +61,20 @@ class TextEncoder(nn.Module):
 
     def forward(self, prompts: PromptTokens) -> Tensor:
         """Features (N, C, D), not normalised."""
-        order, groups = _arrange(prompts.lengths)
-        token_order, positions, ends = _token_tables(prompts.lengths, order)
-        device = prompts.prefix.device
+        layout = _layout(prompts.lengths, prompts.prefix.device)
         n_prefix = prompts.prefix.shape[1]
 
         where = self.positional_embedding.to(self.dtype)
         prefix = prompts.prefix.to(self.dtype) + where[:n_prefix]  # (N, P, E)
-        suffix = prompts.suffix.to(self.dtype)[:, torch.tensor(token_order, device=device)]
-        suffix = suffix + where[torch.tensor(positions, device=device) + n_prefix]
+        suffix = prompts.suffix.to(self.dtype)[:, layout.tokens] + where[layout.positions + n_prefix]
         suffix = suffix.expand(len(prefix), -1, -1)  # (N, T, E)
 
-        at_end = torch.tensor(ends, device=device)
         *blocks, last = self.transformer.resblocks
         for block in blocks:
-            prefix, suffix = _layer(block, prefix, suffix, groups)
-        features = _last_layer(last, prefix, suffix, groups, at_end)  # (N, C, E), classes in `order`
+            prefix, suffix = _layer(block, prefix, suffix, layout.groups)
+        features = _last_layer(last, prefix, suffix, layout.groups, layout.ends)  # (N, C, E), shortest class first
         features = self.ln_final(features) @ self.text_projection
-        back = torch.tensor(order, device=device).argsort()
-        return features[:, back]
+        return features[:, layout.back]
 
 
 def encode_full(text: TextEncoder, prompts: Tensor, end: Tensor) -> Tensor:
@@ -91,30 +88,32 @@ def encode_full(text: TextEncoder, prompts: Tensor, end: Tensor) -> Tensor:
 # --- where every suffix token lies -----------------------------------------------------------------------
 
 
-def _arrange(lengths: Sequence[int]) -> tuple[list[int], list[_Group]]:
-    """Class order by suffix length, and the groups of equal length within it."""
+class _Layout(NamedTuple):
+    """The suffix tokens in the order that they are computed in: classes by length, the shortest first."""
+
+    groups: tuple[_Group, ...]
+    tokens: Tensor  # (T,) where each token stands in the order of the classes
+    positions: Tensor  # (T,) its place within its suffix
+    ends: Tensor  # (C,) the last token of each class
+    back: Tensor  # (C,) from this order of the classes to theirs
+
+
+@lru_cache(maxsize=32)  # a run has one class list, or a few
+def _layout(lengths: tuple[int, ...], device: torch.device) -> _Layout:
     order = sorted(range(len(lengths)), key=lambda c: lengths[c])
+    starts = [0, *accumulate(lengths)]
     groups: list[_Group] = []
-    start = 0
-    for length in sorted(set(lengths)):
-        classes = sum(1 for other in lengths if other == length)
-        groups.append(_Group(slice(start, start + classes * length), classes, length))
-        start += classes * length
-    return order, groups
-
-
-def _token_tables(lengths: Sequence[int], order: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
-    """For the reordered tokens: index in the given order, position within the suffix; and each class's last token."""
-    starts = [0]
-    for length in lengths:
-        starts.append(starts[-1] + length)
-    token_order = [starts[c] + i for c in order for i in range(lengths[c])]
+    first = 0
+    for length, members in groupby(order, key=lambda c: lengths[c]):
+        classes = len(list(members))
+        groups.append(_Group(slice(first, first + classes * length), classes, length))
+        first += classes * length
+    tokens = [starts[c] + i for c in order for i in range(lengths[c])]
     positions = [i for c in order for i in range(lengths[c])]
-    ends, total = [], 0
-    for c in order:
-        total += lengths[c]
-        ends.append(total - 1)
-    return token_order, positions, ends
+    ends = [end - 1 for end in accumulate(lengths[c] for c in order)]
+    with torch.inference_mode(False):  # kept for later calls, which may want gradients
+        t, p, e, o = (torch.tensor(table, device=device) for table in (tokens, positions, ends, order))
+        return _Layout(tuple(groups), tokens=t, positions=p, ends=e, back=o.argsort())
 
 
 # --- a transformer layer in two parts --------------------------------------------------------------------

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.model import CLIP
-from clip.prompt_text import PromptTokens, TextEncoder
+from clip.prompt_text import PromptTokens
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
+from .model import PromptModel
 from .options import ContextOptions
 from .prompts import PromptLearner
 
@@ -51,20 +52,13 @@ class ConditionalPromptLearner(PromptLearner):
         return self.place(self.contexts() + shift[:, None, None, :])
 
 
-class CoCoOpModel(nn.Module):
+class CoCoOpModel(PromptModel):
     """images (B, 3, H, W) -> logits (B, C)"""
 
-    def __init__(self, prompt_learner: ConditionalPromptLearner, clip_model: CLIP) -> None:
-        super().__init__()
-        self.prompt_learner = prompt_learner
-        self.image_encoder = clip_model.visual
-        self.text_encoder = TextEncoder(clip_model)
-        self.logit_scale = clip_model.logit_scale
-        self.dtype = clip_model.dtype
+    prompt_learner: ConditionalPromptLearner
 
     def forward(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            image = F.normalize(self.image_encoder(images.to(self.dtype)).float(), dim=-1)  # (B, D)
+        image = self.image_features(images)  # (B, D)
         at_once = len(image) if torch.is_grad_enabled() else max(1, TOKENS_AT_ONCE // sum(self.prompt_learner.lengths))
         return torch.cat([self.scores(part) for part in image.split(at_once)])
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.model import CLIP
-from clip.prompt_text import TextEncoder
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
+from .model import PromptModel
 from .options import PromptOptions
 from .prompts import PromptLearner
 
@@ -27,22 +26,12 @@ class CoOpOptions(PromptOptions):
     node: ClassVar[str] = "COOP"
 
 
-class CoOpModel(nn.Module):
+class CoOpModel(PromptModel):
     """images (B, 3, H, W) -> logits (B, C)"""
 
-    def __init__(self, prompt_learner: PromptLearner, clip_model: CLIP) -> None:
-        super().__init__()
-        self.prompt_learner = prompt_learner
-        self.image_encoder = clip_model.visual
-        self.text_encoder = TextEncoder(clip_model)
-        self.logit_scale = clip_model.logit_scale
-        self.dtype = clip_model.dtype
-
     def forward(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            image = F.normalize(self.image_encoder(images.to(self.dtype)).float(), dim=-1)  # (B, D)
         text = F.normalize(self.text_encoder(self.prompt_learner())[0].float(), dim=-1)  # (C, D)
-        return self.logit_scale.exp() * image @ text.t()
+        return self.logit_scale.exp() * self.image_features(images) @ text.t()
 
 
 @TRAINER_REGISTRY.register()

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.model import CLIP
-from clip.prompt_text import TextEncoder
 
+from ..model import PromptModel
 from ..prompts import PromptLearner
 from .transport import Match, Transport
 
@@ -21,7 +21,7 @@ class PlotOutput(NamedTuple):
     match: Match
 
 
-class PlotModel(nn.Module):
+class PlotModel(PromptModel):
     """images (B, 3, H, W) -> logits (B, C) = exp(logit_scale) * transported similarity  [PLOT, algorithm 1].
 
     fuse_global adds the logits of the pooled features: the image's global feature against the mean over prompts of the
@@ -31,12 +31,7 @@ class PlotModel(nn.Module):
     def __init__(
         self, prompt_learner: PromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
     ) -> None:
-        super().__init__()
-        self.prompt_learner = prompt_learner
-        self.image_encoder = clip_model.visual
-        self.text_encoder = TextEncoder(clip_model)
-        self.logit_scale = clip_model.logit_scale
-        self.dtype = clip_model.dtype
+        super().__init__(prompt_learner, clip_model)
         self.transport = transport
         self.fuse_global = fuse_global
 
