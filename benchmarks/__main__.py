@@ -133,8 +133,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = list(run(args))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; text tower and feature width of RN50, random "
           f"weights, N = {args.prompts}, {args.context} context tokens, batch {args.batch}, 49 places, float32")
-    table = [[r.subject, r.old, r.new, f"{r.ratio:.1f} x", f"{r.difference:.1e}"] for r in rows]
-    print(tabulate(table, headers=["subject", "old s", "new s", "ratio", "largest difference"], floatfmt=".4f"))
+    table = [[r.subject, f"{r.old:.4f}", f"{r.new:.4f}", f"{r.ratio:.1f} x", f"{r.difference:.1e}"] for r in rows]
+    print(tabulate(table, headers=["subject", "old s", "new s", "ratio", "largest difference"], disable_numparse=True))
     if args.json:
         target = Path(args.json)
         temporary = target.with_name(target.name + ".tmp")

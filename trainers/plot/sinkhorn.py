@@ -111,8 +111,8 @@ def sinkhorn(
 
 def _sweep(kernel: Tensor, c: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """One iteration on K: r = a / (K c), then c = b / (K^T r)."""
-    r = a / (kernel * c[:, None, :]).sum(dim=2)
-    return r, b / (kernel * r[:, :, None]).sum(dim=1)
+    r = a / (kernel @ c[:, :, None]).squeeze(2)
+    return r, b / (r[:, None, :] @ kernel).squeeze(1)
 
 
 def _sweep_logs(log_kernel: Tensor, log_c: Tensor, log_a: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor]:
