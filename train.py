@@ -23,6 +23,7 @@ from dassl.engine import build_trainer
 from dassl.engine.record import open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import restore_stdout
+from dassl.utils.tools import error_text
 from trainers import ALL_OPTIONS, RECIPES
 
 EXAMPLES = """examples:
@@ -96,6 +97,14 @@ FLAGS = {  # flag -> key; applied where the flag was given
 }
 
 
+def set_key(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set a dotted key to a value as it is: a folder called 2024 stays text, which an option would not."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        cfg = cfg[section]
+    cfg[leaf] = value
+
+
 def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     """The frozen config, and notes about defaults that were filled in.
 
@@ -110,11 +119,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
             explicit |= merge_file(cfg, path)
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
     for key, value in flags.items():
-        node, _, leaf = key.rpartition(".")
-        parent = cfg
-        for part in filter(None, node.split(".")):
-            parent = parent[part]
-        parent[leaf] = value
+        set_key(cfg, key, value)
     if args.seed >= 0:
         cfg.SEED = args.seed
     explicit |= merge_options(cfg, args.opts or [])
@@ -125,7 +130,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         if key in explicit:
             notes.append(f"{key} as configured; the published schedule would be {value}")
         else:
-            merge_options(cfg, [key, str(value)])
+            set_key(cfg, key, value)
             notes.append(f"{key} {value} from the published schedule of {cfg.TRAINER.NAME}")
     cfg.freeze()
     return cfg, notes
@@ -218,9 +223,9 @@ def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> 
     cfg = get_cfg_default()
     extend_cfg(cfg)
     merge_file(cfg, str(folder / "config.yaml"))
-    merge_options(cfg, ["OUTPUT_DIR", str(folder)])
-    moved = {"MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}
-    merge_options(cfg, [part for key, value in moved.items() if value for part in (key, value)])
+    for key, value in {"OUTPUT_DIR": str(folder), "MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}.items():
+        if value:
+            set_key(cfg, key, value)
     cfg.freeze()
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
@@ -247,8 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {error_text(error)}", file=sys.stderr)
         print("(PLOT_TRACEBACK=1 shows where; the run's log has it too)", file=sys.stderr)
         return 1 if isinstance(error, RuntimeError | FloatingPointError) else 2
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,6 +23,7 @@ from tqdm import tqdm
 
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder
+from dassl.utils.tools import atomic_write
 from trainers.plot.transport import Transport
 from trainers.prompts import PromptLearner
 
@@ -136,10 +135,8 @@ def main(argv: list[str] | None = None) -> int:
     table = [[r.subject, f"{r.old:.4f}", f"{r.new:.4f}", f"{r.ratio:.1f} x", f"{r.difference:.1e}"] for r in rows]
     print(tabulate(table, headers=["subject", "old s", "new s", "ratio", "largest difference"], disable_numparse=True))
     if args.json:
-        target = Path(args.json)
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_text(json.dumps([r._asdict() | {"ratio": r.ratio} for r in rows], indent=1) + "\n")
-        os.replace(temporary, target)
+        with atomic_write(args.json) as file:
+            file.write(json.dumps([r._asdict() | {"ratio": r.ratio} for r in rows], indent=1) + "\n")
     return 0
 
 

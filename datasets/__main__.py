@@ -6,13 +6,13 @@ import argparse
 import csv
 import io
 import json
-import os
 import os.path as osp
 import sys
 import textwrap
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils.tools import atomic_write
 
 from .checking import Report, build_quietly, check
 from .facts import FACTS, picks_digest
@@ -220,16 +220,8 @@ def _rows(content: dict[str, Any]) -> list[tuple[str, int, str, str]]:
 
 def write_text(path: str, text: str) -> None:
     """Under its name only when it is complete."""
-    path = osp.abspath(osp.expanduser(path))
-    os.makedirs(osp.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    finally:
-        if osp.exists(temporary):
-            os.unlink(temporary)
+    with atomic_write(osp.expanduser(path)) as file:
+        file.write(text)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import os.path as osp
 import tempfile
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
-from tqdm import tqdm
-
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.integrity import unreadable
 
 from .facts import FACTS, Facts, find_alias, names_digest
 from .files import list_folders, list_images
 from .splits import SplitDataset, split_digest
 
-CHUNK = 64  # images a thread decodes before it reports
 DEPTH = 2  # folders below the data set's in which misplaced images are looked for
 
 
@@ -167,7 +162,7 @@ def _check_content(report: Report, kind: type[SplitDataset], facts: Facts, root:
         report.todo.append(f"compare with {facts.images}" + (f"; {facts.split_source}" if facts.split_source else ""))
     if images:
         paths = dict.fromkeys(item.impath for items in (train, val or [], dataset.test) for item in items)
-        bad = unreadable(list(paths), report.name)
+        bad = unreadable([(path, True) for path in paths], f"Reading {report.name}")
         if bad:
             report.problems.append(f"{len(bad)} of {len(paths)} images cannot be read:\n" + "\n".join(bad))
             report.todo.append(f"unpack these files again from {facts.images}")
@@ -190,7 +185,7 @@ def _count_words(counts: tuple[int, int, int]) -> list[str]:
     return [f"{count:,} {part}" for part, count in zip(("train", "val", "test"), counts, strict=True) if count]
 
 
-# --- building and decoding -------------------------------------------------------------------------------
+# --- building -------------------------------------------------------------------------------
 
 
 def build_quietly(kind: type[SplitDataset], root: str, shots: int = -1, seed: int = 1, warn: bool = False) -> Any:
@@ -203,33 +198,3 @@ def build_quietly(kind: type[SplitDataset], root: str, shots: int = -1, seed: in
             if not warn:
                 warnings.simplefilter("ignore")
             return kind(cfg)
-
-
-def unreadable(paths: list[str], what: str = "images") -> list[str]:
-    """A line for every image file that cannot be decoded. A bar is shown when the console is a terminal."""
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    bad: list[str] = []
-    # Pillow lets go of the interpreter lock while it decodes, so threads do run side by side.
-    with (
-        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-        tqdm(total=len(paths), desc=f"Reading {what}", unit="image", disable=None, leave=False) as bar,
-    ):
-        try:
-            for chunk, errors in zip(chunks, pool.map(_decode, chunks), strict=True):
-                bad += errors
-                bar.update(len(chunk))
-        except BaseException:  # Ctrl-C should not wait for the remaining images
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return bad
-
-
-def _decode(paths: list[str]) -> list[str]:
-    errors = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                image.load()
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-            errors.append(f"{path}: {error}")
-    return errors

@@ -53,6 +53,7 @@ def check_run(run: Path) -> None:
 
 def load(run: Path, backbone: str = "", root: str = "", verbose: bool = False) -> Any:
     """The run's trainer with its learned prompts.  Raises ResultsError for what is missing or unfit."""
+    from dassl.utils.tools import error_text
     from train import load_trainer
 
     quiet = contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO())
@@ -60,8 +61,7 @@ def load(run: Path, backbone: str = "", root: str = "", verbose: bool = False) -
         with quiet:
             trainer = load_trainer(run, backbone=backbone, root=root)
     except (OSError, ValueError, LookupError, RuntimeError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise ResultsError(f"cannot rebuild {run}: {message}") from error
+        raise ResultsError(f"cannot rebuild {run}: {error_text(error)}") from error
     if not hasattr(trainer, "explain"):
         raise ResultsError(f"{run} is a run of {type(trainer).__name__}, which cannot explain images")
     return trainer

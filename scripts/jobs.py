@@ -93,6 +93,7 @@ def run_jobs(
     overwritten.
     """
     from dassl.engine.record import is_complete
+    from dassl.utils.tools import error_text
 
     def attempt(job: Job) -> tuple[Job, str, str]:
         """(job, what to say, why it failed)"""
@@ -102,8 +103,7 @@ def run_jobs(
                 return job, "complete, skipped", ""
             return job, _describe(run(job.argv)), ""
         except Exception as error:  # one bad run must not cost the others
-            reason = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-            return job, "", f"{type(error).__name__}: {reason}"
+            return job, "", f"{type(error).__name__}: {error_text(error)}"
         finally:
             gc.collect()
 
@@ -247,12 +247,12 @@ def execute(
     """Plan and run; returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 130
     interrupted."""
     import train
+    from dassl.utils.tools import error_text
 
     try:
         jobs = plan()
     except (ValueError, LookupError, OSError, AssertionError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {error_text(error)}", file=sys.stderr)
         return 2
     if dry_run:
         list_jobs(jobs, commands=verbose)

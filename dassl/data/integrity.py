@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import os.path as osp
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -55,15 +55,28 @@ def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SP
         fully = name != "test" and len(items) <= MOST_DECODED
         for item in items:
             decode[item.impath] = decode.get(item.impath, False) or fully
-    tasks = list(decode.items())
+    bad = unreadable(list(decode.items()), progress=progress)
+    if bad:
+        shown = "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else "")
+        raise ValueError(
+            f"{len(bad)} of {len(decode)} image files cannot be read:\n  {shown}\n"
+            "replace them (the archive may be incompletely unpacked), or take them out of the data set"
+        )
+
+
+def unreadable(
+    tasks: Sequence[tuple[str, bool]], title: str = "Checking images", progress: bool = True
+) -> list[str]:
+    """A line for every image file that cannot be read; `tasks` are (path, whether to decode it fully).
+
+    `progress` shows a bar called `title` when the console is a terminal.
+    """
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
     bad: list[str] = []
     # Pillow lets go of the interpreter lock while it decodes, so threads do run side by side.
     with (
         ThreadPoolExecutor(max_workers=min(16, 2 * (os.cpu_count() or 1))) as pool,
-        tqdm(
-            total=len(tasks), desc="Checking images", disable=None if progress else True, leave=False
-        ) as bar,
+        tqdm(total=len(tasks), desc=title, unit="image", disable=None if progress else True, leave=False) as bar,
     ):
         try:
             for chunk, errors in zip(chunks, pool.map(_check_chunk, chunks), strict=True):
@@ -72,12 +85,7 @@ def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SP
         except BaseException:  # Ctrl-C should not wait for the remaining images
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if bad:
-        shown = "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else "")
-        raise ValueError(
-            f"{len(bad)} of {len(tasks)} image files cannot be read:\n  {shown}\n"
-            "replace them (the archive may be incompletely unpacked), or take them out of the data set"
-        )
+    return bad
 
 
 def _check_chunk(tasks: Iterable[tuple[str, bool]]) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "collect_env_info",
     "did_you_mean",
     "download_url",
+    "error_text",
     "get_most_similar_str_to_a_from_b",
     "listdir_nohidden",
     "mkdir_if_missing",
@@ -160,6 +161,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         near = [k for k in known if k.lower() == str(name).lower()]
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return f"{hint} known: {', '.join(known)}"
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception says; str() of a KeyError would put its text in quotes."""
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def check_availability(requested: str, available: Iterable[str], what: str = "choice") -> None:
