@@ -111,7 +111,11 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
 
 
 def _is_still(part: Path, file: BinaryIO) -> bool:
-    return part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat())
+    """Whether `part` names the open file; another process may take the name away at any moment."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+    except FileNotFoundError:
+        return False
 
 
 def _fetch(url: str, file: BinaryIO, expected: str, name: str) -> None:
