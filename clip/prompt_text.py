@@ -6,27 +6,32 @@ A prompt is 77 tokens, [start] [context] [class name] [.] [end] and padding.  Te
 2. with a context shared by all classes, the states of [start] + context are the same for every class: run these P
    prefix tokens once per prompt and keep each layer's keys and values; the suffix tokens of a class attend to them and
    to their own predecessors;
-3. the last layer needs queries and the MLP only at the end-of-text tokens.
+3. the last layer needs queries and the MLP only at the end-of-text tokens;
+4. where the suffix of a class is the same in all N prompts, so is its input to the first layer: project it once.
 
 For 4 prompts of 16 context tokens and 47 classes, 14,476 token positions become about 800.  The same shape serves every
 placement of the class name: what comes before the first token that depends on the class is the prefix, the rest is the
 suffix.  `encode_full` is the plain path over all 77 positions, as the original computes it; tests compare the two.
+Suffixes of equal length are computed together, so nothing is padded.
 
 Axes: N prompts (or images, where the context depends on the image), C classes, P prefix tokens, T suffix tokens of all
 classes laid end to end, E token width, D feature width.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .model import CLIP, ResidualAttentionBlock
+from .frozen import frozen_blocks
+from .model import CLIP
+from .packed import Prepared
 
 
 class PromptTokens(NamedTuple):
@@ -37,23 +42,22 @@ class PromptTokens(NamedTuple):
     lengths: tuple[int, ...]  # C suffix lengths, summing to T
 
 
-class _Group(NamedTuple):
-    """Classes whose suffixes are equally long, as one contiguous slice of the (reordered) suffix tokens."""
-
-    tokens: slice
-    classes: int
-    length: int
-
-
 class TextEncoder(nn.Module):
-    """The frozen text tower of a CLIP model, under the attribute names that whole-model checkpoints use."""
+    """The frozen text tower of a CLIP model, under the attribute names that whole-model checkpoints use.
 
-    def __init__(self, clip_model: CLIP) -> None:
+    chunk: how many classes are encoded at a time, 0 for all.  With a gradient, a chunk keeps nothing but its features
+    and is computed again in the backward pass: memory then grows with the chunk instead of the number of classes, for
+    about a third more work.
+    """
+
+    def __init__(self, clip_model: CLIP, chunk: int = 0) -> None:
         super().__init__()
         self.transformer = clip_model.transformer
         self.positional_embedding = clip_model.positional_embedding
         self.ln_final = clip_model.ln_final
         self.text_projection = clip_model.text_projection
+        self.chunk = chunk
+        self._blocks = Prepared(clip_model.transformer, frozen_blocks)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,20 +65,51 @@ class TextEncoder(nn.Module):
 
     def forward(self, prompts: PromptTokens) -> Tensor:
         """Features (N, C, D), not normalised."""
-        layout = _layout(prompts.lengths, prompts.prefix.device)
-        n_prefix = prompts.prefix.shape[1]
-
+        n_prefix, n_classes = prompts.prefix.shape[1], len(prompts.lengths)
         where = self.positional_embedding.to(self.dtype)
-        prefix = prompts.prefix.to(self.dtype) + where[:n_prefix]  # (N, P, E)
-        suffix = prompts.suffix.to(self.dtype)[:, layout.tokens] + where[layout.positions + n_prefix]
-        suffix = suffix.expand(len(prefix), -1, -1)  # (N, T, E)
+        keys_values = self._prefix(prompts.prefix.to(self.dtype) + where[:n_prefix])
 
-        *blocks, last = self.transformer.resblocks
+        size = self.chunk or n_classes
+        features, first = [], 0
+        encode: Callable[..., Tensor]
+        for c in range(0, n_classes, size):
+            lengths = prompts.lengths[c : c + size]
+            tokens = prompts.suffix[:, first : first + sum(lengths)].to(self.dtype)
+            first += sum(lengths)
+            layout = _layout(lengths, tokens.device)
+            suffix = tokens[:, layout.tokens] + where[layout.positions + n_prefix]  # (N or 1, T, E)
+            if size < n_classes and torch.is_grad_enabled():
+                encode = partial(checkpoint, self._suffix, use_reentrant=False, preserve_rng_state=False)
+            else:
+                encode = self._suffix
+            features.append(encode(layout, suffix, *keys_values))
+        return torch.cat(features, dim=1)
+
+    def _prefix(self, x: Tensor) -> list[Tensor]:
+        """Prefix (N, P, E) -> its keys and values in every layer: k, v, k, v, ..., each (N, H, P, d)."""
+        *blocks, last = self._blocks()
+        keys_values = []
         for block in blocks:
-            prefix, suffix = _layer(block, prefix, suffix, layout.groups)
-        features = _last_layer(last, prefix, suffix, layout.groups, layout.ends)  # (N, C, E), shortest class first
-        features = self.ln_final(features) @ self.text_projection
-        return features[:, layout.back]
+            q, k, v = block.project(block.ln_1(x), "qkv")
+            keys_values += [k, v]
+            x = x + block.join(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            x = x + block.mlp(block.ln_2(x))
+        return [*keys_values, *last.project(last.ln_1(x), "kv")]
+
+    def _suffix(self, layout: _Layout, x: Tensor, *keys_values: Tensor) -> Tensor:
+        """Suffix tokens (N or 1, T, E) of some classes, given the keys and values of the prefix -> (N, C, D)."""
+        *blocks, last = self._blocks()
+        for i, block in enumerate(blocks):
+            q, k, v = block.project(block.ln_1(x), "qkv")
+            x = x + block.join(_attend(q, keys_values[2 * i], keys_values[2 * i + 1], k, v, layout.groups))
+            x = x + block.mlp(block.ln_2(x))
+
+        normed = last.ln_1(x)
+        k, v = last.project(normed, "kv")
+        (q,) = last.project(normed[:, layout.ends], "q")  # (N, H, C, d)
+        x = x[:, layout.ends] + last.join(_attend(q, keys_values[-2], keys_values[-1], k, v, layout.groups))
+        x = x + last.mlp(last.ln_2(x))  # (N, C, E), the shortest class first
+        return (self.ln_final(x) @ self.text_projection)[:, layout.back]
 
 
 def encode_full(text: TextEncoder, prompts: Tensor, end: Tensor) -> Tensor:
@@ -88,6 +123,14 @@ def encode_full(text: TextEncoder, prompts: Tensor, end: Tensor) -> Tensor:
 # --- where every suffix token lies -----------------------------------------------------------------------
 
 
+class _Group(NamedTuple):
+    """Classes whose suffixes are equally long, as one contiguous slice of the (reordered) suffix tokens."""
+
+    classes: slice  # in the order of the layout
+    tokens: slice
+    length: int
+
+
 class _Layout(NamedTuple):
     """The suffix tokens in the order that they are computed in: classes by length, the shortest first."""
 
@@ -98,16 +141,16 @@ class _Layout(NamedTuple):
     back: Tensor  # (C,) from this order of the classes to theirs
 
 
-@lru_cache(maxsize=32)  # a run has one class list, or a few
+@lru_cache(maxsize=256)  # a run has one class list, or a few, in chunks
 def _layout(lengths: tuple[int, ...], device: torch.device) -> _Layout:
     order = sorted(range(len(lengths)), key=lambda c: lengths[c])
     starts = [0, *accumulate(lengths)]
     groups: list[_Group] = []
-    first = 0
+    c = token = 0
     for length, members in groupby(order, key=lambda c: lengths[c]):
         classes = len(list(members))
-        groups.append(_Group(slice(first, first + classes * length), classes, length))
-        first += classes * length
+        groups.append(_Group(slice(c, c + classes), slice(token, token + classes * length), length))
+        c, token = c + classes, token + classes * length
     tokens = [starts[c] + i for c in order for i in range(lengths[c])]
     positions = [i for c in order for i in range(lengths[c])]
     ends = [end - 1 for end in accumulate(lengths[c] for c in order)]
@@ -116,85 +159,38 @@ def _layout(lengths: tuple[int, ...], device: torch.device) -> _Layout:
         return _Layout(tuple(groups), tokens=t, positions=p, ends=e, back=o.argsort())
 
 
-# --- a transformer layer in two parts --------------------------------------------------------------------
-
-_QKV, _Q, _KV = slice(0, 3), slice(0, 1), slice(1, 3)  # of the fused input projection
+# --- attention in two parts ------------------------------------------------------------------------------
 
 
-def _layer(
-    block: ResidualAttentionBlock, prefix: Tensor, suffix: Tensor, groups: Sequence[_Group]
-) -> tuple[Tensor, Tensor]:
-    """One residual block over prefix (N, P, E) and suffix (N, T, E)."""
-    attention = block.attn
-    q, k, v = _project(attention, block.ln_1(prefix))
-    suffix_q, suffix_k, suffix_v = _project(attention, block.ln_1(suffix))
-
-    own = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    prefix = prefix + _join(attention, own)
-    mixed = [
-        _attend(suffix_q[:, :, g.tokens], k, v, suffix_k[:, :, g.tokens], suffix_v[:, :, g.tokens], g)
-        for g in groups
-    ]
-    suffix = suffix + _join(attention, torch.cat(mixed, dim=2))
-    return prefix + block.mlp(block.ln_2(prefix)), suffix + block.mlp(block.ln_2(suffix))
-
-
-def _last_layer(
-    block: ResidualAttentionBlock, prefix: Tensor, suffix: Tensor, groups: Sequence[_Group], at_end: Tensor
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, own_k: Tensor, own_v: Tensor, groups: Sequence[_Group]
 ) -> Tensor:
-    """The last block, whose output is wanted at the end-of-text tokens only: (N, C, E)."""
-    attention = block.attn
-    k, v = _project(attention, block.ln_1(prefix), _KV)
-    normed = block.ln_1(suffix)
-    suffix_k, suffix_v = _project(attention, normed, _KV)
-    (q,) = _project(attention, normed[:, at_end], _Q)  # (N, H, C, d)
-
-    mixed, first = [], 0
-    for g in groups:
-        queries = q[:, :, first : first + g.classes]
-        mixed.append(_attend(queries, k, v, suffix_k[:, :, g.tokens], suffix_v[:, :, g.tokens], g))
-        first += g.classes
-    x = suffix[:, at_end] + _join(attention, torch.cat(mixed, dim=2))
-    return x + block.mlp(block.ln_2(x))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, own_k: Tensor, own_v: Tensor, group: _Group) -> Tensor:
     """Suffix queries over [prefix | own suffix so far], one softmax over both, nothing of the prefix copied.
 
-    q (N, H, classes * L, d) with L = the suffix length, or L = 1 for the end-of-text tokens alone, which see all of
-    their suffix; k, v (N, H, P, d); own_k, own_v (N, H, classes * length, d).  Returns the shape of q.
+    q (N, H, T, d), or (N, H, C, d) for the end-of-text tokens alone, which see all of their suffix; k, v (N, H, P, d);
+    own_k, own_v (N, H, T, d).  Returns the shape of q.  What does not depend on the prompt may have 1 in place of N.
     """
-    n, heads, total, width = q.shape
-    queries = total // group.classes
-    q = q * width**-0.5
-    by_class = (n, heads, group.classes, group.length, width)
-    own_k, own_v = own_k.reshape(by_class), own_v.reshape(by_class)
+    only_ends = q.shape[2] != own_k.shape[2] or all(group.length == 1 for group in groups)
+    q = q * q.shape[-1] ** -0.5
+    mixed = []
+    for group in groups:
+        part = q[:, :, group.classes if only_ends else group.tokens]  # (N, H, classes * L, d)
+        by_class = part.unflatten(2, (-1, 1 if only_ends else group.length))  # (N, H, classes, L, d)
+        keys, values = (x[:, :, group.tokens].unflatten(2, (-1, group.length)) for x in (own_k, own_v))
 
-    to_prefix = q @ k.transpose(-1, -2)  # (N, H, classes * L, P)
-    to_own = q.reshape(n, heads, group.classes, queries, width) @ own_k.transpose(-1, -2)
-    if queries > 1:
-        future = torch.ones(queries, group.length, dtype=torch.bool, device=q.device).triu(1)
-        to_own = to_own.masked_fill(future, float("-inf"))
-    scores = torch.cat([to_prefix, to_own.reshape(n, heads, total, group.length)], dim=-1)
-    weights = scores.softmax(dim=-1)
-    from_prefix, from_own = weights.split([k.shape[2], group.length], dim=-1)
-    mixed_own = from_own.reshape(n, heads, group.classes, queries, group.length) @ own_v
-    return from_prefix @ v + mixed_own.reshape(q.shape)
-
-
-def _project(attention: nn.MultiheadAttention, x: Tensor, parts: slice = _QKV) -> tuple[Tensor, ...]:
-    """Queries, keys, values (N, H, tokens, d) of x (N, tokens, E), or those of them that `parts` selects."""
-    width = x.shape[-1]
-    rows = slice(parts.start * width, parts.stop * width)
-    projected = F.linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
-    return tuple(_heads(part, attention.num_heads) for part in projected.split(width, dim=-1))
+        to_prefix = part @ k.transpose(-1, -2)  # (N, H, classes * L, P)
+        to_own = by_class @ keys.transpose(-1, -2)  # (N, H, classes, L, length)
+        if not only_ends and group.length > 1:
+            to_own = to_own.masked_fill(_future(group.length, q.device), float("-inf"))
+        to_own = to_own.flatten(2, 3).expand(len(to_prefix), -1, -1, -1)
+        weights = torch.cat([to_prefix, to_own], dim=-1).softmax(dim=-1)
+        from_prefix, from_own = weights.split([k.shape[2], group.length], dim=-1)
+        from_own = from_own.unflatten(2, (-1, by_class.shape[3]))
+        mixed.append(from_prefix @ v + (from_own @ values).flatten(2, 3))
+    return torch.cat(mixed, dim=2)
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """(N, tokens, E) -> (N, H, tokens, E / H)"""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _join(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """(N, H, tokens, d) -> (N, tokens, E), through the output projection."""
-    return attention.out_proj(x.transpose(1, 2).flatten(2))
+@lru_cache(maxsize=256)
+def _future(length: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
