@@ -106,7 +106,7 @@ def transport_subject(classes: int, n_prompts: int, images: int, places: int = 4
         return result.detach(), gradient
 
     transport = Transport()
-    return (lambda: step(original.scores)), (lambda: step(lambda a, b: transport(a, b).score))
+    return (lambda: step(original.scores)), (lambda: step(lambda a, b: transport.score(a, b)))
 
 
 def run(args: argparse.Namespace) -> Iterator[Row]:

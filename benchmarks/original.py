@@ -28,18 +28,26 @@ def sinkhorn(
         iteration += 1
         before = r
         r = (1 / rows) / torch.matmul(kernel, c.unsqueeze(-1)).squeeze(-1)
-        c = (1 / columns) / torch.matmul(kernel.transpose(1, 2), r.unsqueeze(-1)).squeeze(-1)
+        c = (1 / columns) / torch.matmul(kernel.transpose(1, 2).contiguous(), r.unsqueeze(-1)).squeeze(-1)
         if (r - before).abs().mean().item() < threshold:
             break
-    return r.unsqueeze(-1) * c.unsqueeze(-2) * kernel, iteration
+    return torch.matmul(r.unsqueeze(-1), c.unsqueeze(-2)) * kernel, iteration
 
 
 def scores(local: Tensor, text: Tensor, epsilon: float = 0.1) -> Tensor:
-    """Transported similarity; local (B, M, D), text (N, C, D), unit length -> (B, C)."""
-    similarity = torch.einsum("bmd,ncd->bcmn", local, text)
+    """Transported similarity; local (B, M, D), text (N, C, D), unit length -> (B, C).
+
+    As in the original the similarities are laid out (M, N, B, C), and the problems (B * C, M, N) are a view of them.
+    """
+    images, places = local.shape[:2]
+    prompts, classes = text.shape[:2]
+    similarity = torch.einsum("mbd,ncd->mnbc", local.transpose(0, 1), text).contiguous()
+    similarity = similarity.view(places, prompts, images * classes).permute(2, 0, 1)
     with torch.no_grad():
-        plan, _ = sinkhorn(1 - similarity.flatten(0, 1), epsilon)
-    return (plan.view_as(similarity) * similarity).sum(dim=(2, 3))
+        plan, _ = sinkhorn(1 - similarity, epsilon)
+        if torch.isnan(plan).any():
+            raise FloatingPointError("the original gives up here")
+    return (plan * similarity).sum(dim=(1, 2)).view(images, classes)
 
 
 def logits(local: Tensor, text: Tensor, scale: Tensor) -> Tensor:

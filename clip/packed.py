@@ -124,3 +124,26 @@ def _kernels_work() -> bool:
         return torch.allclose(_product(x, pack(weight), bias), F.linear(x, weight, bias), rtol=1e-4, atol=1e-4)
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return False
+
+
+def pairwise(x: Tensor, y: Tensor) -> Tensor:
+    """x y^T (R, S) of x (R, D) and y (S, D): all inner products, by the same kernels where they serve."""
+    if x.device.type == "cpu" and x.dtype == y.dtype == torch.float32 and x.numel() and y.numel() and _kernels_work():
+        return _Pairwise.apply(x, y)
+    return x @ y.t()
+
+
+class _Pairwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x, y)
+        return _product(x, y, None)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+        x, y = ctx.saved_tensors
+        of_x, of_y = ctx.needs_input_grad
+        return (
+            _product(gradient, y.t(), None) if of_x else None,
+            _product(gradient.t(), x.t(), None) if of_y else None,
+        )

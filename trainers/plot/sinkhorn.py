@@ -17,6 +17,8 @@ This file knows nothing of images, prompts or configs.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -24,16 +26,21 @@ from torch import Tensor
 
 STOP_RULES = ("batch", "each", "never")
 SAFE_EXPONENT = 40.0  # with costs up to 40 epsilon, r and c stay below exp(80), inside float32's range
-_ITERATIONS_BETWEEN_LOOKS = 8  # on an accelerator: asking whether to stop waits for everything before the question
+_ITERATIONS_BETWEEN_LOOKS = 8
 
 
 class TransportPlan(NamedTuple):
     """The answer and the evidence for it."""
 
     plan: Tensor  # (G, M, N); the columns sum to b up to rounding, the rows to a up to `marginal_error`
-    marginal_error: Tensor  # (G,) largest |row sum - a|
+    a: Tensor  # (G, M) the row sums that were asked for
     iterations: Tensor  # (G,) int64, sweeps until this problem stopped
     converged: Tensor  # (G,) bool, False where the limit of iterations ended it
+
+    @property
+    def marginal_error(self) -> Tensor:
+        """(G,) largest |row sum - a|"""
+        return (self.plan.sum(dim=2) - self.a).abs().amax(dim=1)
 
 
 def uniform_marginal(size: int, like: Tensor) -> Tensor:
@@ -67,6 +74,8 @@ def sinkhorn(
     r is in units of 1 / (M K c), not of mass: a small epsilon makes r huge, and the limit of iterations ends the loop.
     max_cost: a bound on |cost| where the caller knows one (2 for cosine distances); up to 40 epsilon it makes the
     iteration cheaper and its float32 rounding that of the original.
+    A cost whose memory is laid out (N, G, M), with `permute(1, 2, 0)` before the call, is read without a copy in
+    another order; the plan comes back in that layout.
     Raises ValueError for an epsilon <= 0, an unknown rule, or shapes that do not fit.
 
     >>> plan = sinkhorn(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), epsilon=0.01).plan
@@ -75,50 +84,96 @@ def sinkhorn(
     """
     _check(cost, epsilon, max_iterations, stop)
     groups, rows, columns = cost.shape
-    cost = cost if cost.dtype == torch.float64 else cost.float()
-    log_a = _log_marginal("a", uniform_marginal(rows, cost) if a is None else a, (groups, rows), cost)
-    log_b = _log_marginal("b", uniform_marginal(columns, cost) if b is None else b, (groups, columns), cost)
-    log_kernel = cost / -epsilon  # log K
-
-    in_logs = max_cost is None or max_cost > SAFE_EXPONENT * epsilon
-    kernel = log_kernel if in_logs else log_kernel.exp()
-    sweep = _sweep_logs if in_logs else _sweep
-    a, b = (log_a, log_b) if in_logs else (log_a.exp(), log_b.exp())
-    r = cost.new_full((groups, rows), 0.0 if in_logs else 1.0)
-    c = cost.new_full((groups, columns), 0.0 if in_logs else 1.0)
-    active = torch.ones(groups, 1, dtype=torch.bool, device=cost.device)
+    problem = _Problem.of(cost, epsilon, a, b, max_cost)
+    active = torch.ones(groups if stop == "each" else (), dtype=torch.bool, device=cost.device)
     iterations = torch.zeros(groups, dtype=torch.int64, device=cost.device)
+    # on an accelerator, asking whether to stop waits for everything before the question
     look_every = 1 if cost.device.type == "cpu" else _ITERATIONS_BETWEEN_LOOKS
 
-    for iteration in range(1, max_iterations + 1):
-        new_r, new_c = sweep(kernel, c, a, b)
-        # inf - inf in the change is NaN, and NaN < threshold is False: a scaling beyond the range never "converges"
-        change = ((new_r.exp() - r.exp()) if in_logs else (new_r - r)).abs()
-        change = change.mean(dim=1, keepdim=True) if stop == "each" else change.mean()
-
-        r = torch.where(active, new_r, r)  # problems that have stopped stay as they are
-        c = torch.where(active, new_c, c)
-        iterations += active[:, 0]
+    r = c = torch.empty(0)
+    for iteration, (new_r, new_c, change) in enumerate(islice(problem.sweeps(), max_iterations), start=1):
+        if iteration == 1 or (stop != "each" and look_every == 1):
+            r, c = new_r, new_c
+        else:  # problems that have stopped stay as they were
+            r, c = (torch.where(active[..., None], new, old) for new, old in ((new_r, r), (new_c, c)))
+        iterations += active
         if stop != "never":
-            active = active & ~(change < threshold)
+            # inf - inf in the change is NaN, and NaN < threshold is False: what left the range never "converges"
+            active = active & ~(change.mean(dim=1 if stop == "each" else (0, 1)) < threshold)
         if iteration % look_every == 0 and not bool(active.any()):
             break
+    return TransportPlan(problem.plan(r, c), problem.masses(), iterations, ~active.expand(groups))
 
-    plan = (r[:, :, None] + kernel + c[:, None, :]).exp() if in_logs else r[:, :, None] * kernel * c[:, None, :]
-    marginal_error = (plan.sum(dim=2) - log_a.exp()).abs().amax(dim=1)
-    return TransportPlan(plan, marginal_error, iterations, ~active[:, 0])
+
+@torch.no_grad()
+def changes(cost: Tensor, epsilon: float, iterations: int, max_cost: float | None = None) -> Tensor:
+    """The mean change of r over all problems in each of the first iterations, (iterations,): what stop="batch" looks at.
+
+    For a batch that is solved in parts: the weighted mean over the parts says when the whole would have stopped.
+    """
+    _check(cost, epsilon, iterations, "batch")
+    sweeps = islice(_Problem.of(cost, epsilon, None, None, max_cost).sweeps(), iterations)
+    return torch.stack([change.mean() for _, _, change in sweeps])
+
+
+class _Problem(NamedTuple):
+    """G problems in the layout of the iteration: one slab of memory (G, M) for each of the few columns.
+
+    A sweep is then a handful of passes over slabs that lie end to end; in the layout (G, M, N) it would be G products
+    with a matrix of N = 4 columns.
+    """
+
+    kernel: Tensor  # (N, G, M) K, or log K
+    a: Tensor  # (G, M) or (M,) row masses, or their logarithms
+    b: Tensor  # (N, G, 1) or (N, 1, 1) column masses, likewise
+    in_logs: bool
+
+    @classmethod
+    def of(
+        cls, cost: Tensor, epsilon: float, a: Tensor | None, b: Tensor | None, max_cost: float | None
+    ) -> _Problem:
+        groups, rows, columns = cost.shape
+        cost = cost if cost.dtype == torch.float64 else cost.float()
+        a = _marginal("a", uniform_marginal(rows, cost) if a is None else a, (groups, rows), cost)
+        b = _marginal("b", uniform_marginal(columns, cost) if b is None else b, (groups, columns), cost)
+        b = b.t()[..., None] if b.dim() == 2 else b[:, None, None]
+        kernel = cost.permute(2, 0, 1).div(-epsilon).contiguous()
+        if max_cost is None or max_cost > SAFE_EXPONENT * epsilon:
+            return cls(kernel, a.log(), b.log(), in_logs=True)
+        return cls(kernel.exp_(), a, b, in_logs=False)
+
+    def sweeps(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """After each sweep: r (G, M) and c (N, G, 1), or their logarithms, and the change |r - r_before| (G, M)."""
+        sweep = _sweep_logs if self.in_logs else _sweep
+        start = 0.0 if self.in_logs else 1.0
+        r, c = self.kernel.new_full((1, 1), start), self.kernel.new_full((len(self.kernel), 1, 1), start)
+        while True:
+            before = r
+            r, c = sweep(self.kernel, c, self.a, self.b)
+            yield r, c, (r.exp() - before.exp() if self.in_logs else r - before).abs_()
+
+    def plan(self, r: Tensor, c: Tensor) -> Tensor:
+        """diag(r) K diag(c), (G, M, N); the kernel's memory becomes the plan's."""
+        scaled = self.kernel.add_(r).add_(c).exp_() if self.in_logs else self.kernel.mul_(r).mul_(c)
+        return scaled.permute(1, 2, 0)
+
+    def masses(self) -> Tensor:
+        return (self.a.exp() if self.in_logs else self.a).expand(self.kernel.shape[1:])
 
 
 def _sweep(kernel: Tensor, c: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """One iteration on K: r = a / (K c), then c = b / (K^T r)."""
-    r = a / (kernel @ c[:, :, None]).squeeze(2)
-    return r, b / (r[:, None, :] @ kernel).squeeze(1)
+    row_sums = kernel[0] * c[0]
+    for slab, scale in zip(kernel[1:], c[1:], strict=True):
+        row_sums.addcmul_(slab, scale)
+    r = torch.div(a, row_sums, out=row_sums)
+    return r, b / torch.stack([(slab * r).sum(dim=1, keepdim=True) for slab in kernel])
 
 
 def _sweep_logs(log_kernel: Tensor, log_c: Tensor, log_a: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor]:
     """The same iteration on logarithms."""
-    log_r = log_a - _logsumexp(log_kernel + log_c[:, None, :], dim=2)
-    return log_r, log_b - _logsumexp(log_kernel + log_r[:, :, None], dim=1)
+    log_r = log_a - _logsumexp(log_kernel + log_c, dim=0)
+    return log_r, log_b - _logsumexp(log_kernel + log_r, dim=2)[..., None]
 
 
 def _logsumexp(values: Tensor, dim: int) -> Tensor:
@@ -141,8 +196,8 @@ def _check(cost: Tensor, epsilon: float, max_iterations: int, stop: str) -> None
         raise ValueError(f"stop must be one of {', '.join(STOP_RULES)}, got {stop!r}")
 
 
-def _log_marginal(name: str, masses: Tensor, shape: tuple[int, int], cost: Tensor) -> Tensor:
+def _marginal(name: str, masses: Tensor, shape: tuple[int, int], cost: Tensor) -> Tensor:
     masses = masses.to(cost)
     if masses.shape not in (shape, shape[1:]):
         raise ValueError(f"marginal {name} must have shape {shape[1:]} or {shape}, got {tuple(masses.shape)}")
-    return masses.log().expand(shape)
+    return masses

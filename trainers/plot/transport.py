@@ -6,26 +6,33 @@ exact gradient of the entropic transport value (envelope theorem), not of the ba
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from .sinkhorn import STOP_RULES, TransportPlan, sinkhorn
+from clip.packed import pairwise
+
+from .sinkhorn import STOP_RULES, TransportPlan, changes, sinkhorn
+
+MAX_COST = 2.0  # cosine distance of unit vectors
 
 
 class Match(NamedTuple):
     """How a batch of images was matched with every class."""
 
     score: Tensor  # (B, C) transported similarity, in [-1, 1]; differentiable
-    similarity: Tensor  # (B, C, M, N) cosine of local feature m and prompt n; differentiable
-    plan: Tensor  # (B, C, M, N) mass moved from m to n, total 1; constant
+    distance_from_uniform: Tensor  # (B, C) of the plan, in [0, 1)
     marginal_error: Tensor  # (B, C) largest |row sum - 1/M|
     iterations: Tensor  # (B, C) int64
     converged: Tensor  # (B, C) bool
+    similarity: Tensor | None = None  # (B, C, M, N) cosine of local feature m and prompt n, where it was asked for
+    plan: Tensor | None = None  # (B, C, M, N) mass moved from m to n, total 1; constant; likewise
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Transport:
     matching: "ot" (Sinkhorn), or a plan that needs no solving, to see what the transport contributes: "uniform" (every
     pair equally: the mean similarity), "max" (each local feature wholly to its nearest prompt).
     epsilon is in units of cosine distance 1 - S, which lies in [0, 2].
+    chunk: how many classes are matched at a time, 0 for all.  It bounds the memory, 2 B * chunk * M * N numbers, and
+    changes no result: the rule that stops a whole batch together is first evaluated over all chunks.
     """
 
     epsilon: float = 0.1
@@ -42,6 +51,7 @@ class Transport:
     threshold: float = 1e-2
     stop: str = "batch"
     matching: str = "ot"
+    chunk: int = 0
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -52,22 +62,93 @@ class Transport:
             raise ValueError(f"threshold must not be negative, got {self.threshold}")
         if self.stop not in STOP_RULES:
             raise ValueError(f"stop must be one of {', '.join(STOP_RULES)}, got {self.stop!r}")
+        if self.chunk < 0:
+            raise ValueError(f"chunk must be 0 (all classes at once) or more, got {self.chunk}")
         if self.matching not in MATCHINGS:
             raise ValueError(f"matching must be one of {', '.join(MATCHINGS)}, got {self.matching!r}")
 
-    def __call__(self, local: Tensor, text: Tensor) -> Match:
-        """local (B, M, D), text (N, C, D), both of unit length, any precision -> Match, in float32 at least.
-
-        Runs outside autocast: in half precision exp(2 / 0.1) would overflow.
+    def score(self, local: Tensor, text: Tensor) -> Tensor:
+        """Transported similarity (B, C), differentiable, of local (B, M, D) and text (N, C, D), both of unit length and
+        of any precision; computed outside autocast in float32 at least: in half precision exp(2 / 0.1) would overflow.
         """
         with torch.autocast(local.device.type, enabled=False):
             local, text = _at_least_float32(local), _at_least_float32(text)
-            similarity = torch.einsum("bmd,ncd->bcmn", local, text)
-            solved = MATCHINGS[self.matching](similarity.detach().flatten(0, 1), self)
-            images_classes = similarity.shape[:2]
-            plan = solved.plan.view(similarity.shape)
-            score = (plan * similarity).sum(dim=(2, 3))
-        return Match(score, similarity, plan, *(evidence.view(images_classes) for evidence in solved[1:]))
+            parts = self._parts(text)
+            solver, _ = self._for_parts(local, parts)
+
+            def score(local: Tensor, part: Tensor) -> Tensor:
+                similarity = similarities(local, part)
+                return transported(similarity, solver._solve(similarity).plan)
+
+            if len(parts) > 1 and torch.is_grad_enabled():
+                again = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
+                return torch.cat([again(local, part) for part in parts], dim=1)
+            return torch.cat([score(local, part) for part in parts], dim=1)
+
+    def __call__(self, local: Tensor, text: Tensor, keep_plan: bool = True) -> Match:
+        """The score with the evidence for it, and with the plan and the similarities if they are to be kept."""
+        with torch.autocast(local.device.type, enabled=False):
+            local, text = _at_least_float32(local), _at_least_float32(text)
+            parts = self._parts(text)
+            solver, converged = self._for_parts(local, parts)
+            matches = [solver._match(local, part, keep_plan, converged) for part in parts]
+        if len(matches) == 1:
+            return matches[0]
+        return Match(*(torch.cat(field, dim=1) for field in zip(*matches, strict=True) if field[0] is not None))
+
+    def _match(self, local: Tensor, text: Tensor, keep_plan: bool, converged: bool | None) -> Match:
+        similarity = similarities(local, text)
+        solved = self._solve(similarity)
+        if converged is not None:
+            solved = solved._replace(converged=torch.full_like(solved.converged, converged))
+        by_class = (text.shape[1], len(local))
+        evidence = (distance_from_uniform(solved.plan), solved.marginal_error, solved.iterations, solved.converged)
+        whole = (similarity, solved.plan.permute(2, 0, 1).reshape(similarity.shape)) if keep_plan else ()
+        return Match(
+            transported(similarity, solved.plan),
+            *(of_problems.view(by_class).t() for of_problems in evidence),
+            *(tensor.permute(2, 1, 3, 0) for tensor in whole),
+        )
+
+    def _solve(self, similarity: Tensor) -> TransportPlan:
+        """similarity (N, C, B, M) -> plans of the C * B problems."""
+        return MATCHINGS[self.matching](as_problems(similarity.detach()), self)
+
+    def _parts(self, text: Tensor) -> tuple[Tensor, ...]:
+        return text.split(self.chunk or text.shape[1], dim=1)
+
+    def _for_parts(self, local: Tensor, parts: Sequence[Tensor]) -> tuple[Transport, bool | None]:
+        """A transport that does with every part alone what this one does with the whole; and whether it converges there,
+        where the parts themselves cannot tell."""
+        if len(parts) == 1 or self.matching != "ot" or self.stop != "batch":
+            return self, None
+        classes = sum(part.shape[1] for part in parts)
+        looked_at = min(8, self.max_iterations)
+        while True:
+            change = local.new_zeros(looked_at)
+            for part in parts:
+                cost = 1.0 - as_problems(similarities(local.detach(), part.detach()))
+                change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=MAX_COST)
+            small = (change < self.threshold).nonzero()
+            if len(small) or looked_at == self.max_iterations:
+                iterations = int(small[0]) + 1 if len(small) else self.max_iterations
+                return replace(self, stop="never", max_iterations=iterations, chunk=0), len(small) > 0
+            looked_at = min(2 * looked_at, self.max_iterations)
+
+
+def similarities(local: Tensor, text: Tensor) -> Tensor:
+    """Cosines (N, C, B, M) of local (B, M, D) and text (N, C, D), of unit length: the layout that the solver reads."""
+    return pairwise(text.flatten(0, 1), local.flatten(0, 1)).view(*text.shape[:2], *local.shape[:2])
+
+
+def as_problems(similarity: Tensor) -> Tensor:
+    """(N, C, B, M) -> (C * B, M, N), a view"""
+    return similarity.flatten(1, 2).permute(1, 2, 0)
+
+
+def transported(similarity: Tensor, plan: Tensor) -> Tensor:
+    """sum_{m,n} T * S (B, C) of similarity (N, C, B, M) and plan (C * B, M, N)."""
+    return (plan.permute(2, 0, 1).reshape(similarity.shape) * similarity).sum(dim=(0, 3)).t()
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
@@ -81,7 +162,7 @@ def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
         max_iterations=transport.max_iterations,
         threshold=transport.threshold,
         stop=transport.stop,
-        max_cost=2.0,  # cosine distance of unit vectors
+        max_cost=MAX_COST,
     )
 
 
@@ -97,11 +178,10 @@ def _nearest(similarity: Tensor, transport: Transport) -> TransportPlan:
 
 def _given(plan: Tensor) -> TransportPlan:
     """A plan that was written down rather than solved for."""
-    row_sums = plan.sum(dim=2)
-    groups = plan.shape[0]
+    groups, rows, columns = plan.shape
     return TransportPlan(
         plan,
-        (row_sums - 1.0 / plan.shape[1]).abs().amax(dim=1),
+        plan.new_full((groups, rows), 1.0 / rows),
         torch.zeros(groups, dtype=torch.int64, device=plan.device),
         torch.ones(groups, dtype=torch.bool, device=plan.device),
     )
