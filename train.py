@@ -79,6 +79,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at every image file before the work starts
+    # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
+    cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": 20.0})
     cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
     for options in ALL_OPTIONS:
         cfg.TRAINER[options.node] = options.defaults()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,15 +19,28 @@ KINDS = ("tokens", "value")
 class ImageFeatures(NamedTuple):
     """Pooled and local features of a batch, in the same space and not normalised.
 
-    pooled (B, D): what `encode_image` returns. local (B, M, D): one feature per place, top-left first.
+    pooled (B, D): what `encode_image` returns. local (B, M, D): one feature per place, top-left first; M is 0
+    where only the pooled ones were asked for (`without_places`).
     """
 
     pooled: Tensor
     local: Tensor
 
+    @classmethod
+    def without_places(cls, pooled: Tensor) -> ImageFeatures:
+        """Pooled features (B, D) alone."""
+        return cls(pooled, pooled.new_empty(len(pooled), 0, pooled.shape[-1]))
+
     def normalized(self) -> ImageFeatures:
         """The same features, each of unit length over D."""
         return ImageFeatures(F.normalize(self.pooled, dim=-1), F.normalize(self.local, dim=-1))
+
+    def contiguous(self) -> ImageFeatures:
+        """The same values in memory of their own: the layout that they also have when read from a file."""
+        return ImageFeatures(self.pooled.contiguous(), self.local.contiguous())
+
+    def to(self, device: torch.device | str) -> ImageFeatures:
+        return ImageFeatures(self.pooled.to(device), self.local.to(device))
 
 
 def check_kind(kind: str) -> str:

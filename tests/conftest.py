@@ -1,4 +1,16 @@
 """Settings of the whole suite."""
+import os
+import tempfile
+
+import pytest
 import torch
 
 torch.set_num_threads(1)  # the tests' models are tiny: a second thread costs more than it brings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_feature_cache():
+    """No test reads or writes the user's cache; programs that tests start inherit this one."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLOT_FEATURE_CACHE", os.path.join(folder, "features"))
+        yield

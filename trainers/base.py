@@ -12,20 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.features import ImageFeatures
 from clip.model import CLIP
-from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .backbone import effective_precision, load_backbone
+from .features import FeatureTrainer
 from .options import ContextOptions
 from .prompts import PromptLearner
 
 Learner = TypeVar("Learner", bound=PromptLearner)
 
 
-class PromptTrainer(TrainerX):
+class PromptTrainer(FeatureTrainer):
     """Trains `self.model.prompt_learner`, the only part that is registered, saved and switched between modes.
 
     A subclass names its `options_type` and builds its model from a prompt learner and a CLIP model.
@@ -107,7 +108,20 @@ class PromptTrainer(TrainerX):
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
-    def model_inference(self, images: Tensor) -> Tensor:
+    # --- a test ------------------------------------------------------------------------------------------
+
+    def test(self, split: str | None = None) -> float:
+        with self.model.fixed_prompts():
+            return super().test(split)
+
+    def frozen_tower(self) -> tuple[nn.Module, str]:
+        return self.model.image_encoder, self.model.kind
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        with self.autocast():
+            return self.model.encode(images)
+
+    def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
         with self.autocast():
             return self.model(images)
 

@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.features import ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
-from .model import PromptModel
+from .model import PromptModel, pooled
 from .options import ContextOptions
 from .prompts import PromptLearner
 
@@ -57,8 +58,8 @@ class CoCoOpModel(PromptModel):
 
     prompt_learner: ConditionalPromptLearner
 
-    def forward(self, images: Tensor) -> Tensor:
-        image = self.image_features(images)  # (B, D)
+    def score(self, features: ImageFeatures) -> Tensor:
+        image = pooled(features)  # (B, D)
         at_once = len(image) if torch.is_grad_enabled() else max(1, TOKENS_AT_ONCE // sum(self.prompt_learner.lengths))
         return torch.cat([self.scores(part) for part in image.split(at_once)])
 

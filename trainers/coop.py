@@ -10,11 +10,12 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.features import ImageFeatures
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
-from .model import PromptModel
+from .model import PromptModel, pooled
 from .options import PromptOptions
 from .prompts import PromptLearner
 
@@ -29,9 +30,9 @@ class CoOpOptions(PromptOptions):
 class CoOpModel(PromptModel):
     """images (B, 3, H, W) -> logits (B, C)"""
 
-    def forward(self, images: Tensor) -> Tensor:
-        text = F.normalize(self.text_encoder(self.prompt_learner())[0].float(), dim=-1)  # (C, D)
-        return self.logit_scale.exp() * self.image_features(images) @ text.t()
+    def score(self, image: ImageFeatures) -> Tensor:
+        text = F.normalize(self.text_features()[0].float(), dim=-1)  # (C, D)
+        return self.logit_scale.exp() * pooled(image) @ text.t()
 
 
 @TRAINER_REGISTRY.register()

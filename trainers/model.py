@@ -1,10 +1,20 @@
-"""What every prompt model is made of; the child names are those of whole-model checkpoints."""
+"""What every prompt model is made of; the child names are those of whole-model checkpoints.
+
+A model is two halves with a cut between them: `encode` is the frozen image tower and depends on nothing that is
+learned, `score` is everything else.  Training, evaluation and explanations all go through both, and whoever has the
+features already (clip/feature_store.py) hands them in instead of the images.
+"""
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.features import ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder
 
@@ -12,7 +22,12 @@ from .prompts import PromptLearner
 
 
 class PromptModel(nn.Module):
-    """A prompt learner between the frozen halves of a CLIP; a subclass maps images (B, 3, H, W) to logits (B, C)."""
+    """A prompt learner between the frozen halves of a CLIP: images (B, 3, H, W) or their features -> logits (B, C).
+
+    A subclass defines `score`.
+    """
+
+    kind: ClassVar[str] = "pooled"  # what `score` needs of an image, see `encode_images`
 
     def __init__(self, prompt_learner: PromptLearner, clip_model: CLIP) -> None:
         super().__init__()
@@ -21,8 +36,53 @@ class PromptModel(nn.Module):
         self.text_encoder = TextEncoder(clip_model)
         self.logit_scale = clip_model.logit_scale
         self.dtype = clip_model.dtype
+        self._hold_text = False
+        self._held_text: Tensor | None = None
 
-    @torch.no_grad()
-    def image_features(self, images: Tensor) -> Tensor:
-        """Pooled features (B, D) of unit length, float32."""
-        return F.normalize(self.image_encoder(images.to(self.dtype)).float(), dim=-1)
+    def forward(self, images: Tensor | ImageFeatures) -> Tensor:
+        return self.score(self.encode(images))
+
+    def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
+        """What the frozen tower says about images (B, 3, H, W), without gradient; features are handed through."""
+        if isinstance(images, ImageFeatures):
+            return images
+        return encode_images(self.image_encoder, images.to(self.dtype), self.kind)
+
+    def score(self, image: ImageFeatures) -> Tensor:
+        """Features of B images -> logits (B, C)."""
+        raise NotImplementedError
+
+    def text_features(self) -> Tensor:
+        """Features (N, C, D) of all prompts, not normalised."""
+        if self._held_text is not None:
+            return self._held_text
+        text = self.text_encoder(self.prompt_learner())
+        if self._hold_text:
+            self._held_text = text
+        return text
+
+    @contextmanager
+    def fixed_prompts(self) -> Iterator[None]:
+        """Within it the prompts do not change: their features are computed at most once.  For one test."""
+        self._hold_text, self._held_text = True, None
+        try:
+            yield
+        finally:
+            self._hold_text, self._held_text = False, None
+
+
+@torch.no_grad()
+def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
+    """Features of images (B, 3, H, W), laid out as they are when read from a file.
+
+    kind: "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
+    """
+    if kind == "pooled":
+        return ImageFeatures.without_places(tower(images)).contiguous()
+    dense: Any = tower.forward_dense
+    return dense(images, kind).contiguous()
+
+
+def pooled(image: ImageFeatures) -> Tensor:
+    """Pooled features (B, D) of unit length, float32."""
+    return F.normalize(image.pooled.float(), dim=-1)

@@ -8,10 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import clip
+from clip.features import ImageFeatures
 from clip.model import CLIP
-from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.engine import TRAINER_REGISTRY
 
 from .backbone import load_backbone
+from .features import FeatureTrainer
+from .model import encode_images, pooled
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 TEMPLATES = {  # data sets that are not listed use DEFAULT_TEMPLATE
@@ -36,7 +39,7 @@ TEXT_BATCH = 512
 
 
 @TRAINER_REGISTRY.register()
-class ZeroshotCLIP(TrainerX):
+class ZeroshotCLIP(FeatureTrainer):
     """One template; nothing is learned or registered."""
 
     clip_model: CLIP
@@ -48,8 +51,8 @@ class ZeroshotCLIP(TrainerX):
         print(f"Prompts: {[templates[0].format(name) for name in classnames]}")
 
     def build_model(self) -> None:
-        precision = "fp32" if self.device.type == "cpu" else "fp16"
-        self.clip_model = load_backbone(self.cfg, precision, self.device).to(self.device)
+        self.precision = "fp32" if self.device.type == "cpu" else "fp16"
+        self.clip_model = load_backbone(self.cfg, self.precision, self.device).to(self.device)
         classnames = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         templates = self.templates()
         self.announce(templates, classnames)
@@ -67,10 +70,16 @@ class ZeroshotCLIP(TrainerX):
         assert total is not None
         return F.normalize(total / len(templates), dim=-1)
 
+    def frozen_tower(self) -> tuple[torch.nn.Module, str]:
+        return self.clip_model.visual, "pooled"
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        return encode_images(self.clip_model.visual, images.to(self.clip_model.dtype), "pooled")
+
     @torch.no_grad()
-    def model_inference(self, images: Tensor) -> Tensor:
-        features = F.normalize(self.clip_model.encode_image(images).float(), dim=-1)
-        return self.clip_model.logit_scale.exp().float() * features @ self.text_features.t()
+    def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
+        image = images if isinstance(images, ImageFeatures) else self.encode(images)
+        return self.clip_model.logit_scale.exp().float() * pooled(image) @ self.text_features.t()
 
     def train(self, *args: Any, **kwargs: Any) -> None:
         print(f"{type(self).__name__} has nothing to train; evaluating")

@@ -20,6 +20,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -204,7 +205,9 @@ class SimpleTrainer(TrainerBase):
             split, loader = "test", self.test_loader
         print(f"Evaluate on the *{split}* set")
         start = time.time()
-        for batch in tqdm(loader, disable=None):  # on stderr, and only when that is a terminal
+        batches = self.evaluation_batches(split, loader)
+        # the bar is on stderr, and only when that is a terminal
+        for batch in tqdm(batches, total=length_hint(loader) or None, disable=None):
             image, label = self.parse_batch_test(batch)
             self.evaluator.process(self.model_inference(image), label)
         results = self.evaluator.evaluate()
@@ -219,6 +222,13 @@ class SimpleTrainer(TrainerBase):
             "seconds": time.time() - start,
         }
         return next(iter(results.values()))
+
+    def evaluation_batches(self, split: str, loader: Iterable[Any]) -> Iterable[Any]:
+        """The batches of a test of `split`, in order; by default what the loader gives.
+
+        A trainer that knows more than the images (features that it has kept, say) can hand out batches of that.
+        """
+        return loader
 
     def model_inference(self, input: Any) -> Any:
         """images (B, 3, H, W) -> logits (B, C)."""

@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip.features import ImageFeatures
 from clip.model import CLIP
 
 from ..model import PromptModel
@@ -35,15 +35,16 @@ class PlotModel(PromptModel):
         self.transport = transport
         self.fuse_global = fuse_global
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.explain(images).logits
+    kind = "tokens"
 
-    def explain(self, images: Tensor) -> PlotOutput:
+    def score(self, image: ImageFeatures) -> Tensor:
+        return self.explain(image).logits
+
+    def explain(self, images: Tensor | ImageFeatures) -> PlotOutput:
         """The forward pass with everything that it found on its way."""
-        with torch.no_grad():
-            image = self.image_encoder.forward_dense(images.to(self.dtype))  # pooled (B, D), local (B, M, D)
-            local = F.normalize(image.local.float(), dim=-1)
-        text = self.text_encoder(self.prompt_learner()).float()  # (N, C, D)
+        image = self.encode(images)  # pooled (B, D), local (B, M, D)
+        local = F.normalize(image.local.float(), dim=-1)
+        text = self.text_features().float()  # (N, C, D)
         match = self.transport(local, F.normalize(text, dim=-1))
         logits = match.score
         if self.fuse_global:

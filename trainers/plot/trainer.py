@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from clip.features import ImageFeatures
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
@@ -86,7 +87,7 @@ class PLOT(PromptTrainer):
         self.statistics = TransportStatistics()
         return super().test(split)
 
-    def model_inference(self, images: Tensor) -> Tensor:
+    def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
         with self.autocast():
             output = self.model.explain(images)
         self.statistics.update(output)

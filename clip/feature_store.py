@@ -1,0 +1,362 @@
+"""Features of a frozen image tower on disk: computed once, read by every later test and by other processes.
+
+An entry is a folder named by a digest of everything that the features depend on (`key_of`), and holds
+
+    pooled.bin   (n, D), and where places are wanted
+    local.bin    (n, M, D), both raw in the tower's number format, in the order of the images
+    entry.json   shapes, sizes, checksums, and what the key was made of; its modification time is the last use
+
+It is written batch by batch under another name and renamed when it is complete, so a build that was killed leaves
+nothing that looks complete.  Reading maps the files into memory.  Sizes are compared at every opening; the checksums at
+the first one of each process, which costs about as much as reading the files.  Whatever does not fit is removed, and
+built again.
+
+This module knows nothing of data sets, and decides nothing about when features may be reused.
+"""
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import sys
+import uuid
+import weakref
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .features import ImageFeatures
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may then build the same entry, and the first one to finish wins
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 1
+VARIABLE = "PLOT_FEATURE_CACHE"  # environment variable that names the folder
+INFO = "entry.json"
+PARTIAL = ".partial"  # suffix of an entry that is being written
+LOCK = ".lock"  # suffix of an empty file that a building process holds
+RESERVE = 1 << 30  # bytes that stay free on the disk
+READ_AT_ONCE = 1 << 26  # bytes, when checksums are computed
+
+_verified: dict[str, tuple[int, ...]] = {}  # folder -> inodes and times of the files that this process has checked
+
+
+def default_folder() -> Path:
+    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "plot-features")
+
+
+def shown(size: float) -> str:
+    """Bytes for people: "2.3 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+# --- what features depend on -----------------------------------------------------------------------------
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Name of the entry for plain JSON data that says what the features depend on: 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps({"format": FORMAT, **facts}, sort_keys=True).encode()).hexdigest()[:32]
+
+
+_digests: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = weakref.WeakKeyDictionary()
+
+
+def tower_digest(tower: nn.Module) -> str:
+    """SHA-256 (hex) over what a tower computes with: its modules, its weights with their types, and its code.
+
+    Computed once for a tower, and again when its tensors were replaced or written to.
+    """
+    tensors = {**dict(tower.named_parameters()), **dict(tower.named_buffers())}
+    state = tuple((name, t.data_ptr(), t.dtype, str(t.device), t._version) for name, t in tensors.items())
+    known = _digests.get(tower)
+    if known is not None and known[0] == state:
+        return known[1]
+    digest = hashlib.sha256()
+    for name, module in tower.named_modules():
+        facts = (name, type(module).__qualname__, module.extra_repr(), getattr(module, "num_heads", ""))
+        digest.update(repr(facts).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(_bytes(tensor.detach()))
+    with suppress(OSError, TypeError):  # no source at hand
+        digest.update(inspect.getsource(sys.modules[type(tower).__module__]).encode())
+    _digests[tower] = (state, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The values of a tensor, row by row, as a buffer of bytes."""
+    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+# --- entries ---------------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """What `show` says about an entry."""
+
+    key: str
+    folder: Path
+    size: int  # bytes
+    used: float  # seconds since the epoch
+    about: str
+    complete: bool
+
+
+class FeatureStore:
+    """The entries below a folder, at most `limit` bytes of them; the least recently used go first."""
+
+    def __init__(self, folder: str | Path | None = None, limit: float = float("inf")) -> None:
+        self.folder = Path(folder).expanduser() if folder else default_folder()
+        self.limit = limit
+
+    def open(self, key: str) -> ImageFeatures | None:
+        """The features of all n images, as tensors over mapped files; None where there is no sound entry.
+
+        A damaged entry is removed.  Writing into the tensors does not change the files.
+        """
+        folder = self.folder / key
+        if not folder.is_dir():
+            return None
+        signature = _signature(folder)
+        problem = check(folder, thoroughly=signature is None or signature != _verified.get(str(folder)))
+        if problem:
+            print(f"Feature cache: {folder} is damaged ({problem}) and will be built again")
+            remove(folder)
+            return None
+        _verified[str(folder)] = signature or ()
+        with suppress(OSError):  # a store that may only be read
+            os.utime(folder / INFO)
+        try:
+            info = _read_info(folder)
+            dtype = getattr(torch, info["dtype"])
+            return ImageFeatures(*(_map(folder / f"{name}.bin", info[name], dtype) for name in ImageFeatures._fields))
+        except (OSError, RuntimeError):  # evicted by another process at this moment
+            return None
+
+    @contextmanager
+    def building(self, key: str) -> Iterator[None]:
+        """Within it no other process builds `key`: the second one waits here, and then finds the entry.
+
+        Where there are no locks, or the folder cannot be written, both go on.
+        """
+        with ExitStack() as stack:
+            with suppress(OSError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                if _lock(stack.enter_context(open(self.folder / f".{key}{LOCK}", "w"))):
+                    for leftover in self.folder.glob(f"{key}.*{PARTIAL}"):  # of a build that was killed
+                        remove(leftover)
+            yield
+
+    def write(self, key: str, facts: Mapping[str, Any], count: int, about: str = "") -> Writer:
+        """For the features of `count` images, to be used in a `with` block within `building`."""
+        return Writer(self, key, facts, count, about)
+
+    def entries(self) -> list[Entry]:
+        """All entries and what unfinished builds there are, the least recently used first."""
+        found = []
+        with suppress(OSError):
+            for folder in self.folder.iterdir():
+                name = folder.name.partition(".")[0]
+                if folder.is_dir() and len(name) == 32 and not folder.name.startswith("."):
+                    found.append(_describe(folder, name))
+        return sorted(found, key=lambda entry: (entry.used, entry.key))
+
+    def clear(self, entries: Iterable[Entry]) -> None:
+        """Remove some of `entries()`, except what another process is writing."""
+        for entry in entries:
+            with open(self.folder / f".{entry.key}{LOCK}", "w") as file:
+                if entry.complete or _lock(file, wait=False) or fcntl is None:
+                    remove(entry.folder)
+                    with suppress(OSError):
+                        os.unlink(file.name)
+
+    def make_room(self, needed: float) -> str:
+        """Evict entries so that `needed` bytes more fit; returns why they cannot, or "" when they do."""
+        if needed > self.limit:
+            return f"{shown(needed)} are more than its limit of {shown(self.limit)}"
+        entries = self.entries()
+        total = sum(entry.size for entry in entries)
+        free = shutil.disk_usage(self.folder).free - RESERVE
+        evictable = [entry for entry in entries if entry.complete]
+        if needed > free + sum(entry.size for entry in evictable):
+            return f"{shown(needed)} do not fit on the disk of {self.folder}, which is to keep {shown(RESERVE)} free"
+        for entry in evictable:
+            if total + needed <= self.limit and needed <= free:
+                break
+            remove(entry.folder)
+            total, free = total - entry.size, free + entry.size
+        return ""
+
+
+class Writer:
+    """Takes features batch by batch; the entry exists once the block has ended well and all images were given.
+
+    A full disk ends the writing, not the program: `problem` then says why there is no entry.
+    """
+
+    def __init__(self, store: FeatureStore, key: str, facts: Mapping[str, Any], count: int, about: str) -> None:
+        self.store, self.key, self.facts, self.count, self.about = store, key, dict(facts), count, about
+        self.folder = store.folder / f"{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}{PARTIAL}"
+        self.problem = ""
+        self.seen = 0
+        self.size = 0
+        self.info: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}
+        self._sums: dict[str, int] = {}
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def add(self, features: ImageFeatures) -> None:
+        """Features of the next images."""
+        if self.problem:
+            return
+        try:
+            if not self._files:
+                self._begin(features)
+            for name, tensor in features._asdict().items():
+                data = _bytes(tensor)
+                self._files[name].write(data)
+                self._sums[name] = zlib.crc32(data, self._sums[name])
+            self.seen += len(features.pooled)
+        except OSError as error:
+            self._give_up(f"{error.strerror or error}")
+
+    def _begin(self, features: ImageFeatures) -> None:
+        per_image = sum(tensor[0].numel() * tensor.element_size() for tensor in features)
+        self.size = self.count * per_image
+        problem = self.store.make_room(self.size)
+        if problem:
+            raise OSError(problem)
+        self.info = {"dtype": str(features.pooled.dtype).removeprefix("torch.")}
+        self.info |= {name: [self.count, *tensor.shape[1:]] for name, tensor in features._asdict().items()}
+        self.folder.mkdir(parents=True)
+        self._files = {name: (self.folder / f"{name}.bin").open("wb") for name in features._fields}
+        self._sums = dict.fromkeys(features._fields, 0)
+
+    def _give_up(self, problem: str) -> None:
+        self.problem = problem
+        self._close()
+        remove(self.folder)
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):
+                file.close()
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is not None or self.seen != self.count:
+            self._give_up(self.problem or f"only {self.seen} of {self.count} images came")
+            return
+        try:
+            for file in self._files.values():
+                file.close()
+            self.info |= {"format": FORMAT, "key": self.key, "about": self.about, "facts": self.facts}
+            self.info["files"] = {
+                name: {"bytes": (self.folder / f"{name}.bin").stat().st_size, "crc32": self._sums[name]}
+                for name in self._files
+            }
+            (self.folder / INFO).write_text(json.dumps(self.info, indent=1) + "\n", encoding="utf-8")
+            os.rename(self.folder, self.store.folder / self.key)
+        except OSError as problem:
+            there = (self.store.folder / self.key / INFO).is_file()  # another process was as busy, and faster
+            self._give_up("" if there else f"{problem.strerror or problem}")
+
+
+def check(folder: Path, thoroughly: bool = True) -> str:
+    """What is wrong with an entry, or "": missing and wrong-sized files, and `thoroughly` also wrong bytes."""
+    try:
+        info = _read_info(folder)
+        if info["format"] != FORMAT:
+            return f"it has format {info['format']}, not {FORMAT}"
+        dtype = getattr(torch, info["dtype"])
+        for name in ImageFeatures._fields:
+            path, expected = folder / f"{name}.bin", info["files"][name]
+            wanted = torch.Size(info[name]).numel() * dtype.itemsize
+            size = path.stat().st_size
+            if not size == expected["bytes"] == wanted:
+                return f"{path.name} has {size} bytes instead of {wanted}"
+            if thoroughly and _checksum(path) != expected["crc32"]:
+                return f"{path.name} has other bytes than were written"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def remove(folder: Path) -> None:
+    """Take an entry away, first out of sight: nobody shall open one that is half gone."""
+    gone = folder.with_name(f"{folder.name.partition('.')[0]}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    with suppress(OSError):
+        os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / INFO).read_text(encoding="utf-8"))
+
+
+def _describe(folder: Path, key: str) -> Entry:
+    size, used, about = 0, 0.0, ""
+    complete = not folder.name.endswith(PARTIAL)
+    with suppress(OSError, ValueError, AttributeError):
+        files = [path.stat() for path in folder.iterdir()]
+        size, used = sum(file.st_size for file in files), max((file.st_mtime for file in files), default=0.0)
+        if complete:
+            used = (folder / INFO).stat().st_mtime
+            about = _read_info(folder).get("about", "")
+    return Entry(key, folder, size, used, about if complete else "unfinished", complete)
+
+
+def _signature(folder: Path) -> tuple[int, ...] | None:
+    """Changes when a file of the entry is replaced or written to (the time of `entry.json` is the last use)."""
+    try:
+        stats = [(folder / f"{name}.bin").stat() for name in ImageFeatures._fields]
+        return tuple(number for stat in stats for number in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    except OSError:
+        return None
+
+
+def _checksum(path: Path) -> int:
+    total = 0
+    with open(path, "rb") as file:
+        while data := file.read(READ_AT_ONCE):
+            total = zlib.crc32(data, total)
+    return total
+
+
+def _map(path: Path, shape: list[int], dtype: torch.dtype) -> Tensor:
+    size = torch.Size(shape).numel()
+    if size == 0:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
+
+
+def _lock(file: Any, wait: bool = True) -> bool:
+    """Lock `file`, waiting until no other process does; False where the file system has no locks (or, without
+    waiting, where another process has it)."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if wait:
+            print("Feature cache: waiting for another process that computes the same features", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        return wait
+    except OSError:
+        return False
+    return True

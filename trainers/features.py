@@ -1,0 +1,161 @@
+"""Trainers whose image tower is frozen: in a test, what it says about an image is computed once and for all.
+
+The engine asks `evaluation_batches` for the batches of a test.  Here they carry ImageFeatures in the place of images,
+read from a store on disk (clip/feature_store.py), or computed and kept there on the way.
+
+Features are kept as they came out of the loader's batches, and the size of the batches is part of the key: convolutions
+round differently in other batches, so that only then is a test with the cache, bit for bit, the one without.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
+from torchvision.transforms import Compose
+
+from clip.feature_store import FeatureStore, key_of, shown, tower_digest
+from clip.features import ImageFeatures
+from dassl.data import DatasetWrapper
+from dassl.engine import TrainerX
+
+DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization")
+COMPUTED_BY = ("torch", "torchvision", "pillow")  # packages whose version may change a pixel or a rounding
+
+
+class FeatureTrainer(TrainerX):
+    """A trainer that tests on features.  A subclass says which tower is frozen and how images go through it."""
+
+    precision: str
+
+    def frozen_tower(self) -> tuple[nn.Module, str]:
+        """(image tower, what is needed of it: see `trainers.model.encode_images`)"""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """images (B, 3, H, W) on the device"""
+        raise NotImplementedError
+
+    def evaluation_batches(self, split: str, loader: Any) -> Iterable[dict[str, Any]]:
+        """The loader's batches; "img" holds features where they can be kept, and else the images."""
+        settings = dict(self.cfg.get("FEATURE_CACHE", {}))
+        tower, kind = self.frozen_tower()
+        store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", 20.0) * 1e9)
+        try:
+            if not settings.get("USE", True):
+                raise NotCacheable("FEATURE_CACHE.USE is False")
+            facts = describe(tower, kind, loader) | {"precision": self.precision, "device": self.device.type}
+            return self._features(store, facts, f"{self.cfg.DATASET.NAME} {split}", loader)
+        except NotCacheable as reason:
+            self._say(f"off, {reason}")
+        except OSError as error:
+            self._say(f"off, {error}")
+        return loader
+
+    def _features(
+        self, store: FeatureStore, facts: dict[str, Any], about: str, loader: DataLoader
+    ) -> Iterable[dict[str, Any]]:
+        key = key_of(facts)
+        stored = store.open(key)
+        if stored is None:
+            return self._build(store, key, facts, about, loader)
+        return self._stored(stored, store, key, loader)
+
+    def _stored(
+        self, stored: ImageFeatures, store: FeatureStore, key: str, loader: DataLoader
+    ) -> Iterator[dict[str, Any]]:
+        self._say(f"hit, {store.folder / key}")
+        # Iterating the loader would draw a seed from the global generator: training goes on with the same numbers
+        torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
+        items, size = loader.dataset.data_source, loader.batch_size or 1  # type: ignore[attr-defined]
+        for first in range(0, len(items), size):
+            part = range(first, min(first + size, len(items)))
+            yield {
+                "img": ImageFeatures(*(tensor[first : part.stop].clone() for tensor in stored)),
+                "label": torch.tensor([items[index].label for index in part]),
+                "domain": torch.tensor([items[index].domain for index in part]),
+                "index": torch.tensor(part),
+                "impath": [items[index].impath for index in part],
+            }
+
+    def _build(
+        self, store: FeatureStore, key: str, facts: dict[str, Any], about: str, loader: DataLoader
+    ) -> Iterator[dict[str, Any]]:
+        with store.building(key):
+            stored = store.open(key)  # another process may have been faster
+            if stored is None:
+                with store.write(key, facts, len(loader.dataset), about) as writer:  # type: ignore[arg-type]
+                    for batch in loader:
+                        features = self.encode(batch["img"].to(self.device))
+                        writer.add(features)
+                        yield batch | {"img": features}
+                self._say(
+                    f"off, {writer.problem}" if writer.problem
+                    else f"built, {shown(writer.size)} in {store.folder / key}"
+                )
+                return
+        yield from self._stored(stored, store, key, loader)
+
+    def _say(self, what: str) -> None:
+        """A line in the log, but not the same one after every epoch."""
+        line = f"Feature cache: {what}"
+        if line != getattr(self, "_said", None):
+            print(line)
+        self._said = line
+
+
+# --- what features depend on -----------------------------------------------------------------------------
+
+
+class NotCacheable(Exception):
+    """Why features cannot be kept."""
+
+
+def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
+    """Everything that the features of a loader's images depend on, as plain data.  Raises NotCacheable."""
+    if any(parameter.requires_grad for parameter in tower.parameters()):
+        raise NotCacheable("the image tower learns")
+    dataset = getattr(loader, "dataset", None)
+    if type(dataset) is not DatasetWrapper or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
+        raise NotCacheable("the images do not come one after another from files")
+    return {
+        "weights": tower_digest(tower),
+        "kind": kind,
+        "transform": describe_transform(dataset.transform),
+        "batch": loader.batch_size,
+        "images": len(dataset),
+        "files": files_digest([item.impath for item in dataset.data_source]),
+        "versions": {name: version(name) for name in COMPUTED_BY},
+    }
+
+
+def describe_transform(transform: Any) -> str:
+    """A text that differs between transforms that do different things.
+
+    Raises NotCacheable for steps other than those of `dassl.data.transforms` for tests: they may be random.
+    """
+    if type(transform) is Compose:
+        return " ".join(describe_transform(step) for step in transform.transforms)
+    kind = type(transform)
+    if not kind.__module__.startswith(("torchvision.", "dassl.")) or kind.__name__ not in DETERMINISTIC:
+        raise NotCacheable(f"who knows whether the transform {kind.__name__} always does the same")
+    return f"{kind.__name__} {repr(transform) if kind.__repr__ is not object.__repr__ else vars(transform)}"
+
+
+def files_digest(paths: list[str]) -> str:
+    """SHA-256 (hex) over path, size and time of change of every file, in order.
+
+    Paths count from the folder that all have in common, so that a moved data set is the same.  Raises OSError.
+    """
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    digest = hashlib.sha256()
+    for path in paths:
+        stat = os.stat(path)
+        line = f"{os.path.relpath(path, common)}\t{stat.st_size}\t{stat.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
