@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401  (registers the data sets)
 from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data import check_images
+from dassl.data.image_memory import KEEP_MB
 from dassl.data.integrity import SPLITS
 from dassl.engine import build_trainer
 from dassl.engine.record import open_run, write_result
@@ -79,6 +80,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at every image file before the work starts
+    cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
     cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": 20.0})
     cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
@@ -189,8 +191,10 @@ def _run_logged(
         print(note)
 
     trainer = build_trainer(cfg)
+    if not args.eval_only and not args.no_train and trainer.get_model_names():
+        trainer.dm.train_loader_x.dataset.prepare(cfg.DATALOADER.NUM_WORKERS)  # what is decoded here is also checked
     if cfg.DATASET.CHECK_IMAGES:
-        check_images(trainer.dm.dataset, splits=(["val", "test"] if args.eval_only else SPLITS))
+        check_images(trainer.dm.dataset, splits=([cfg.TEST.SPLIT] if args.eval_only else SPLITS))
     checkpoint = None
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)

@@ -1,6 +1,8 @@
 """The frozen CLIP that every trainer starts from, in the arithmetic that was asked for."""
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -9,9 +11,14 @@ import clip
 from clip.frozen import freeze_image_tower
 from clip.model import CLIP, convert_weights
 
+KEPT = 2  # models that a process keeps for its next run
+
 
 def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
-    """The CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), on the CPU, frozen, in evaluation mode.
+    """The CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), frozen, in evaluation mode.
+
+    A later run of this process gets the same object, unless the file has changed: it may be moved to `device`, and
+    must not be changed in any other way.  The first run gets it on the CPU.
 
     precision: "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format, while
     normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a CPU
@@ -20,10 +27,26 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
     """
     name = cfg.MODEL.BACKBONE.NAME
     print(f"Loading CLIP (backbone: {name})")
-    model = clip.load_clip_to_cpu(name, cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")).float()
-    _check_input(cfg.INPUT, model, name)
-    freeze_image_tower(model.visual)
     precision = effective_precision(precision, device)
+    activation = cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")
+    model = _frozen_clip(name, _file_state(name), activation, precision, str(device))
+    _check_input(cfg.INPUT, model, name)
+    return model
+
+
+def _file_state(path: str) -> tuple[int, int, int] | None:
+    """What changes with a file; None for a name that is no file."""
+    if not os.path.isfile(path):
+        return None
+    stat = os.stat(path)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=KEPT)
+def _frozen_clip(name: str, file_state: Any, activation: str, precision: str, device: str) -> CLIP:
+    """`file_state` and `device` are there to tell models apart that must not be the same object."""
+    model = clip.load_clip_to_cpu(name, activation).float()
+    freeze_image_tower(model.visual)
     if precision in ("fp16", "bf16"):
         convert_weights(model)
     if precision == "bf16":

@@ -20,6 +20,7 @@ from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .backbone import effective_precision, load_backbone
 from .features import FeatureTrainer
+from .model import PromptModel
 from .options import ContextOptions
 from .prompts import PromptLearner
 
@@ -114,8 +115,9 @@ class PromptTrainer(FeatureTrainer):
         with self.model.fixed_prompts():
             return super().test(split)
 
-    def frozen_tower(self) -> tuple[nn.Module, str]:
-        return self.model.image_encoder, self.model.kind
+    def frozen_tower(self) -> tuple[nn.Module, str] | None:
+        frozen = type(self.model).encode is PromptModel.encode  # then features depend on the tower and nothing else
+        return (self.model.image_encoder, self.model.kind) if frozen else None
 
     def encode(self, images: Tensor) -> ImageFeatures:
         with self.autocast():

@@ -33,8 +33,8 @@ class FeatureTrainer(TrainerX):
 
     precision: str
 
-    def frozen_tower(self) -> tuple[nn.Module, str]:
-        """(image tower, what is needed of it: see `trainers.model.encode_images`)"""
+    def frozen_tower(self) -> tuple[nn.Module, str] | None:
+        """(image tower, what is needed of it: see `trainers.model.encode_images`); None where the image side learns."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> ImageFeatures:
@@ -44,12 +44,14 @@ class FeatureTrainer(TrainerX):
     def evaluation_batches(self, split: str, loader: Any) -> Iterable[dict[str, Any]]:
         """The loader's batches; "img" holds features where they can be kept, and else the images."""
         settings = dict(self.cfg.get("FEATURE_CACHE", {}))
-        tower, kind = self.frozen_tower()
         store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", 20.0) * 1e9)
         try:
             if not settings.get("USE", True):
                 raise NotCacheable("FEATURE_CACHE.USE is False")
-            facts = describe(tower, kind, loader) | {"precision": self.precision, "device": self.device.type}
+            frozen = self.frozen_tower()
+            if frozen is None or any(parameter.requires_grad for parameter in frozen[0].parameters()):
+                raise NotCacheable("the image side learns")
+            facts = describe(*frozen, loader) | {"precision": self.precision, "device": self.device.type}
             return self._features(store, facts, f"{self.cfg.DATASET.NAME} {split}", loader)
         except NotCacheable as reason:
             self._say(f"off, {reason}")
@@ -118,8 +120,6 @@ class NotCacheable(Exception):
 
 def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
     """Everything that the features of a loader's images depend on, as plain data.  Raises NotCacheable."""
-    if any(parameter.requires_grad for parameter in tower.parameters()):
-        raise NotCacheable("the image tower learns")
     dataset = getattr(loader, "dataset", None)
     if type(dataset) is not DatasetWrapper or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
         raise NotCacheable("the images do not come one after another from files")

@@ -43,7 +43,10 @@ class PromptModel(nn.Module):
         return self.score(self.encode(images))
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
-        """What the frozen tower says about images (B, 3, H, W), without gradient; features are handed through."""
+        """What the frozen tower says about images (B, 3, H, W), without gradient; features are handed through.
+
+        A subclass whose images also pass something that is learned overrides this, and nothing is kept of it.
+        """
         if isinstance(images, ImageFeatures):
             return images
         return encode_images(self.image_encoder, images.to(self.dtype), self.kind)
@@ -52,11 +55,15 @@ class PromptModel(nn.Module):
         """Features of B images -> logits (B, C)."""
         raise NotImplementedError
 
-    def text_features(self) -> Tensor:
+    def encode_prompts(self) -> Tensor:
         """Features (N, C, D) of all prompts, not normalised."""
+        return self.text_encoder(self.prompt_learner())
+
+    def text_features(self) -> Tensor:
+        """`encode_prompts`, but within `fixed_prompts` only once."""
         if self._held_text is not None:
             return self._held_text
-        text = self.text_encoder(self.prompt_learner())
+        text = self.encode_prompts()
         if self._hold_text:
             self._held_text = text
         return text

@@ -14,10 +14,10 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from dassl.utils import read_image
-
 from .datasets import build_dataset
 from .datasets.base_dataset import Datum
+from .epochs import EpochLoader, reseed
+from .image_memory import IMAGES, KEEP_MB, workers_share_memory
 from .integrity import check_images, fingerprint
 from .samplers import build_sampler
 from .transforms import INTERPOLATION_MODES, build_transform
@@ -38,8 +38,8 @@ def build_data_loader(
 ) -> DataLoader:
     """A loader over `data_source`.
 
-    A training loader drops a short last batch, unless it would be the only one. Worker processes are
-    started anew each epoch and seeded from torch's global generator, so a restored random state repeats an
+    A training loader drops a short last batch, unless it would be the only one. Its worker processes stay for
+    all epochs; in each they are seeded from torch's global generator, so a restored random state repeats an
     epoch exactly. Raises AssertionError when there would be no batch at all.
     """
     if not data_source:
@@ -48,7 +48,9 @@ def build_data_loader(
     sampler = build_sampler(
         sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
-    loader = DataLoader(
+    # other data sets do not know of the epochs of workers that stay
+    keeps_workers = is_train and isinstance(wrapper, type) and issubclass(wrapper, DatasetWrapper)
+    loader = (EpochLoader if keeps_workers else DataLoader)(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=sampler,
@@ -164,7 +166,8 @@ class DatasetWrapper(Dataset):
 
     A sample is a dict with `label`, `domain`, `index` (ints), `impath` (str) and `img`: the transformed RGB
     image, the PIL image itself without a transform, or a list of K when DATALOADER.K_TRANSFORMS is K > 1
-    (training only). With a list of transforms the further results are `img2`, `img3`, ...; with
+    (training only). Training images are decoded once, where all of them fit into DATALOADER.KEEP_MB.
+    With a list of transforms the further results are `img2`, `img3`, ...; with
     DATALOADER.RETURN_IMG0 `img0` is the image merely resized to INPUT.SIZE. Raises OSError naming the file
     when it cannot be read as an image.
     """
@@ -191,9 +194,21 @@ class DatasetWrapper(Dataset):
         if "normalize" in cfg.INPUT.TRANSFORMS:
             steps.append(T.Normalize(mean=list(cfg.INPUT.PIXEL_MEAN), std=list(cfg.INPUT.PIXEL_STD)))
         self.to_tensor = T.Compose(steps)
+        self._seed: int | None = None
+
+    def prepare(self, num_workers: int) -> None:
+        """Before an epoch: decode the training images, while worker processes can still inherit them."""
+        if self.is_train and (num_workers == 0 or workers_share_memory()):
+            megabytes = self.cfg.DATALOADER.get("KEEP_MB", KEEP_MB)
+            IMAGES.fill((item.impath for item in self.data_source), megabytes * 1e6)
 
     def __len__(self) -> int:
         return len(self.data_source)
+
+    def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of a batch."""
+        self._seed = reseed(positions, self._seed)
+        return [self[position] for position in positions]
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
@@ -203,7 +218,7 @@ class DatasetWrapper(Dataset):
             "impath": item.impath,
             "index": idx,
         }
-        image = read_image(item.impath)
+        image = IMAGES.read(item.impath)
         if self.transform is None:
             output["img"] = image
         elif isinstance(self.transform, (list, tuple)):

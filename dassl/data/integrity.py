@@ -12,8 +12,13 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from dassl.utils.tools import FileState, file_state
+
+from .image_memory import IMAGES
+
 SPLITS = ("train_x", "train_u", "val", "test")
 MOST_DECODED = 20_000  # images of a split; decoding takes milliseconds each, and 16 shots of ImageNet are 16,000
+MOST_REMEMBERED = 200_000  # files whose state is known to be good, from run to run of a process
 CHUNK = 32  # images per task, so that a hundred thousand of them do not become as many tasks
 
 
@@ -45,6 +50,7 @@ def _relative_posix(path: str, folder: str | None) -> str:
 def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SPLITS) -> None:
     """Decode every training and validation image, and open the header of every test image.
 
+    Files that this process has found sound before, and that have not changed, are not looked at again.
     Splits of more than MOST_DECODED images are not decoded either: damage there is found on the way. `progress`
     shows a bar when the console is a terminal. Raises ValueError that names the first five bad files and says
     how many there are.
@@ -55,13 +61,33 @@ def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SP
         fully = name != "test" and len(items) <= MOST_DECODED
         for item in items:
             decode[item.impath] = decode.get(item.impath, False) or fully
-    bad = unreadable(list(decode.items()), progress=progress)
+    unknown = [task for task in decode.items() if not _known_sound(*task)]
+    bad = unreadable(unknown, progress=progress)
+    _remember_sound(unknown, bad)
     if bad:
         shown = "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else "")
         raise ValueError(
             f"{len(bad)} of {len(decode)} image files cannot be read:\n  {shown}\n"
             "replace them (the archive may be incompletely unpacked), or take them out of the data set"
         )
+
+
+_sound: dict[str, tuple[FileState | None, bool]] = {}  # found readable by this process: state, whether decoded
+
+
+def _known_sound(path: str, fully: bool) -> bool:
+    if IMAGES.holds(path):
+        return True
+    state, decoded = _sound.get(path, (None, False))
+    return state is not None and (decoded or not fully) and state == file_state(path)
+
+
+def _remember_sound(tasks: Sequence[tuple[str, bool]], bad: Sequence[str]) -> None:
+    if bad:
+        return
+    if len(_sound) + len(tasks) > MOST_REMEMBERED:
+        _sound.clear()
+    _sound.update((path, (file_state(path), fully)) for path, fully in tasks[:MOST_REMEMBERED])
 
 
 def unreadable(

@@ -122,6 +122,18 @@ def read_image(path: StrPath) -> Image.Image:
         raise OSError(f"cannot read the image {os.fspath(path)}: {error}") from error
 
 
+FileState = tuple[int, int, int]
+
+
+def file_state(path: StrPath) -> FileState | None:
+    """What changes when a file is replaced or written to (inode, bytes, nanoseconds); None where there is no file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def download_url(url: str, dst: StrPath) -> None:
     """Download `url` to the file `dst` with a progress bar; an interrupted download leaves no file."""
     print(f"* url={url}")

@@ -1,0 +1,111 @@
+"""Training images are decoded once: an epoch of few-shot training is short, and decoding would be most of it.
+
+`IMAGES` is the one memory of a process. It is filled before worker processes are forked, so that they share its pages,
+and it outlives a run, so that the next run on the same images has them too. What is handed out has the pixels that the
+file has, so random crops see exactly what they would have seen.
+
+Images are never decoded at reduced size: JPEG decoders can (`Image.draft`), but the pixels after resizing are others.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+from tqdm import tqdm
+
+from dassl.utils import read_image
+from dassl.utils.tools import FileState, file_state
+
+KEEP_MB = 2048  # unless DATALOADER.KEEP_MB says otherwise
+BYTES_PER_PIXEL = 4  # what Pillow takes for RGB
+LOOKED_AT = 64  # headers from which the size of a whole list is estimated
+
+
+class ImageMemory:
+    """Decoded RGB images by path, of the state that the file was in; the least recently used go first."""
+
+    def __init__(self) -> None:
+        self.size = 0  # bytes
+        self._images: OrderedDict[str, tuple[FileState, Image.Image]] = OrderedDict()
+
+    def holds(self, path: str) -> bool:
+        """Whether the image is here, and the file has not changed since."""
+        kept = self._images.get(path)
+        return kept is not None and kept[0] == file_state(path)
+
+    def read(self, path: str) -> Image.Image:
+        """As `read_image`, from memory where it is there."""
+        return self._images[path][1].copy() if self.holds(path) else read_image(path)
+
+    def fill(self, paths: Iterable[str], limit: float) -> None:
+        """Decode what is missing of `paths`, if all of them fit into `limit` bytes; otherwise nothing is kept of them.
+
+        Older images make room. Files that cannot be read are left out: reading them will say why.
+        """
+        paths = list(dict.fromkeys(paths))
+        if not paths or _estimate(paths) > limit:
+            return
+        for path in paths:
+            if path in self._images:
+                self._images.move_to_end(path)
+        missing = [path for path in paths if not self.holds(path)]
+        if not missing:
+            return
+        with (
+            ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool,  # Pillow decodes without the interpreter lock
+            tqdm(total=len(missing), desc="Reading training images", disable=None, leave=False, delay=1) as bar,
+        ):
+            for path, kept in zip(missing, pool.map(_decode, missing), strict=True):
+                bar.update()
+                if kept is not None:
+                    self._forget(path)
+                    self._images[path] = kept
+                    self.size += _bytes(kept[1])
+        while self.size > limit and self._images:
+            self._forget(next(iter(self._images)))
+
+    def clear(self) -> None:
+        self._images.clear()
+        self.size = 0
+
+    def _forget(self, path: str) -> None:
+        kept = self._images.pop(path, None)
+        if kept is not None:
+            self.size -= _bytes(kept[1])
+
+
+IMAGES = ImageMemory()
+
+
+def workers_share_memory() -> bool:
+    """Whether worker processes see what this process has in memory."""
+    return multiprocessing.get_start_method() == "fork"
+
+
+def _decode(path: str) -> tuple[FileState, Image.Image] | None:
+    state = file_state(path)
+    try:
+        return None if state is None else (state, read_image(path))
+    except OSError:
+        return None
+
+
+def _bytes(image: Image.Image) -> int:
+    return image.width * image.height * BYTES_PER_PIXEL
+
+
+def _estimate(paths: list[str]) -> float:
+    """Bytes that the images will take, judged by some of them."""
+    looked_at, total = 0, 0
+    for path in paths[:: -(-len(paths) // LOOKED_AT)]:
+        try:
+            with Image.open(path) as image:
+                total += _bytes(image)
+                looked_at += 1
+        except Exception:  # Pillow raises nearly anything on damaged files; whoever reads it will hear
+            continue
+    return total / looked_at * len(paths) if looked_at else float("inf")
