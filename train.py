@@ -24,6 +24,7 @@ from dassl.engine import build_trainer
 from dassl.engine.record import open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import restore_stdout
+from dassl.utils.memory import keep_freed_memory
 from dassl.utils.tools import error_text
 from trainers import ALL_OPTIONS, RECIPES
 
@@ -184,6 +185,8 @@ def _run_logged(
     start = time.perf_counter()
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
     print_args(args, cfg)
     print("Collecting env info ...")
     print(f"** System info **\n{collect_env_info()}\n")

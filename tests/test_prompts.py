@@ -1,10 +1,12 @@
 """The prompt learner's table of tokens, and the shared-prefix text path against the plain 77-token path."""
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip.model import build_model
+from clip.model import build_model, convert_weights
 from clip.prompt_text import PromptTokens, TextEncoder, encode_full
 from tests.golden_data import tiny_state_dict
 from trainers.prompts import PromptLearner
@@ -42,6 +44,48 @@ def test_shared_prefix_equals_all_77_positions(clip_model, **layout):
     (ours,) = torch.autograd.grad((fast * weights).sum(), learner.ctx)
     (expected,) = torch.autograd.grad((plain * weights).sum(), learner.ctx)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(chunk=st.integers(1, 7), **layouts)
+def test_chunks_of_classes_change_nothing(clip_model, chunk, **layout):
+    learner = learner_of(clip_model, **layout)
+    whole, parts = TextEncoder(clip_model), TextEncoder(clip_model, chunk=chunk)
+    weights = torch.randn(whole(learner()).shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = []
+    for text in (whole, parts):
+        features = text(learner())
+        found.append((features, torch.autograd.grad((features * weights).sum(), learner.ctx)[0]))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(parts(learner()), found[0][0])
+
+
+@pytest.mark.parametrize("name", ["tiny_rn", "tiny_vit"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1), (torch.float16, 1e-2)])
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_every_precision_and_activation(name, dtype, tolerance, activation):
+    """float32 weights are packed on a CPU, with the activation's factors in them; the others are used as they are."""
+    model = build_model(tiny_state_dict(name), activation).float().requires_grad_(False).eval()
+    if dtype != torch.float32:
+        convert_weights(model)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype) if parameter.dtype == torch.float16 else parameter.data
+    learner = PromptLearner(NAMES, model, n_prompts=3, n_context=6, generator=torch.Generator().manual_seed(0))
+    text = TextEncoder(model)
+    fast = text(learner())
+    plain = encode_full(text, learner.full_prompts(), learner.end.repeat(3)).view_as(fast)
+    torch.testing.assert_close(fast, plain, rtol=0, atol=tolerance * plain.abs().max().item())
+
+
+def test_weights_that_change_are_noticed(clip_model):
+    learner, text = learner_of(clip_model, n_prompts=2), TextEncoder(copy.deepcopy(clip_model))
+    before = text(learner())
+    text.transformer.resblocks[1].mlp.c_fc.weight.mul_(1.5)
+    plain = encode_full(text, learner.full_prompts(), learner.end.repeat(2)).view_as(before)
+    assert not torch.allclose(before, plain, atol=1e-6)
+    torch.testing.assert_close(text(learner()), plain)
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import original
 from trainers.plot.sinkhorn import sinkhorn
 from trainers.plot.transport import MATCHINGS, Transport, distance_from_uniform
 
@@ -54,6 +55,41 @@ def test_one_prompt_is_the_mean_similarity(seed, images, classes, locals_):
     local, text = unit(images, locals_, 8, seed=seed), unit(1, classes, 8, seed=seed + 1)
     expected = torch.einsum("bmd,ncd->bcm", local, text).mean(dim=2)
     torch.testing.assert_close(Transport()(local, text).score, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31), classes=st.integers(1, 7), chunk=st.integers(1, 7), epsilon=st.floats(0.02, 1.0),
+    limit=st.sampled_from([1, 3, 10, 100]), stop=st.sampled_from(["batch", "each", "never"]),
+    matching=st.sampled_from(sorted(MATCHINGS)),
+)
+def test_chunks_of_classes_change_nothing(seed, classes, chunk, epsilon, limit, stop, matching):
+    local, text = unit(3, 9, 8, seed=seed), unit(4, classes, 8, seed=seed + 1).requires_grad_()
+    settings_ = {"epsilon": epsilon, "max_iterations": limit, "stop": stop, "matching": matching}
+    whole, parts = Transport(**settings_), Transport(**settings_, chunk=chunk)
+    for ours, expected in zip(parts(local, text), whole(local, text), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+    gradients = [torch.autograd.grad(one.score(local, text).square().sum(), text)[0] for one in (parts, whole)]
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
+def test_score_is_the_matchs_and_both_sides_have_gradients():
+    local, text = unit(3, 9, 8).requires_grad_(), unit(4, 5, 8, seed=1).requires_grad_()
+    match = Transport()(local, text)
+    torch.testing.assert_close(Transport().score(local, text), match.score)
+    expected = torch.autograd.grad((match.plan * match.similarity).sum(), (local, text), retain_graph=True)
+    for ours, plain in zip(torch.autograd.grad(match.score.sum(), (local, text)), expected, strict=True):
+        torch.testing.assert_close(ours, plain)
+    bare = Transport()(local, text, keep_plan=False)
+    assert bare.plan is None and bare.similarity is None
+    torch.testing.assert_close(bare.distance_from_uniform, distance_from_uniform(match.plan))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), images=st.integers(1, 4), classes=st.integers(1, 5), locals_=st.integers(1, 9))
+def test_equals_the_original(seed, images, classes, locals_):
+    local, text = unit(images, locals_, 8, seed=seed), unit(4, classes, 8, seed=seed + 1)
+    torch.testing.assert_close(Transport().score(local, text), original.scores(local, text), rtol=1e-9, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -124,6 +160,7 @@ def test_half_precision_features_are_matched_in_float32():
         ({"stop": "now"}, "batch, each, never"),
         ({"max_iterations": 0}, "max_iterations"),
         ({"threshold": -1.0}, "threshold"),
+        ({"chunk": -1}, "chunk must be 0"),
     ],
 )
 def test_bad_settings_are_named(arguments, words):

@@ -70,6 +70,7 @@ class PromptTrainer(FeatureTrainer):
 
         print("Building custom CLIP")
         self.model = self.assemble(clip_model)
+        self.model.text_encoder.chunk = self.options.text_chunk
         print("Turning off gradients in both the image and the text encoder")
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("prompt_learner" in name)

@@ -67,11 +67,15 @@ class ContextOptions(Options):
     context_precision: str = option(
         "CTX_PREC", "fp32", "number format of the learned context: fp32, or model (as the towers, like the original)"
     )
+    text_chunk: int = option(
+        "TEXT_CHUNK", 0, "classes encoded at a time, to bound the memory for a third more work; 0: all at once"
+    )
 
     def __post_init__(self) -> None:
         self._require("precision", PRECISIONS)
         self._require("context_precision", CONTEXT_PRECISIONS)
         self._require_at_least("n_context", 1)
+        self._require_at_least("text_chunk", 0)
 
 
 @dataclass(frozen=True)

@@ -38,16 +38,22 @@ class PlotModel(PromptModel):
     kind = "tokens"
 
     def score(self, image: ImageFeatures) -> Tensor:
-        return self.explain(image).logits
+        local, text = self._sets(image)
+        return self._logits(self.transport.score(local, F.normalize(text, dim=-1)), image, text)
 
-    def explain(self, images: Tensor | ImageFeatures) -> PlotOutput:
-        """The forward pass with everything that it found on its way."""
-        image = self.encode(images)  # pooled (B, D), local (B, M, D)
-        local = F.normalize(image.local.float(), dim=-1)
-        text = self.text_features().float()  # (N, C, D)
-        match = self.transport(local, F.normalize(text, dim=-1))
-        logits = match.score
+    def explain(self, images: Tensor | ImageFeatures, keep_plan: bool = True) -> PlotOutput:
+        """The forward pass with the evidence for it, and the plans if they are to be kept."""
+        image = self.encode(images)
+        local, text = self._sets(image)
+        match = self.transport(local, F.normalize(text, dim=-1), keep_plan)
+        return PlotOutput(self._logits(match.score, image, text), match)
+
+    def _sets(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
+        """local (B, M, D), of unit length, and text (N, C, D), not yet; both float32."""
+        return F.normalize(image.local.float(), dim=-1), self.text_features().float()
+
+    def _logits(self, score: Tensor, image: ImageFeatures, text: Tensor) -> Tensor:
         if self.fuse_global:
             pooled_text = F.normalize(text.mean(dim=0), dim=-1)
-            logits = logits + F.normalize(image.pooled.float(), dim=-1) @ pooled_text.t()
-        return PlotOutput(self.logit_scale.exp().float() * logits, match)
+            score = score + F.normalize(image.pooled.float(), dim=-1) @ pooled_text.t()
+        return self.logit_scale.exp().float() * score

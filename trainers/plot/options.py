@@ -23,6 +23,7 @@ class PlotOptions(PromptOptions):
     threshold: float = option("THRESH", 0.01, "stop when the row scaling changes by less")
     stop: str = option("STOP", "batch", f"stop rule: {', '.join(STOP_RULES)}; batch is the original's")
     matching: str = option("MATCHING", "ot", f"how local features meet prompts: {', '.join(MATCHINGS)}")
+    match_chunk: int = option("MATCH_CHUNK", 0, "classes matched at a time, to bound the memory; 0: all at once")
     fuse_global: str = option(
         "FUSE_GLOBAL", "auto", "add the logits of the pooled features: true, false, or auto (only on ImageNet)"
     )
@@ -34,12 +35,15 @@ class PlotOptions(PromptOptions):
             raise ValueError(f"{self._key('epsilon')} must be above 0, got {self.epsilon}; the original uses 0.1")
         self._require_at_least("max_iterations", 1)
         self._require_at_least("threshold", 0)
+        self._require_at_least("match_chunk", 0)
         self._require("stop", STOP_RULES)
         self._require("matching", tuple(MATCHINGS))
         self._require("fuse_global", FUSE_GLOBAL)
 
     def transport(self) -> Transport:
-        return Transport(self.epsilon, self.max_iterations, self.threshold, self.stop, self.matching)
+        return Transport(
+            self.epsilon, self.max_iterations, self.threshold, self.stop, self.matching, chunk=self.match_chunk
+        )
 
     def fuses_global(self, dataset_name: str) -> bool:
         """The original adds the global logits for the data set named ImageNet, and for no other.

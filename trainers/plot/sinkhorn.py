@@ -107,7 +107,7 @@ def sinkhorn(
 
 @torch.no_grad()
 def changes(cost: Tensor, epsilon: float, iterations: int, max_cost: float | None = None) -> Tensor:
-    """The mean change of r over all problems in each of the first iterations, (iterations,): what stop="batch" looks at.
+    """Mean change of r over all problems in each of the first iterations, (iterations,): what stop="batch" looks at.
 
     For a batch that is solved in parts: the weighted mean over the parts says when the whole would have stopped.
     """

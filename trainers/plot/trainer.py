@@ -14,7 +14,6 @@ from ..base import PromptTrainer
 from ..prompts import PromptLearner
 from .model import PlotModel, PlotOutput
 from .options import PlotOptions
-from .transport import distance_from_uniform
 
 
 class Explanation(NamedTuple):
@@ -37,7 +36,7 @@ class TransportStatistics:
     def update(self, output: PlotOutput) -> None:
         match = output.match
         predicted = output.logits.argmax(dim=1, keepdim=True)
-        distance = distance_from_uniform(match.plan)
+        distance = match.distance_from_uniform
         of_predicted = distance.gather(1, predicted).mean() * distance.numel()  # weighted like the others
         sums = {
             "distance_from_uniform": distance.sum(),
@@ -89,7 +88,7 @@ class PLOT(PromptTrainer):
 
     def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
         with self.autocast():
-            output = self.model.explain(images)
+            output = self.model.explain(images, keep_plan=False)
         self.statistics.update(output)
         return output.logits
 

@@ -118,8 +118,8 @@ class Transport:
         return text.split(self.chunk or text.shape[1], dim=1)
 
     def _for_parts(self, local: Tensor, parts: Sequence[Tensor]) -> tuple[Transport, bool | None]:
-        """A transport that does with every part alone what this one does with the whole; and whether it converges there,
-        where the parts themselves cannot tell."""
+        """A transport that does with every part alone what this one does with the whole; and whether it converges
+        there, where the parts themselves cannot tell."""
         if len(parts) == 1 or self.matching != "ot" or self.stop != "batch":
             return self, None
         classes = sum(part.shape[1] for part in parts)
