@@ -1,142 +1,169 @@
-"""Command line of the benchmarks.
-
-Every subject is computed by the original algorithm (benchmarks/original.py) and by ours, in turns, on the same input.
-What counts is the ratio of the medians and the largest difference of results and gradients; absolute times are those of
-this machine at this moment.
-"""
+"""Command line of the benchmarks."""
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
+import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from tabulate import tabulate
-from torch import Tensor
 from tqdm import tqdm
 
-from clip.model import CLIP
-from clip.prompt_text import TextEncoder
 from dassl.utils.tools import atomic_write
-from trainers.plot.transport import Transport
-from trainers.prompts import PromptLearner
 
-from . import original
+from . import floor, subjects
+from .measure import NEW, Process, Row, Step, in_turns, measure
 
 EXAMPLES = """examples:
-  python -m benchmarks
-  python -m benchmarks --classes 10 47 --repeats 5 --json bench.json
+  python -m benchmarks                                    parts and the whole of a training step, and the floor
+  python -m benchmarks --subjects text step --classes 10 47 100 397 --repeats 5 --json bench.json
+  python -m benchmarks --subjects evaluation sweep        whole programs: a test of 400 images, 30 runs
+  python -m benchmarks --subjects growth                  how cost grows with classes, prompts, context and batch
+
+Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
+its own.  "no page faults": the old one with freed memory kept by the process, which new always does on a CPU.
+Old at 100 classes takes 10 GB of memory; beyond, its text is encoded in pieces of 100 classes.
+exit status: 0 done, 1 a subject failed or old and new differ by more than 1e-4, 2 bad command line.
 """
-WIDTH = 1024  # of RN50's features
-WORDS = "red small old wild great golden river mountain house cat falcon engine lily pepper bridge sailing".split()
+TOLERANCE = 1e-4  # relative, of results and gradients
 
 
-class Row(NamedTuple):
-    subject: str
-    old: float  # seconds, median
-    new: float
-    difference: float  # largest, relative to the largest entry, of results and gradients
-
-    @property
-    def ratio(self) -> float:
-        return self.old / self.new
+class Subject(NamedTuple):
+    title: str
+    make: Callable[..., Step]
+    classes: tuple[int, ...]
 
 
-Step = Callable[[], tuple[Tensor, Tensor]]  # -> result, gradient
-
-
-def measure(subject: str, old: Step, new: Step, repeats: int) -> Row:
-    """Both once to warm up and compare, then in turns."""
-    difference = max(_difference(a, b) for a, b in zip(old(), new(), strict=True))
-    times: dict[str, list[float]] = {"old": [], "new": []}
-    for _ in range(repeats):
-        for name, step in (("old", old), ("new", new)):
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return Row(subject, statistics.median(times["old"]), statistics.median(times["new"]), difference)
-
-
-def _difference(a: Tensor, b: Tensor) -> float:
-    return ((a - b).abs().max() / a.abs().max()).item()
-
-
-def class_names(count: int) -> list[str]:
-    """Distinct made-up names, of one, two and three words in turns (two, once the single words are used up)."""
-    by_length = [itertools.permutations(WORDS, k) for k in (1, 2, 3)]
-    names = (next(by_length[c % 3], ()) or next(by_length[1]) for c in range(count))
-    return [" ".join(words) for words in names]
-
-
-def text_subject(classes: int, n_prompts: int, n_context: int) -> tuple[Step, Step]:
-    """Forward and backward of the text tower for all prompts, to the gradient of the context."""
-    torch.manual_seed(0)
-    model = CLIP(  # RN50's text tower, and the smallest of image towers
-        embed_dim=WIDTH, image_resolution=32, vision_layers=1, vision_width=64, vision_patch_size=32,
-        context_length=77, vocab_size=49408, transformer_width=512, transformer_heads=8, transformer_layers=12,
-    ).requires_grad_(False)
-    learner = PromptLearner(class_names(classes), model, n_context=n_context, n_prompts=n_prompts)
-    text = TextEncoder(model)
-    weights = torch.randn(n_prompts, classes, WIDTH)
-
-    def step(encode: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-        features = encode()
-        (gradient,) = torch.autograd.grad((features * weights).sum(), learner.ctx)
-        return features.detach(), gradient
-
-    return (lambda: step(lambda: original.text_features(text, learner))), (lambda: step(lambda: text(learner())))
-
-
-def transport_subject(classes: int, n_prompts: int, images: int, places: int = 49) -> tuple[Step, Step]:
-    """Forward and backward of the transported similarity, on similarities like CLIP's."""
-    torch.manual_seed(0)
-    common = torch.randn(WIDTH)
-    local = F.normalize(torch.randn(images, places, WIDTH) + 0.5 * common, dim=-1)
-    text = F.normalize(torch.randn(n_prompts, classes, WIDTH) + 0.5 * common, dim=-1).requires_grad_()
-
-    def step(score: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        result = score(local, text)
-        (gradient,) = torch.autograd.grad(F.cross_entropy(100 * result, torch.arange(images) % classes), text)
-        return result.detach(), gradient
-
-    transport = Transport()
-    return (lambda: step(original.scores)), (lambda: step(lambda a, b: transport.score(a, b)))
+SUBJECTS = {
+    "text": Subject("text tower, forward + backward", subjects.text, (10, 47, 100)),
+    "transport": Subject("features to scores, forward + backward", subjects.transport, (100, 1000)),
+    "matching": Subject("  of that, similarities to scores", subjects.matching, (100, 1000)),
+    "step": Subject("training step, images to gradient", subjects.training_step, (47, 100)),
+}
+OTHERS = ("floor", "growth")
+GROWTH = {"classes": (25, 50, 100, 200), "prompts": (1, 2, 4, 8), "context": (4, 8, 16, 32), "batch": (8, 16, 32, 64)}
 
 
 def run(args: argparse.Namespace) -> Iterator[Row]:
-    text, transport = "text tower, forward + backward", "transport, forward + backward"
-    subjects: list[tuple[str, Callable[..., tuple[Step, Step]], tuple[int, ...]]] = []
-    for classes in args.classes:
-        subjects.append((f"{text}, C = {classes}", text_subject, (classes, args.prompts, args.context)))
-        subjects.append((f"{transport}, C = {classes}", transport_subject, (classes, args.prompts, args.batch)))
-    for name, make, arguments in tqdm(subjects, disable=None):
-        yield measure(name, *make(*arguments), args.repeats)
+    plan = [
+        (SUBJECTS[name], classes)
+        for name in args.subjects if name in SUBJECTS
+        for classes in args.classes or SUBJECTS[name].classes
+    ]
+    for subject, classes in tqdm(plan, "subjects", disable=None):
+        settings = _settings(args) | {"classes": classes}
+        yield measure(f"{subject.title}, C = {classes}", subject.make, settings, args.repeats, kept=not args.quick)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    return {"backbone": args.backbone, "prompts": args.prompts, "context": args.context, "batch": args.batch}
+
+
+# --- tables ----------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Row]) -> str:
+    headers = ["subject", "old s", "new s", "ratio", "no page faults: old s", "ratio",
+               "old MB", "new MB", "ratio", "largest difference"]
+    cells = [
+        [
+            row.subject, f"{row.old:.4f}", f"{row.new:.4f}", f"{row.ratio:.1f} x",
+            "" if row.old_kept is None else f"{row.old_kept:.4f}",
+            "" if row.ratio_kept is None else f"{row.ratio_kept:.1f} x",
+            f"{row.peak_old / 1e6:,.0f}", f"{row.peak_new / 1e6:,.0f}", f"{row.peak_old / max(row.peak_new, 1):.1f} x",
+            f"{row.difference:.1e}",
+        ]
+        for row in rows
+    ]
+    return str(tabulate(cells, headers=headers, disable_numparse=True))
+
+
+def floor_report(args: argparse.Namespace, classes: int) -> dict[str, Any]:
+    """How near one training step comes to the time of its operations alone; the rates are measured in its turns."""
+    settings = _settings(args) | {"classes": classes}
+    counted = floor.operations(**settings)
+    with Process(NEW, subjects.training_step, settings) as step, Process(NEW, floor.rates, settings) as rates:
+        step.run(), rates.run()
+        seconds, measured = [], []
+        for _ in range(args.repeats):
+            measured.append([float(rate) for rate in rates.run().arrays])
+            seconds.append(step.run().seconds)
+    product_rate, convolution_rate = (max(rate) for rate in zip(*measured, strict=True))
+    least, achieved = floor.floor_seconds(counted, product_rate, convolution_rate), statistics.median(seconds)
+    return {
+        "classes": classes, "convolutions": counted.convolutions, "products": counted.products,
+        "product_rate": product_rate, "convolution_rate": convolution_rate,
+        "floor": least, "achieved": achieved, "ratio": achieved / least,
+    }
+
+
+def growth_report(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Exponents b of cost ~ size^b, each size varied alone: of the text tower, and for the batch of the whole step."""
+    base = _settings(args) | {"classes": 50}
+    found = []
+    for axis, sizes in GROWTH.items():
+        make = subjects.training_step if axis == "batch" else subjects.text
+        seconds = []
+        for size in tqdm(sizes, axis, disable=None):
+            with Process(NEW, make, base | {axis: size}) as process:
+                process.run()
+                seconds.append(statistics.median(in_turns([process], args.repeats)[0]))
+        exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+        found.append({"axis": axis, "sizes": sizes, "seconds": seconds, "exponent": exponent})
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Old against new, in turns, in one run.",
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--classes", type=int, nargs="+", default=[10, 47], metavar="C")
-    parser.add_argument("--prompts", type=int, default=4, metavar="N")
-    parser.add_argument("--context", type=int, default=16, metavar="TOKENS")
-    parser.add_argument("--batch", type=int, default=32, metavar="B")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
+    add = parser.add_argument
+    known = [*SUBJECTS, *OTHERS]
+    default = ["text", "transport", "matching", "step", "floor"]
+    add("--subjects", nargs="+", choices=known, default=default, metavar="NAME", help=f"of {', '.join(known)}")
+    add("--classes", type=int, nargs="+", metavar="C", help="instead of each subject's own")
+    add("--prompts", type=int, default=4, metavar="N")
+    add("--context", type=int, default=16, metavar="TOKENS")
+    add("--batch", type=int, default=32, metavar="B")
+    add("--backbone", choices=list(subjects.ARCHITECTURES), default="RN50")
+    add("--repeats", type=int, default=3)
+    add("--quick", action="store_true", help="leave out the old algorithm without page faults")
+    add("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args(argv)
+
+    print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads; {args.backbone} with "
+          f"random weights, N = {args.prompts}, {args.context} context tokens, batch {args.batch}, float32; "
+          f"medians of {args.repeats} turns")
     rows = list(run(args))
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; text tower and feature width of RN50, random "
-          f"weights, N = {args.prompts}, {args.context} context tokens, batch {args.batch}, 49 places, float32")
-    table = [[r.subject, f"{r.old:.4f}", f"{r.new:.4f}", f"{r.ratio:.1f} x", f"{r.difference:.1e}"] for r in rows]
-    print(tabulate(table, headers=["subject", "old s", "new s", "ratio", "largest difference"], disable_numparse=True))
+    figures = [row._asdict() | {"ratio": row.ratio, "ratio_kept": row.ratio_kept} for row in rows]
+    report: dict[str, Any] = {"rows": figures}
+    if rows:
+        print(table(rows))
+    if "floor" in args.subjects:
+        report["floor"] = [floor_report(args, classes) for classes in args.classes or SUBJECTS["step"].classes]
+        for entry in report["floor"]:
+            giga = {key: f"{entry[key] / 1e9:.0f}" for key in ("convolutions", "convolution_rate", "products",
+                                                               "product_rate")}
+            print(f"floor of a training step, C = {entry['classes']}: {giga['convolutions']} G operations of convolutions "
+                  f"at {giga['convolution_rate']} G/s and {giga['products']} G of products at {giga['product_rate']} "
+                  f"G/s: {entry['floor']:.3f} s; achieved {entry['achieved']:.3f} s, {entry['ratio']:.2f} times that")
+    if "growth" in args.subjects:
+        report["growth"] = growth_report(args)
+        for entry in report["growth"]:
+            of = "training step" if entry["axis"] == "batch" else "text tower"
+            shown = ", ".join(f"{n}: {s:.3f} s" for n, s in zip(entry["sizes"], entry["seconds"], strict=True))
+            print(f"{of} ~ {entry['axis']} ^ {entry['exponent']:.2f}   ({shown})")
     if args.json:
         with atomic_write(args.json) as file:
-            file.write(json.dumps([r._asdict() | {"ratio": r.ratio} for r in rows], indent=1) + "\n")
+            file.write(json.dumps(report, indent=1) + "\n")
+    worst = max((row.difference for row in rows), default=0.0)
+    if worst > TOLERANCE:
+        print(f"error: old and new differ by {worst:.1e}, more than {TOLERANCE:.0e}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -5,14 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip.model import CLIP
 from clip.prompt_text import TextEncoder, encode_full
 from trainers.prompts import PromptLearner
 
 
-def text_features(text: TextEncoder, learner: PromptLearner) -> Tensor:
-    """Every prompt of every class through all 77 positions of the tower -> (N, C, D)."""
-    end = learner.end.repeat(learner.n_prompts)
-    return encode_full(text, learner.full_prompts(), end).unflatten(0, (learner.n_prompts, -1))
+def text_features(text: TextEncoder, learner: PromptLearner, classes: Tensor | None = None) -> Tensor:
+    """Every prompt through all 77 positions of the tower -> (N, C, D), of all classes or of those at some indices."""
+    prompts = learner.full_prompts().unflatten(0, (learner.n_prompts, -1))  # (N, C, 77, E)
+    end = learner.end
+    if classes is not None:
+        prompts, end = prompts[:, classes], end[classes]
+    return encode_full(text, prompts.flatten(0, 1), end.repeat(learner.n_prompts)).unflatten(0, (learner.n_prompts, -1))
 
 
 def sinkhorn(
@@ -39,17 +43,23 @@ def scores(local: Tensor, text: Tensor, epsilon: float = 0.1) -> Tensor:
 
     As in the original the similarities are laid out (M, N, B, C), and the problems (B * C, M, N) are a view of them.
     """
-    images, places = local.shape[:2]
-    prompts, classes = text.shape[:2]
-    similarity = torch.einsum("mbd,ncd->mnbc", local.transpose(0, 1), text).contiguous()
-    similarity = similarity.view(places, prompts, images * classes).permute(2, 0, 1)
+    return scores_of(torch.einsum("mbd,ncd->mnbc", local.transpose(0, 1), text).contiguous(), epsilon)
+
+
+def scores_of(similarity: Tensor, epsilon: float = 0.1) -> Tensor:
+    """The same from similarities (M, N, B, C) -> (B, C)."""
+    places, prompts, images, classes = similarity.shape
+    problems = similarity.view(places, prompts, images * classes).permute(2, 0, 1)
     with torch.no_grad():
-        plan, _ = sinkhorn(1 - similarity, epsilon)
+        plan, _ = sinkhorn(1 - problems, epsilon)
         if torch.isnan(plan).any():
-            raise FloatingPointError("the original gives up here")
-    return (plan * similarity).sum(dim=(1, 2)).view(images, classes)
+            raise FloatingPointError("a plan is not a number: here the original gives up")
+    return (plan * problems).sum(dim=(1, 2)).view(images, classes)
 
 
-def logits(local: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """(B, C), from features that are not normalised yet."""
-    return scale.exp() * scores(F.normalize(local, dim=-1), F.normalize(text, dim=-1))
+def logits(model: CLIP, text: TextEncoder, learner: PromptLearner, images: Tensor) -> Tensor:
+    """images (B, 3, H, W) -> (B, C): everything is encoded, every time."""
+    with torch.no_grad():
+        local = model.visual.forward_dense(images).local
+    prompts = text_features(text, learner)
+    return model.logit_scale.exp() * scores(F.normalize(local, dim=-1), F.normalize(prompts, dim=-1))

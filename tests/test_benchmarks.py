@@ -1,26 +1,50 @@
 """The benchmark runs, compares what it times, and says so; no test looks at a time."""
 import json
 
+import pytest
 import torch
 
-from benchmarks.__main__ import class_names, main, transport_subject
-from benchmarks.original import sinkhorn as plain_sinkhorn
+from benchmarks import original, subjects
+from benchmarks.__main__ import SUBJECTS, main
+from benchmarks.floor import operations
+from benchmarks.measure import NEW, Process
+
+SMALL = {"backbone": "RN50", "classes": 3, "prompts": 2, "context": 2, "batch": 2}
 
 
 def test_small_run_writes_its_rows(tmp_path, capsys):
-    assert main(["--classes", "2", "--prompts", "2", "--context", "2", "--batch", "2", "--repeats", "1",
-                 "--json", str(tmp_path / "rows.json")]) == 0
-    rows = json.loads((tmp_path / "rows.json").read_text())
-    assert len(rows) == 2 and all(row["difference"] < 1e-4 for row in rows)
+    assert main(["--subjects", "text", "matching", "--classes", "2", "--prompts", "2", "--context", "2", "--batch", "2",
+                 "--repeats", "1", "--json", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert len(rows) == 2 and all(row["difference"] < 1e-4 and row["old"] > 0 < row["new"] for row in rows)
     assert "ratio" in capsys.readouterr().out
 
 
-def test_old_and_new_agree_on_result_and_gradient():
-    old, new = transport_subject(classes=5, n_prompts=3, images=4, places=9)
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_old_and_new_agree_on_result_and_gradient(name):
+    old, new = (SUBJECTS[name].make(side, **SMALL) for side in ("old", "new"))
     for a, b in zip(old(), new(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * a.abs().max().item())
+
+
+def fails(side, **settings):
+    raise ValueError("nothing to measure")
+
+
+def test_a_subject_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="nothing to measure"), Process(NEW, fails, {}):
+        pass
 
 
 def test_names_are_distinct_and_the_reference_counts_its_iterations():
-    assert len(set(class_names(100))) == 100
-    assert plain_sinkhorn(torch.zeros(2, 3, 4), 0.1)[1] == 2
+    assert len(set(subjects.class_names(1000))) == 1000
+    assert original.sinkhorn(torch.zeros(2, 3, 4), 0.1)[1] == 2
+
+
+def test_operations_are_those_of_the_architecture():
+    """By hand: 12 layers, E = 512, 24 E^2 a token forwards and as much backwards; the last layer needs less."""
+    few, more = (operations(**SMALL | {"classes": classes}) for classes in (3, 6))
+    assert few.convolutions == more.convolutions == pytest.approx(2 * 10.7e9, rel=0.02)
+    learner = subjects.learner_of(subjects.clip_model("RN50", with_images=False), 6, 2, 2)
+    tokens = 2 * sum(learner.lengths[3:])
+    assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)

@@ -13,8 +13,8 @@ def keep_freed_memory() -> bool:
 
     On Linux every tensor above 32 MB (less at first) is a mapping of its own: fresh from the kernel when it is made,
     its pages zeroed one by one as they are first touched, and given back when it is freed.  A network on a CPU makes
-    and frees dozens of them in a pass, and up to 40 % of its time goes there.  The price: memory stays at its peak until
-    the process ends.  It changes the whole process, so it is for programs to call, not for libraries.
+    and frees dozens of them in a pass, and up to 40 % of its time goes there.  The price: memory stays at its peak
+    until the process ends.  It changes the whole process, so it is for programs to call, not for libraries.
     Elsewhere than on glibc, nothing happens.  (The same from outside: MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=...)
     """
     try:

@@ -78,7 +78,7 @@ class Transport:
 
             def score(local: Tensor, part: Tensor) -> Tensor:
                 similarity = similarities(local, part)
-                return transported(similarity, solver._solve(similarity).plan)
+                return transported(similarity, solver.solve(similarity).plan)
 
             if len(parts) > 1 and torch.is_grad_enabled():
                 again = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
@@ -98,7 +98,7 @@ class Transport:
 
     def _match(self, local: Tensor, text: Tensor, keep_plan: bool, converged: bool | None) -> Match:
         similarity = similarities(local, text)
-        solved = self._solve(similarity)
+        solved = self.solve(similarity)
         if converged is not None:
             solved = solved._replace(converged=torch.full_like(solved.converged, converged))
         by_class = (text.shape[1], len(local))
@@ -110,8 +110,8 @@ class Transport:
             *(tensor.permute(2, 1, 3, 0) for tensor in whole),
         )
 
-    def _solve(self, similarity: Tensor) -> TransportPlan:
-        """similarity (N, C, B, M) -> plans of the C * B problems."""
+    def solve(self, similarity: Tensor) -> TransportPlan:
+        """Similarities (N, C, B, M) -> plans of the C * B problems."""
         return MATCHINGS[self.matching](as_problems(similarity.detach()), self)
 
     def _parts(self, text: Tensor) -> tuple[Tensor, ...]:
