@@ -146,11 +146,10 @@ def main(argv: list[str] | None = None) -> int:
     if "floor" in args.subjects:
         report["floor"] = [floor_report(args, classes) for classes in args.classes or SUBJECTS["step"].classes]
         for entry in report["floor"]:
-            giga = {key: f"{entry[key] / 1e9:.0f}" for key in ("convolutions", "convolution_rate", "products",
-                                                               "product_rate")}
-            print(f"floor of a training step, C = {entry['classes']}: {giga['convolutions']} G operations of convolutions "
-                  f"at {giga['convolution_rate']} G/s and {giga['products']} G of products at {giga['product_rate']} "
-                  f"G/s: {entry['floor']:.3f} s; achieved {entry['achieved']:.3f} s, {entry['ratio']:.2f} times that")
+            of = [f"{entry[kind + 's'] / 1e9:.0f} G of {kind}s at {entry[kind + '_rate'] / 1e9:.0f} G/s"
+                  for kind in ("convolution", "product")]
+            print(f"floor of a training step, C = {entry['classes']}: operations, {', '.join(of)}: {entry['floor']:.3f} s; "
+                  f"achieved {entry['achieved']:.3f} s, {entry['ratio']:.2f} times that")
     if "growth" in args.subjects:
         report["growth"] = growth_report(args)
         for entry in report["growth"]:
