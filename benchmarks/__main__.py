@@ -148,8 +148,8 @@ def main(argv: list[str] | None = None) -> int:
         for entry in report["floor"]:
             of = [f"{entry[kind + 's'] / 1e9:.0f} G of {kind}s at {entry[kind + '_rate'] / 1e9:.0f} G/s"
                   for kind in ("convolution", "product")]
-            print(f"floor of a training step, C = {entry['classes']}: operations, {', '.join(of)}: {entry['floor']:.3f} s; "
-                  f"achieved {entry['achieved']:.3f} s, {entry['ratio']:.2f} times that")
+            print(f"floor of a training step, C = {entry['classes']}: operations, {', '.join(of)}: "
+                  f"{entry['floor']:.3f} s; achieved {entry['achieved']:.3f} s, {entry['ratio']:.2f} times that")
     if "growth" in args.subjects:
         report["growth"] = growth_report(args)
         for entry in report["growth"]:
