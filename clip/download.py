@@ -1,21 +1,27 @@
-"""Fetch a weights file once: checked by its SHA-256, resumed when it was cut off, and never half there.
+"""Fetch a file once: checked, resumed when it was cut off, and never half there.
 
-The bytes go to NAME.part beside the target, which takes the target's name only when its digest is right.
-Proxies come from the usual environment variables (https_proxy, no_proxy, ...). CLIP_MIRROR replaces the
-first part of OpenAI's addresses, up to and including /clip/models: a mirror serves <digest>/<file> below it.
+The bytes go to NAME.part beside the target, which takes the target's name only when they are right. Proxies come
+from the usual environment variables (https_proxy, no_proxy, ...).
+
+`download` fetches CLIP's weights: CLIP_MIRROR replaces the first part of OpenAI's addresses, up to and including
+/clip/models, so a mirror serves <digest>/<file> below it. `download_file` serves any source and check.
 """
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import os
+import shutil
+import sys
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from tqdm import tqdm
 
@@ -23,6 +29,8 @@ MODELS_URL = "https://openaipublic.azureedge.net/clip/models"
 ATTEMPTS = 3  # connections per call; each one goes on where the last broke off
 TIMEOUT = 60.0  # seconds without a byte
 CHUNK = 1 << 20
+ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}  # hashlib's name -> the usual one
+AGENT = "plot-prompt-learning"  # some servers turn urllib's own name away
 
 
 class _Interrupted(Exception):
@@ -32,18 +40,68 @@ class _Interrupted(Exception):
 BROKEN = (_Interrupted, ConnectionError, TimeoutError, http.client.HTTPException)
 
 
+# --- what is fetched, and how it is known to be right ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """An address that answers with the bytes of one file."""
+
+    url: str
+
+    def open(self, headers: dict[str, str]) -> Any:
+        """The server's answer, an http.client.HTTPResponse; raises URLError when there is no file to have."""
+        return urllib.request.urlopen(request(self.url, headers), timeout=TIMEOUT)
+
+    @property
+    def page(self) -> str:
+        """Where a person gets the file."""
+        return self.url
+
+
+def request(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    return urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})
+
+
+class Check(Protocol):
+    """How the right bytes are known; its text goes into messages."""
+
+    def problem(self, path: Path) -> str:
+        """What is wrong with the file, as "has not the ..."; "" if nothing is."""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Known by a hash (hex) of the whole file; `algorithm` is one of ALGORITHMS."""
+
+    algorithm: str
+    value: str
+
+    def problem(self, path: Path) -> str:
+        return "" if digest_of(path, self.algorithm) == self.value else f"has not the {self}"
+
+    def __str__(self) -> str:
+        return f"{ALGORITHMS[self.algorithm]} {self.value}"
+
+
+def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
+    """Hex digest of a file, read piece by piece."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file, tqdm(
+        desc="checking", total=_size(file), unit="iB", unit_scale=True, ncols=80, leave=False, delay=2, disable=None
+    ) as bar:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    return digest.hexdigest()
+
+
+# --- CLIP's weights --------------------------------------------------------------------------------------
+
+
 def default_root() -> Path:
     """Where weights are kept if nobody says otherwise: ~/.cache/clip, as upstream."""
     return Path.home() / ".cache" / "clip"
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hex digest of a file, read piece by piece."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def mirrored(url: str) -> str:
@@ -58,46 +116,70 @@ def download(url: str, root: str | Path | None = None) -> str:
     The last component of the URL is the file's name, the one before it its SHA-256. A file that is there
     with this digest is returned without network; one with another digest is fetched again, with a warning.
 
-    Raises RuntimeError if the target is no regular file, the network fails (saying what to put where by
-    hand), the disk does, or what came has another digest.
+    Raises RuntimeError as `download_file` does.
     """
     *_, expected, name = url.split("/")
     root = Path(root).expanduser() if root is not None else default_root()
-    target, part = root / name, root / f"{name}.part"
+    return str(download_file(Source(mirrored(url)), root / name, Digest("sha256", expected), "CLIP_MIRROR"))
+
+
+# --- any file --------------------------------------------------------------------------------------------
+
+
+def download_file(source: Source, target: Path, check: Check, mirror: str, room: float = 1.0) -> Path:
+    """`target`, fetched from `source` unless it is there and right.
+
+    Safe when several processes do it at once. `mirror` names the setting for another address, for messages;
+    `room` is the free space that is asked for before the first byte, in multiples of the file's size.
+
+    Raises RuntimeError if the target is no regular file, the network fails (saying what to put where by
+    hand), the disk does, or what came is wrong.
+    """
+    name, part = target.name, target.with_name(f"{target.name}.part")
     if target.exists() and not target.is_file():
         raise RuntimeError(f"{target} exists and is not a regular file; move it away to download {name}")
     if target.is_file():
-        if sha256_of(target) == expected:
-            return str(target)
-        warnings.warn(f"{target} exists, but its SHA-256 is not {expected}; downloading it again",
-                      stacklevel=3)
+        if not (problem := check.problem(target)):
+            return target
+        warnings.warn(f"{target} exists, but it {problem}; downloading it again", stacklevel=4)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(part) as file:
-            if not (target.is_file() and sha256_of(target) == expected):  # maybe another process has
-                _fetch(mirrored(url), file, expected, name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(part) as file:
+            if not (target.is_file() and not check.problem(target)):  # maybe another process has
+                _fetch(source, file, check, name, mirror, room)
                 os.replace(part, target)
     except (urllib.error.URLError, *BROKEN) as error:
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         raise RuntimeError(
             f"cannot download {name}: {reason}. On a machine without network, get the file from "
-            f"{mirrored(url)} (SHA-256 {expected}) and put it at {target}. Behind a proxy, set https_proxy; "
-            "for a mirror, CLIP_MIRROR. What arrived is kept, and the next try goes on from there."
+            f"{source.page} ({check}) and put it at {target}. Behind a proxy, set https_proxy; "
+            f"for a mirror, {mirror}. What arrived is kept, and the next try goes on from there."
         ) from error
     except OSError as error:
         raise RuntimeError(f"cannot write {target}: {error}; make room or choose another folder") from error
-    return str(target)
+    return target
+
+
+def require_room(folder: str | Path, need: float) -> None:
+    """Raise OSError (ENOSPC) unless the disk that holds `folder` has `need` bytes to spare."""
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OSError(errno.ENOSPC, f"{need / 1e9:,.1f} GB are needed there, {free / 1e9:,.1f} GB are free")
 
 
 @contextlib.contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
-    """The part file, to append to, held by this process alone where there is flock; removed if left empty."""
+def locked(part: Path) -> Iterator[BinaryIO]:
+    """The file `part`, to append to, held by this process alone where there is flock; removed if left empty."""
     while True:
         with open(part, "a+b") as file:
             try:
                 import fcntl
 
-                fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print(f"waiting for another process that holds {part}", file=sys.stderr)
+                    fcntl.flock(file, fcntl.LOCK_EX)
             except (ImportError, OSError):  # Windows, and some network file systems
                 pass
             if not _is_still(part, file):  # renamed meanwhile by the process that held it
@@ -118,50 +200,55 @@ def _is_still(part: Path, file: BinaryIO) -> bool:
         return False
 
 
-def _fetch(url: str, file: BinaryIO, expected: str, name: str) -> None:
+def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str, room: float) -> None:
     """Fill the part file and check it; one that was resumed and comes out wrong is fetched anew."""
     resumed = _size(file) > 0
     for attempt in range(ATTEMPTS):
         try:
-            _receive(url, file, name)
+            _receive(source, file, name, room)
             break
         except BROKEN:
             if attempt == ATTEMPTS - 1:
                 raise
     file.flush()
-    if sha256_of(file.name) == expected:
+    problem = check.problem(Path(file.name))
+    if not problem:
         return
     file.truncate(0)
     if resumed:
-        return _fetch(url, file, expected, name)
-    raise RuntimeError(f"what came from {url} has not the SHA-256 {expected} and was thrown away; the "
+        return _fetch(source, file, check, name, mirror, room)
+    raise RuntimeError(f"what came from {source.url} {problem} and was thrown away; the "
                        "server (or a proxy on the way) sent something else. Try again, or another mirror "
-                       "(CLIP_MIRROR)")
+                       f"({mirror})")
 
 
-def _receive(url: str, file: BinaryIO, name: str) -> None:
+def _receive(source: Source, file: BinaryIO, name: str, room: float) -> None:
     """One connection: append what is missing, or start over where the server knows no ranges."""
     have = _size(file)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        source = urllib.request.urlopen(request, timeout=TIMEOUT)
+        answer = source.open({"Range": f"bytes={have}-"} if have else {})
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: nothing is left to send, so the digest decides
+        if error.code != 416:  # 416: nothing is left to send, so the check decides
             raise
         error.close()
+        size = error.headers.get("Content-Range", "").removeprefix("bytes */")
+        if size.isdecimal() and int(size) != have:
+            file.truncate(0)
+            raise _Interrupted(f"{have:,} bytes were kept, but the file has {int(size):,}") from error
         return
-    with source:
-        start = source.headers.get("Content-Range", "")
-        if not (source.status == 206 and start.startswith(f"bytes {have}-")):
-            if source.status == 206:
+    with answer:
+        start = answer.headers.get("Content-Range", "")
+        if not (answer.status == 206 and start.startswith(f"bytes {have}-")):
+            if answer.status == 206:
                 raise _Interrupted(f"the server answered another range than asked: {start!r}")
             file.truncate(0)
             have = 0
-        length = source.headers.get("Content-Length")
+        length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
+        require_room(Path(file.name).parent, room * (total or 0) - have)
         bar = tqdm(desc=name, total=total, initial=have, unit="iB", unit_scale=True, ncols=80, disable=None)
         with bar:
-            while chunk := source.read(CHUNK):
+            while chunk := answer.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
     file.flush()

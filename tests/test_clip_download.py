@@ -3,70 +3,36 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from clip import clip as clip_module
 from clip import download as download_module
-from clip.download import MODELS_URL, mirrored, sha256_of
+from clip.download import MODELS_URL, digest_of, mirrored
+from tests.file_server import FileServer, without_proxies
 
 BODY = bytes(range(256)) * 1000  # 256,000 bytes
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 
-class Server:
-    """Serves `body` at any path; `cut` ends each answer early, `ranges` obeys Range headers."""
+class Server(FileServer):
+    """Serves `body` at any path."""
 
     def __init__(self):
-        self.body, self.cut, self.ranges, self.status, self.requests = BODY, None, True, 200, []
-        outer = self
+        super().__init__()
+        self.body, self.url = BODY, f"{self.base}/models/{DIGEST}/tiny.pt"
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.requests.append((self.path, self.headers.get("Range")))
-                outer.answer(self)
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self.http.server_port}"
-        self.url = f"{self.base}/models/{DIGEST}/tiny.pt"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def answer(self, request):
-        if self.status != 200:
-            return request.send_error(self.status)
-        start, asked = 0, request.headers.get("Range")
-        if asked and self.ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(self.body):
-                return request.send_error(416)
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
-        else:
-            request.send_response(200)
-        request.send_header("Content-Length", str(len(self.body) - start))
-        request.end_headers()
-        end = len(self.body) if self.cut is None else min(start + self.cut, len(self.body))
-        request.wfile.write(self.body[start:end])
-
-    def close(self):
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+    def find(self, request):
+        return self.body
 
 
 @pytest.fixture
 def server(monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "CLIP_MIRROR"):
-        monkeypatch.delenv(name, raising=False)
-    server = Server()
-    yield server
-    server.close()
+    without_proxies(monkeypatch)
+    monkeypatch.delenv("CLIP_MIRROR", raising=False)
+    with Server() as server:
+        yield server
 
 
 def listing(folder: Path) -> list[str]:
@@ -102,7 +68,7 @@ def test_what_came_is_kept_for_the_next_call(server, tmp_path):
     server.cut = None
     clip_module._download(server.url, tmp_path)
     assert server.requests[-1][1] == "bytes=30000-" and listing(tmp_path) == ["tiny.pt"]
-    assert sha256_of(tmp_path / "tiny.pt") == DIGEST
+    assert digest_of(tmp_path / "tiny.pt") == DIGEST
 
 
 def test_a_server_without_ranges_starts_over(server, tmp_path):
@@ -120,7 +86,7 @@ def test_an_old_part_is_checked_like_the_rest(server, tmp_path, part):
 
 def test_a_wrong_file_in_the_cache_is_replaced_with_a_warning(server, tmp_path):
     (tmp_path / "tiny.pt").write_bytes(b"tampered")
-    with pytest.warns(UserWarning, match="SHA-256 is not .*downloading it again"):
+    with pytest.warns(UserWarning, match="it has not the SHA-256 .*; downloading it again"):
         path = clip_module._download(server.url, tmp_path)
     assert Path(path).read_bytes() == BODY
 
