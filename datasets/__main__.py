@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import os.path as osp
 import sys
 import textwrap
@@ -15,8 +16,11 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils.tools import atomic_write
 
 from .checking import Report, build_quietly, check
+from .downloads import PARTS
 from .facts import FACTS, picks_digest
+from .fetching import fetch, preview
 from .files import relative_posix
+from .sources import MIRROR
 
 STATUS = "exit status: 0 everything is there and complete; 1 something is missing or wrong; 2 bad command line."
 MARKS = {"complete": "ok", "incomplete": "!!", "not found": "--"}
@@ -27,8 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m datasets",
         formatter_class=raw,
-        description="Check the data sets on your disk, and print or export few-shot picks.",
+        description="Check the data sets on your disk, fetch what is missing, and print or export few-shot picks.",
         epilog="examples:\n  python -m datasets check ~/data\n"
+        "  python -m datasets fetch dtd --root ~/data\n"
         "  python -m datasets picks dtd --root ~/data --shots 4\n\n"
         f"data sets: {', '.join(facts.config for facts in FACTS.values())}\n\n{STATUS}",
     )
@@ -47,6 +52,43 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("names", metavar="NAME", nargs="*", help="as caltech101 or Caltech101; default: all")
     sub.add_argument("--images", action="store_true", help="decode every image (minutes for a large data set)")
     sub.set_defaults(run=run_check)
+
+    sub = commands.add_parser(
+        "fetch",
+        help="Download what is missing, where it can be had, and unpack it",
+        formatter_class=raw,
+        description="Download the files that a data set lacks, check them, and unpack them into the layout that the\n"
+        "loaders read; then check the data set. What was cut off is taken up where it ended by the same command.\n"
+        "An archive that you put into the data set's folder yourself is unpacked, too. Data sets that need a login,\n"
+        "or whose address is dead, say what to do instead.",
+        epilog="examples:\n  python -m datasets fetch dtd eurosat --root ~/data\n"
+        "  python -m datasets fetch food101 --root ~/data --dry-run\n"
+        "  python -m datasets fetch sun397 --root ~/data --only splits\n\n"
+        f"{STATUS}\nWith --only, 0 says that these parts are there.",
+    )
+    sub.add_argument("names", metavar="NAME", nargs="+", help="as caltech101 or Caltech101")
+    sub.add_argument("--root", required=True, help="the folder that holds the data sets' folders; made if need be")
+    sub.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=[],
+        metavar="PART",
+        help="of images, splits (CoOp's split files) and lists (needed only without a split file); "
+        "default: all that a run needs",
+    )
+    sub.add_argument("--dry-run", action="store_true", help="say what would be fetched from where, and stop")
+    sub.add_argument(
+        "--again", action="store_true", help="also what is there: files of the same name are replaced, others stay"
+    )
+    sub.add_argument("--keep", action="store_true", help="keep the archives after unpacking")
+    sub.add_argument(
+        "--mirror",
+        metavar="URL",
+        default=os.environ.get(MIRROR, ""),
+        help=f"ask URL/HOST/PATH in place of https://HOST/PATH (default: ${MIRROR})",
+    )
+    sub.set_defaults(run=run_fetch)
 
     sub = commands.add_parser(
         "picks",
@@ -116,6 +158,8 @@ def run_check(options: argparse.Namespace) -> int:
         report = check(name, root, options.images)
         print(describe(report), flush=True)
         reports.append(report)
+    if any(report.todo for report in reports):
+        print("Addresses are those that were published; a fetch tells whether they still answer.\n")
     print(summary(reports, root, options))
     return 0 if all(report.state == "complete" for report in reports) else 1
 
@@ -152,6 +196,30 @@ def run_command(name: str, root: str) -> str:
     if DATASET_REGISTRY.get(name).eval_only:
         return command + f"--output-dir output/{config} --eval-only --model-dir output/imagenet/seed1"
     return command + f"--output-dir output/{config}/seed1 --seed 1 DATASET.NUM_SHOTS 16"
+
+
+# --- fetch -----------------------------------------------------------------------------------------------
+
+
+def run_fetch(options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(map(registry_name, options.names)))
+    root = osp.abspath(osp.expanduser(options.root))
+    if options.dry_run:
+        for name in names:
+            print(preview(name, root, options.only, options.again) + "\n")
+        print("Sizes are rounded; the addresses are those that were published, and were not tried.")
+        return 0
+    failed, reports = False, []
+    for name in names:
+        problems = fetch(name, root, options.only, options.again, options.keep, options.mirror)
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr)
+        report = check(name, root)
+        print(describe(report), flush=True)
+        reports.append(report)
+        failed |= bool(problems) or (not options.only and report.state != "complete")
+    print(summary(reports, root, options))
+    return int(failed)
 
 
 # --- picks -----------------------------------------------------------------------------------------------
@@ -231,6 +299,9 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; a fetch goes on from here when it is started again", file=sys.stderr)
+        return 130
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

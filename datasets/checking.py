@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os.path as osp
+import shlex
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.integrity import unreadable
 
+from .downloads import Download, downloads_of, missing_downloads
 from .facts import FACTS, Facts, find_alias, names_digest
 from .files import list_folders, list_images
 from .splits import SplitDataset, split_digest
@@ -54,52 +57,65 @@ def check(name: str, root: str, images: bool = False) -> Report:
         if alias is None:
             report.exists = False
             report.problems.append(f"no folder {folder}")
-            report.todo += to_fetch(kind, facts, folder)
+            report.todo.append(f"get {facts.images} -> {osp.join(folder, kind.image_folder)}")
+            report.todo += to_fetch(name, root, missing_downloads(name, folder))
             return report
         report.problems.append(f"the folder is called {alias}, the loader looks for {kind.dataset_dir}")
-        rename = f"mv {osp.join(root, alias)} {folder}"
+        rename = [f"mv {osp.join(root, alias)} {folder}"]
         kind = type(name, (kind,), {"dataset_dir": alias, "__module__": kind.__module__})  # go on looking there
         folder = osp.join(root, alias)
     else:
-        rename = ""
+        rename = []
     report.found.append(f"folder {folder}")
-    _check_images_folder(report, kind, facts, folder)
+    moves = _check_images_folder(report, kind, facts, folder)
     _check_lists(report, kind, facts, folder)
     if not any(problem.startswith("no ") for problem in report.problems):
         _check_content(report, kind, facts, root, images)
-    report.todo += [rename] if rename else []  # last: the other lines name the folder as it is called now
+    missing = [d for d in missing_downloads(name, folder) if not (moves and d.part == "images")]
+    fetch = to_fetch(name, root, missing) if report.problems else []
+    # what precedes the renaming names the folder as it is called now, what follows as it is called then
+    report.todo = [*moves, *rename, *fetch, *report.todo]
     return report
 
 
-def to_fetch(kind: type[SplitDataset], facts: Facts, folder: str) -> list[str]:
-    """Lines that say what to get from where, and where to put it."""
-    lines = [f"get {facts.images} -> {osp.join(folder, kind.image_folder)}"]
-    if facts.split_drive_id:
-        lines.append(f"get {facts.split_source} -> {osp.join(folder, kind.split_file)}")
-        lines.append(f"  for example: pip install gdown; {gdown(facts.split_drive_id, folder, kind.split_file)}")
-    if not facts.split_drive_id:
-        lines += [f"get {source} -> {osp.join(folder, name)}" for name, source in facts.others.items()]
-    return lines
+def to_fetch(name: str, root: str, missing: Sequence[Download]) -> list[str]:
+    """Lines that say how to get what is missing: by the command, or by hand."""
+    lines = []
+    if origins := "; ".join(download.origin for download in missing if download.url):
+        lines.append(f"python -m datasets fetch {FACTS[name].config} --root {shlex.quote(root)}   ({origins})")
+    folder = osp.join(root, DATASET_REGISTRY.get(name).dataset_dir)
+    by_hand = [f"{d.part}: {d.otherwise.format(folder=folder)}" for d in missing if d.otherwise]
+    return lines + list(dict.fromkeys(by_hand))
 
 
-def gdown(file_id: str, folder: str, name: str) -> str:
-    return f"gdown {file_id} -O {osp.join(folder, name)}"
+def again(name: str, root: str, part: str) -> str:
+    """How to get a part anew."""
+    if any(download.url for download in downloads_of(name) if download.part == part):
+        return f"python -m datasets fetch {FACTS[name].config} --root {shlex.quote(root)} --only {part} --again"
+    return f"unpack {FACTS[name].images} again"
 
 
 # --- the parts -------------------------------------------------------------------------------------------
 
 
-def _check_images_folder(report: Report, kind: type[SplitDataset], facts: Facts, folder: str) -> None:
+def _check_images_folder(report: Report, kind: type[SplitDataset], facts: Facts, folder: str) -> list[str]:
+    """Returns what to move where, if the images are elsewhere."""
     images = osp.join(folder, kind.image_folder)
     if osp.isdir(images):
         report.found.append(f"images in {images}" if kind.image_folder else "images in the folder itself")
-        return
+        missing = missing_downloads(report.name, folder, ["images"])
+        report.problems += [f"no {path}" for d in missing for path in d.targets(folder) if not osp.exists(path)]
+        return []
     report.problems.append(f"no images folder {images}")
-    misplaced = _search(folder, {kind.image_folder, *facts.image_aliases})
-    if misplaced:
-        report.todo.append(f"mv {misplaced} {images}")
-    else:
-        report.todo.append(f"get {facts.images} -> {images}")
+    misplaced = search_images(kind, facts, folder)
+    return [f"mv {misplaced} {images}"] if misplaced else []
+
+
+def search_images(kind: type[SplitDataset], facts: Facts, folder: str) -> str | None:
+    """A folder below `folder` that is called like the images', where they are not in their place."""
+    if not osp.isdir(folder) or osp.isdir(osp.join(folder, kind.image_folder)):
+        return None
+    return _search(folder, {kind.image_folder, *facts.image_aliases})
 
 
 def _search(folder: str, names: set[str], depth: int = DEPTH) -> str | None:
@@ -121,7 +137,6 @@ def _check_lists(report: Report, kind: type[SplitDataset], facts: Facts, folder:
             report.found.append(f"split file {kind.split_file}")
         else:
             report.problems.append(f"no split file {path}; a run would make a split of its own")
-            report.todo.append(f"{gdown(facts.split_drive_id, folder, kind.split_file)}   ({facts.split_source})")
             count = len(list_images(osp.join(folder, kind.image_folder), nested=True))
             report.found.append(f"{count:,} image files")
     elif "classnames.txt" in facts.others and not osp.isfile(osp.join(folder, "classnames.txt")):
@@ -133,7 +148,7 @@ def _check_content(report: Report, kind: type[SplitDataset], facts: Facts, root:
         dataset = build_quietly(kind, root)
     except (OSError, ValueError, ImportError) as error:
         report.problems.append(f"{type(error).__name__}: {error}")
-        report.todo.append(f"unpack {facts.images} again -> {osp.join(report.folder, kind.image_folder)}")
+        report.todo += [] if missing_downloads(report.name, report.folder) else [again(report.name, root, "images")]
         return
     train = [] if kind.eval_only else dataset.train_x
     val = dataset.val if dataset.val is not dataset.test else None
@@ -154,10 +169,10 @@ def _check_content(report: Report, kind: type[SplitDataset], facts: Facts, root:
         report.problems.append(f"class names differ from the published ones (sha256 {digest[:16]})")
     if facts.split_sha256 and split_digest(train, val or [], dataset.test, dataset.image_dir) != facts.split_sha256:
         report.problems.append(f"{kind.split_file} is not the published split: few-shot picks will differ")
-        report.todo.append(gdown(facts.split_drive_id, osp.dirname(dataset.split_path), kind.split_file))
+        report.todo.append(again(report.name, root, "splits"))
     elif kind.split_file and not facts.split_sha256 and _is_our_own(dataset):
         report.problems.append(f"{kind.split_file} was made by an earlier run: few-shot picks are not the published")
-        report.todo.append(gdown(facts.split_drive_id, osp.dirname(dataset.split_path), kind.split_file))
+        report.todo.append(again(report.name, root, "splits"))
     elif report.problems:
         report.todo.append(f"compare with {facts.images}" + (f"; {facts.split_source}" if facts.split_source else ""))
     if images:
@@ -165,7 +180,7 @@ def _check_content(report: Report, kind: type[SplitDataset], facts: Facts, root:
         bad = unreadable([(path, True) for path in paths], f"Reading {report.name}")
         if bad:
             report.problems.append(f"{len(bad)} of {len(paths)} images cannot be read:\n" + "\n".join(bad))
-            report.todo.append(f"unpack these files again from {facts.images}")
+            report.todo.append(again(report.name, root, "images"))
         else:
             report.found.append(f"all {len(paths):,} images can be read")
 

@@ -30,7 +30,7 @@ class Facts:
     base_new_test: tuple[int, int] = (0, 0)  # test images of the base and of the new classes
     aliases: tuple[str, ...] = ()  # other names of the folder that archives and other projects use
     image_aliases: tuple[str, ...] = ()  # the same for the folder of the images
-    others: dict[str, str] = field(default_factory=dict)  # further files: name -> where it comes from
+    others: dict[str, str] = field(default_factory=dict)  # further files: name -> Google Drive id
     picks: Picks = field(default_factory=dict)
 
     @property
@@ -60,7 +60,8 @@ def picks_digest(labels_and_paths: Sequence[tuple[int, str]]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
 
-CLASSNAMES_TXT = {"classnames.txt": google_drive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF")}
+CLASSNAMES_TXT = {"classnames.txt": "1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"}
+UCF_FRAMES = "10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"  # on Google Drive
 IMAGENET_NAMES = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
 
 FACTS = {
@@ -119,7 +120,7 @@ FACTS = {
         split_sha256="3e0c54f6848d8f4413150006815dce589aefaed5fb7efaa6a3b6f66918146bcc",
         base_new_test=(1_053, 1_410),
         aliases=("flowers", "flowers102", "flowers-102", "oxford-flowers", "oxford_flowers102", "OxfordFlowers"),
-        others={"cat_to_name.json": google_drive("1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0")},
+        others={"cat_to_name.json": "1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"},
         picks={
             (1, 1): ("093639e770b5e71e", "5545d12d6fbd686e"),
             (16, 1): ("fbb5f69e34428b5c", "18af66ca7de6c0bf"),
@@ -188,8 +189,7 @@ FACTS = {
         config="ucf101",
         counts=(7_639, 1_898, 3_783),
         classes=101,
-        images="UCF-101-midframes.zip, the middle frames of the videos: "
-        + google_drive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"),
+        images=f"UCF-101-midframes.zip, the middle frames of the videos: {google_drive(UCF_FRAMES)}",
         names_sha256="d22e81fba7ebebf0fb154d6bc7c3b2c11a31a31d102b6873aa4f37413abaefc1",
         split_drive_id="1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
         split_sha256="875b6350cc32a4912942a97b5ef3b45c2de6c52324cfc77c6f741a1edac421da",

@@ -19,7 +19,7 @@ from typing import Any
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import read_json, write_json
 
-from .facts import FACTS, find_alias
+from .facts import FACTS, find_alias, google_drive
 from .fewshot import few_shot
 from .files import (
     first_few,
@@ -116,7 +116,7 @@ class SplitDataset(DatasetBase):
         facts = FACTS.get(type(self).__name__)
         also = f"no {path}; it is part of {facts.images}" if facts else f"no {path}"
         if facts and parts[-1] in facts.others:
-            also = f"no {path}: {facts.others[parts[-1]]}"
+            also = f"no {path}: {google_drive(facts.others[parts[-1]])}"
         if self.split_file and facts:
             also += f". With {self.split_path} ({facts.split_source}) it is not needed"
         raise FileNotFoundError(also)
@@ -171,8 +171,12 @@ def _as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[st
 
 def split_digest(train: Items, val: Items, test: Items, path_prefix: str) -> str:
     """SHA-256 (hex) of the split file without its white space."""
-    text = json.dumps(_as_json(train, val, test, path_prefix), separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return json_digest(_as_json(train, val, test, path_prefix))
+
+
+def json_digest(content: Any) -> str:
+    """SHA-256 (hex) of JSON without white space, so that it does not depend on how a file is laid out."""
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 # --- splitting -------------------------------------------------------------------------------------------

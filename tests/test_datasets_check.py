@@ -101,8 +101,10 @@ def test_a_split_that_a_run_made_is_not_taken_for_the_published_one(tmp_path, ca
     trees.write_eurosat(tmp_path)
     assert main(["picks", "food101", "--root", str(tmp_path), "--shots", "1"]) == 0
     assert main(["picks", "eurosat", "--root", str(tmp_path), "--shots", "1"]) == 0
-    assert "was made by an earlier run" in text_of(check("Food101", str(tmp_path)))
-    assert "is not the published split" in text_of(check("EuroSAT", str(tmp_path)))
+    for name, problem in (("Food101", "was made by an earlier run"), ("EuroSAT", "is not the published split")):
+        text = text_of(check(name, str(tmp_path)))
+        assert problem in text
+        assert f"python -m datasets fetch {FACTS[name].config} --root {tmp_path} --only splits --again" in text
 
 
 def test_missing_and_unreadable_images(textures, tmp_path):
@@ -121,6 +123,7 @@ def test_missing_and_unreadable_images(textures, tmp_path):
     report = check("DescribableTextures", str(tmp_path), images=True)
     assert report.problems[0].startswith("3 of 5640 images cannot be read")
     assert all(str(path) in report.problems[0] for path in bad[:3])
+    assert report.todo == [f"python -m datasets fetch dtd --root {tmp_path} --only images --again"]
     bad[0].unlink()
     report = check("DescribableTextures", str(tmp_path))
     assert "1 of the 5640 image files named by split_zhou_DescribableTextures.json do not exist" in report.problems[0]

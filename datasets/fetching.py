@@ -1,0 +1,129 @@
+"""Fetch what a data set lacks: download, check, unpack beside it, move into place.
+
+A file beside the data set's folder is locked meanwhile, so that a second fetch waits and then finds everything
+there. Whatever breaks off leaves the data set as it was, and the part of the download that came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os.path as osp
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from clip.download import download_file, locked
+from dassl.data.datasets import DATASET_REGISTRY
+
+from .checking import search_images
+from .downloads import Download, missing_downloads, wanted_downloads
+from .facts import FACTS, find_alias
+from .sources import MIRROR, source_of
+from .unpacking import BadArchive, move_into, unpack
+
+UNPACKED = 1.1  # bytes of the content for one of an archive; pictures hardly shrink
+WORKSHOP = ".unpacking"  # folder in the data set's, while an archive is unpacked
+
+
+def fetch(
+    name: str, root: str, parts: Sequence[str] = (), again: bool = False, keep: bool = False, mirror: str = ""
+) -> list[str]:
+    """Fetch what the data set registered as `name` lacks below `root`; returns what went wrong.
+
+    `parts` (of downloads.PARTS; default: all that a run needs) limits it; with `again` what is there is fetched,
+    too. Archives are removed when they are unpacked, unless `keep` or they were there before. `mirror` as in
+    sources.py.
+    """
+    folder = osp.join(root, DATASET_REGISTRY.get(name).dataset_dir)
+    if not (downloads := plan(name, folder, parts, again)):
+        return []
+    if problem := _misnamed(name, root, folder, downloads):
+        return [problem]
+    Path(root).mkdir(parents=True, exist_ok=True)
+    problems: list[str] = []
+    with locked(Path(f"{folder}.fetching")):
+        for download in plan(name, folder, parts, again):  # once more: another process may have fetched it
+            try:
+                _obtain(download, Path(folder), keep, mirror)
+                print(f"{download.file} -> {', '.join(download.targets(folder))}", flush=True)
+            except (RuntimeError, OSError, ValueError) as error:
+                problems.append(f"{FACTS[name].config}: {error}")
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()  # if nothing came
+    return list(dict.fromkeys(problems))
+
+
+def plan(name: str, folder: str, parts: Sequence[str], again: bool) -> list[Download]:
+    """What there is to fetch, images first."""
+    return wanted_downloads(name, parts) if again else missing_downloads(name, folder, parts)
+
+
+def preview(name: str, root: str, parts: Sequence[str], again: bool) -> str:
+    """What `fetch` would do, for people."""
+    folder = osp.join(root, DATASET_REGISTRY.get(name).dataset_dir)
+    downloads = plan(name, folder, parts, again)
+    if problem := _misnamed(name, root, folder, downloads):
+        return problem
+    lines = [f"{name} ({FACTS[name].config}): " + ("would fetch" if downloads else "nothing to fetch")]
+    for download in downloads:
+        lines += [f"  {download.origin}", f"    {download.url}"] if download.url else [f"  {download.origin}"]
+        lines.append(f"    check: {download.check}; becomes {', '.join(download.targets(folder))}")
+    by_hand = dict.fromkeys(d.otherwise.format(folder=folder) for d in downloads if d.otherwise)
+    return "\n".join([*lines, *(f"  {line}" for line in by_hand)])
+
+
+def _misnamed(name: str, root: str, folder: str, downloads: Sequence[Download]) -> str:
+    """What to rename first, so that nothing is fetched that is there under another name; "" for nothing."""
+    kind = DATASET_REGISTRY.get(name)
+    source, target = None, folder
+    if not osp.isdir(folder):
+        alias = find_alias(root, name)
+        source = osp.join(root, alias) if alias else None
+    elif any(download.part == "images" for download in downloads):
+        source, target = search_images(kind, FACTS[name], folder), osp.join(folder, kind.image_folder)
+    if source is None:
+        return ""
+    return f"{FACTS[name].config}: {source} seems to be it; rename it and try again: mv {source} {target}"
+
+
+def _obtain(download: Download, folder: Path, keep: bool, mirror: str) -> None:
+    """Fetch, unpack and place one file. Raises RuntimeError, OSError or ValueError, which say what to do."""
+    file = folder / download.file
+    found = file.is_file()
+    if download.url:
+        levels = 0 if not download.gives else 2 if download.inside else 1
+        source = source_of(download.url, mirror)
+        download_file(source, file, download.check, f"--mirror or {MIRROR}", 1 + UNPACKED * levels)
+    elif not found:
+        raise RuntimeError(f"{download.part}: {download.otherwise.format(folder=folder)}")
+    elif problem := download.check.problem(file):
+        raise ValueError(f"{file} {problem}; get it again")
+    if not download.gives:
+        return
+    try:
+        _unpack_into(download, file, folder)
+    except BadArchive:
+        if not found:  # what we fetched ourselves is of no use
+            file.unlink()
+        raise
+    except OSError as error:
+        raise OSError(error.errno, f"{error}; {file} is kept, and the same command unpacks it") from error
+    if found:
+        print(f"note: {file} was there before and is kept")
+    elif not keep:
+        file.unlink()
+
+
+def _unpack_into(download: Download, archive: Path, folder: Path) -> None:
+    workshop = folder / WORKSHOP
+    shutil.rmtree(workshop, ignore_errors=True)  # of a fetch that was killed
+    workshop.mkdir()
+    try:
+        if download.inside:
+            unpack(archive, workshop / "outer", [download.inside])
+            archive = workshop / "outer" / download.inside
+        unpack(archive, workshop / "inner", list(download.gives.values()))
+        for target, source in download.gives.items():
+            move_into(workshop / "inner" / source, folder / target)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
