@@ -153,9 +153,9 @@ def main(argv: list[str] | None = None) -> int:
     if "growth" in args.subjects:
         report["growth"] = growth_report(args)
         for entry in report["growth"]:
-            of = "training step" if entry["axis"] == "batch" else "text tower"
+            what = "training step" if entry["axis"] == "batch" else "text tower"
             shown = ", ".join(f"{n}: {s:.3f} s" for n, s in zip(entry["sizes"], entry["seconds"], strict=True))
-            print(f"{of} ~ {entry['axis']} ^ {entry['exponent']:.2f}   ({shown})")
+            print(f"{what} ~ {entry['axis']} ^ {entry['exponent']:.2f}   ({shown})")
     if args.json:
         with atomic_write(args.json) as file:
             file.write(json.dumps(report, indent=1) + "\n")
