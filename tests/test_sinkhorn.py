@@ -109,6 +109,18 @@ def test_problems_that_stop_alone_do_not_see_each_other():
         assert together.iterations[g] == alone.iterations[0]
 
 
+@pytest.mark.parametrize("max_cost", [None, 2.0])
+def test_memory_of_the_cost_becomes_that_of_the_plan(max_cost):
+    cost = random_cost(11).permute(2, 0, 1).contiguous().permute(1, 2, 0)  # laid out as the solver works
+    expected = sinkhorn(cost, 0.1, max_cost=max_cost).plan
+    kept = cost.clone()
+    plan = sinkhorn(cost, 0.1, max_cost=max_cost, overwrite=True).plan
+    assert torch.equal(plan, expected) and plan.data_ptr() == cost.data_ptr()
+    assert torch.equal(kept, random_cost(11))  # and without being asked it is not touched
+    for layout in (kept, kept.half()):
+        assert sinkhorn(layout, 0.1, overwrite=True).plan.shape == cost.shape
+
+
 def test_forbidden_pairs_carry_no_mass():
     cost = torch.tensor([[[0.0, math.inf], [0.5, 0.5], [math.inf, 0.0]]])
     plan = sinkhorn(cost, 0.1, max_iterations=1000, threshold=0.0).plan[0]

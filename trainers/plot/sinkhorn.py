@@ -58,6 +58,7 @@ def sinkhorn(
     threshold: float = 1e-2,
     stop: str = "batch",
     max_cost: float | None = None,
+    overwrite: bool = False,
 ) -> TransportPlan:
     """Transport plans of G independent problems; no gradient flows through the iteration.
 
@@ -74,6 +75,7 @@ def sinkhorn(
     r is in units of 1 / (M K c), not of mass: a small epsilon makes r huge, and the limit of iterations ends the loop.
     max_cost: a bound on |cost| where the caller knows one (2 for cosine distances); up to 40 epsilon it makes the
     iteration cheaper and its float32 rounding that of the original.
+    overwrite: the memory of cost may become that of the plan, so that no second tensor of that size is needed.
     A cost whose memory is laid out (N, G, M), with `permute(1, 2, 0)` before the call, is read without a copy in
     another order; the plan comes back in that layout.
     Raises ValueError for an epsilon <= 0, an unknown rule, or shapes that do not fit.
@@ -84,7 +86,7 @@ def sinkhorn(
     """
     _check(cost, epsilon, max_iterations, stop)
     groups, rows, columns = cost.shape
-    problem = _Problem.of(cost, epsilon, a, b, max_cost)
+    problem = _Problem.of(cost, epsilon, a, b, max_cost, overwrite)
     active = torch.ones(groups if stop == "each" else (), dtype=torch.bool, device=cost.device)
     iterations = torch.zeros(groups, dtype=torch.int64, device=cost.device)
     # on an accelerator, asking whether to stop waits for everything before the question
@@ -112,7 +114,7 @@ def changes(cost: Tensor, epsilon: float, iterations: int, max_cost: float | Non
     For a batch that is solved in parts: the weighted mean over the parts says when the whole would have stopped.
     """
     _check(cost, epsilon, iterations, "batch")
-    sweeps = islice(_Problem.of(cost, epsilon, None, None, max_cost).sweeps(), iterations)
+    sweeps = islice(_Problem.of(cost, epsilon, max_cost=max_cost).sweeps(), iterations)
     return torch.stack([change.mean() for _, _, change in sweeps])
 
 
@@ -130,14 +132,21 @@ class _Problem(NamedTuple):
 
     @classmethod
     def of(
-        cls, cost: Tensor, epsilon: float, a: Tensor | None, b: Tensor | None, max_cost: float | None
+        cls,
+        cost: Tensor,
+        epsilon: float,
+        a: Tensor | None = None,
+        b: Tensor | None = None,
+        max_cost: float | None = None,
+        overwrite: bool = False,
     ) -> _Problem:
         groups, rows, columns = cost.shape
         cost = cost if cost.dtype == torch.float64 else cost.float()
         a = _marginal("a", uniform_marginal(rows, cost) if a is None else a, (groups, rows), cost)
         b = _marginal("b", uniform_marginal(columns, cost) if b is None else b, (groups, columns), cost)
         b = b.t()[..., None] if b.dim() == 2 else b[:, None, None]
-        kernel = cost.permute(2, 0, 1).div(-epsilon).contiguous()
+        slabs = cost.permute(2, 0, 1)
+        kernel = (slabs.div_(-epsilon) if overwrite else slabs / -epsilon).contiguous()
         if max_cost is None or max_cost > SAFE_EXPONENT * epsilon:
             return cls(kernel, a.log(), b.log(), in_logs=True)
         return cls(kernel.exp_(), a, b, in_logs=False)

@@ -163,6 +163,7 @@ def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
         threshold=transport.threshold,
         stop=transport.stop,
         max_cost=MAX_COST,
+        overwrite=True,
     )
 
 
