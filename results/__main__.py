@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
+    commands.add_parser("sweep", help="Make them first: run a grid of trainers, data sets, shots and seeds")
     sub = command(
         "table",
         table,
@@ -299,6 +300,11 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console without ± shows ?, instead of failing
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["sweep"]:  # reads its own command line
+        from scripts.sweep import main as sweep
+
+        return sweep(words[1:])
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)

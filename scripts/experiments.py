@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
-from scripts.jobs import ROOT, UNTRAINED, Job, check_options, config_file, execute, positive, split_options
+from scripts.jobs import ROOT, UNTRAINED, Job, add_worker_flags, check_options, config_file, execute, split_options
 
 SEEDS = ("1", "2", "3")
 SHOTS = ("1", "2", "4", "8", "16")
@@ -46,7 +46,7 @@ ENVIRONMENT = """environment:
 
 flags:
   --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
-  --jobs N   N runs at a time
+  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
   --verbose  also show what the runs print
 
 A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last checkpoint.
@@ -293,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"scripts/{name}.sh", usage=usage(name).removeprefix("usage: "), add_help=False, allow_abbrev=False
     )
     parser.add_argument("words", nargs="*")
-    parser.add_argument("--jobs", type=positive, default=1)
+    add_worker_flags(parser)
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     args = parser.parse_intermixed_args(words[1:])
@@ -308,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if experiment.config and os.environ.get("CFG"):
         given["CFG"] = os.environ["CFG"]
-    return execute(lambda: plan_jobs(name, given, args), args.jobs, args.verbose, args.dry_run)
+    return execute(lambda: plan_jobs(name, given, args), args.jobs, args.verbose, args.dry_run, args.devices)
 
 
 def _place(variable: str, default: str) -> str:

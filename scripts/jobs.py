@@ -14,12 +14,17 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
+SKIPPED = "complete, skipped"
+START_AND_TEST = 50  # what they cost, in images a class and epoch
+ALL_IMAGES = 100  # of a class, where no number of shots is given
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # evaluated once, with CoOp's config as in the original
 TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
@@ -72,6 +77,18 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def add_worker_flags(parser: argparse.ArgumentParser) -> None:
+    """--jobs and --devices."""
+    parser.add_argument(
+        "--jobs", type=positive, metavar="N",
+        help="runs at a time, each in a process with its share of the cores; default: 1, or one a device",
+    )
+    parser.add_argument(
+        "--devices", type=lambda text: [name.strip() for name in text.split(",")], default=[], metavar="D,D",
+        help="GPUs for these processes in turns, like 0,1 (or cuda:0,cuda:1); default: the first one for all",
+    )
+
+
 def config_file(name: str) -> Path:
     """configs/<name>.yaml, relative to the working folder where that is the checkout.  Raises ValueError."""
     path = ROOT / "configs" / f"{name}.yaml"
@@ -100,7 +117,7 @@ def run_jobs(
         try:
             if is_complete(job.folder):
                 check_same_run(job)
-                return job, "complete, skipped", ""
+                return job, SKIPPED, ""
             return job, _describe(run(job.argv)), ""
         except Exception as error:  # one bad run must not cost the others
             return job, "", f"{type(error).__name__}: {error_text(error)}"
@@ -108,6 +125,7 @@ def run_jobs(
             gc.collect()
 
     failed = []
+    clock = _Clock(jobs)
     threads = ThreadPoolExecutor(at_once)
     try:
         outcomes: Iterable[tuple[Job, str, str]] = map(attempt, jobs)
@@ -116,10 +134,36 @@ def run_jobs(
         for done, (job, said, reason) in enumerate(outcomes, start=1):
             if reason:
                 failed.append((job, reason))
-            tell(f"[{done}/{len(jobs)}] {job.name}: {said or f'failed: {reason}'}", done=True)
+            left = clock.left(job, ran=said != SKIPPED)
+            tell(f"[{done}/{len(jobs)}] {job.name}: {said or f'failed: {reason}'}{left}", done=True)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # when interrupted, what has not begun shall not begin
     return failed
+
+
+class _Clock:
+    """Says how long the rest will take, judged by the runs so far and by how many images each run trains on."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.start = time.monotonic()
+        self.due, self.done = sum(map(work_of, jobs)), 0
+
+    def left(self, job: Job, ran: bool) -> str:
+        """To be called when `job` is over: "", or ", about 0:05:10 left"."""
+        self.due -= work_of(job)
+        self.done += work_of(job) if ran else 0
+        if not self.due or not self.done:
+            return ""
+        seconds = (time.monotonic() - self.start) / self.done * self.due
+        return f", about {timedelta(seconds=round(seconds))} left"
+
+
+def work_of(job: Job) -> int:
+    """How long a run takes compared with others on the same data: images a class and epoch, and the start and test."""
+    if "--eval-only" in job.argv:
+        return START_AND_TEST
+    shots = job.cfg.DATASET.NUM_SHOTS
+    return START_AND_TEST + job.cfg.OPTIM.MAX_EPOCH * (shots if shots > 0 else ALL_IMAGES)
 
 
 def _describe(result: dict[str, Any]) -> str:
@@ -209,18 +253,29 @@ def _in_worker(argv: list[str]) -> tuple[dict[str, Any], str]:
         return train.run(argv), warned.getvalue()
 
 
-def _set_threads(count: int) -> None:
+def _start_worker(threads: int, devices: Any) -> None:
+    """Take a device from the queue, which must happen before anything looks for one."""
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get(timeout=60)
     import torch
 
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
-def workers(count: int, tell: Progress) -> Iterator[Callable[[list[str]], dict[str, Any]]]:
-    """A `run` for several threads, which hands each run to one of `count` processes that share the cores."""
+def workers(
+    count: int, tell: Progress, devices: Sequence[str] = ()
+) -> Iterator[Callable[[list[str]], dict[str, Any]]]:
+    """A `run` for several threads, which hands each run to one of `count` processes that share the cores.
+
+    Each process loads models and data once, and keeps to one of `devices`, where there are any.
+    """
     share = max(1, (os.cpu_count() or 1) // count)
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_set_threads, initargs=(share,)) as pool:
+    places: Any = spawn.Queue() if devices else None
+    for number in range(count if devices else 0):
+        places.put(devices[number % len(devices)].removeprefix("cuda:"))
+    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(share, places)) as pool:
 
         def run(argv: list[str]) -> dict[str, Any]:
             result, warned = pool.submit(_in_worker, argv).result()
@@ -242,10 +297,16 @@ def list_jobs(jobs: Iterable[Job], commands: bool = False) -> None:
 
 
 def execute(
-    plan: Callable[[], Sequence[Job]], at_once: int = 1, verbose: bool = False, dry_run: bool = False
+    plan: Callable[[], Sequence[Job]],
+    at_once: int | None = None,
+    verbose: bool = False,
+    dry_run: bool = False,
+    devices: Sequence[str] = (),
 ) -> int:
-    """Plan and run; returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 130
-    interrupted."""
+    """Plan and run, in this process unless several `at_once` or `devices` are asked for.
+
+    Returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 130 interrupted.
+    """
     import train
     from dassl.utils.tools import error_text
 
@@ -264,11 +325,12 @@ def execute(
                 with quiet():
                     return train.run(job_argv)
 
-            if at_once == 1:
+            count = at_once or max(1, len(devices))
+            if count == 1 and not devices:
                 failed = run_jobs(jobs, run, tell)
             else:
-                with workers(at_once, tell) as run_elsewhere:
-                    failed = run_jobs(jobs, run_elsewhere, tell, at_once)
+                with workers(count, tell, devices) as run_elsewhere:
+                    failed = run_jobs(jobs, run_elsewhere, tell, count)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130

@@ -1,4 +1,6 @@
-"""Run a grid of trainers, shots and seeds in one process; finished runs are skipped, so it can be started again.
+"""Run a grid of trainers, data sets, shots and seeds in one process, which loads models and data once.
+
+Finished runs are skipped, so it can be started again.  `python -m results sweep` is the same command.
 
     python scripts/sweep.py --root DATA --output OUT --dataset demo --config demo \\
         --trainers ZeroshotCLIP CoOp PLOT --shots 1 4 16 --seeds 1 2 3 [KEY VALUE ...]
@@ -14,7 +16,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
-from scripts.jobs import UNTRAINED, Job, check_options, config_file, execute, positive, split_options
+from scripts.jobs import (
+    UNTRAINED,
+    Job,
+    add_worker_flags,
+    check_options,
+    config_file,
+    execute,
+    positive,
+    split_options,
+)
 
 OWN_KEYS = {
     "SEED": "--seeds",
@@ -34,6 +45,10 @@ EXAMPLES = """examples:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \\
         --trainers PLOT --shots 1 2 4 8 16 TRAINER.PLOT.N 4
 
+  two data sets, on two GPUs with two runs each:
+    python scripts/sweep.py --root DATA --output output --dataset caltech101 dtd --config rn50 \\
+        --trainers CoOp PLOT --jobs 4 --devices 0,1
+
 Each run has its own folder in OUTPUT, under the original's names; its log.txt holds what it printed.  A run is
 skipped when its result.json says that it is complete; an interrupted one goes on from its last checkpoint.
 `python -m results table OUTPUT` shows what came out.
@@ -44,7 +59,8 @@ exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Run a grid of trainers, shots and seeds in one process, skipping what is complete.",
+        prog="scripts/sweep.py",
+        description="Run a grid of trainers, data sets, shots and seeds in one process, skipping what is complete.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -75,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="images a class; default: 1 4 16",
     )
     add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
-    add("--jobs", type=positive, default=1, metavar="N", help="runs at a time, each with its share of the cores")
+    add_worker_flags(parser)
     add("--verbose", action="store_true", help="also show what the runs print")
     add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
@@ -154,7 +170,7 @@ def run_folder(cfg: Any, dataset: str, config: str) -> Path:
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit status as in the help text."""
     args = parse_args(sys.argv[1:] if argv is None else argv)
-    return execute(lambda: plan_jobs(args), args.jobs, args.verbose, args.dry_run)
+    return execute(lambda: plan_jobs(args), args.jobs, args.verbose, args.dry_run, args.devices)
 
 
 if __name__ == "__main__":
