@@ -239,12 +239,12 @@ class Writer:
     def _begin(self, features: ImageFeatures) -> None:
         per_image = sum(tensor[0].numel() * tensor.element_size() for tensor in features)
         self.size = self.count * per_image
+        self.folder.mkdir(parents=True)
         problem = self.store.make_room(self.size)
         if problem:
             raise OSError(problem)
         self.info = {"dtype": str(features.pooled.dtype).removeprefix("torch.")}
         self.info |= {name: [self.count, *tensor.shape[1:]] for name, tensor in features._asdict().items()}
-        self.folder.mkdir(parents=True)
         self._files = {name: (self.folder / f"{name}.bin").open("wb") for name in features._fields}
         self._sums = dict.fromkeys(features._fields, 0)
 

@@ -262,6 +262,16 @@ def _start_worker(threads: int, devices: Any) -> None:
     torch.set_num_threads(threads)
 
 
+def worker_pool(count: int, devices: Sequence[str] = ()) -> ProcessPoolExecutor:
+    """`count` processes with equal shares of the cores, and `devices` dealt out in turns."""
+    share = max(1, (os.cpu_count() or 1) // count)
+    spawn = multiprocessing.get_context("spawn")
+    places: Any = spawn.Queue() if devices else None
+    for number in range(count if devices else 0):
+        places.put(devices[number % len(devices)].removeprefix("cuda:"))
+    return ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(share, places))
+
+
 @contextlib.contextmanager
 def workers(
     count: int, tell: Progress, devices: Sequence[str] = ()
@@ -270,12 +280,7 @@ def workers(
 
     Each process loads models and data once, and keeps to one of `devices`, where there are any.
     """
-    share = max(1, (os.cpu_count() or 1) // count)
-    spawn = multiprocessing.get_context("spawn")
-    places: Any = spawn.Queue() if devices else None
-    for number in range(count if devices else 0):
-        places.put(devices[number % len(devices)].removeprefix("cuda:"))
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(share, places)) as pool:
+    with worker_pool(count, devices) as pool:
 
         def run(argv: list[str]) -> dict[str, Any]:
             result, warned = pool.submit(_in_worker, argv).result()

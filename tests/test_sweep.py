@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from results.__main__ import main as results
-from scripts.jobs import ROOT, Job, progress, run_jobs
+from scripts.jobs import ROOT, Job, progress, run_jobs, work_of, worker_pool
 from scripts.sweep import main, parse_args, plan_jobs
 from tests.records_support import make_record, write_run
 from tests.runs import make_world
@@ -237,14 +239,82 @@ def test_second_sweep_trains_nothing(swept, capsys):
     assert capsys.readouterr().out.count("complete ") == 2
 
 
-def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path, capsys):
-    output, argv = swept
-    argv = [*argv[: argv.index("--output") + 1], str(tmp_path), *argv[argv.index("--output") + 2 :]]
+def elsewhere(argv: list[str], output: Path, *flags: str) -> list[str]:
+    """The same sweep with another output folder, and more flags."""
+    argv = [*argv[: argv.index("--output") + 1], str(output), *argv[argv.index("--output") + 2 :]]
     cut = argv.index("MODEL.BACKBONE.NAME")
-    assert main([*argv[:cut], "--jobs", "2", *argv[cut:]]) == 0
+    return [*argv[:cut], *flags, *argv[cut:]]
+
+
+def assert_same_runs(output: Path, other: Path) -> None:
+    """Both folders hold the same files, and the runs in them the same results and weights, bit for bit."""
+    files = [sorted(p.relative_to(base).as_posix() for p in base.rglob("*") if p.is_file()) for base in (output, other)]
+    assert [name for name in files[0] if "transport/" not in name and "events.out" not in name and "html" not in name] \
+        == [name for name in files[1] if "events.out" not in name]
     for relative in (run_of(Path()), Path("ZeroshotCLIP/rn50/caltech101")):
-        alone, shared = (json.loads((base / relative / "result.json").read_text()) for base in (output, tmp_path))
-        assert shared["complete"] and shared["correct"] == alone["correct"]
+        ours, theirs = (json.loads((base / relative / "result.json").read_text()) for base in (output, other))
+        for key in ("complete", "correct", "accuracy", "per_class", "history", "config_digest", "checkpoint", "data"):
+            assert ours[key] == theirs[key], key
+    for path in output.rglob("model.pth.tar-*"):
+        ours, theirs = (torch.load(p, weights_only=True) for p in (path, other / path.relative_to(output)))
+        assert all(torch.equal(ours["state_dict"][key], theirs["state_dict"][key]) for key in ours["state_dict"])
+        assert torch.equal(ours["engine"]["rng"]["torch"], theirs["engine"]["rng"]["torch"])
+
+
+def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path):
+    output, argv = swept
+    assert main(elsewhere(argv, tmp_path, "--jobs", "2")) == 0
+    assert_same_runs(output, tmp_path)
+
+
+def test_single_runs_give_the_same(swept, tmp_path, monkeypatch):
+    """Each run as a process that shares nothing with another: no features, no model, no images."""
+    output, argv = swept
+    for job in plan_jobs(parse_args(elsewhere(argv, tmp_path))):
+        alone = [sys.executable, "train.py", *job.argv, "FEATURE_CACHE.USE", "False", "DATALOADER.KEEP_MB", "0"]
+        subprocess.run(alone, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert_same_runs(output, tmp_path)
+
+
+def test_a_killed_sweep_goes_on(swept, tmp_path):
+    output, argv = swept
+    command = [sys.executable, "-m", "results", "sweep", *elsewhere(argv, tmp_path), "TRAIN.CHECKPOINT_FREQ", "1"]
+    sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    first = run_of(tmp_path) / "prompt_learner" / "model.pth.tar-1"
+    while not first.exists() and sweep.poll() is None:
+        time.sleep(0.01)
+    sweep.kill()
+    sweep.wait()
+    assert first.exists() and not (run_of(tmp_path) / "result.json").exists()
+    assert results(["sweep", *elsewhere(argv, tmp_path)]) == 0
+    assert "Resuming from" in (run_of(tmp_path) / "log.txt").read_text() or len(list(run_of(tmp_path).glob("log*"))) > 1
+    ours, theirs = (torch.load(run_of(base) / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]["ctx"]
+                    for base in (output, tmp_path))
+    assert torch.equal(ours, theirs)
+
+
+def test_workers_take_the_devices_in_turns(tmp_path):
+    with worker_pool(3, ["7", "cuda:5"]) as pool:
+        seen = [pool.submit(where_am_i, tmp_path, 3) for _ in range(3)]
+        assert sorted(str(one.result()) for one in seen) == ["5", "7", "7"]
+    with worker_pool(1) as pool:
+        assert pool.submit(where_am_i, tmp_path, 1).result() == os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def where_am_i(meeting: Path, others: int) -> str | None:
+    """The device of this process, once so many have come to the meeting."""
+    (meeting / str(os.getpid())).touch()
+    while len(list(meeting.iterdir())) < others:
+        time.sleep(0.01)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_time_left_counts_images_and_epochs():
+    few, many = jobs("--trainers", "CoOp", "--shots", "1", "16", "--seeds", "1")
+    assert work_of(many) > 10 * work_of(few)
+    said: list[str] = []
+    run_jobs([few, many], lambda argv: {"accuracy": 1.0}, lambda text, done=False: said.append(text))
+    assert "left" in said[0] and "left" not in said[1]
 
 
 def test_real_heat_maps(swept, capsys):
