@@ -27,6 +27,7 @@ from dassl.utils.logger import restore_stdout
 from dassl.utils.memory import keep_freed_memory
 from dassl.utils.tools import error_text
 from trainers import ALL_OPTIONS, RECIPES
+from trainers.features import MAX_GB
 
 EXAMPLES = """examples:
   train PLOT with 4 prompts on 16 images a class:
@@ -83,7 +84,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.CHECK_IMAGES = True  # look at every image file before the work starts
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
-    cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": 20.0})
+    cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})
     cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
     for options in ALL_OPTIONS:
         cfg.TRAINER[options.node] = options.defaults()

@@ -85,9 +85,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(words[1:])
     store = FeatureStore(args.dir)
     entries = store.entries()
-    if args.action == "show":
-        return show(store, entries)
-    return verify(entries) if args.action == "verify" else clear(store, entries, args.keys)
+    try:
+        if args.action == "show":
+            return show(store, entries)
+        return verify(entries) if args.action == "verify" else clear(store, entries, args.keys)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_training_with_validation_is_the_same_with_and_without(world, cache, wor
 
 def test_the_cache_is_no_other_run(world, cache, tmp_path):
     train.run(arguments(world, tmp_path / "run", "FEATURE_CACHE.DIR", str(cache)))
-    options = ["FEATURE_CACHE.USE", "False", "FEATURE_CACHE.MAX_GB", "1.0", "DATALOADER.KEEP_MB", "0"]
+    options = ["FEATURE_CACHE.USE", "False", "FEATURE_CACHE.MAX_GB", "1", "DATALOADER.KEEP_MB", "0"]
     train.run(arguments(world, tmp_path / "run", *options))  # the folder is not refused
 
 
@@ -295,7 +295,7 @@ def test_other_orders_are_not_kept(world, cache, option, capsys):
 
 def test_a_limit_that_is_too_small_only_costs_time(world, cache, capsys):
     plain = watched(built(world, cache, "FEATURE_CACHE.USE", "False"))
-    small = watched(built(world, cache, "FEATURE_CACHE.MAX_GB", "1e-6"))
+    small = watched(built(world, cache, "FEATURE_CACHE.MAX_GB", "0"))
     assert "off, " in capsys.readouterr().out and torch.equal(small[1], plain[1])
     assert FeatureStore(cache).entries() == []
 

@@ -108,7 +108,7 @@ class PromptTrainer(FeatureTrainer):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device)
 
     # --- a test ------------------------------------------------------------------------------------------
 

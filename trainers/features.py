@@ -26,6 +26,7 @@ from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 from dassl.engine import TrainerX
 
+MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)
 DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization")
 COMPUTED_BY = ("torch", "torchvision", "pillow")  # packages whose version may change a pixel or a rounding
 
@@ -46,7 +47,7 @@ class FeatureTrainer(TrainerX):
     def evaluation_batches(self, split: str, loader: Any) -> Iterable[dict[str, Any]]:
         """The loader's batches; "img" holds features where they can be kept, and else the images."""
         settings = dict(self.cfg.get("FEATURE_CACHE", {}))
-        store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", 20.0) * 1e9)
+        store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", MAX_GB) * 1e9)
         try:
             if not settings.get("USE", True):
                 raise NotCacheable("FEATURE_CACHE.USE is False")
