@@ -46,6 +46,7 @@ LOCK = ".lock"  # suffix of an empty file that a building process holds
 RESERVE = 1 << 30  # bytes that stay free on the disk
 READ_AT_ONCE = 1 << 26  # bytes, when checksums are computed
 
+_held: set[Path] = set()  # lock files that this process has locked
 _verified: dict[str, tuple[int, ...]] = {}  # folder -> inodes and times of the files that this process has checked
 
 
@@ -159,10 +160,14 @@ class FeatureStore:
 
         Where there are no locks, or the folder cannot be written, both go on.
         """
+        path = self.folder / f".{key}{LOCK}"
         with ExitStack() as stack:
             with suppress(OSError):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                if _lock(stack.enter_context(open(self.folder / f".{key}{LOCK}", "w"))):
+                file = stack.enter_context(open(path, "w"))
+                if path not in _held and _lock(file):  # to wait for oneself would be to wait for ever
+                    _held.add(path)
+                    stack.callback(_unlock, file, path)
                     for leftover in self.folder.glob(f"{key}.*{PARTIAL}"):  # of a build that was killed
                         remove(leftover)
             yield
@@ -349,6 +354,12 @@ def _map(path: Path, shape: list[int], dtype: torch.dtype) -> Tensor:
     if size == 0:
         return torch.empty(shape, dtype=dtype)
     return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
+
+
+def _unlock(file: Any, path: Path) -> None:
+    _held.discard(path)
+    with suppress(OSError):  # closing alone would not do: loader processes have inherited the file
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _lock(file: Any, wait: bool = True) -> bool:

@@ -171,6 +171,9 @@ def test_a_test_that_fails_holds_nothing(world, cache):
     trainer.evaluator.process = lambda *_: 1 / 0
     with pytest.raises(ZeroDivisionError):
         trainer.test()
+    with pytest.raises(ZeroDivisionError) as kept:  # the traceback keeps the frames of the test alive
+        trainer.test()
+    assert kept.tb and feature_store._held == set()
     assert trainer.model._held_text is None and not trainer.model._hold_text
     assert [entry for entry in FeatureStore(cache).entries() if entry.complete] == []
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,28 @@ def test_of_two_processes_one_builds_and_the_other_waits(store):
     assert first.communicate()[0] == "built\n"
     assert second.communicate()[0].endswith("found\n")
     assert equal(store.open(KEY), features(seed=0))
+
+
+def test_a_process_does_not_wait_for_itself(store):
+    with store.building(KEY):
+        assert write(store).problem == ""
+    with store.building(KEY):
+        assert equal(store.open(KEY), features())
+    assert feature_store._held == set()
+
+
+def test_a_lock_that_children_have_inherited_is_let_go(store):
+    with store.building(KEY):
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        other = builder(store, 0, 0)
+        assert other.communicate(timeout=30)[0] == "half\nbuilt\n"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_without_locks_the_first_to_finish_wins(store, monkeypatch):

@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from typing import Any
 
+import PIL
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms import Compose
@@ -28,7 +29,7 @@ from dassl.engine import TrainerX
 
 MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)
 DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization")
-COMPUTED_BY = ("torch", "torchvision", "pillow")  # packages whose version may change a pixel or a rounding
+COMPUTED_BY = (PIL, torchvision, torch)  # packages whose version may change a pixel or a rounding
 
 
 class FeatureTrainer(TrainerX):
@@ -133,7 +134,7 @@ def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
         "batch": loader.batch_size,
         "images": len(dataset),
         "files": files_digest([item.impath for item in dataset.data_source]),
-        "versions": {name: version(name) for name in COMPUTED_BY},
+        "versions": {package.__name__: str(package.__version__) for package in COMPUTED_BY},
     }
 
 
@@ -155,7 +156,7 @@ def files_digest(paths: list[str]) -> str:
 
     Paths count from the folder that all have in common, so that a moved data set is the same.  Raises OSError.
     """
-    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     digest = hashlib.sha256()
     for path in paths:
         stat = os.stat(path)

@@ -19,7 +19,8 @@ import sys
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack
 from operator import length_hint
 from typing import Any
 
@@ -206,10 +207,13 @@ class SimpleTrainer(TrainerBase):
         print(f"Evaluate on the *{split}* set")
         start = time.time()
         batches = self.evaluation_batches(split, loader)
-        # the bar is on stderr, and only when that is a terminal
-        for batch in tqdm(batches, total=length_hint(loader) or None, disable=None):
-            image, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(image), label)
+        with ExitStack() as stack:
+            if isinstance(batches, Generator):  # whatever it holds is let go, also when the test fails
+                stack.callback(batches.close)
+            # the bar is on stderr, and only when that is a terminal
+            for batch in tqdm(batches, total=length_hint(loader) or None, disable=None):
+                image, label = self.parse_batch_test(batch)
+                self.evaluator.process(self.model_inference(image), label)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
