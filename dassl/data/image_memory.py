@@ -4,8 +4,8 @@
 and it outlives a run, so that the next run on the same images has them too. What is handed out has the pixels that the
 file has, so random crops see exactly what they would have seen.
 
-Images are never decoded at reduced size: JPEG decoders can (`Image.draft`), but the pixels after resizing are others
-(by up to 4 of 255 levels, for a smooth picture of 1600 x 1200 read at a quarter and resized to 224).
+Images are never decoded at reduced size: JPEG decoders can (`Image.draft`), but the pixels after resizing are others,
+by up to 4 levels of 255 for a smooth picture of 1600 x 1200 that is read at a quarter and resized to 224.
 """
 from __future__ import annotations
 

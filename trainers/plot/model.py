@@ -28,14 +28,14 @@ class PlotModel(PromptModel):
     text features, taken before they are normalised.
     """
 
+    kind = "tokens"
+
     def __init__(
         self, prompt_learner: PromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
     ) -> None:
         super().__init__(prompt_learner, clip_model)
         self.transport = transport
         self.fuse_global = fuse_global
-
-    kind = "tokens"
 
     def score(self, image: ImageFeatures) -> Tensor:
         local, text = self._sets(image)
