@@ -13,7 +13,7 @@ from trainers.prompts import PromptLearner
 def text_features(text: TextEncoder, learner: PromptLearner, classes: Tensor | None = None) -> Tensor:
     """Every prompt through all 77 positions of the tower -> (N, C, D), of all classes or of those at some indices."""
     prompts = learner.full_prompts().unflatten(0, (learner.n_prompts, -1))  # (N, C, 77, E)
-    end = learner.end
+    end = learner.words.end
     if classes is not None:
         prompts, end = prompts[:, classes], end[classes]
     return encode_full(text, prompts.flatten(0, 1), end.repeat(learner.n_prompts)).unflatten(0, (learner.n_prompts, -1))

@@ -3,7 +3,7 @@
 Attribute and parameter names are those of OpenAI's release, because they are an interface: published weights
 load strictly, and trainers reach inside by name. Built from the smallest part to the whole:
 
-    LayerNorm, activation -> ResidualAttentionBlock -> Transformer -> VisionTransformer
+    Transformer, VisionTransformer (clip/vit.py)
     Bottleneck, AttentionPool2d -> ModifiedResNet
     CLIP = an image encoder, a causal text transformer, and one temperature
 
@@ -19,157 +19,40 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .features import ImageFeatures, check_kind
+from .vit import (  # all under this module's name too, as in the original
+    ACTIVATIONS,
+    LayerNorm,
+    QuickGELU,
+    ResidualAttentionBlock,
+    Transformer,
+    VisionTransformer,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "AttentionPool2d",
+    "Bottleneck",
+    "CLIP",
+    "LayerNorm",
+    "ModifiedResNet",
+    "QuickGELU",
+    "ResidualAttentionBlock",
+    "Transformer",
+    "VisionTransformer",
+    "build_model",
+    "convert_weights",
+]
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's training images, red green blue in [0, 1]
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 HEAD_WIDTH = 64  # every attention head of the released models is 64 wide
 SIZE_KEYS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives
-
-
-# --- transformer ----------------------------------------------------------------------------------------
-
-class LayerNorm(nn.LayerNorm):
-    """LayerNorm whose arithmetic is at least float32; the output has the type of the input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        weight, bias = self.weight.to(wide), self.bias.to(wide)
-        return F.layer_norm(x.to(wide), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
-
-
-class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x): the approximation of the GELU that OpenAI trained with."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
-
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
-
-
-def make_activation(name: str) -> nn.Module:
-    """The MLP activation called `name`, a key of ACTIVATIONS."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"no activation {name!r}; choose one of {', '.join(ACTIVATIONS)} (OpenAI's weights "
-                         "need quick_gelu, most of open_clip's need gelu)")
-    return ACTIVATIONS[name]()
-
-
-class ResidualAttentionBlock(nn.Module):
-    """One transformer layer, normalising before each part; x (L, B, E) -> (L, B, E)."""
-
-    def __init__(self, d_model: int, n_head: int, attn_mask: Tensor | None = None,
-                 activation: str = "quick_gelu"):
-        super().__init__()
-        self.attn = nn.MultiheadAttention(d_model, n_head)
-        self.ln_1 = LayerNorm(d_model)
-        self.mlp: Any = nn.Sequential(OrderedDict([
-            ("c_fc", nn.Linear(d_model, d_model * 4)),
-            ("gelu", make_activation(activation)),
-            ("c_proj", nn.Linear(d_model * 4, d_model)),
-        ]))
-        self.ln_2 = LayerNorm(d_model)
-        self.attn_mask = attn_mask  # additive (L, L); a plain attribute: no entry of the state dict
-
-    def attention(self, x: Tensor) -> Tensor:
-        """Self-attention over already normalised tokens (L, B, E)."""
-        mask = None
-        if self.attn_mask is not None:
-            if (self.attn_mask.dtype, self.attn_mask.device) != (x.dtype, x.device):  # once, not every call
-                with torch.inference_mode(False):  # it may have to serve a backward pass later
-                    self.attn_mask = self.attn_mask.to(dtype=x.dtype, device=x.device)
-            mask = self.attn_mask[: len(x), : len(x)]
-        return self.attn(x, x, x, need_weights=False, attn_mask=mask)[0]
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
-
-    def forward_value(self, x: Tensor) -> Tensor:
-        """The layer with every token attending to itself only: of the attention, the value path remains.
-
-        After MaskCLIP (Zhou et al. 2022, "Extract Free Dense Labels from CLIP"). x (L, B, E) -> (L, B, E).
-        """
-        weight, bias = self.attn.in_proj_weight.chunk(3)[2], self.attn.in_proj_bias.chunk(3)[2]
-        x = x + self.attn.out_proj(F.linear(self.ln_1(x), weight, bias))
-        return x + self.mlp(self.ln_2(x))
-
-
-class Transformer(nn.Module):
-    """A stack of layers over sequence-first tokens; x (L, B, E) -> (L, B, E)."""
-
-    def __init__(self, width: int, layers: int, heads: int, attn_mask: Tensor | None = None,
-                 activation: str = "quick_gelu"):
-        super().__init__()
-        self.width = width
-        self.layers = layers
-        self.resblocks: Any = nn.Sequential(
-            *[ResidualAttentionBlock(width, heads, attn_mask, activation) for _ in range(layers)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.resblocks(x)
-
-
-class VisionTransformer(nn.Module):
-    """ViT (Dosovitskiy et al. 2021) with a class token, one LayerNorm before the layers and one after."""
-
-    def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int,
-                 output_dim: int, activation: str = "quick_gelu"):
-        super().__init__()
-        self.input_resolution = input_resolution
-        self.output_dim = output_dim
-        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
-        scale = width**-0.5
-        self.class_embedding = nn.Parameter(scale * torch.randn(width))
-        places = (input_resolution // patch_size) ** 2
-        self.positional_embedding = nn.Parameter(scale * torch.randn(places + 1, width))
-        self.ln_pre = LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads, activation=activation)
-        self.ln_post = LayerNorm(width)
-        self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> tokens (B, 1 + M, E): class token, then patches, positions added."""
-        x = self.conv1(x).flatten(2).transpose(1, 2)  # (B, M, E)
-        first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-        x = torch.cat([first, x], dim=1)
-        if x.shape[1] != len(self.positional_embedding):
-            raise ValueError(f"images give {x.shape[1] - 1} patches but this encoder knows "
-                             f"{len(self.positional_embedding) - 1}; resize them to {self.input_resolution} "
-                             "pixels")
-        return x + self.positional_embedding.to(x.dtype)
-
-    def head(self, x: Tensor) -> Tensor:
-        """ln_post and the projection into the joint space, for any tokens (..., E) -> (..., D)."""
-        return self.ln_post(x) @ self.proj
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> the class token's feature (B, D)."""
-        x = self.ln_pre(self.embed(x)).transpose(0, 1)  # (1 + M, B, E)
-        return self.head(self.transformer(x)[0])
-
-    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """Images (B, 3, H, W) -> pooled (B, D), and local (B, M, D): patch tokens through the same head.
-
-        kind "tokens": the last layer's output at each patch. "value": the last layer with its attention
-        reduced to the value path (`ResidualAttentionBlock.forward_value`). The pooled feature is the same.
-        """
-        x = self.ln_pre(self.embed(x)).transpose(0, 1)
-        if check_kind(kind) == "tokens":
-            x = self.transformer(x)
-            pooled, local = x[0], x[1:]
-        else:
-            x = self.transformer.resblocks[:-1](x)
-            last = self.transformer.resblocks[-1]
-            pooled, local = last(x)[0], last.forward_value(x[1:])
-        return ImageFeatures(self.head(pooled), self.head(local).transpose(0, 1))
 
 
 # --- residual network -----------------------------------------------------------------------------------

@@ -46,5 +46,5 @@ def test_operations_are_those_of_the_architecture():
     few, more = (operations(**SMALL | {"classes": classes}) for classes in (3, 6))
     assert few.convolutions == more.convolutions == pytest.approx(2 * 10.7e9, rel=0.02)
     learner = subjects.learner_of(subjects.clip_model("RN50", with_images=False), 6, 2, 2)
-    tokens = 2 * sum(learner.lengths[3:])
+    tokens = 2 * sum(learner.words.lengths[3:])
     assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)

@@ -38,7 +38,7 @@ def test_shared_prefix_equals_all_77_positions(clip_model, **layout):
     learner = learner_of(clip_model, **layout)
     text = TextEncoder(clip_model)
     fast = text(learner())
-    plain = encode_full(text, learner.full_prompts(), learner.end.repeat(learner.n_prompts)).view_as(fast)
+    plain = encode_full(text, learner.full_prompts(), learner.ends()).view_as(fast)
     torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-12)
     weights = torch.randn(fast.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (ours,) = torch.autograd.grad((fast * weights).sum(), learner.ctx)

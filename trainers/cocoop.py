@@ -50,7 +50,7 @@ class ConditionalPromptLearner(PromptLearner):
     def prompts_of(self, image: Tensor) -> PromptTokens:
         """image (B, D), of unit length -> B x C prompts."""
         shift = self.meta_net(image.to(self.ctx.dtype))  # (B, E)
-        return self.place(self.contexts() + shift[:, None, None, :])
+        return self.words.place(self.contexts() + shift[:, None, None, :])
 
 
 class CoCoOpModel(PromptModel):
@@ -60,7 +60,8 @@ class CoCoOpModel(PromptModel):
 
     def score(self, features: ImageFeatures) -> Tensor:
         image = pooled(features)  # (B, D)
-        at_once = len(image) if torch.is_grad_enabled() else max(1, TOKENS_AT_ONCE // sum(self.prompt_learner.lengths))
+        tokens = sum(self.prompt_learner.words.lengths)
+        at_once = len(image) if torch.is_grad_enabled() else max(1, TOKENS_AT_ONCE // tokens)
         return torch.cat([self.scores(part) for part in image.split(at_once)])
 
     def scores(self, image: Tensor) -> Tensor:

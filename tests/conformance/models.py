@@ -80,7 +80,7 @@ def check_text(model: CoOpModel | PlotModel, arrays: Arrays) -> Iterator[Compari
     learner = model.prompt_learner
     with torch.no_grad():
         fast = model.text_encoder(learner()).flatten(0, 1)
-        plain = encode_full(model.text_encoder, learner.full_prompts(), learner.end.repeat(learner.n_prompts))
+        plain = encode_full(model.text_encoder, learner.full_prompts(), learner.ends())
     yield compare("text_features_raw", fast, arrays["text_features_raw"])
     yield compare("text_features_raw (77 tokens)", plain, arrays["text_features_raw"])
 

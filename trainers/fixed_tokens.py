@@ -1,0 +1,129 @@
+"""The fixed part of prompts: the words around a learned context, and which token stands where.
+
+Which token stands where is one table, `sources`, from which both forms of the prompts are built: the shared-prefix form
+that is fast to encode, and the plain 77-token form of the original.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+import clip
+from clip.model import CLIP
+from clip.prompt_text import PromptTokens
+
+
+class FixedTokens(nn.Module):
+    """One prompt for each of C classes, with room for a context of n tokens.
+
+    tokens (C, 77): tokenised prompts in which positions 1 ... n stand for the context and the class name follows.
+    position: `end` [start] ctx name . ; `middle` [start] half of ctx, name, rest of ctx . ; `front` [start] name ctx .
+    name_lengths: tokens of each class's name, which `middle` and `front` need.
+    """
+
+    vocabulary: Tensor  # (U, E) embeddings of the distinct tokens of all prompts
+    ids: Tensor  # (C, 77) the tokenised prompts, as rows of `vocabulary`
+    suffix_ids: Tensor  # (T,) the suffixes of all classes end to end, likewise
+    slots: Tensor  # positions among the T that the context fills, and
+    slot_sources: Tensor  # with which of its tokens
+
+    def __init__(
+        self,
+        clip_model: CLIP,
+        tokens: Tensor,
+        n_context: int,
+        name_lengths: Sequence[int] | None = None,
+        position: str = "end",
+        class_specific: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_context = n_context
+        self.class_specific = class_specific
+        self.end = tokens.argmax(dim=1)  # (C,) position of end-of-text, the largest id
+        distinct, ids = tokens.unique(return_inverse=True)
+        self.register_buffer("vocabulary", embed(clip_model, distinct), persistent=False)
+        self.register_buffer("ids", ids, persistent=False)
+        self._place([0] * len(tokens) if name_lengths is None else name_lengths, position)
+
+    def place(self, contexts: Tensor) -> PromptTokens:
+        """Prompts with the given contexts, (N, 1, n, E) or (N, C, n, E), for any N."""
+        learned = contexts.flatten(1, 2)  # (N, n, E) or (N, C*n, E)
+        start = self.vocabulary[self.ids[0, 0]].to(learned).expand(len(learned), 1, -1)
+        prefix = torch.cat([start, learned[:, : self.shared]], dim=1)  # (N, P, E)
+        suffix = self.vocabulary[self.suffix_ids].to(learned)[None]  # (1, T, E)
+        if len(self.slots):
+            suffix = suffix.expand(len(learned), -1, -1).index_copy(1, self.slots, learned[:, self.slot_sources])
+        return PromptTokens(prefix, suffix, self.lengths)
+
+    def full(self, contexts: Tensor) -> Tensor:
+        """The plain form of one prompt: its context (1, n, E) or (C, n, E) -> (C, 77, E)."""
+        learned = contexts.expand(len(self.ids), -1, -1)  # (C, n, E)
+        sources = self.sources.to(learned.device)
+        frozen = self.vocabulary[self.ids.gather(1, sources.clamp(min=0))].to(learned)  # (C, 77, E)
+        index = (-1 - sources).clamp(min=0)[:, :, None].expand(-1, -1, learned.shape[-1])
+        return torch.where((sources < 0)[:, :, None], learned.gather(1, index), frozen)
+
+    def embedded(self, first: int, last: int | None = None) -> Tensor:
+        """Embeddings of the tokenised prompts' positions first ... last - 1 (None: to the end), (C, ..., E)."""
+        return self.vocabulary[self.ids[:, first:last]]
+
+    def _place(self, name_lengths: Sequence[int], position: str) -> None:
+        """Build `sources` (C, 77): a position in the tokenised prompt, or -1 - j for context token j; and from it the
+        packed suffixes: what follows the shared prefix, up to and including the end-of-text token."""
+        n, length = self.n_context, self.ids.shape[1]
+        before = {"end": n, "middle": n // 2, "front": 0}[position]  # context tokens ahead of the name
+        context = [-1 - j for j in range(n)]
+        rows = []
+        for name_length in name_lengths:
+            name = list(range(1 + n, 1 + n + name_length))
+            rest = list(range(1 + n + name_length, length))
+            rows.append([0, *context[:before], *name, *context[before:], *rest])
+        self.sources = torch.tensor(rows)
+
+        self.shared = 0 if self.class_specific else before
+        ids: list[int] = []
+        slots: list[int] = []
+        slot_sources: list[int] = []
+        lengths: list[int] = []
+        for c, (row, end) in enumerate(zip(rows, self.end.tolist(), strict=True)):
+            suffix = row[1 + self.shared : end + 1]
+            for source in suffix:
+                if source < 0:
+                    slots.append(len(ids))
+                    slot_sources.append(-1 - source + (c * n if self.class_specific else 0))
+                ids.append(int(self.ids[c, max(source, 0)]))
+            lengths.append(len(suffix))
+        self.lengths = tuple(lengths)
+        self.register_buffer("suffix_ids", torch.tensor(ids), persistent=False)
+        self.register_buffer("slots", torch.tensor(slots, dtype=torch.int64), persistent=False)
+        self.register_buffer("slot_sources", torch.tensor(slot_sources, dtype=torch.int64), persistent=False)
+
+
+def words_of(classnames: Sequence[str]) -> list[str]:
+    """Class names as they are read: `_` is a space."""
+    return [name.replace("_", " ") for name in classnames]
+
+
+def bpe(texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text on its own, without start and end."""
+    tokens = clip.tokenize(list(texts))
+    ends = tokens.argmax(dim=1).tolist()
+    return [row[1:end].tolist() for row, end in zip(tokens, ends, strict=True)]
+
+
+def tokenize(words: str, classnames: Sequence[str], n_context: int) -> Tensor:
+    """`words` and each class's name as a sentence: ids (C, 77).  Raises ValueError for what is too long."""
+    try:
+        return clip.tokenize([f"{words} {name}." for name in words_of(classnames)]).long()
+    except RuntimeError as error:
+        remedy = f"the context takes {n_context} of them: lower N_CTX or shorten the name"
+        raise ValueError(f"{error}; {remedy}") from None
+
+
+@torch.no_grad()
+def embed(clip_model: CLIP, ids: Tensor) -> Tensor:
+    """Rows of the token embedding, float32 on the CPU."""
+    device = clip_model.token_embedding.weight.device
+    return clip_model.token_embedding(ids.to(device)).float().cpu()
