@@ -1,4 +1,4 @@
-"""A small world for tests that run train.py: the synthetic Caltech101 and the tiny ResNet CLIP."""
+"""A small world for tests that run train.py: the synthetic Caltech101 and the tiny CLIPs."""
 from __future__ import annotations
 
 import subprocess
@@ -13,24 +13,26 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def make_world(folder: Path) -> Path:
-    """`folder`/data with the data set and `folder`/tiny_rn.pt with the weights."""
+    """`folder`/data with the data set; `folder`/tiny_rn.pt and tiny_vit.pt with weights."""
     write_synthetic_caltech(folder / "data", per_class=20)
-    torch.save(tiny_state_dict("tiny_rn", native=True), folder / "tiny_rn.pt")
+    for name in ("tiny_rn", "tiny_vit"):
+        torch.save(tiny_state_dict(name, native=True), folder / f"{name}.pt")
     return folder
 
 
 def arguments(world: Path, output: Path, *options: str, trainer: str = "PLOT", seed: int = 1, flags=()) -> list[str]:
     """Command line of a short run: 2 shots, 3 epochs of 4 steps."""
-    config = "PLOT" if trainer == "PLOT" else "CoOp"
+    config = {"PLOT": "PLOT/rn50", "PLOTPP": "PLOTPP/vit"}.get(trainer, "CoOp/rn50")
+    weights, side = ("tiny_vit.pt", 64) if trainer == "PLOTPP" else ("tiny_rn.pt", 96)
     key = trainer.upper()
     prompts = [] if trainer.startswith("Zero") else [f"TRAINER.{key}.PREC", "fp32", f"TRAINER.{key}.N_CTX", "4"]
     return [
         "--root", str(world / "data"), "--seed", str(seed), "--trainer", trainer,
         "--dataset-config-file", "configs/datasets/caltech101.yaml",
-        "--config-file", f"configs/trainers/{config}/rn50.yaml",
-        "--backbone", str(world / "tiny_rn.pt"), "--output-dir", str(output), *flags,
+        "--config-file", f"configs/trainers/{config}.yaml",
+        "--backbone", str(world / weights), "--output-dir", str(output), *flags,
         "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "3", "DATALOADER.TRAIN_X.BATCH_SIZE", "4",
-        "DATALOADER.NUM_WORKERS", "0", "INPUT.SIZE", "(96, 96)", "USE_CUDA", "False", *prompts, *options,
+        "DATALOADER.NUM_WORKERS", "0", "INPUT.SIZE", f"({side}, {side})", "USE_CUDA", "False", *prompts, *options,
     ]
 
 

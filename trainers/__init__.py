@@ -1,11 +1,14 @@
 """Everything that learns. Importing this package registers its trainers with the engine."""
+from . import plot, plotpp
 from .cocoop import CoCoOp, CoCoOpOptions
 from .coop import CoOp, CoOpOptions
 from .options import Options
-from .plot import PLOT, PlotOptions, recipe
+from .plot import PLOT, PlotOptions
+from .plotpp import PLOTPP, PlotPPOptions
 from .zsclip import ZeroshotCLIP, ZeroshotCLIP2
 
-ALL_OPTIONS: tuple[type[Options], ...] = (CoOpOptions, CoCoOpOptions, PlotOptions)
-RECIPES = {"PLOT": recipe}  # trainer -> (data set, shots) -> defaults of its published schedule
+ALL_OPTIONS: tuple[type[Options], ...] = (CoOpOptions, CoCoOpOptions, PlotOptions, PlotPPOptions)
+# trainer -> (data set, shots) -> defaults of its published schedule
+RECIPES = {"PLOT": plot.recipe, "PLOTPP": plotpp.recipe}
 
-__all__ = ["ALL_OPTIONS", "RECIPES", "CoCoOp", "CoOp", "PLOT", "ZeroshotCLIP", "ZeroshotCLIP2"]
+__all__ = ["ALL_OPTIONS", "RECIPES", "CoCoOp", "CoOp", "PLOT", "PLOTPP", "ZeroshotCLIP", "ZeroshotCLIP2"]

@@ -19,9 +19,10 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .backbone import effective_precision, load_backbone
+from .checkpoints import checkpoint_path, find_learned
 from .features import FeatureTrainer
 from .model import PromptModel
-from .options import ContextOptions
+from .options import ContextOptions, PhraseOptions
 from .prompts import PromptLearner
 
 Learner = TypeVar("Learner", bound=PromptLearner)
@@ -43,20 +44,25 @@ class PromptTrainer(FeatureTrainer):
     def build_learner(self, clip_model: CLIP, kind: type[Learner], **layout: Any) -> Learner:
         """A prompt learner of some kind, with what the options say and `layout` adds."""
         options = self.options
-        learner = kind(
-            self.dm.dataset.classnames,
-            clip_model,
-            n_context=options.n_context,
-            init=options.init,
-            dtype=clip_model.dtype if options.context_precision == "model" else torch.float32,
-            generator=torch.Generator().manual_seed(self.cfg.SEED) if self.cfg.SEED >= 0 else None,
-            **layout,
-        )
+        assert isinstance(options, PhraseOptions)
+        settings = {"n_context": options.n_context, "init": options.init, **self.start(clip_model), **layout}
+        learner = kind(self.dm.dataset.classnames, clip_model, **settings)
         start = "class-specific contexts" if learner.class_specific else "a generic context"
         print(f"Initializing {start}" + (" from given words" if options.init else ""))
         print(f'Initial context: "{learner.initial_words}"')
         print(f"Number of context words (tokens): {learner.n_context}")
         return learner
+
+    def start(self, clip_model: CLIP) -> dict[str, Any]:
+        """Number format and random state that contexts start with."""
+        return {
+            "dtype": clip_model.dtype if self.options.context_precision == "model" else torch.float32,
+            "generator": torch.Generator().manual_seed(self.cfg.SEED) if self.cfg.SEED >= 0 else None,
+        }
+
+    def learns(self, name: str) -> bool:
+        """Whether the model's parameter of this name is trained."""
+        return "prompt_learner" in name
 
     def assemble(self, clip_model: CLIP) -> nn.Module:
         """The model: images (B, 3, H, W) -> logits (B, C), with a child `prompt_learner`."""
@@ -73,7 +79,7 @@ class PromptTrainer(FeatureTrainer):
         self.model.text_encoder.chunk = self.options.text_chunk
         print("Turning off gradients in both the image and the text encoder")
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_("prompt_learner" in name)
+            parameter.requires_grad_(self.learns(name))
         learner = self.model.prompt_learner
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
@@ -140,49 +146,12 @@ class PromptTrainer(FeatureTrainer):
             print("No model directory given: the prompts stay as they were initialised")
             return
         for name in self.get_model_names():
-            path = checkpoint_path(Path(directory) / name, epoch)
-            checkpoint = load_checkpoint(str(path))
-            learned = find_learned(checkpoint["state_dict"], path)
-            learner = self._models[name]
-            check_learned(learned, learner, path)
-            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint.get("epoch")})')
-            learner.load_state_dict(learned)
+            self.load_learned(checkpoint_path(Path(directory) / name, epoch))
 
-
-def checkpoint_path(folder: Path, epoch: int | None) -> Path:
-    """The file of `epoch`; without one the best, or else the last."""
-    if epoch is not None:
-        path = folder / f"model.pth.tar-{epoch}"
-    else:
-        path = folder / "model-best.pth.tar"
-        saved = [file for file in folder.glob("model.pth.tar-*") if file.name.rpartition("-")[2].isdigit()]
-        if not path.exists() and saved:
-            path = max(saved, key=lambda file: int(file.name.rpartition("-")[2]))
-    if not path.exists():
-        there = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
-        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {there}")
-    return path
-
-
-def check_learned(learned: dict[str, Tensor], learner: PromptLearner, path: Path) -> None:
-    """Raise ValueError unless a checkpoint's learned entries are those that `learner` has, in the same shapes."""
-    expected = {key: p.shape for key, p in learner.named_parameters()}
-    if learned["ctx"].shape != expected["ctx"]:
-        raise ValueError(
-            f"{path} holds a context of shape {tuple(learned['ctx'].shape)}, this run needs "
-            f"{tuple(expected['ctx'])} ({learner.layout}); set the same N, N_CTX, CSC and backbone as the "
-            "run that wrote it (a class-specific context also needs the same classes)"
-        )
-    if {key: value.shape for key, value in learned.items()} != expected:
-        there, wanted = ", ".join(learned), ", ".join(expected)
-        raise ValueError(f"{path} holds {there}, but this trainer learns {wanted}: it is of another method or backbone")
-
-
-def find_learned(state_dict: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The learned entries of a prompt learner's state dict, or of a whole model's."""
-    for prefix in ("", "prompt_learner."):
-        if prefix + "ctx" in state_dict:
-            entries = {key[len(prefix):]: value for key, value in state_dict.items() if key.startswith(prefix)}
-            return {key: value for key, value in entries.items() if key not in ("token_prefix", "token_suffix")}
-    keys = ", ".join(list(state_dict)[:4]) or "nothing"
-    raise ValueError(f"{path} holds no learned context `ctx` (it holds {keys}, ...); it is no checkpoint of prompts")
+    def load_learned(self, path: Path) -> dict[str, Any]:
+        """Take what was learned from one checkpoint file, which is returned; see `find_learned` for what is refused."""
+        checkpoint = load_checkpoint(str(path))
+        learned = find_learned(checkpoint["state_dict"], self.model, path)
+        print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint.get("epoch")})')
+        self.model.prompt_learner.load_state_dict(learned)
+        return checkpoint

@@ -23,7 +23,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
 from .model import PromptModel, pooled
-from .options import ContextOptions
+from .options import PhraseOptions
 from .prompts import PromptLearner
 
 REDUCTION = 16  # the network's hidden width is the feature width over this
@@ -31,7 +31,7 @@ TOKENS_AT_ONCE = 65_536  # suffix tokens of all images that are encoded together
 
 
 @dataclass(frozen=True)
-class CoCoOpOptions(ContextOptions):
+class CoCoOpOptions(PhraseOptions):
     """TRAINER.COCOOP.*"""
 
     node: ClassVar[str] = "COCOOP"

@@ -18,7 +18,7 @@ from clip.features import ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder
 
-from .prompts import PromptLearner
+from .prompts import ContextLearner
 
 
 class PromptModel(nn.Module):
@@ -29,7 +29,7 @@ class PromptModel(nn.Module):
 
     kind: ClassVar[str] = "pooled"  # what `score` needs of an image, see `encode_images`
 
-    def __init__(self, prompt_learner: PromptLearner, clip_model: CLIP) -> None:
+    def __init__(self, prompt_learner: ContextLearner, clip_model: CLIP) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
         self.image_encoder = clip_model.visual

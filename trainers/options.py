@@ -27,6 +27,9 @@ class Options:
 
     node: ClassVar[str] = ""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a bad value; a subclass adds its checks."""
+
     @classmethod
     def defaults(cls) -> CfgNode:
         """The node with its default values, to be attached to a config tree."""
@@ -62,7 +65,6 @@ class ContextOptions(Options):
     """What every prompt method has: the context tokens and how they are computed."""
 
     n_context: int = option("N_CTX", 16, "context tokens of a prompt; overridden by CTX_INIT")
-    init: str = option("CTX_INIT", "", "phrase(s) to start from, separated by |; empty: random, std 0.02")
     precision: str = option("PREC", "fp16", f"arithmetic of the frozen towers: {', '.join(PRECISIONS)}")
     context_precision: str = option(
         "CTX_PREC", "fp32", "number format of the learned context: fp32, or model (as the towers, like the original)"
@@ -72,6 +74,7 @@ class ContextOptions(Options):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._require("precision", PRECISIONS)
         self._require("context_precision", CONTEXT_PRECISIONS)
         self._require_at_least("n_context", 1)
@@ -79,7 +82,14 @@ class ContextOptions(Options):
 
 
 @dataclass(frozen=True)
-class PromptOptions(ContextOptions):
+class PhraseOptions(ContextOptions):
+    """A context that may start from given words."""
+
+    init: str = option("CTX_INIT", "", "phrase(s) to start from, separated by |; empty: random, std 0.02")
+
+
+@dataclass(frozen=True)
+class PromptOptions(PhraseOptions):
     """What CoOp and PLOT share besides: where the context stands, and for which classes."""
 
     class_specific: bool = option("CSC", False, "one context per class instead of one for all")

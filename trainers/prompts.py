@@ -31,6 +31,7 @@ class ContextLearner(nn.Module):
     n_prompts: int
     n_context: int
     layout: str  # the axes of `ctx` in words, for messages
+    shaped_by: str = "N, N_CTX, CSC (with CSC also the same classes)"  # what decides them
 
     def wordings(self) -> Sequence[FixedTokens]:
         """The fixed tokens of each of the N prompts."""

@@ -20,6 +20,9 @@ from trainers.plot.model import PlotModel
 from trainers.plot.options import PlotOptions
 from trainers.plot.sinkhorn import sinkhorn
 from trainers.plot.transport import Transport
+from trainers.plotpp.model import PlotPPModel
+from trainers.plotpp.prompts import TextStart, TwoSidedPromptLearner, start_from_templates
+from trainers.plotpp.templates import templates_of
 from trainers.prompts import PromptLearner
 from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2
 
@@ -79,7 +82,8 @@ def check_text(model: CoOpModel | PlotModel, arrays: Arrays) -> Iterator[Compari
     """Text features by both paths: the shared prefix, and all 77 positions."""
     learner = model.prompt_learner
     with torch.no_grad():
-        fast = model.text_encoder(learner()).flatten(0, 1)
+        fast = model.text_sets() if isinstance(model, PlotModel) else model.text_encoder(learner())
+        fast = fast.flatten(0, 1)
         plain = encode_full(model.text_encoder, learner.full_prompts(), learner.ends())
     yield compare("text_features_raw", fast, arrays["text_features_raw"])
     yield compare("text_features_raw (77 tokens)", plain, arrays["text_features_raw"])
@@ -105,6 +109,38 @@ def check_plot(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
     yield compare("image_features_raw", raw, arrays["image_features_raw"])
     yield from check_text(model, arrays)
 
+    yield from check_matching(model, images, labels, arrays, meta)
+
+
+def check_plotpp(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
+    """The prompts are taken as recorded; where the project makes the same ones by itself, it is compared as well."""
+    clip_model = tiny_clip(meta["model"], case)
+    images, labels = images_and_labels(meta, case)
+    tokens = torch.from_numpy(arrays["tokenized_prompts"]).long().unflatten(0, (meta["N"], -1))  # (N, C, 77)
+    templates = templates_of(meta["dataset_name"], legacy=True)
+    if meta.get("ctx_init") and len(templates) >= meta["N"]:
+        ours = start_from_templates(templates, meta["N"], meta["classnames"], clip_model)
+        yield compare("tokenized_prompts", ours.tokens, tokens, EXACT)
+    start = TextStart(tokens, torch.from_numpy(arrays["ctx"]), ())
+    vision = torch.from_numpy(arrays["ctx_vision"])
+    learner = TwoSidedPromptLearner(clip_model, start, *vision.shape[:2])
+    with torch.no_grad():
+        learner.ctx_vision.copy_(vision)
+    if "prompts" in arrays:
+        yield compare("prompts", learner.full_prompts(), arrays["prompts"], EXACT)
+
+    transport = Transport(meta["eps"], meta["max_iter"], meta["thresh"])
+    model = PlotPPModel(learner, clip_model, transport, meta["trade_off"])
+    seen = model.image_sets(images).local
+    yield compare("image_features_raw", seen.transpose(0, 1), arrays["image_features_raw"])
+    yield from check_text(model, arrays)
+    yield from check_matching(model, images, labels, arrays, meta)
+    yield compare("grad_ctx_vision", learner.ctx_vision.grad, arrays["grad_ctx_vision"])
+
+
+def check_matching(
+    model: PlotModel, images: torch.Tensor, labels: torch.Tensor, arrays: Arrays, meta: dict
+) -> Iterator[Comparison]:
     output = model.explain(images)
     match = output.match
     yield compare("sim", match.similarity.permute(2, 3, 0, 1), arrays["sim"])
@@ -192,6 +228,7 @@ def check_sinkhorn(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compariso
 
 METHODS = {
     "PLOT": check_plot,
+    "PLOTPP": check_plotpp,
     "CoOp": check_coop,
     "CoCoOp": check_cocoop,
     "ZeroshotCLIP": check_zeroshot,

@@ -10,7 +10,7 @@ from clip.features import ImageFeatures
 from clip.model import CLIP
 
 from ..model import PromptModel
-from ..prompts import PromptLearner
+from ..prompts import ContextLearner
 from .transport import Match, Transport
 
 
@@ -31,7 +31,7 @@ class PlotModel(PromptModel):
     kind = "tokens"
 
     def __init__(
-        self, prompt_learner: PromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
+        self, prompt_learner: ContextLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
     ) -> None:
         super().__init__(prompt_learner, clip_model)
         self.transport = transport

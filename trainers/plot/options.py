@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..options import PromptOptions, option
+from ..options import Options, PromptOptions, option
 from .sinkhorn import STOP_RULES
 from .transport import MATCHINGS, Transport
 
@@ -12,21 +12,16 @@ FUSE_GLOBAL = ("auto", "true", "false")
 
 
 @dataclass(frozen=True)
-class PlotOptions(PromptOptions):
-    """TRAINER.PLOT.*; the constants of the original are keys here, with its values as defaults."""
-
-    node: ClassVar[str] = "PLOT"
+class TransportOptions(Options):
+    """N prompts per class and how they are matched; the original's constants are keys, with its values as defaults."""
 
     n_prompts: int = option("N", 4, "prompts per class")
     epsilon: float = option("EPS", 0.1, "weight of the entropy, in units of cosine distance")
     max_iterations: int = option("MAX_ITER", 100, "most Sinkhorn iterations")
     threshold: float = option("THRESH", 0.01, "stop when the row scaling changes by less")
     stop: str = option("STOP", "batch", f"stop rule: {', '.join(STOP_RULES)}; batch is the original's")
-    matching: str = option("MATCHING", "ot", f"how local features meet prompts: {', '.join(MATCHINGS)}")
+    matching: str = option("MATCHING", "ot", f"how image features meet prompts: {', '.join(MATCHINGS)}")
     match_chunk: int = option("MATCH_CHUNK", 0, "classes matched at a time, to bound the memory; 0: all at once")
-    fuse_global: str = option(
-        "FUSE_GLOBAL", "auto", "add the logits of the pooled features: true, false, or auto (only on ImageNet)"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,12 +33,30 @@ class PlotOptions(PromptOptions):
         self._require_at_least("match_chunk", 0)
         self._require("stop", STOP_RULES)
         self._require("matching", tuple(MATCHINGS))
-        self._require("fuse_global", FUSE_GLOBAL)
 
     def transport(self) -> Transport:
         return Transport(
             self.epsilon, self.max_iterations, self.threshold, self.stop, self.matching, chunk=self.match_chunk
         )
+
+    def fuses_global(self, dataset_name: str) -> bool:
+        """Whether the logits of the pooled features are added."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class PlotOptions(TransportOptions, PromptOptions):
+    """TRAINER.PLOT.*"""
+
+    node: ClassVar[str] = "PLOT"
+
+    fuse_global: str = option(
+        "FUSE_GLOBAL", "auto", "add the logits of the pooled features: true, false, or auto (only on ImageNet)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("fuse_global", FUSE_GLOBAL)
 
     def fuses_global(self, dataset_name: str) -> bool:
         """The original adds the global logits for the data set named ImageNet, and for no other.
@@ -60,10 +73,14 @@ TRAIN_BATCH = 128
 TRAIN_BATCH_BY_DATASET = {"OxfordFlowers": 32, "FGVCAircraft": 32, "StanfordCars": 32}
 
 
+def published_epochs(dataset_name: str, num_shots: int) -> int:
+    """The original's training program, for PLOT and PLOT++ alike."""
+    return EPOCHS_ON_IMAGENET if dataset_name == "ImageNet" else EPOCHS_BY_SHOTS.get(num_shots, EPOCHS_OTHERWISE)
+
+
 def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
     """Schedule of the original's training program, as defaults: what the user sets explicitly wins."""
-    epochs = EPOCHS_BY_SHOTS.get(num_shots, EPOCHS_OTHERWISE)
     return {
-        "OPTIM.MAX_EPOCH": EPOCHS_ON_IMAGENET if dataset_name == "ImageNet" else epochs,
+        "OPTIM.MAX_EPOCH": published_epochs(dataset_name, num_shots),
         "DATALOADER.TRAIN_X.BATCH_SIZE": TRAIN_BATCH_BY_DATASET.get(dataset_name, TRAIN_BATCH),
     }

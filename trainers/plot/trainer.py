@@ -13,7 +13,7 @@ from dassl.engine import TRAINER_REGISTRY
 from ..base import PromptTrainer
 from ..prompts import PromptLearner
 from .model import PlotModel, PlotOutput
-from .options import PlotOptions
+from .options import PlotOptions, TransportOptions
 
 
 class Explanation(NamedTuple):
@@ -22,7 +22,8 @@ class Explanation(NamedTuple):
     logits: Tensor  # (B, C)
     plan: Tensor  # (B, C, M, N) columns sum to 1/N, rows to about 1/M
     similarity: Tensor  # (B, C, M, N)
-    grid: tuple[int, int]  # (h, w) with h * w = M: local feature m lies at row m // w, column m % w
+    # (h, w) with h * w = M: local feature m lies at row m // w, column m % w; None where features are no places
+    grid: tuple[int, int] | None
 
 
 class TransportStatistics:
@@ -63,24 +64,10 @@ class TransportStatistics:
         }
 
 
-@TRAINER_REGISTRY.register()
-class PLOT(PromptTrainer):
-    """Prompt learning with optimal transport."""
+class TransportTrainer(PromptTrainer):
+    """Keeps the evidence of the transport, for the run's record and for those who want to look at it."""
 
-    options_type = PlotOptions
-    options: PlotOptions
-
-    def assemble(self, clip_model: CLIP) -> nn.Module:
-        options = self.options
-        print(f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}")
-        learner = self.build_learner(
-            clip_model,
-            PromptLearner,
-            n_prompts=options.n_prompts,
-            class_specific=options.class_specific,
-            position=options.position,
-        )
-        return PlotModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
+    options: TransportOptions  # type: ignore[assignment]
 
     def test(self, split: str | None = None) -> float:
         self.statistics = TransportStatistics()
@@ -104,8 +91,34 @@ class PLOT(PromptTrainer):
         self.set_model_mode("eval")
         output = self.model.explain(images.to(self.device))
         match = output.match
-        n_local = match.plan.shape[2]
-        side = round(n_local**0.5)
-        grid = (side, n_local // side)
+        grid = self.grid(match.plan.shape[2])
         logits, plan, similarity = (t.float().cpu() for t in (output.logits, match.plan, match.similarity))
         return Explanation(logits, plan, similarity, grid)
+
+    def grid(self, n_local: int) -> tuple[int, int] | None:
+        """Rows and columns of the places that an image's features are of, if they are."""
+        return None
+
+
+@TRAINER_REGISTRY.register()
+class PLOT(TransportTrainer):
+    """Prompt learning with optimal transport."""
+
+    options_type = PlotOptions
+    options: PlotOptions
+
+    def assemble(self, clip_model: CLIP) -> nn.Module:
+        options = self.options
+        print(f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}")
+        learner = self.build_learner(
+            clip_model,
+            PromptLearner,
+            n_prompts=options.n_prompts,
+            class_specific=options.class_specific,
+            position=options.position,
+        )
+        return PlotModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
+
+    def grid(self, n_local: int) -> tuple[int, int]:
+        side = round(n_local**0.5)
+        return side, n_local // side

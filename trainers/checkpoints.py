@@ -1,0 +1,122 @@
+"""Find the learned prompts in a checkpoint, and make sure that they are this run's to use.
+
+Two layouts are read: the prompt learner alone, which is what is written, and the whole model around it, as the authors
+of PLOT++ published theirs.  Of a whole model only what was learned is taken; the rest must be the frozen CLIP of this
+run, since prompts mean nothing to another one.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from clip.model import VisionTransformer
+
+from .model import PromptModel
+from .prompts import ContextLearner
+
+FIXED = ("token_prefix", "token_suffix")  # of the class list that the checkpoint was made with
+CHILD = "prompt_learner."
+PARTS = ("image_encoder.", "text_encoder.", "logit_scale")  # the other children of a PromptModel
+PRECISION = 1e-2  # relative; coarser than bf16, in which the frozen weights may be here
+
+
+def checkpoint_path(folder: Path, epoch: int | None) -> Path:
+    """The file of `epoch`; without one the best, or else the last."""
+    if epoch is not None:
+        path = folder / f"model.pth.tar-{epoch}"
+    else:
+        path = folder / "model-best.pth.tar"
+        saved = [file for file in folder.glob("model.pth.tar-*") if file.name.rpartition("-")[2].isdigit()]
+        if not path.exists() and saved:
+            path = max(saved, key=lambda file: int(file.name.rpartition("-")[2]))
+    if not path.exists():
+        there = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
+        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {there}")
+    return path
+
+
+def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) -> dict[str, Tensor]:
+    """What `model.prompt_learner` learns, from a prompt learner's state dict or a whole model's.
+
+    Raises ValueError, saying what the file holds and what is needed, unless exactly that is there in the right shapes
+    and everything else can be ignored.
+    """
+    prefix = next((prefix for prefix in ("", CHILD) if prefix + "ctx" in state_dict), None)
+    if prefix is None:
+        keys = ", ".join(list(state_dict)[:4]) or "nothing"
+        raise ValueError(
+            f"{path} holds no learned context `ctx` (it holds {keys}, ...); it is no checkpoint of prompts, which have "
+            f"{', '.join(dict(model.prompt_learner.named_parameters()))}"
+        )
+    own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    learned = {key: value for key, value in own.items() if key not in FIXED}
+    check_learned(learned, model.prompt_learner, path)
+    check_frozen({key: value for key, value in state_dict.items() if not key.startswith(prefix)}, model, path)
+    return learned
+
+
+def check_learned(learned: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
+    """Raise ValueError unless these entries are those that `learner` learns, in the same shapes."""
+    expected = dict(learner.named_parameters())
+    if learned.keys() != expected.keys():
+        there, wanted = ", ".join(learned), ", ".join(expected)
+        raise ValueError(f"{path} holds {there}, but this trainer learns {wanted}: it is of another method or backbone")
+    for key, value in learned.items():
+        if value.shape != expected[key].shape:
+            axes = f" ({learner.layout})" if key == "ctx" else ""
+            raise ValueError(
+                f"{path} holds `{key}` of shape {tuple(value.shape)}, this run needs "
+                f"{tuple(expected[key].shape)}{axes}; set the same {learner.shaped_by} and backbone as the run that "
+                "wrote it"
+            )
+
+
+def check_frozen(entries: dict[str, Tensor], model: PromptModel, path: Path) -> None:
+    """Raise ValueError unless the rest of a whole model's entries are the frozen CLIP of `model`.
+
+    A ResNet's tower is folded into another form when it is loaded, so its entries are not compared.
+    """
+    # the authors ran ImageNet's text encoder in a wrapper
+    entries = {key.replace("text_encoder.module.", "text_encoder.", 1): value for key, value in entries.items()}
+    strange = [key for key in entries if not key.startswith(PARTS)]
+    if strange:
+        raise ValueError(
+            f"{path} holds {', '.join(strange[:4])}{', ...' * (len(strange) > 4)} besides the parts of a prompt model "
+            "(prompt_learner, image_encoder, text_encoder, logit_scale): it is of another method"
+        )
+    ours = model.state_dict()
+    if not isinstance(model.image_encoder, VisionTransformer):
+        entries = {key: value for key, value in entries.items() if not key.startswith("image_encoder.")}
+    for key, value in entries.items():
+        if key not in ours or not _same(value, ours[key]):
+            raise ValueError(
+                f"{path} holds prompts that were learned with another CLIP: its {key} is not that of this run's "
+                "backbone; set MODEL.BACKBONE.NAME to the one that it was trained with"
+            )
+
+
+def check_fixed_words(state_dict: dict[str, Tensor], learner: ContextLearner, remedy: str, path: Path) -> None:
+    """Raise ValueError where the file's prompts were learned before other words than this run puts behind the context.
+
+    Only some of them differing tells of other words; that all differ is what other classes look like.
+    """
+    theirs = next((state_dict[key] for key in (CHILD + "token_suffix", "token_suffix") if key in state_dict), None)
+    first = 1 + learner.n_context
+    ours = learner.fixed_embeddings(first, first + 8)  # names rarely agree for longer
+    if theirs is None or len(theirs) != len(ours):
+        return
+    by_prompt = (learner.n_prompts, learner.n_classes)
+    pairs = zip(theirs[:, :8].unflatten(0, by_prompt), ours.unflatten(0, by_prompt), strict=True)
+    equal = [_same(their, our) for their, our in pairs]
+    if any(equal) and not all(equal):
+        different = ", ".join(str(n + 1) for n, same in enumerate(equal) if not same)
+        raise ValueError(f"{path}: prompt {different} was learned before other words than it has here; {remedy}")
+
+
+def _same(theirs: Tensor, ours: Tensor) -> bool:
+    """Equal up to number formats."""
+    if theirs.shape != ours.shape:
+        return False
+    ours = ours.detach().float().to(theirs.device)
+    return bool(((theirs.float() - ours).abs() <= PRECISION * ours.abs() + 1e-4).all())

@@ -1,0 +1,34 @@
+"""PLOT++'s model: PLOT, where an image is the set of its class tokens under M visual prompts."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clip.features import ImageFeatures
+from clip.model import CLIP, VisionTransformer
+
+from ..plot.model import PlotModel
+from ..plot.transport import Transport
+from .prompts import TwoSidedPromptLearner
+
+
+class PlotPPModel(PlotModel):
+    """images (B, 3, H, W) -> logits (B, C); the frozen image encoder must be a ViT."""
+
+    prompt_learner: TwoSidedPromptLearner
+
+    def __init__(
+        self, prompt_learner: TwoSidedPromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
+    ) -> None:
+        super().__init__(prompt_learner, clip_model, transport, fuse_global)
+
+    def image_sets(self, images: Tensor) -> ImageFeatures:
+        """M features (B, M, D), and their mean (B, D) taken before they are normalised."""
+        assert isinstance(self.image_encoder, VisionTransformer)
+        seen = self.image_encoder.forward_prompted(images.to(self.dtype), self.prompt_learner.ctx_vision)  # (M, B, D)
+        local = seen.transpose(0, 1).float()
+        return ImageFeatures(pooled=local.mean(dim=1), local=local)
+
+    def text_sets(self) -> Tensor:
+        learner = self.prompt_learner
+        return torch.cat([self.text_encoder(tokens) for tokens in learner()])[learner.order]

@@ -1,0 +1,117 @@
+"""The trainer PLOTPP: PLOT with visual prompts, in one stage or two."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from clip.model import CLIP, VisionTransformer
+from dassl.engine import TRAINER_REGISTRY
+
+from ..checkpoints import check_fixed_words, checkpoint_path
+from ..plot.trainer import TransportTrainer
+from .model import PlotPPModel
+from .options import PlotPPOptions
+from .prompts import TwoSidedPromptLearner, start_at_random, start_from_templates
+from .templates import templates_of
+
+
+@TRAINER_REGISTRY.register()
+class PLOTPP(TransportTrainer):
+    """PLOT++: the published recipe learns the visual prompts first, then both kinds from there (PRETRAIN_DIR)."""
+
+    options_type = PlotPPOptions
+    options: PlotPPOptions
+
+    def assemble(self, clip_model: CLIP) -> nn.Module:
+        options = self.options
+        if not isinstance(clip_model.visual, VisionTransformer):
+            raise ValueError(
+                f"PLOTPP shows its visual prompts to a vision transformer, but MODEL.BACKBONE.NAME "
+                f"{self.cfg.MODEL.BACKBONE.NAME} is a ResNet; use ViT-B/16, or the trainer PLOT"
+            )
+        learner = self.build_two_sided(clip_model)
+        print(f"Matching: {options.matching}; pooled logits are {'added' if options.trade_off else 'not added'}")
+        return PlotPPModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
+
+    def build_two_sided(self, clip_model: CLIP) -> TwoSidedPromptLearner:
+        options, names = self.options, self.dm.dataset.classnames
+        settings = self.start(clip_model)
+        if options.init:
+            templates = templates_of(self.cfg.DATASET.NAME, options.legacy)
+            start = start_from_templates(templates, options.n_prompts, names, clip_model, settings["generator"])
+        else:
+            start = start_at_random(options.n_context, options.n_prompts, names, clip_model, settings["generator"])
+        learner = TwoSidedPromptLearner(
+            clip_model, start, options.n_vision_prompts, options.n_vision_context, **settings
+        )
+        print(f"{options.n_prompts} text prompts of {learner.n_context} context tokens, starting from:")
+        for n, words in enumerate(start.words, start=1):
+            earlier = start.words.index(words) + 1
+            copy = ""
+            if options.init and earlier < n:
+                same = n <= len(templates)
+                copy = f" (as prompt {earlier}: they stay identical)" if same else f" (as prompt {earlier}, with noise)"
+            print(f'  "{words}"{copy}')
+        m, tokens, width = learner.ctx_vision.shape
+        print(f"{m} visual prompts of {tokens} tokens of width {width}, starting at random")
+        print("Training " + ("the visual prompts only" if options.update == "vision" else "text and visual prompts"))
+        return learner
+
+    def learns(self, name: str) -> bool:
+        return super().learns(name) and self.options.learns(name)
+
+    # --- where the prompts come from ---------------------------------------------------------------------
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.options.pretrained and self.start_epoch == 0:  # a resumed run is beyond its start
+            path = self.load_pretrained()
+            self.tell_of_leak(path)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """As every prompt trainer's; without a directory the prompts of PRETRAIN_DIR.
+
+        Raises ValueError where there is neither: an accuracy of untrained prompts is easily taken for a result.
+        """
+        if directory:
+            super().load_model(directory, epoch)
+        elif self.options.pretrained:
+            self.load_pretrained()
+        elif self.options.evaluate_untrained:
+            print("No model directory given: the prompts are untrained")
+        else:
+            raise ValueError(
+                "the prompts are untrained: give the run to evaluate with --model-dir, or its checkpoint as "
+                "TRAINER.PLOTPP.PRETRAIN_DIR; TRAINER.PLOTPP.EVAL_UNTRAINED True evaluates them as they are"
+            )
+
+    def load_pretrained(self) -> Path:
+        """Take both contexts of PRETRAIN_DIR: a file, or the folder of a run, of which the best or last epoch."""
+        path = Path(self.options.pretrained)
+        if not path.exists():
+            raise FileNotFoundError(f"TRAINER.PLOTPP.PRETRAIN_DIR: no {path}; give a checkpoint or a run folder")
+        if path.is_dir():
+            inner = path / "prompt_learner"
+            path = checkpoint_path(inner if inner.is_dir() else path, None)
+        self.load_learned(path)
+        return path
+
+    def load_learned(self, path: Path) -> dict[str, Any]:
+        checkpoint = super().load_learned(path)
+        remedy = f"set TRAINER.PLOTPP.LEGACY_TEMPLATES {not self.options.legacy}"
+        check_fixed_words(checkpoint["state_dict"], self.model.prompt_learner, remedy, path)
+        return checkpoint
+
+    def tell_of_leak(self, path: Path) -> None:
+        """Seeds choose the training images: a start of another seed has seen images that are not this run's."""
+        seeds = [int(found[1]) for part in path.parts if (found := re.fullmatch(r"seed(\d+)", part))]
+        if seeds and seeds[-1] != self.cfg.SEED:
+            print(
+                f"Warning: the start was trained with seed {seeds[-1]}, this run has seed {self.cfg.SEED}: it has also "
+                "seen the training images of the other seed, so the seeds are not independent and the few shots are "
+                "more than they are said to be"
+            )
+
