@@ -35,7 +35,8 @@ IGNORED = (
 )  # and only the trainer's own node of TRAINER is looked at
 SCHEDULE = ("OPTIM.MAX_EPOCH", "DATALOADER.TRAIN_X.BATCH_SIZE")
 UNTRAINED_KEYS = ("MODEL.", "INPUT.")  # all that matters to a method without training
-ALWAYS_NAMED = ("N",)  # PLOT's number of prompts per class, also when there is one method only
+ALWAYS_NAMED = ("M", "N")  # numbers of prompts, also when there is one method only
+STARTS = ("TRAINER.PLOTPP.PRETRAIN_DIR",)  # where a run of several stages starts: another file for each shots and seed
 
 T = TypeVar("T")
 
@@ -103,6 +104,8 @@ def _matters(key: str, run: Run) -> bool:
     if not run.trained:
         return key.startswith(UNTRAINED_KEYS)
     own = f"TRAINER.{run.trainer}.".lower()
+    if key in STARTS:
+        return False
     return key.lower().startswith(own) or not key.startswith(IGNORED)
 
 

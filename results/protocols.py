@@ -50,7 +50,7 @@ ZERO_SHOT = 0
 _METHOD = r"(?P<trainer>[^/]+)/(?P<config>[^/]+)"
 _SHOTS = r"_(?P<shots>\d+)shots(?:/(?P<context>nctx[^/]+))?"
 _SEED = r"/seed(?P<seed>\d+)$"
-_TRAINED = rf"(?:^|/)(?:OP_N(?P<prompts>\d+)/)?(?P<dataset>[^/]+)/{_METHOD}{_SHOTS}{_SEED}"
+_TRAINED = rf"(?:^|/)(?:OP_N(?P<prompts>\d+(?:_M\d+)?)/)?(?P<dataset>[^/]+)/{_METHOD}{_SHOTS}{_SEED}"
 _ZERO = r"(?:^|/)(?P<trainer>ZeroshotCLIP2?)/(?P<config>[^/]+)/(?P<dataset>[^/]+)$"
 _HALF = rf"/(?P<dataset>[^/]+)/shots_(?P<shots>\d+)/{_METHOD}{_SEED}"
 _TRANSFER = rf"(?:^|/)evaluation/{_METHOD}{_SHOTS}/(?!nctx)(?P<dataset>[^/]+){_SEED}"
@@ -125,7 +125,7 @@ class Method(NamedTuple):
     """What tells methods apart, as far as folders tell."""
 
     trainer: str
-    prompts: str  # PLOT's N, or ""
+    prompts: str  # PLOT's N, PLOT++'s N_M, or ""
     config: str
     context: str  # "nctx16_cscFalse_ctpend", or ""
     shots: int  # of the training; 0 where shots are columns, and for methods without training
@@ -351,7 +351,7 @@ def arrange(
 
 def _rank(method: Method) -> tuple:
     """Methods without training first, then by name; N=4 before N=16."""
-    return method.trained, method.trainer, int(method.prompts or 0), method
+    return method.trained, method.trainer, [int(count) for count in re.findall(r"\d+", method.prompts)], method
 
 
 def _place(dataset: str) -> tuple[int, str]:
@@ -382,7 +382,7 @@ def _labels(methods: Iterable[Method]) -> dict[Method, str]:
     labels = {}
     for method in methods:
         alike = [other for other in methods if other[:3] == method[:3]]
-        parts = [method.trainer, f"N={method.prompts}" if method.prompts else "", method.config]
+        parts = [method.trainer, f"N={method.prompts}".replace("_M", " M=") if method.prompts else "", method.config]
         parts += [method.context] if len({other.context for other in alike}) > 1 else []
         parts += [f"{method.shots} shots"] if len({other.shots for other in alike}) > 1 else []
         labels[method] = " ".join(filter(None, parts))

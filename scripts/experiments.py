@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
@@ -30,6 +31,7 @@ ARGUMENTS = {  # what each stands for, and the values it can have ("number": a w
     "CSC": ("a context for each class: True or False", ("True", "False")),
     "SEED": ("1, 2 or 3 in the published runs", "number"),
     "N": ("prompts of a class, e.g. 4", "number"),
+    "M": ("visual prompts, e.g. 4", "number"),
 }
 OWN_KEYS = {  # never among KEY VALUE
     "SEED": "the script's seeds",
@@ -38,10 +40,13 @@ OWN_KEYS = {  # never among KEY VALUE
     "DATASET.ROOT": "the environment's DATA",
     "TRAINER.NAME": "another script",
 }
+START = "TRAINER.PLOTPP.PRETRAIN_DIR"
 ENVIRONMENT = """environment:
   DATA     folder that holds the data sets (default: data, in the checkout)
   OUTPUT   parent of all run folders (default: output, in the checkout)
   CFG      another method config than the published one, where it is no argument
+  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
+           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
   PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
 
 flags:
@@ -65,6 +70,7 @@ class Experiment:
     example: str
     trainer: str
     folder: str  # below OUTPUT
+    tree: str = ""  # what is added to OUTPUT's own name, as in the original's output_joint
     config: str = ""  # CFG, where it is no argument
     fixed: Mapping[str, str] = field(default_factory=dict)
     loops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -72,6 +78,7 @@ class Experiment:
     loads: str = ""  # the experiment whose checkpoint is tested; only that, no training
     source: Mapping[str, str] = field(default_factory=dict)  # values in which the loaded run differs from this one
     epoch: str = ""  # to load; default: the last one of the loaded run's schedule
+    starts: str = ""  # the experiment whose last checkpoint is the start of the training
 
     @property
     def evaluates(self) -> bool:
@@ -181,6 +188,51 @@ def generalisation(script: str, trainer: str, config: str) -> dict[str, Experime
     }
 
 
+def two_stages() -> dict[str, Experiment]:
+    """PLOT++: visual prompts, then both kinds from there, then a test of what came out."""
+    shared: dict[str, Any] = {
+        "arguments": ("DATASET", "M"),
+        "example": "caltech101 4",
+        "trainer": "PLOTPP",
+        "folder": "OP_N4_M{M}/{DATASET}/PLOTPP/{CFG}_{SHOTS}shots/nctx4_cscFalse_ctpend/seed{SEED}",
+        "config": "vit",
+        "loops": {"SHOTS": SHOTS, "SEED": SEEDS},
+    }
+    keys = {
+        "DATASET.NUM_SHOTS": "{SHOTS}",
+        "TRAINER.PLOTPP.N": "4",
+        "TRAINER.PLOTPP.M": "{M}",
+        "TRAINER.PLOTPP.N_CTX": "4",
+        "TRAINER.PLOTPP.N_CTX_V": "2",
+        "TRAINER.PLOTPP.CSC": "False",
+        "TRAINER.PLOTPP.CLASS_TOKEN_POSITION": "end",
+    }
+    joint = keys | {"TRAINER.PLOTPP.MODEL_UPD": "joint", "TRAINER.PLOTPP.TRADE_OFF": "False"}
+    return {
+        "plotpp/main_visiononly": Experiment(
+            about="PLOT++, first stage: the visual prompts, 1 to 16 shots, seeds 1 to 3",
+            tree="_visiononly",
+            options=keys | {"TRAINER.PLOTPP.MODEL_UPD": "vision", "TRAINER.PLOTPP.TRADE_OFF": "True"},
+            **shared,
+        ),
+        "plotpp/main_joint": Experiment(
+            about="PLOT++, second stage: text and visual prompts, from the first stage of the same shots and seed",
+            tree="_joint",
+            options=joint,
+            starts="plotpp/main_visiononly",
+            **shared,
+        ),
+        "plotpp/evaluation": Experiment(
+            about="PLOT++, test what main_joint.sh learned",
+            tree="_eval",
+            options=joint,
+            loads="plotpp/main_joint",
+            **shared,
+        ),
+    }
+
+
+EXPERIMENTS |= two_stages()
 EXPERIMENTS |= generalisation("cocoop", "CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1")
 EXPERIMENTS |= generalisation("plot", "PLOT", "rn50")
 
@@ -196,12 +248,16 @@ def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> 
     """
     experiment = EXPERIMENTS[name]
     values = {"CFG": experiment.config, **experiment.fixed, **given}
-    grid = itertools.product(*experiment.loops.values())
-    jobs = [_job(name, values | dict(zip(experiment.loops, point, strict=True)), args) for point in grid]
-    if experiment.loads and not args.dry_run:
-        trained = [Path(job.argv[job.argv.index("--model-dir") + 1]) for job in jobs]
-        if not any(folder.is_dir() for folder in trained):
-            raise ValueError(f"nothing to test: there is no {trained[0]}; scripts/{experiment.loads}.sh makes it")
+    loops = dict(experiment.loops)
+    if args.stage1_seed and name in {other.starts for other in EXPERIMENTS.values()}:
+        loops["SEED"] = (args.stage1_seed,)
+    grid = itertools.product(*loops.values())
+    jobs = [_job(name, values | dict(zip(loops, point, strict=True)), args) for point in grid]
+    for earlier, key, verb in ((experiment.loads, "--model-dir", "test"), (experiment.starts, START, "start from")):
+        if earlier and not args.dry_run:
+            needed = [Path(job.argv[job.argv.index(key) + 1]) for job in jobs]
+            if not any(path.exists() for path in needed):
+                raise ValueError(f"nothing to {verb}: there is no {needed[0]}; scripts/{earlier}.sh makes it")
     return jobs
 
 
@@ -209,7 +265,7 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
     import train
 
     experiment = EXPERIMENTS[name]
-    folder = Path(args.output) / experiment.folder.format(**values)
+    folder = Path(args.output.rstrip("/") + experiment.tree) / experiment.folder.format(**values)
     family = "CoOp" if experiment.trainer in UNTRAINED else experiment.trainer
     argv = ["--root", args.root, "--trainer", experiment.trainer]
     argv += ["--seed", values["SEED"]] if "SEED" in values else []
@@ -224,6 +280,9 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
         argv.append("--eval-only")
     for key, value in experiment.options.items():
         argv += [key, value.format(**values)]
+    if experiment.starts:
+        first = _job(experiment.starts, {**values, "SEED": args.stage1_seed or values["SEED"]}, args)
+        argv += [START, str(first.folder / "prompt_learner" / f"model.pth.tar-{first.cfg.OPTIM.MAX_EPOCH}")]
     argv += args.opts
     cfg, _ = train.setup_cfg(train.build_parser().parse_args(argv))
     place = [values["DATASET"]]
@@ -243,13 +302,17 @@ def usage(name: str) -> str:
     lines += [f"  {argument:8} {ARGUMENTS[argument][0]}" for argument in experiment.arguments]
     lines += ["", "examples:", f"  DATA=/data/images {script} {experiment.example}"]
     lines += [f"  {script} {experiment.example} USE_CUDA False", f"  {script} --dry-run {experiment.example}", ""]
-    lines += [f"writes: OUTPUT/{experiment.folder}"]
+    lines += [f"writes: OUTPUT{experiment.tree}/{experiment.folder}"]
     if experiment.config:
         lines += [f"CFG:    {experiment.config}"]
     if experiment.loads:
         loaded = {"SEED": "{SEED}", "CFG": "{CFG}", "DATASET": "{DATASET}", **experiment.fixed}
-        loaded |= {**EXPERIMENTS[experiment.loads].fixed, **experiment.source}
-        lines += [f"loads:  OUTPUT/{EXPERIMENTS[experiment.loads].folder.format(**loaded)}"]
+        source = EXPERIMENTS[experiment.loads]
+        loaded |= {argument: f"{{{argument}}}" for argument in (*experiment.arguments, *experiment.loops)}
+        loaded |= {**source.fixed, **experiment.source}
+        lines += [f"loads:  OUTPUT{source.tree}/{source.folder.format(**loaded)}"]
+    if experiment.starts:
+        lines += [f"from:   OUTPUT{EXPERIMENTS[experiment.starts].tree}/{EXPERIMENTS[experiment.starts].folder}"]
     return "\n".join([*lines, "", ENVIRONMENT])
 
 
@@ -303,6 +366,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = check_arguments(name, args.words)
         set_here = {key: f"an argument, or train.py (this is {value})" for key, value in experiment.options.items()}
+        set_here |= {START: "STAGE1_SEED, or train.py"} if experiment.starts else {}
+        args.stage1_seed = os.environ.get("STAGE1_SEED", "")
+        if args.stage1_seed and not args.stage1_seed.isdecimal():
+            raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
         check_options(options, OWN_KEYS | set_here, "script")
     except ValueError as error:
         parser.error(str(error))

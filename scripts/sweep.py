@@ -163,7 +163,7 @@ def run_folder(cfg: Any, dataset: str, config: str) -> Path:
         position = options.get("CLASS_TOKEN_POSITION", "end")
         folder /= f"nctx{options['N_CTX']}_csc{options.get('CSC', False)}_ctp{position}"
     if "N" in options:
-        folder = Path(f"OP_N{options['N']}") / folder
+        folder = Path(f"OP_N{options['N']}" + (f"_M{options['M']}" if "M" in options else "")) / folder
     return folder / f"seed{cfg.SEED}"
 
 

@@ -68,8 +68,7 @@ class PLOTPP(TransportTrainer):
     def before_train(self) -> None:
         super().before_train()
         if self.options.pretrained and self.start_epoch == 0:  # a resumed run is beyond its start
-            path = self.load_pretrained()
-            self.tell_of_leak(path)
+            self.tell_of_leak(self.load_pretrained())
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """As every prompt trainer's; without a directory the prompts of PRETRAIN_DIR.
@@ -106,12 +105,27 @@ class PLOTPP(TransportTrainer):
         return checkpoint
 
     def tell_of_leak(self, path: Path) -> None:
-        """Seeds choose the training images: a start of another seed has seen images that are not this run's."""
-        seeds = [int(found[1]) for part in path.parts if (found := re.fullmatch(r"seed(\d+)", part))]
-        if seeds and seeds[-1] != self.cfg.SEED:
+        """Seed and shots choose the training images: a start of others has seen images that are not this run's."""
+        own = {"seed": self.cfg.SEED, "shots": self.cfg.DATASET.NUM_SHOTS}
+        other = {key: value for key, value in origin(path).items() if value != own[key]}
+        if other:
+            theirs = ", ".join(f"{key} {value}" for key, value in other.items())
+            ours = ", ".join(f"{key} {own[key]}" for key in other)
             print(
-                f"Warning: the start was trained with seed {seeds[-1]}, this run has seed {self.cfg.SEED}: it has also "
-                "seen the training images of the other seed, so the seeds are not independent and the few shots are "
-                "more than they are said to be"
+                f"Warning: leak between runs: the start was trained with {theirs}, this run has {ours}. It has also "
+                "seen the training images of that run, so its few shots are more than they are said to be, and runs "
+                "with one start are not independent"
             )
 
+
+IN_CONFIG = {"seed": r"^SEED: (\d+)$", "shots": r"^ +NUM_SHOTS: (\d+)$"}
+IN_PATH = {"seed": r"\bseed(\d+)\b", "shots": r"(\d+)shots\b"}
+
+
+def origin(checkpoint: Path) -> dict[str, int]:
+    """`seed` and `shots` of the run that wrote a checkpoint, as far as its config.yaml, or its folders' names, tell."""
+    config = checkpoint.parent.parent / "config.yaml"
+    text = config.read_text(encoding="utf-8") if config.is_file() else checkpoint.parent.as_posix()
+    patterns = IN_CONFIG if config.is_file() else IN_PATH
+    found = {key: re.findall(pattern, text, re.M) for key, pattern in patterns.items()}
+    return {key: int(values[-1]) for key, values in found.items() if values}
