@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -62,12 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--transforms", nargs="+", metavar="NAME", help="training transforms, instead of the config's")
     add("--config-file", default="", metavar="YAML", help="method config, e.g. configs/trainers/PLOT/rn50.yaml")
     add("--dataset-config-file", default="", metavar="YAML", help="e.g. configs/datasets/caltech101.yaml")
-    add("--trainer", default="", metavar="NAME", help="PLOT, CoOp, CoCoOp, ZeroshotCLIP, ZeroshotCLIP2")
+    add("--trainer", default="", metavar="NAME", help="PLOT, PLOTPP, CoOp, CoCoOp, ZeroshotCLIP, ZeroshotCLIP2")
     add("--backbone", default="", metavar="NAME", help="CLIP name or path of its weights, instead of the config's")
     add("--head", default="", metavar="NAME", help="head name (for plugins that use it)")
     add("--eval-only", action="store_true", help="test only")
     add("--model-dir", default="", metavar="DIR", help="run folder whose checkpoint --eval-only loads")
     add("--load-epoch", type=int, metavar="E", help="checkpoint of this epoch; default: the best, or else the last")
+    add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
     add("--no-train", action="store_true", help="build everything and stop")
     add("--show-keys", action="store_true", help="list the config keys of the trainers and exit")
     add("opts", nargs=argparse.REMAINDER, default=None, metavar="KEY VALUE", help="config keys, after all flags")
@@ -128,6 +130,8 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         set_key(cfg, key, value)
     if args.seed >= 0:
         cfg.SEED = args.seed
+    if args.device:
+        cfg.USE_CUDA = args.device != "cpu"
     explicit |= merge_options(cfg, args.opts or [])
 
     notes = []
@@ -140,6 +144,17 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
             notes.append(f"{key} {value} from the published schedule of {cfg.TRAINER.NAME}")
     cfg.freeze()
     return cfg, notes
+
+
+def choose_device(name: str) -> None:
+    """Make "cuda:1" the GPU that "cuda" means.  Raises ValueError for a device that there is not."""
+    if name in ("", "cpu"):
+        return
+    device = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if device is None or int(device[1] or 0) >= torch.cuda.device_count():
+        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+        raise ValueError(f"--device {name}: this machine has {there}")
+    torch.cuda.set_device(int(device[1] or 0))
 
 
 def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
@@ -163,6 +178,7 @@ def show_keys() -> None:
 def run(argv: list[str] | None = None) -> dict[str, Any]:
     """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
     args = build_parser().parse_args(argv)
+    choose_device(args.device)
     cfg, notes = setup_cfg(args)
     mode = "eval" if args.eval_only else "train"
     open_run(cfg, mode)

@@ -24,6 +24,9 @@ DIAGNOSTICS = (  # key of the record, column, format, whether the worst run coun
     ("marginal_error_max", "largest marginal error", "{:.1e}", True),
     ("converged_share", "converged", "{:.1%}", False),
 )
+NO_PLACES = (
+    " PLOTPP's plans are between visual and text prompts, each about the whole image: there are no places to picture."
+)
 
 
 def transport_section(summary: Summary, output: Path) -> str:
@@ -46,7 +49,7 @@ def transport_section(summary: Summary, output: Path) -> str:
             "Transport in the final test",
             "Over the final test, mean over seeds. Distance from uniform is the total variation between "
             "the transport plan and the one that spreads all mass evenly: at 0 the transport would do "
-            "nothing, 1 is its limit.",
+            "nothing, 1 is its limit." + NO_PLACES * any(run.trainer == "PLOTPP" for run in summary.complete_runs),
         )
         if rows
         else ""

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 FOLDER = "transport"  # below the run
+WITHOUT_PLACES = (
+    "matches its visual prompts, each of which sees the whole image, with text prompts: there are no places to draw. "
+    "What its transport did is in result.json under `transport`, and in `python -m results report`"
+)
 
 
 def check_run(run: Path) -> None:
@@ -47,6 +51,8 @@ def check_run(run: Path) -> None:
         raise ResultsError(f"{run / 'config.yaml'} cannot be read: {error}") from None
     if not str(trainer).upper().startswith("PLOT"):
         raise ResultsError(f"{run} is a run of {trainer}, which has no transport plan; give the folder of a PLOT run")
+    if trainer == "PLOTPP":
+        raise ResultsError(f"{run} is a run of PLOTPP, which {WITHOUT_PLACES}")
     if not any(run.glob("*/model*.pth.tar*")):
         raise ResultsError(f"{run} holds no checkpoint; let the run finish, or give another one")
 
@@ -103,6 +109,8 @@ def explain(trainer: Any, paths: Sequence[tuple[Path, int | None]]) -> Iterator[
             raise ResultsError(f"cannot read {path} as an image: {error}") from error
         with torch.no_grad():
             found = trainer.explain(tensor[None])
+        if found.grid is None:
+            raise ResultsError(f"{type(trainer).__name__} {WITHOUT_PLACES}")
         predicted = int(found.logits[0].argmax())
         yield (
             Explained(
