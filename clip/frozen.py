@@ -61,6 +61,12 @@ class FrozenBlock:
     def mlp(self, normed: Tensor) -> Tensor:
         return self._proj(self._activation(self._fc(normed)))
 
+    def layer(self, x: Tensor) -> Tensor:
+        """The whole layer over tokens (N, T, E) that all see each other."""
+        q, k, v = self.project(self.ln_1(x), "qkv")
+        x = x + self.join(F.scaled_dot_product_attention(q, k, v))
+        return x + self.mlp(self.ln_2(x))
+
 
 def frozen_blocks(transformer: Transformer) -> list[FrozenBlock]:
     return [FrozenBlock(block) for block in transformer.resblocks]
@@ -77,10 +83,19 @@ class FrozenTransformer(Transformer):
     def forward(self, x: Tensor) -> Tensor:
         x = x.transpose(0, 1)
         for block in self._blocks():
-            q, k, v = block.project(block.ln_1(x), "qkv")
-            x = x + block.join(F.scaled_dot_product_attention(q, k, v))
-            x = x + block.mlp(block.ln_2(x))
+            x = block.layer(x)
         return x.transpose(0, 1)
+
+    def first_token(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        *blocks, last = self._blocks()
+        for block in blocks:
+            x = block.layer(x)
+        normed = last.ln_1(x)
+        k, v = last.project(normed, "kv")
+        (q,) = last.project(normed[:, :1], "q")
+        x = x[:, :1] + last.join(F.scaled_dot_product_attention(q, k, v))
+        return (x + last.mlp(last.ln_2(x)))[:, 0]
 
 
 @torch.no_grad()

@@ -104,6 +104,13 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.resblocks(x)
 
+    def first_token(self, x: Tensor) -> Tensor:
+        """What the last layer gives for the first token alone, (B, E); for stacks without a mask."""
+        *blocks, last = self.resblocks
+        for block in blocks:
+            x = block(x)
+        return last.forward_first(x)
+
 
 class VisionTransformer(nn.Module):
     """ViT (Dosovitskiy et al. 2021) with a class token, one LayerNorm before the layers and one after."""
@@ -173,8 +180,5 @@ class VisionTransformer(nn.Module):
             image.expand(sets, -1, -1, -1),
             learned[:, None].expand(-1, images, -1, -1),
         ], dim=2)  # (N, B, 1 + M + V, E)
-        *blocks, last = self.transformer.resblocks
-        y = tokens.flatten(0, 1).transpose(0, 1)  # the layers want the sequence first
-        for block in blocks:
-            y = block(y)
-        return self.head(last.forward_first(y)).unflatten(0, (sets, images))
+        first = self.transformer.first_token(tokens.flatten(0, 1).transpose(0, 1))
+        return self.head(first).unflatten(0, (sets, images))

@@ -82,7 +82,7 @@ def check_text(model: CoOpModel | PlotModel, arrays: Arrays) -> Iterator[Compari
     """Text features by both paths: the shared prefix, and all 77 positions."""
     learner = model.prompt_learner
     with torch.no_grad():
-        fast = model.text_sets() if isinstance(model, PlotModel) else model.text_encoder(learner())
+        fast = model.encode_prompts() if isinstance(model, PlotModel) else model.text_encoder(learner())
         fast = fast.flatten(0, 1)
         plain = encode_full(model.text_encoder, learner.full_prompts(), learner.ends())
     yield compare("text_features_raw", fast, arrays["text_features_raw"])
@@ -131,7 +131,7 @@ def check_plotpp(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]
 
     transport = Transport(meta["eps"], meta["max_iter"], meta["thresh"])
     model = PlotPPModel(learner, clip_model, transport, meta["trade_off"])
-    seen = model.image_sets(images).local
+    seen = model.encode(images).local
     yield compare("image_features_raw", seen.transpose(0, 1), arrays["image_features_raw"])
     yield from check_text(model, arrays)
     yield from check_matching(model, images, labels, arrays, meta)

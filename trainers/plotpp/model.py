@@ -22,13 +22,13 @@ class PlotPPModel(PlotModel):
     ) -> None:
         super().__init__(prompt_learner, clip_model, transport, fuse_global)
 
-    def image_sets(self, images: Tensor) -> ImageFeatures:
+    def encode(self, images: Tensor) -> ImageFeatures:
         """M features (B, M, D), and their mean (B, D) taken before they are normalised."""
         assert isinstance(self.image_encoder, VisionTransformer)
         seen = self.image_encoder.forward_prompted(images.to(self.dtype), self.prompt_learner.ctx_vision)  # (M, B, D)
         local = seen.transpose(0, 1).float()
         return ImageFeatures(pooled=local.mean(dim=1), local=local)
 
-    def text_sets(self) -> Tensor:
+    def encode_prompts(self) -> Tensor:
         learner = self.prompt_learner
         return torch.cat([self.text_encoder(tokens) for tokens in learner()])[learner.order]
