@@ -14,7 +14,7 @@ CASES = list(find_cases([str(GOLDEN)]))
 
 def test_every_kind_of_case_is_found():
     kinds = {case.parent.name for case in CASES}
-    assert {"plot", "coop", "zeroshot", "sinkhorn", "training", "fewshot", "golden", "e2e"} <= kinds
+    assert {"plot", "plotpp", "coop", "zeroshot", "sinkhorn", "training", "fewshot", "golden", "e2e"} <= kinds
 
 
 @pytest.mark.parametrize("case", CASES, ids=[str(case.relative_to(GOLDEN)) for case in CASES])
@@ -58,6 +58,25 @@ def test_prompts_of_another_length_than_any_recorded(tmp_path):
     arrays["grad_ctx"] = arrays["grad_ctx"][::-1]
     np.savez(tmp_path / "permuted.npz", __meta__=json.dumps(meta), **arrays)
     assert main([str(tmp_path / "permuted.npz")]) == 0
+
+
+def test_prompted_images_in_another_order(tmp_path, capsys):
+    """PLOT++: visual and text prompts reordered, which reorders what depends on them and leaves the scores."""
+    case = GOLDEN / "plotpp" / "vit_a_caltech_N4_M4.npz"
+    arrays, meta = read_npz(case)
+    vision, text = [2, 0, 3, 1], [1, 0, 2, 3]
+    for name in ("ctx_vision", "image_features_raw", "grad_ctx_vision"):
+        arrays[name] = arrays[name][vision]
+    for name in ("ctx", "grad_ctx"):
+        arrays[name] = arrays[name][text]
+    for name in ("tokenized_prompts", "text_features_raw"):
+        arrays[name] = arrays[name].reshape(4, 7, -1)[text].reshape(28, -1)
+    arrays["sim"], arrays["T"] = arrays["sim"][vision][:, text], arrays["T"][:, vision][:, :, text]
+    meta["ctx_init"] = False  # the templates are in another order too
+    np.savez(tmp_path / "permuted.npz", __meta__=json.dumps(meta), **arrays)
+    assert main([str(tmp_path / "permuted.npz")]) == 0
+    assert main([str(copy_with(case, tmp_path / "wrong.npz", "grad_ctx_vision", lambda x: x * 1.01))]) == 1
+    assert "FAIL grad_ctx_vision" in capsys.readouterr().out
 
 
 def test_nothing_to_check_is_no_success(tmp_path, capsys):

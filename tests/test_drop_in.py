@@ -44,10 +44,11 @@ def test_a_plugin_repository_runs_on_our_engine(tmp_path):
 
 def test_our_trainers_run_on_upstreams_names(tmp_path):
     make_world(tmp_path)
-    ran = program(REPOSITORY, "tests/upstream_engine.py", tmp_path / "data", tmp_path / "tiny_rn.pt", tmp_path / "out",
+    weights = (tmp_path / "tiny_rn.pt", tmp_path / "tiny_vit.pt")
+    ran = program(REPOSITORY, "tests/upstream_engine.py", tmp_path / "data", *weights, tmp_path / "out",
                   PYTHONPATH=str(REPOSITORY))
     assert ran.returncode == 0, ran.stderr
     found = dict(re.findall(r"ACCURACY (\w+) ([\d.]+)", ran.stdout))
-    assert set(found) == {"PLOT", "CoOp", "CoCoOp", "ZeroshotCLIP2"}
+    assert set(found) == {"PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP2"}
     logged = re.findall(r"\* accuracy: ([\d.]+)%", ran.stdout)
     assert logged[::2] == logged[1::2]  # after training, and after loading what was saved

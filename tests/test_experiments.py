@@ -39,7 +39,7 @@ CALLS = {script: arguments for script, arguments, _ in FOLDERS}
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    for name in ("DATA", "CFG"):
+    for name in ("DATA", "CFG", "STAGE1_SEED"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OUTPUT", "out")
     monkeypatch.chdir(REPOSITORY)
@@ -86,6 +86,48 @@ def test_plot_loops_over_shots_and_seeds(capsys):
             "TRAINER.PLOT.CSC": "False",
             "TRAINER.PLOT.CLASS_TOKEN_POSITION": "end",
         }
+
+
+PLOTPP = "OP_N4_M{m}/dtd/PLOTPP/vit_{shots}shots/nctx4_cscFalse_ctpend/seed{seed}"
+STAGES = {  # script -> (tree, what it sets)
+    "main_visiononly": ("visiononly", {"TRAINER.PLOTPP.MODEL_UPD": "vision", "TRAINER.PLOTPP.TRADE_OFF": "True"}),
+    "main_joint": ("joint", {"TRAINER.PLOTPP.MODEL_UPD": "joint", "TRAINER.PLOTPP.TRADE_OFF": "False"}),
+    "evaluation": ("eval", {"TRAINER.PLOTPP.MODEL_UPD": "joint", "TRAINER.PLOTPP.TRADE_OFF": "False"}),
+}
+
+
+@pytest.mark.parametrize("script", STAGES)
+def test_plotpp_loops_over_shots_and_seeds_in_its_tree(capsys, script):
+    tree, settings = STAGES[script]
+    folders, commands = listed(capsys, f"plotpp/{script}", "dtd 3")
+    places = [PLOTPP.format(m=3, shots=shots, seed=seed) for shots in SHOTS for seed in (1, 2, 3)]
+    assert folders == [f"out_{tree}/{place}" for place in places]
+    for command, place in zip(commands, places, strict=True):
+        fixed = {"TRAINER.PLOTPP.N": "4", "TRAINER.PLOTPP.M": "3", "TRAINER.PLOTPP.N_CTX_V": "2", **settings}
+        assert {key: value(command, key) for key in fixed} == fixed
+        assert ("--eval-only" in command) == (script == "evaluation")
+        epochs = {"1": "50", "2": "100", "4": "100"}.get(value(command, "DATASET.NUM_SHOTS"), "200")
+        if script == "main_joint":  # of the same shots and seed
+            start = f"out_visiononly/{place}/prompt_learner/model.pth.tar-{epochs}"
+            assert value(command, "TRAINER.PLOTPP.PRETRAIN_DIR") == start
+        if script == "evaluation":
+            assert value(command, "--model-dir") == f"out_joint/{place}"
+            assert value(command, "--load-epoch") == epochs
+
+
+def test_plotpp_from_the_first_stage_of_one_seed(capsys, monkeypatch):
+    """The published rule, on request."""
+    monkeypatch.setenv("STAGE1_SEED", "1")
+    folders, _ = listed(capsys, "plotpp/main_visiononly", "dtd 4")
+    assert len(folders) == len(SHOTS) and all(folder.endswith("seed1") for folder in folders)
+    folders, commands = listed(capsys, "plotpp/main_joint", "dtd 4")
+    assert len(folders) == 3 * len(SHOTS)
+    starts = [value(command, "TRAINER.PLOTPP.PRETRAIN_DIR") for command in commands]
+    assert all("/seed1/prompt_learner/" in start for start in starts) and len(set(starts)) == len(SHOTS)
+    monkeypatch.setenv("STAGE1_SEED", "one")
+    with pytest.raises(SystemExit):
+        main(["plotpp/main_joint", "dtd", "4"])
+    assert "STAGE1_SEED is 'one'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", LOADED)
@@ -139,6 +181,8 @@ def test_every_script_is_in_the_table():
         ("coop/main caltech101 rn50 end 16 1 no", "CSC is 'no'"),
         ("plot/main caltech101 four", "N is 'four'; use a whole number"),
         ("plot/main caltech101 4 OPTIM.LR", "KEY VALUE pairs expected"),
+        ("plotpp/main_joint caltech101", "missing: M"),
+        ("plotpp/main_joint caltech101 4 TRAINER.PLOTPP.PRETRAIN_DIR x", "use STAGE1_SEED"),
         ("plot/main caltech101 4 SEED 3", "SEED is set by the script"),
         ("plot/main caltech101 4 TRAINER.PLOT.N 2", "TRAINER.PLOT.N is set by the script"),
     ],

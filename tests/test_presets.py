@@ -67,6 +67,13 @@ def test_plot_leaves_the_schedule_open():
     assert (cfg.DATALOADER.TEST.BATCH_SIZE, cfg.MODEL.BACKBONE.NAME) == (200, "RN50")
 
 
+def test_plotpp_leaves_the_epochs_open():
+    cfg, default = preset("PLOTPP/vit"), get_cfg_default()
+    check(cfg, batches=(32, 100), epochs=default.OPTIM.MAX_EPOCH, backbone="ViT-B/16")
+    node = cfg.TRAINER.PLOTPP
+    assert (node.N, node.M, node.N_CTX_V, node.CTX_INIT, cfg.TRAIN.PRINT_FREQ) == (4, 4, 2, True, 20)
+
+
 def test_nothing_else_is_on_the_shelf():
     names = {path.stem for path in (REPOSITORY / "configs/trainers/CoOp").glob("*.yaml")}
     assert names - {"demo"} == {*EPOCHS, "rn50_val"}

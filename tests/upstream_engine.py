@@ -1,6 +1,6 @@
-"""Take from our engine everything that upstream Dassl 0.6.3 does not offer, then train and test PLOT and CoOp on it.
+"""Take from our engine everything that upstream Dassl 0.6.3 does not offer, then train and test our trainers on it.
 
-Run as a program by tests/test_drop_in.py, from the repository's root: PROGRAM ROOT WEIGHTS OUTPUT.
+Run as a program by tests/test_drop_in.py, from the repository's root: PROGRAM ROOT WEIGHTS WEIGHTS_OF_A_VIT OUTPUT.
 """
 import sys
 
@@ -46,32 +46,35 @@ def prune() -> None:
     del dassl.engine.TrainerBase.diagnostics
 
 
-def config(root: str, weights: str, output: str, trainer: str) -> CN:
+def config(root: str, weights: str, size: str, output: str, trainer: str) -> CN:
     """As the public train.py of CoOp and PLOT builds it: their keys, and no other."""
     cfg = dassl.config.get_cfg_default()
     keys = {"N_CTX": 4, "CSC": False, "CTX_INIT": "", "PREC": "fp32", "CLASS_TOKEN_POSITION": "end"}
     cfg.TRAINER.COOP = CN(dict(keys))
     cfg.TRAINER.PLOT = CN(keys | {"N": 2})
+    cfg.TRAINER.PLOTPP = CN({**keys, "CTX_INIT": True, "N_CTX_V": 2, "N": 2, "M": 3, "TRADE_OFF": True})
+    cfg.TRAINER.PLOTPP.update({"MODEL_UPD": "joint", "PRETRAIN_DIR": ""})
     cfg.TRAINER.COCOOP = CN({"N_CTX": 4, "CTX_INIT": "", "PREC": "fp32"})
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
     cfg.merge_from_file("configs/trainers/CoOp/rn50.yaml")
     cfg.merge_from_list([
         "DATASET.NAME", "Caltech101", "DATASET.ROOT", root, "DATASET.NUM_SHOTS", "1", "SEED", "1",
         "TRAINER.NAME", trainer, "OUTPUT_DIR", f"{output}/{trainer}", "USE_CUDA", "False",
-        "MODEL.BACKBONE.NAME", weights, "INPUT.SIZE", "(96, 96)",
+        "MODEL.BACKBONE.NAME", weights, "INPUT.SIZE", size,
         "OPTIM.MAX_EPOCH", "2", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4",
     ])  # fmt: skip
     cfg.freeze()
     return cfg
 
 
-def main(root: str, weights: str, output: str) -> None:
+def main(root: str, weights: str, vit: str, output: str) -> None:
     prune()
     import datasets  # noqa: F401
     import trainers  # noqa: F401
 
-    for name in ("PLOT", "CoOp", "CoCoOp", "ZeroshotCLIP2"):
-        cfg = config(root, weights, output, name)
+    for name in ("PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP2"):
+        files = (vit, "(64, 64)") if name == "PLOTPP" else (weights, "(96, 96)")
+        cfg = config(root, *files, output, name)
         trainer = dassl.engine.build_trainer(cfg)
         trainer.train()
         again = dassl.engine.build_trainer(cfg)
