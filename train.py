@@ -218,7 +218,7 @@ def _run_logged(
     checkpoint = None
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        checkpoint = args.model_dir or None
+        checkpoint = args.model_dir or getattr(trainer, "loaded_checkpoint", None)
         trainer.test()
     elif args.no_train:
         return {}

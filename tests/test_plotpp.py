@@ -111,6 +111,19 @@ def test_scores_and_gradients_are_the_plain_formulas(clip_model, setting):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * want.abs().max().item())
 
 
+def test_frozen_text_prompts_are_encoded_once(clip_model):
+    model = PlotPPModel(learner_of(clip_model, "EuroSAT", 4), clip_model, Transport())
+    ctx = model.prompt_learner.ctx.requires_grad_(False)
+    first = model.text_features()
+    assert first.shape == (4, len(NAMES), 48) and model.text_features() is first
+    with torch.no_grad():
+        ctx.mul_(2)  # as by loading a checkpoint
+    again = model.text_features()
+    assert (again - first).abs().amax() > 1e-3 and torch.equal(again, model.encode_prompts())
+    ctx.requires_grad_(True)
+    assert model.text_features() is not model.text_features() and model.text_features().requires_grad
+
+
 # --- images ----------------------------------------------------------------------------------------------
 
 

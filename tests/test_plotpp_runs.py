@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ SETTINGS = {
     "many": ["N", "6", "M", "5", "N_CTX_V", "3"],
     "one of each": ["N", "1", "M", "1"],
     "uniform": ["MATCHING", "uniform"],
+    "in chunks": ["TEXT_CHUNK", "3", "MATCH_CHUNK", "3"],
     "bf16": ["PREC", "bf16"],
     "fp16 on a CPU": ["PREC", "fp16"],
     "amp on a CPU": ["PREC", "amp"],
@@ -103,6 +105,16 @@ def test_first_stage_trains_the_visual_prompts_only(first_stage):
     assert 0 <= result["transport"]["distance_from_uniform"] < 1
     log = (output / "log.txt").read_text()
     assert '"this is picture of"' in log and "Training the visual prompts only" in log
+
+
+def test_only_the_prompts_are_registered_and_switched(first_stage):
+    trainer = train.load_trainer(first_stage[0])
+    assert trainer.get_model_names() == ["prompt_learner"]
+    trainer.set_model_mode("train")
+    assert trainer.model.prompt_learner.training
+    assert not any(part.training for part in (trainer.model.image_encoder, trainer.model.text_encoder))
+    trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    assert trained == {"prompt_learner.ctx_vision"}
 
 
 def test_a_residual_network_is_refused(world, tmp_path, capsys):
@@ -158,6 +170,7 @@ def test_evaluation_finds_the_trained_accuracy_again(world, tmp_path, first_stag
     by_key = run(world, tmp_path / "b", *fused, "PRETRAIN_DIR", str(output), flags=("--eval-only",))
     assert by_run["accuracy"] == by_key["accuracy"] == trained["accuracy"]
     assert by_run["transport"] == by_key["transport"]
+    assert by_key["checkpoint"] == str(output / "prompt_learner" / "model.pth.tar-3")
 
 
 def test_untrained_prompts_are_no_result(world, tmp_path, capsys):
@@ -184,7 +197,9 @@ def test_whole_models_are_read(world, tmp_path, first_stage, wrapped):
     assert ("text_encoder.module.ln_final.weight" in state) == wrapped and "logit_scale" in state
     file = write(state, tmp_path / "published" / "16shots" / "stage1" / "seed1")
     flags = ("--eval-only", "--model-dir", str(file.parents[1]), "--load-epoch", "50")
-    by_run = run(world, tmp_path / "a", "TRADE_OFF", "True", flags=flags)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # its frozen weights are this run's
+        by_run = run(world, tmp_path / "a", "TRADE_OFF", "True", flags=flags)
     by_key = run(world, tmp_path / "b", "TRADE_OFF", "True", "PRETRAIN_DIR", str(file), flags=("--eval-only",))
     assert by_run["accuracy"] == by_key["accuracy"] == pytest.approx(first_stage[1]["accuracy"], abs=4.2)  # fp16
     second = run(world, tmp_path / "c", "PRETRAIN_DIR", str(file), seed=2)
@@ -195,8 +210,10 @@ def test_whole_models_are_read(world, tmp_path, first_stage, wrapped):
 def broken(state: dict, fault: str) -> dict:
     """A whole model with one thing wrong."""
     state = dict(state)
-    if fault == "another CLIP":
-        state["image_encoder.conv1.weight"] = state["image_encoder.conv1.weight"] * 1.5
+    if fault == "other patches":
+        state["image_encoder.conv1.weight"] = torch.zeros(128, 3, 32, 32)
+    elif fault == "deeper":
+        state["image_encoder.transformer.resblocks.9.ln_1.weight"] = torch.zeros(128)
     elif fault == "another text tower":
         state["text_encoder.ln_final.weight"] = state["text_encoder.ln_final.weight"][:32]
     elif fault == "no visual prompts":
@@ -213,7 +230,8 @@ def broken(state: dict, fault: str) -> dict:
 
 
 FAULTS = {
-    "another CLIP": ["image_encoder.conv1.weight", "MODEL.BACKBONE.NAME"],
+    "other patches": ["image_encoder.conv1.weight", "another CLIP", "MODEL.BACKBONE.NAME"],
+    "deeper": ["image_encoder.transformer.resblocks.9.ln_1.weight", "another CLIP"],
     "another text tower": ["text_encoder.ln_final.weight", "another CLIP"],
     "no visual prompts": ["holds ctx", "learns ctx, ctx_vision", "another method"],
     "more parts": ["adapter.weight", "another method"],
@@ -230,6 +248,14 @@ def test_wrong_files_say_what_they_hold(world, tmp_path, capsys, first_stage, fa
     message = failure(capsys, options_of(world, tmp_path / "run", "PRETRAIN_DIR", str(file), flags=("--eval-only",)))
     for words in (str(file), *FAULTS[fault]):
         assert words in message
+
+
+def test_prompts_of_another_clip_are_warned_of(world, tmp_path, first_stage):
+    state = whole_model(train.load_trainer(first_stage[0]))
+    state["text_encoder.ln_final.weight"] = state["text_encoder.ln_final.weight"] * 1.5
+    file = write(state, tmp_path / "published")
+    with pytest.warns(UserWarning, match="another CLIP: its text_encoder.ln_final.weight .* mean nothing"):
+        run(world, tmp_path / "run", "PRETRAIN_DIR", str(file), flags=("--eval-only",))
 
 
 def test_other_methods_checkpoints_are_refused(world, tmp_path, capsys, first_stage):

@@ -37,6 +37,7 @@ class PromptTrainer(FeatureTrainer):
     options_type: type[ContextOptions]
     options: ContextOptions
     model: Any
+    loaded_checkpoint: str | None = None  # the file that the prompts were last taken from
 
     def check_cfg(self, cfg: Any) -> None:
         self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
@@ -154,4 +155,5 @@ class PromptTrainer(FeatureTrainer):
         learned = find_learned(checkpoint["state_dict"], self.model, path)
         print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint.get("epoch")})')
         self.model.prompt_learner.load_state_dict(learned)
+        self.loaded_checkpoint = str(path)
         return checkpoint

@@ -6,6 +6,7 @@ run, since prompts mean nothing to another one.
 """
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from torch import Tensor
@@ -73,8 +74,9 @@ def check_learned(learned: dict[str, Tensor], learner: ContextLearner, path: Pat
 
 
 def check_frozen(entries: dict[str, Tensor], model: PromptModel, path: Path) -> None:
-    """Raise ValueError unless the rest of a whole model's entries are the frozen CLIP of `model`.
+    """Compare the rest of a whole model's entries with the frozen CLIP of `model`.
 
+    Raises ValueError for entries of no such part, or of another size; other weights of the same size are a warning.
     A ResNet's tower is folded into another form when it is loaded, so its entries are not compared.
     """
     # the authors ran ImageNet's text encoder in a wrapper
@@ -88,12 +90,16 @@ def check_frozen(entries: dict[str, Tensor], model: PromptModel, path: Path) -> 
     ours = model.state_dict()
     if not isinstance(model.image_encoder, VisionTransformer):
         entries = {key: value for key, value in entries.items() if not key.startswith("image_encoder.")}
-    for key, value in entries.items():
-        if key not in ours or not _same(value, ours[key]):
-            raise ValueError(
-                f"{path} holds prompts that were learned with another CLIP: its {key} is not that of this run's "
-                "backbone; set MODEL.BACKBONE.NAME to the one that it was trained with"
-            )
+    others = [key for key, value in entries.items() if key not in ours or value.shape != ours[key].shape]
+    different = [key for key, value in entries.items() if key not in others and not _same(value, ours[key])]
+    complaint = (
+        f"{path} holds prompts that were learned with another CLIP: its {', '.join((others or different)[:3])} not as "
+        "in this run's backbone; set MODEL.BACKBONE.NAME to the one that it was trained with"
+    )
+    if others:
+        raise ValueError(complaint)
+    if different:
+        warnings.warn(f"{complaint}, or its accuracy will mean nothing", stacklevel=2)
 
 
 def check_fixed_words(state_dict: dict[str, Tensor], learner: ContextLearner, remedy: str, path: Path) -> None:

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip.features import ImageFeatures
 from clip.model import CLIP, VisionTransformer
+from clip.packed import Prepared
 
 from ..plot.model import PlotModel
 from ..plot.transport import Transport
@@ -21,13 +22,20 @@ class PlotPPModel(PlotModel):
         self, prompt_learner: TwoSidedPromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
     ) -> None:
         super().__init__(prompt_learner, clip_model, transport, fuse_global)
+        self._frozen_text = Prepared(nn.ParameterList([prompt_learner.ctx]), lambda _: self.encode_prompts())
 
-    def encode(self, images: Tensor) -> ImageFeatures:
-        """M features (B, M, D), and their mean (B, D) taken before they are normalised."""
+    def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
+        """M features (B, M, D), and their mean (B, D) taken before they are normalised; they follow what is learned."""
+        if isinstance(images, ImageFeatures):
+            return images
         assert isinstance(self.image_encoder, VisionTransformer)
         seen = self.image_encoder.forward_prompted(images.to(self.dtype), self.prompt_learner.ctx_vision)  # (M, B, D)
         local = seen.transpose(0, 1).float()
         return ImageFeatures(pooled=local.mean(dim=1), local=local)
+
+    def text_features(self) -> Tensor:
+        """Where the text prompts are not trained (the first stage), computed once for the whole run."""
+        return super().text_features() if self.prompt_learner.ctx.requires_grad else self._frozen_text()
 
     def encode_prompts(self) -> Tensor:
         learner = self.prompt_learner
