@@ -75,7 +75,7 @@ def test_every_precision_and_activation(name, dtype, tolerance, activation):
     learner = PromptLearner(NAMES, model, n_prompts=3, n_context=6, generator=torch.Generator().manual_seed(0))
     text = TextEncoder(model)
     fast = text(learner())
-    plain = encode_full(text, learner.full_prompts(), learner.end.repeat(3)).view_as(fast)
+    plain = encode_full(text, learner.full_prompts(), learner.ends()).view_as(fast)
     torch.testing.assert_close(fast, plain, rtol=0, atol=tolerance * plain.abs().max().item())
 
 
@@ -83,7 +83,7 @@ def test_weights_that_change_are_noticed(clip_model):
     learner, text = learner_of(clip_model, n_prompts=2), TextEncoder(copy.deepcopy(clip_model))
     before = text(learner())
     text.transformer.resblocks[1].mlp.c_fc.weight.mul_(1.5)
-    plain = encode_full(text, learner.full_prompts(), learner.end.repeat(2)).view_as(before)
+    plain = encode_full(text, learner.full_prompts(), learner.ends()).view_as(before)
     assert not torch.allclose(before, plain, atol=1e-6)
     torch.testing.assert_close(text(learner()), plain)
 
