@@ -1,5 +1,7 @@
 """PLOT++'s parts against plain float64 formulas: prompted images, templates, prompts of unequal length, the scores."""
+import copy
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,13 +12,13 @@ from hypothesis import strategies as st
 import clip
 from clip.frozen import freeze_image_tower
 from clip.model import build_model
-from datasets.imagenet_a import ImageNetA  # noqa: F401  (registers the data sets)
+from dassl.data.datasets import DATASET_REGISTRY
 from tests.golden_data import tiny_state_dict
 from trainers.plot.transport import Transport
-from trainers.plotpp import PlotPPOptions, recipe
+from trainers.plotpp import PLOTPP, PlotPPOptions, recipe
 from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random, start_from_templates
-from trainers.plotpp.templates import FALLBACK, TEMPLATES, templates_of
+from trainers.plotpp.templates import FALLBACK, IMAGENET, TEMPLATES, templates_of
 
 NAMES = ["yin_yang", "cat", "2012 Ferrari California Convertible", "F/A-18"]
 SETTINGS = {  # data set, legacy, N, M, tokens of a visual prompt, fused
@@ -120,6 +122,10 @@ def test_frozen_text_prompts_are_encoded_once(clip_model):
         ctx.mul_(2)  # as by loading a checkpoint
     again = model.text_features()
     assert (again - first).abs().amax() > 1e-3 and torch.equal(again, model.encode_prompts())
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.prompt_learner.ctx.mul_(2)
+    assert torch.equal(other.text_features(), other.encode_prompts()) and model.text_features() is again
     ctx.requires_grad_(True)
     assert model.text_features() is not model.text_features() and model.text_features().requires_grad
 
@@ -191,6 +197,32 @@ def test_more_prompts_than_templates_start_apart(clip_model):
     assert learner.tokenized_prompts.shape == (6 * len(NAMES), 77)
     alone = learner_of(clip_model, "ImageNetNoSuch", 2)
     assert FALLBACK == ("a photo of a",) and alone.n_context == 4 and (alone.ctx[1] != alone.ctx[0]).any()
+
+
+def test_templates_are_of_data_sets_that_there_are():
+    import datasets  # noqa: F401  (registers them)
+
+    assert set(TEMPLATES) | set(IMAGENET) <= set(DATASET_REGISTRY.registered_names())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings", "said"),
+    [
+        ("OxfordFlowers", {}, '"one picture of a flower" (as prompt 2: they stay identical)'),
+        ("Caltech101", {"n_prompts": 5}, '"a photo of a" (as prompt 1, with noise)'),
+        ("Caltech101", {"init": False, "n_context": 3}, '"X X X"\n  "X X X"'),
+        ("ImageNet", {"legacy": True}, '"this is a"'),
+    ],
+)
+def test_the_log_says_what_prompts_start_from(clip_model, capsys, dataset, settings, said):
+    trainer = PLOTPP.__new__(PLOTPP)  # its learner alone, without a data set on disk
+    trainer.options = PlotPPOptions(**settings)
+    trainer.cfg = SimpleNamespace(SEED=1, DATASET=SimpleNamespace(NAME=dataset))
+    trainer.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=NAMES))
+    learner = trainer.build_two_sided(clip_model)
+    assert said in capsys.readouterr().out
+    if dataset == "OxfordFlowers":
+        assert torch.equal(learner.ctx[1], learner.ctx[3])  # as published
 
 
 def test_random_start(clip_model):

@@ -46,7 +46,7 @@ class PromptTrainer(FeatureTrainer):
         """A prompt learner of some kind, with what the options say and `layout` adds."""
         options = self.options
         assert isinstance(options, PhraseOptions)
-        settings = {"n_context": options.n_context, "init": options.init, **self.start(clip_model), **layout}
+        settings = {"n_context": options.n_context, "init": options.init, **self.context_settings(clip_model), **layout}
         learner = kind(self.dm.dataset.classnames, clip_model, **settings)
         start = "class-specific contexts" if learner.class_specific else "a generic context"
         print(f"Initializing {start}" + (" from given words" if options.init else ""))
@@ -54,7 +54,7 @@ class PromptTrainer(FeatureTrainer):
         print(f"Number of context words (tokens): {learner.n_context}")
         return learner
 
-    def start(self, clip_model: CLIP) -> dict[str, Any]:
+    def context_settings(self, clip_model: CLIP) -> dict[str, Any]:
         """Number format and random state that contexts start with."""
         return {
             "dtype": clip_model.dtype if self.options.context_precision == "model" else torch.float32,

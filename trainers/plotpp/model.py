@@ -22,7 +22,7 @@ class PlotPPModel(PlotModel):
         self, prompt_learner: TwoSidedPromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
     ) -> None:
         super().__init__(prompt_learner, clip_model, transport, fuse_global)
-        self._frozen_text = Prepared(nn.ParameterList([prompt_learner.ctx]), lambda _: self.encode_prompts())
+        self._frozen_text = Prepared(nn.ParameterList([prompt_learner.ctx]), self._encode_frozen)
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         """M features (B, M, D), and their mean (B, D) taken before they are normalised; they follow what is learned."""
@@ -36,6 +36,9 @@ class PlotPPModel(PlotModel):
     def text_features(self) -> Tensor:
         """Where the text prompts are not trained (the first stage), computed once for the whole run."""
         return super().text_features() if self.prompt_learner.ctx.requires_grad else self._frozen_text()
+
+    def _encode_frozen(self, _: nn.Module) -> Tensor:
+        return self.encode_prompts()
 
     def encode_prompts(self) -> Tensor:
         learner = self.prompt_learner

@@ -38,7 +38,7 @@ class PLOTPP(TransportTrainer):
 
     def build_two_sided(self, clip_model: CLIP) -> TwoSidedPromptLearner:
         options, names = self.options, self.dm.dataset.classnames
-        settings = self.start(clip_model)
+        settings = self.context_settings(clip_model)
         if options.init:
             templates = templates_of(self.cfg.DATASET.NAME, options.legacy)
             start = start_from_templates(templates, options.n_prompts, names, clip_model, settings["generator"])
