@@ -1,12 +1,17 @@
 """The recorded cases, one test each; and that the check itself can fail."""
 import json
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from tests.conformance.__main__ import find_cases, main
 from tests.conformance.cases import Unsupported, check
+from tests.conformance.compare import compare
+from tests.conformance.models import SATURATED
 from tests.golden_data import GOLDEN, read_npz
 
 CASES = list(find_cases([str(GOLDEN)]))
@@ -77,6 +82,94 @@ def test_prompted_images_in_another_order(tmp_path, capsys):
     assert main([str(tmp_path / "permuted.npz")]) == 0
     assert main([str(copy_with(case, tmp_path / "wrong.npz", "grad_ctx_vision", lambda x: x * 1.01))]) == 1
     assert "FAIL grad_ctx_vision" in capsys.readouterr().out
+
+
+SPLIT_LAYOUTS = {  # paths as they stand in the split files of these data sets
+    "OxfordPets": "{name}_{k}.jpg",
+    "StanfordCars": "cars_{part}/{label}{k:04d}.jpg",
+    "SUN397": "{name[0]}/{name}/outdoor/sun_{part}{k}.jpg",
+    "FGVCAircraft": "{label}{part}{k}.jpg",
+}
+
+
+def fewshot_case(name: str) -> dict:
+    """A case of 5 classes, of which the third comes first, by the rule of the protocol in a few lines."""
+    names = ["ant", "bee", "cow", "dog", "eel"]
+    sizes = {"train": 9, "val": 6, "test": 3}
+    full = {
+        part: [
+            [SPLIT_LAYOUTS[name].format(name=names[c], label=c, k=10 * k + c, part=part), c, names[c]]
+            for c in (2, 4, 0, 1, 3)
+            for k in range(size)
+        ]
+        for part, size in sizes.items()
+    }
+
+    def pick(shots: int, seed: int) -> dict[str, list]:
+        rng, picks = random.Random(seed), {}
+        for part, count in (("train", shots), ("val", min(shots, 4))):
+            classes = [[e for e in full[part] if e[1] == c] for c in (2, 4, 0, 1, 3)]
+            picks[part] = [e for items in classes for e in rng.sample(items, count)]
+        return picks
+
+    def half(entries: list, first: int, count: int) -> list:
+        return [[path, c - first, name] for path, c, name in entries if first <= c < first + count]
+
+    subsample = {}
+    for subset, first, count in (("all", 0, 5), ("base", 0, 3), ("new", 3, 2)):
+        for shots, lists in ((-1, full), (3, pick(3, 7) | {"test": full["test"]})):
+            parts = {part: half(entries, first, count) for part, entries in lists.items()}
+            own = names[first : first + count]
+            subsample[f"{subset}_shots{shots}_seed7"] = {
+                "classnames": own, "lab2cname": {str(k): own[k] for k in range(count)},
+                "n": {part: len(entries) for part, entries in parts.items()}, **parts, "test": None,
+            }  # fmt: skip
+    shots = {str(k): {"7": {part: [e[0] for e in v] for part, v in pick(k, 7).items()}} for k in (1, 5)}
+    counts = {part: {str(c): size for c in range(5)} for part, size in sizes.items()}
+    return {"dataset": name, "counts": counts, "shots": shots, "full": [], "subsample": subsample}
+
+
+@pytest.mark.parametrize("name", SPLIT_LAYOUTS)
+def test_picks_of_other_data_sets(name, tmp_path, capsys):
+    case = fewshot_case(name)
+    path = tmp_path / "case.json"
+    path.write_text(json.dumps(case))
+    assert main([str(path)]) == 0, capsys.readouterr().out
+    case["shots"]["5"]["7"]["train"].reverse()
+    path.write_text(json.dumps(case))
+    assert main([str(path)]) == 1
+    assert "FAIL train 5 shots seed 7" in capsys.readouterr().out
+
+
+def test_a_trajectory_of_another_backbone_and_a_short_last_batch(tmp_path, capsys):
+    """CoCoOp on the tiny ViT without a step that changes anything: losses of the recorded start, again and again."""
+    arrays, meta = read_npz(GOLDEN / "cocoop" / "vit_ctx16.npz")
+    inputs, _ = read_npz(GOLDEN / meta["images"])
+    names = ["ctx", "meta_net.linear1.weight", "meta_net.linear1.bias", "meta_net.linear2.weight",
+             "meta_net.linear2.bias"]
+    start = {key: arrays[key] for key in names}
+    optim = {"name": "sgd", "lr": 1e-30, "momentum": 0.9, "weight_decay": 0.0, "scheduler": "multi_step",
+             "stepsize": [5], "warmup_epoch": -1}
+    rates, zero = [1e-30] * 4, {key: 0 * value for key, value in start.items()}
+    case = {f"init.{key}": value for key, value in start.items()} | {f"final.{key}": v for key, v in start.items()}
+    case |= {f"final_momentum.{key}": value for key, value in zero.items()}
+    logits = torch.from_numpy(arrays["logits"]).double()
+    labels = torch.from_numpy(inputs["labels"])
+    losses = [F.cross_entropy(logits[part], labels[part]).item() for part in (slice(0, 3), slice(3, 4))]
+    case |= {"images": inputs["images"], "labels": inputs["labels"], "lr": rates, "loss": losses * 2, "acc": [0] * 4,
+             "grad_norm_ctx": [0] * 4, "ctx_after_epoch": np.stack([start["ctx"]] * 2), "lr_after_last_epoch": 1e-30}
+    meta |= {"batch_size": 3, "batches_per_epoch": 2, "epochs": 2, "optim": optim, "N": None}
+    np.savez(tmp_path / "case.npz", __meta__=json.dumps(meta), **case)
+    main([str(tmp_path / "case.npz")])
+    out = capsys.readouterr().out
+    wrong = [line.split()[1] for line in out.splitlines() if "FAIL" in line]
+    assert set(wrong) == {"grad_norm_ctx", *(f"final_momentum.{key}" for key in start)}, out  # not recorded here
+
+
+def test_a_gradient_that_is_rounding_is_not_compared_digit_by_digit():
+    assert compare("loss", 3e-7, 1e-7, least=SATURATED).passed
+    assert not compare("loss", 3e-5, 1e-5, least=SATURATED).passed
+    assert not compare("loss", 3e-7, 1e-7).passed
 
 
 def test_nothing_to_check_is_no_success(tmp_path, capsys):

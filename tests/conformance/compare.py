@@ -23,15 +23,20 @@ class Comparison(NamedTuple):
         return self.relative <= self.tolerance  # False for NaN
 
 
-def compare(name: str, ours: object, recorded: object, tolerance: float = TOLERANCE, note: str = "") -> Comparison:
-    """Largest differences; a wrong shape fails whatever the values are."""
+def compare(
+    name: str, ours: object, recorded: object, tolerance: float = TOLERANCE, note: str = "", least: float = 0.0
+) -> Comparison:
+    """Largest differences; a wrong shape fails whatever the values are.
+
+    `least` is the magnitude below which the recorded array itself is rounding: differences are relative to no less.
+    """
     a, b = as_array(ours), as_array(recorded)
     if a.shape != b.shape:
         return Comparison(name, float("nan"), float("nan"), tolerance, f"shape {a.shape}, recorded {b.shape}")
     if not a.size:
         return Comparison(name, 0.0, 0.0, tolerance, note)
     absolute = float(np.abs(a - b).max())
-    scale = float(np.abs(b).max())
+    scale = max(float(np.abs(b).max()), least)
     return Comparison(name, absolute, absolute / scale if scale else absolute, tolerance, note)
 
 
