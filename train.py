@@ -20,7 +20,6 @@ import datasets  # noqa: F401  (registers the data sets)
 from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data import check_images
 from dassl.data.image_memory import KEEP_MB
-from dassl.data.integrity import SPLITS
 from dassl.engine import build_trainer
 from dassl.engine.record import open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
@@ -83,7 +82,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
-    cfg.DATASET.CHECK_IMAGES = True  # look at every image file before the work starts
+    cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
     cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})
@@ -211,10 +210,12 @@ def _run_logged(
         print(note)
 
     trainer = build_trainer(cfg)
-    if not args.eval_only and not args.no_train and trainer.get_model_names():
+    trains = bool(trainer.get_model_names()) and not (args.eval_only or args.no_train)
+    tests = args.eval_only or not (args.no_train or cfg.TEST.NO_TEST)
+    if trains:
         trainer.dm.train_loader_x.dataset.prepare(cfg.DATALOADER.NUM_WORKERS)  # what is decoded here is also checked
     if cfg.DATASET.CHECK_IMAGES:
-        check_images(trainer.dm.dataset, splits=([cfg.TEST.SPLIT] if args.eval_only else SPLITS))
+        check_images(trainer.dm.dataset, splits=splits_read(cfg, trains, tests, bool(trainer.dm.dataset.val)))
     checkpoint = None
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
@@ -235,6 +236,14 @@ def _run_logged(
     )
     print(f"Result written to {path}")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True) -> list[str]:
+    """The splits whose images a run opens, that trains or tests: damage there shall be found before the work starts,
+    and images that the run never looks at need no look before it either."""
+    tests_val = has_val and cfg.TEST.SPLIT == "val"
+    val = test and (tests_val or (train and has_val and cfg.TEST.FINAL_MODEL == "best_val"))
+    return ["train_x", "train_u"] * train + ["val"] * val + ["test"] * (test and not tests_val)
 
 
 def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> Any:

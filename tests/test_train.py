@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import train
+from tests.golden_data import write_fewshot_tree
 from tests.runs import REPOSITORY, arguments, command, make_world
 
 
@@ -187,6 +188,27 @@ def test_unreadable_images_are_named_and_counted(tmp_path, capsys):
         path.write_bytes(path.read_bytes()[:40])
     message = failure(capsys, arguments(broken, tmp_path / "run"))
     assert "Faces/image_" in message and re.search(r"\b\d+ ", message)
+
+
+def test_only_images_that_a_run_opens_are_looked_at():
+    cfg = train.get_cfg_default()
+    assert train.splits_read(cfg, train=True, test=True) == ["train_x", "train_u", "test"]
+    assert train.splits_read(cfg, train=False, test=True) == ["test"]
+    assert train.splits_read(cfg, train=False, test=False) == []
+    cfg.TEST.FINAL_MODEL = "best_val"
+    assert train.splits_read(cfg, train=True, test=True) == ["train_x", "train_u", "val", "test"]
+    cfg.TEST.SPLIT = "val"
+    assert train.splits_read(cfg, train=False, test=True) == ["val"]
+    assert train.splits_read(cfg, train=False, test=True, has_val=False) == ["test"]
+
+
+def test_nothing_is_opened_where_nothing_runs(world, tmp_path):
+    """--no-train builds the whole run, on images that are not there to be read."""
+    write_fewshot_tree(tmp_path / "data")  # empty files
+    argv = arguments(world, tmp_path / "out", flags=("--root", str(tmp_path / "data"), "--no-train"))
+    assert train.main(argv) == 0
+    argv = arguments(world, tmp_path / "out", flags=("--root", str(tmp_path / "data")))
+    assert train.main(argv) == 2
 
 
 def test_weights_of_another_architecture(world, tmp_path, capsys):
