@@ -22,11 +22,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.integrity import unreadable
 
 from .downloads import Download, downloads_of, missing_downloads
-from .facts import FACTS, Facts, find_alias, names_digest
-from .files import list_folders, list_images
+from .facts import FACTS, Facts, names_digest
+from .files import list_images
+from .layout import Layout, find_file, find_layout
 from .splits import SplitDataset, split_digest
-
-DEPTH = 2  # folders below the data set's in which misplaced images are looked for
 
 
 @dataclass
@@ -52,29 +51,25 @@ def check(name: str, root: str, images: bool = False) -> Report:
     root = osp.abspath(osp.expanduser(root))
     folder = osp.join(root, kind.dataset_dir)
     report = Report(name, folder)
-    if not osp.isdir(folder):
-        alias = find_alias(root, name)
-        if alias is None:
-            report.exists = False
-            report.problems.append(f"no folder {folder}")
-            report.todo.append(f"get {facts.images} -> {osp.join(folder, kind.image_folder)}")
-            report.todo += to_fetch(name, root, missing_downloads(name, folder))
-            return report
-        report.problems.append(f"the folder is called {alias}, the loader looks for {kind.dataset_dir}")
-        rename = [f"mv {osp.join(root, alias)} {folder}"]
-        kind = type(name, (kind,), {"dataset_dir": alias, "__module__": kind.__module__})  # go on looking there
-        folder = osp.join(root, alias)
-    else:
-        rename = []
-    report.found.append(f"folder {folder}")
-    moves = _check_images_folder(report, kind, facts, folder)
-    _check_lists(report, kind, facts, folder)
+    layout = find_layout(root, name, kind.dataset_dir, kind.image_folder)
+    if layout is None:
+        report.exists = False
+        report.problems.append(f"no folder {folder}")
+        report.todo.append(f"get {facts.images} -> {osp.join(folder, kind.image_folder)}")
+        report.todo += to_fetch(name, root, missing_downloads(name, folder))
+        return report
+    report.folder = layout.folder
+    report.found.append(f"folder {layout.folder}")
+    moves = _check_images_folder(report, kind, layout)
+    if layout.folder != osp.normpath(folder):
+        report.notes.insert(0, f"the folder is misnamed, which the loader accepts: mv {layout.folder} {folder}")
+        moves.append(f"mv {layout.folder} {folder}")
+    _check_lists(report, kind, facts, layout)
     if not any(problem.startswith("no ") for problem in report.problems):
         _check_content(report, kind, facts, root, images)
-    missing = [d for d in missing_downloads(name, folder) if not (moves and d.part == "images")]
+    missing = [d for d in missing_downloads(name, layout.folder) if not (moves and d.part == "images")]
     fetch = to_fetch(name, root, missing) if report.problems else []
-    # what precedes the renaming names the folder as it is called now, what follows as it is called then
-    report.todo = [*moves, *rename, *fetch, *report.todo]
+    report.todo = [*(moves if fetch else []), *fetch, *report.todo]  # what is fetched goes to the usual place
     return report
 
 
@@ -98,48 +93,32 @@ def again(name: str, root: str, part: str) -> str:
 # --- the parts -------------------------------------------------------------------------------------------
 
 
-def _check_images_folder(report: Report, kind: type[SplitDataset], facts: Facts, folder: str) -> list[str]:
-    """Returns what to move where, if the images are elsewhere."""
-    images = osp.join(folder, kind.image_folder)
-    if osp.isdir(images):
-        report.found.append(f"images in {images}" if kind.image_folder else "images in the folder itself")
-        missing = missing_downloads(report.name, folder, ["images"])
-        report.problems += [f"no {path}" for d in missing for path in d.targets(folder) if not osp.exists(path)]
+def _check_images_folder(report: Report, kind: type[SplitDataset], layout: Layout) -> list[str]:
+    """Returns what to move where, if the images are elsewhere than usual."""
+    if not osp.isdir(layout.images):
+        report.problems.append(f"no images folder {layout.images}")
         return []
-    report.problems.append(f"no images folder {images}")
-    misplaced = search_images(kind, facts, folder)
-    return [f"mv {misplaced} {images}"] if misplaced else []
+    report.found.append(f"images in {layout.images}" if kind.image_folder else "images in the folder itself")
+    proper = osp.normpath(osp.join(layout.folder, kind.image_folder))
+    if layout.images != proper:
+        report.notes.append(f"the images lie elsewhere than usual, which the loader accepts: they belong into {proper}")
+        return [f"mv {layout.images} {proper}"] if layout.images != layout.folder else []
+    missing = missing_downloads(report.name, layout.folder, ["images"])
+    report.problems += [f"no {path}" for d in missing for path in d.targets(layout.folder) if not osp.exists(path)]
+    return []
 
 
-def search_images(kind: type[SplitDataset], facts: Facts, folder: str) -> str | None:
-    """A folder below `folder` that is called like the images', where they are not in their place."""
-    if not osp.isdir(folder) or osp.isdir(osp.join(folder, kind.image_folder)):
-        return None
-    return _search(folder, {kind.image_folder, *facts.image_aliases})
-
-
-def _search(folder: str, names: set[str], depth: int = DEPTH) -> str | None:
-    """The first folder with one of these names, at most `depth` levels down."""
-    for name in list_folders(folder):
-        path = osp.join(folder, name)
-        if name in names:
-            return path
-        if depth > 1 and (found := _search(path, names, depth - 1)):
-            return found
-    return None
-
-
-def _check_lists(report: Report, kind: type[SplitDataset], facts: Facts, folder: str) -> None:
+def _check_lists(report: Report, kind: type[SplitDataset], facts: Facts, layout: Layout) -> None:
     """The split file, or what stands for it."""
     if kind.split_file:
-        path = osp.join(folder, kind.split_file)
+        path = find_file(layout, kind.split_file)
         if osp.isfile(path):
             report.found.append(f"split file {kind.split_file}")
         else:
             report.problems.append(f"no split file {path}; a run would make a split of its own")
-            count = len(list_images(osp.join(folder, kind.image_folder), nested=True))
+            count = len(list_images(layout.images, nested=True))
             report.found.append(f"{count:,} image files")
-    elif "classnames.txt" in facts.others and not osp.isfile(osp.join(folder, "classnames.txt")):
+    elif "classnames.txt" in facts.others and not osp.isfile(find_file(layout, "classnames.txt")):
         report.notes.append("without classnames.txt; ImageNet's is used, or CLIP's names, which are the same")
 
 

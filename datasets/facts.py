@@ -9,7 +9,6 @@ few-shot train or val list, joined by line feeds (`picks_digest`).
 from __future__ import annotations
 
 import hashlib
-import os.path as osp
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,19 +29,13 @@ class Facts:
     base_new_test: tuple[int, int] = (0, 0)  # test images of the base and of the new classes
     aliases: tuple[str, ...] = ()  # other names of the folder that archives and other projects use
     image_aliases: tuple[str, ...] = ()  # the same for the folder of the images
+    image_holds: str = ""  # pattern of folders by which the images' folder is known, where it has another name or none
     others: dict[str, str] = field(default_factory=dict)  # further files: name -> Google Drive id
     picks: Picks = field(default_factory=dict)
 
     @property
     def split_source(self) -> str:
         return google_drive(self.split_drive_id) if self.split_drive_id else ""
-
-
-def find_alias(root: str, name: str) -> str | None:
-    """The folder below `root` that holds the data set under another name than ours; None if there is none."""
-    facts = FACTS.get(name)
-    present = [alias for alias in (facts.aliases if facts else ()) if osp.isdir(osp.join(root, alias))]
-    return present[0] if present else None
 
 
 def google_drive(file_id: str) -> str:
@@ -62,6 +55,7 @@ def picks_digest(labels_and_paths: Sequence[tuple[int, str]]) -> str:
 
 CLASSNAMES_TXT = {"classnames.txt": "1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"}
 UCF_FRAMES = "10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"  # on Google Drive
+WNID = r"n\d{8}"
 IMAGENET_NAMES = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
 
 FACTS = {
@@ -105,6 +99,7 @@ FACTS = {
         split_sha256="dfe736f7b93100d1a65a4001d65e52d386a6ec090eebaf124353eab77a737fca",
         base_new_test=(4_002, 4_039),
         aliases=("cars", "stanford-cars", "StanfordCars", "stanfordcars"),
+        image_holds="cars_train",
         picks={
             (1, 1): ("54910a34e665d0f9", "98ec89e22cf95ddf"),
             (16, 1): ("f91f248cc53fd8ab", "55d33a4a3358c561"),
@@ -153,6 +148,7 @@ FACTS = {
         split_drive_id="1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq",
         base_new_test=(9_950, 9_900),
         aliases=("SUN397", "sun-397", "sun"),
+        image_holds="[a-z]",
     ),
     "DescribableTextures": Facts(
         config="dtd",
@@ -180,6 +176,7 @@ FACTS = {
         base_new_test=(4_200, 3_900),
         aliases=("EuroSAT", "euro_sat", "eurosat-rgb"),
         image_aliases=("EuroSAT_RGB", "EuroSAT"),
+        image_holds="AnnualCrop",
         picks={
             (1, 1): ("d6006726878ea0f4", "eeed29c79f67e632"),
             (16, 1): ("ad68353e38faf187", "55532c62e6fd925a"),
@@ -207,7 +204,9 @@ FACTS = {
         images="the ILSVRC 2012 training and validation images, both sorted into folders named by WordNet id",
         names_sha256=IMAGENET_NAMES,
         base_new_test=(25_000, 25_000),
-        aliases=("ImageNet", "imagenet1k", "imagenet-1k", "ILSVRC2012", "ilsvrc2012"),
+        aliases=("ImageNet", "imagenet1k", "imagenet-1k", "ILSVRC2012", "ilsvrc2012", "ILSVRC"),
+        image_aliases=("CLS-LOC",),
+        image_holds="train",
         others=CLASSNAMES_TXT,
     ),
     "ImageNetV2": Facts(
@@ -216,7 +215,8 @@ FACTS = {
         classes=1_000,
         images="ImageNetV2, matched frequency: folders 0 ... 999",
         names_sha256=IMAGENET_NAMES,
-        aliases=("imagenet-v2", "imagenet_v2", "ImageNetV2"),
+        aliases=("imagenet-v2", "imagenet_v2", "ImageNetV2", "imagenetv2-matched-frequency-format-val"),
+        image_holds="0",
         others=CLASSNAMES_TXT,
     ),
     "ImageNetSketch": Facts(
@@ -227,6 +227,7 @@ FACTS = {
         names_sha256=IMAGENET_NAMES,
         aliases=("imagenet_sketch", "ImageNet-Sketch", "sketch"),
         image_aliases=("sketch",),
+        image_holds=WNID,
         others=CLASSNAMES_TXT,
     ),
     "ImageNetA": Facts(
@@ -235,6 +236,7 @@ FACTS = {
         classes=200,
         images="imagenet-a.tar of ImageNet-A (natural adversarial examples)",
         aliases=("imagenet-a", "imagenet_a", "ImageNet-A"),
+        image_holds=WNID,
         others=CLASSNAMES_TXT,
     ),
     "ImageNetR": Facts(
@@ -243,6 +245,7 @@ FACTS = {
         classes=200,
         images="imagenet-r.tar of ImageNet-R (renditions)",
         aliases=("imagenet-r", "imagenet_r", "ImageNet-R"),
+        image_holds=WNID,
         others=CLASSNAMES_TXT,
     ),
 }

@@ -15,9 +15,9 @@ from pathlib import Path
 from clip.download import download_file, locked
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .checking import search_images
 from .downloads import Download, missing_downloads, wanted_downloads
-from .facts import FACTS, find_alias
+from .facts import FACTS
+from .layout import find_layout
 from .sources import MIRROR, source_of
 from .unpacking import BadArchive, move_into, unpack
 
@@ -75,13 +75,15 @@ def preview(name: str, root: str, parts: Sequence[str], again: bool) -> str:
 def _misnamed(name: str, root: str, folder: str, downloads: Sequence[Download]) -> str:
     """What to rename first, so that nothing is fetched that is there under another name; "" for nothing."""
     kind = DATASET_REGISTRY.get(name)
-    source, target = None, folder
-    if not osp.isdir(folder):
-        alias = find_alias(root, name)
-        source = osp.join(root, alias) if alias else None
-    elif any(download.part == "images" for download in downloads):
-        source, target = search_images(kind, FACTS[name], folder), osp.join(folder, kind.image_folder)
-    if source is None:
+    layout = find_layout(root, name, kind.dataset_dir, kind.image_folder)
+    if layout is None:
+        return ""
+    images = osp.normpath(osp.join(folder, kind.image_folder))
+    if layout.folder != osp.normpath(folder):
+        source, target = layout.folder, folder
+    elif layout.images != images and any(download.part == "images" for download in downloads):
+        source, target = layout.images, images
+    else:
         return ""
     return f"{FACTS[name].config}: {source} seems to be it; rename it and try again: mv {source} {target}"
 

@@ -125,7 +125,7 @@ class _Split:
     def find(self, split: str, entries: Iterable[tuple[Any, Any, Any]]) -> Items | None:
         """The items with these paths, labels and names; None if one of them is not in this split.
 
-        Paths may be absolute ones of another machine: what follows the data set's folder name counts.
+        Paths may be absolute ones of another machine: what lies below the data set's folder counts.
         """
         entries = list(entries)
         names = {path.replace("\\", "/").rpartition("/")[2] for path, _, _ in entries}
@@ -142,8 +142,8 @@ class _Split:
     def _candidates(self, path: str, label: int, name: str) -> Iterator[Entry]:
         yield relative_posix(path, self.folder), label, name
         parts = path.replace("\\", "/").split("/")
-        for position in reversed([i for i, part in enumerate(parts) if part == osp.basename(self.folder)]):
-            yield "/".join(parts[position + 1 :]), label, name
+        for start in range(1, len(parts)):  # whatever folder held the data set there
+            yield "/".join(parts[start:]), label, name
 
 
 def _read_picks(path: str, split: _Split, shots: int, seed: int) -> tuple[Items, Items | None] | None:

@@ -6,7 +6,7 @@ import os
 import os.path as osp
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dassl.utils import write_json
 
@@ -42,8 +42,11 @@ def list_images(folder: str, nested: bool = False) -> list[str]:
 
 def require_folder(folder: str, remedy: str) -> None:
     """Raise FileNotFoundError, naming the nearest folder that does exist, unless `folder` is one."""
-    if osp.isdir(folder):
-        return
+    if not osp.isdir(folder):
+        raise_no_folder(folder, remedy)
+
+
+def raise_no_folder(folder: str, remedy: str) -> NoReturn:
     parent = osp.dirname(folder)
     while not osp.isdir(parent) and osp.dirname(parent) != parent:
         parent = osp.dirname(parent)

@@ -33,6 +33,7 @@ from .files import (
     require_folder,
     write_json_somewhere,
 )
+from .layout import find_folder
 from .legacy import read_datum_pickle
 from .splits import Items, SplitDataset, new_datum
 
@@ -67,7 +68,7 @@ class ImageNet(SplitDataset):
         old = self._read_pickle(osp.join(self.dataset_dir, "preprocessed.pkl"))
         if old:
             return old[0], None, old[1]
-        names = find_classnames(self.dataset_dir)
+        names = find_classnames(*dict.fromkeys([self.dataset_dir, osp.dirname(self.image_dir)]))
         listings = self._list(cfg)
         if odd := sorted(set(listings["train"]) ^ set(listings["val"])):
             raise ValueError(
@@ -205,8 +206,9 @@ class ImageNetVariant(SplitDataset):
         require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
         if cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all":
             print(f"Note: {type(self).__name__} has no base and new classes; DATASET.SUBSAMPLE_CLASSES is ignored")
-        imagenet = osp.join(osp.dirname(self.dataset_dir), ImageNet.dataset_dir)
-        items = self.label(list_classes(self.image_dir), find_classnames(self.dataset_dir, imagenet))
+        imagenet = find_folder(osp.dirname(self.dataset_dir), ImageNet.__name__, ImageNet.dataset_dir)
+        places = [self.dataset_dir, osp.dirname(self.image_dir), *([imagenet] if imagenet else [])]
+        items = self.label(list_classes(self.image_dir), find_classnames(*dict.fromkeys(places)))
         return items, None, items
 
     def label(self, listing: Listing, names: OrderedDict[str, str]) -> Items:

@@ -19,17 +19,19 @@ from typing import Any
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import read_json, write_json
 
-from .facts import FACTS, find_alias, google_drive
+from .facts import FACTS, google_drive
 from .fewshot import few_shot
 from .files import (
     first_few,
     list_folders,
     list_images,
+    raise_no_folder,
     relative_posix,
     require_files,
     require_folder,
     write_json_somewhere,
 )
+from .layout import find_file, find_layout
 
 PRIVATE_SEED = 1  # of generated splits, which must not depend on the seed of the run that comes first
 SPLITS = ("train", "val", "test")
@@ -59,15 +61,17 @@ class SplitDataset(DatasetBase):
 
     def __init__(self, cfg: Any) -> None:
         root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT))
-        remedy = f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}; it must be the folder that holds "
-        remedy += repr(self.dataset_dir) if self.dataset_dir else "the images"
-        if alias := find_alias(root, type(self).__name__):
-            remedy += f"; {osp.join(root, alias)} exists: is that it? then rename it"
-        self.dataset_dir = osp.normpath(osp.join(root, self.dataset_dir))
-        self.image_dir = osp.normpath(osp.join(self.dataset_dir, self.image_folder))
-        self.split_path = osp.join(self.dataset_dir, self.split_file)
+        layout = find_layout(root, type(self).__name__, self.dataset_dir, self.image_folder)
+        if layout is None:
+            holds = repr(self.dataset_dir) if self.dataset_dir else "the images"
+            remedy = f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}; it must be the folder that holds {holds}"
+            raise_no_folder(osp.normpath(osp.join(root, self.dataset_dir)), remedy)
+        self.layout, proper = layout, osp.normpath(osp.join(root, self.dataset_dir, self.image_folder))
+        self.dataset_dir, self.image_dir = layout
+        if self.image_dir != proper and osp.isdir(self.image_dir):
+            print(f"Note: {type(self).__name__} is read from {self.image_dir}; its usual place is {proper}")
+        self.split_path = find_file(layout, self.split_file) if self.split_file else ""
         self.split_fewshot_dir = osp.join(self.dataset_dir, "split_fewshot")
-        require_folder(self.dataset_dir, remedy)
 
         train, val, test = self.load_split(cfg)
         check_labels(train, val, test, type(self).__name__)
@@ -110,7 +114,7 @@ class SplitDataset(DatasetBase):
 
         Raises FileNotFoundError, saying where the split file would come from, when it is missing.
         """
-        path = osp.join(self.dataset_dir, *parts)
+        path = find_file(self.layout, *parts)
         if osp.isfile(path):
             return path
         facts = FACTS.get(type(self).__name__)

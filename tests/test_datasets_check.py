@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dassl.data.datasets import build_dataset
 from datasets.__main__ import main, registry_name, run_command
 from datasets.checking import check, unreadable
 from datasets.facts import FACTS
@@ -65,26 +67,68 @@ def test_under_another_name_and_with_images_elsewhere(textures, tmp_path):
     (tmp_path / "DTD" / DTD).symlink_to(textures / "dtd" / DTD)
     (tmp_path / "DTD" / "unpacked" / "images").symlink_to(textures / "dtd" / "images")
     report = check("DescribableTextures", str(tmp_path))
-    assert report.state == "incomplete"
-    assert report.todo == [
-        f"mv {tmp_path}/DTD/unpacked/images {tmp_path}/DTD/images",
-        f"mv {tmp_path}/DTD {tmp_path}/dtd",
+    assert report.state == "complete" and not report.todo
+    assert report.notes == [
+        f"the folder is misnamed, which the loader accepts: mv {tmp_path}/DTD {tmp_path}/dtd",
+        f"the images lie elsewhere than usual, which the loader accepts: they belong into {tmp_path}/DTD/images",
     ]
-    for line in report.todo:
-        _, source, target = line.split()
-        os.rename(source, target)
-    assert check("DescribableTextures", str(tmp_path)).state == "complete"
+    os.rename(tmp_path / "DTD", tmp_path / "dtd")
+    os.rename(tmp_path / "dtd" / "unpacked" / "images", tmp_path / "dtd" / "images")
+    report = check("DescribableTextures", str(tmp_path))
+    assert report.state == "complete" and not report.notes
 
 
-def test_only_the_name_is_wrong(textures, tmp_path):
+def test_what_is_accepted_is_what_a_run_reads(textures, tmp_path, capsys):
     (tmp_path / "textures").symlink_to(textures / "dtd")
     report = check("DescribableTextures", str(tmp_path))
-    assert report.problems == ["the folder is called textures, the loader looks for dtd"]
-    assert "2,820 train; 1,128 val; 1,692 test" in text_of(report)
-    with pytest.raises(FileNotFoundError, match="textures exists: is that it[?] then rename it"):
-        from dassl.data.datasets import build_dataset
+    assert report.state == "complete" and "2,820 train; 1,128 val; 1,692 test" in text_of(report)
+    cfg = make_cfg(tmp_path, "DescribableTextures")
+    dataset = build_dataset(cfg)
+    note = f"is read from {tmp_path}/textures/images; its usual place is {tmp_path}/dtd/images"
+    assert note in capsys.readouterr().out
+    assert dataset.train_x[0].impath.startswith(f"{tmp_path}/textures/images/")
 
-        build_dataset(make_cfg(tmp_path, "DescribableTextures"))
+
+ALIAS_LAYOUTS = [  # (writer of the usual layout, registry name, {usual place: another})
+    (trees.write_food, "Food101", {"food-101": "Food 101"}),
+    (trees.write_food, "Food101", {"food-101/images": "food-101/food-101/images"}),
+    (trees.write_pets, "OxfordPets", {"oxford_pets": "oxford-iiit-pet"}),
+    (trees.write_pets, "OxfordPets", {"oxford_pets": "pets/oxford-iiit-pet"}),
+    (trees.write_aircraft, "FGVCAircraft", {"fgvc_aircraft": "fgvc-aircraft-2013b/data"}),
+    (trees.write_flowers, "OxfordFlowers", {"oxford_flowers": "flowers-102"}),
+    (trees.write_cars, "StanfordCars", {"stanford_cars": "cars/stanford_cars"}),
+    (trees.write_sun, "SUN397", {"sun397/SUN397": "SUN397", "sun397": "SUN397"}),
+    (trees.write_ucf, "UCF101", {"ucf101": "UCF-101"}),
+    (trees.write_eurosat, "EuroSAT", {"eurosat/2750": "EuroSAT"}),
+    (trees.write_eurosat, "EuroSAT", {"eurosat/2750": "EuroSAT_RGB/EuroSAT_RGB"}),
+    (trees.write_imagenet, "ImageNet", {f"imagenet/images/{part}": f"imagenet/{part}" for part in ("train", "val")}),
+    (trees.write_imagenet, "ImageNet", {"imagenet/images": "ILSVRC/Data/CLS-LOC", "imagenet": "ILSVRC"}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:no .* made a split of our own")
+@pytest.mark.parametrize(("write", "name", "moves"), ALIAS_LAYOUTS, ids=[str(row[2]) for row in ALIAS_LAYOUTS])
+def test_alias_layouts_are_read_like_the_usual_one(write, name, moves, tmp_path):
+    def contents(root: Path):
+        dataset = build_dataset(make_cfg(root, name, OUTPUT_DIR=str(root / "out"), DATASET__NUM_SHOTS=1, SEED=1))
+        lists = (dataset.train_x, dataset.val, dataset.test)
+        return [[(Path(d.impath).name, d.label, d.classname) for d in items] for items in lists]
+
+    write(tmp_path / "usual")
+    write(tmp_path / "moved")
+    for usual, other in moves.items():
+        source, target = tmp_path / "moved" / usual, tmp_path / "moved" / other
+        if target.exists():  # the rest of a folder whose images went ahead
+            for child in source.iterdir():
+                child.rename(target / child.name)
+            source.rmdir()
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+    for folder in ("imagenet/images", "eurosat", "imagenet"):
+        with contextlib.suppress(OSError):
+            (tmp_path / "moved" / folder).rmdir()
+    assert contents(tmp_path / "moved") == contents(tmp_path / "usual")
 
 
 def test_missing_split_file_is_not_made(tmp_path):
@@ -145,7 +189,7 @@ def test_imagenet_and_a_variant(tmp_path):
     assert "48 train, 18 test, but the published split has 1,281,167 train, 50,000 test" in text_of(report)
     trees.write_variant(tmp_path, "imagenet-sketch", "sketch", trees.WNIDS[:3], names=False)
     report = check("ImageNetSketch", str(tmp_path))
-    assert report.todo[0] == f"mv {tmp_path}/imagenet-sketch/sketch {tmp_path}/imagenet-sketch/images"
+    assert f"they belong into {tmp_path}/imagenet-sketch/images" in text_of(report)
     assert "without classnames.txt" in text_of(report)
     assert "--eval-only --model-dir output/imagenet" in run_command("ImageNetSketch", "data")
 

@@ -1,0 +1,88 @@
+"""Where a data set lies: in CoOp's place, or under one of the names that archives and other projects give it.
+
+    DATASET.ROOT/<dataset_dir>/<image_folder>          CoOp's place, which wins where it exists
+    caltech101/, Caltech-101/, ...                     another name, or another spelling, of the data set's folder
+    dtd/dtd/images, fgvc-aircraft-2013b/data/images    the archive unpacked one or two folders deeper
+    imagenet/train, SUN397/a, EuroSAT/Forest           the images' folder left out
+
+The split file and the other lists may stand in the data set's folder, or beside the images' folder.
+"""
+
+from __future__ import annotations
+
+import os.path as osp
+import re
+from typing import NamedTuple
+
+from .facts import FACTS
+from .files import list_folders
+
+DEPTH = 3  # folders below the data set's in which its images are looked for
+
+
+class Layout(NamedTuple):
+    """What was found; `images` is the place where they belong if they are nowhere."""
+
+    folder: str
+    images: str
+
+
+def find_folder(root: str, name: str, dataset_dir: str) -> str | None:
+    """The folder of the data set registered as `name` below `root`; None if there is none."""
+    if osp.isdir(osp.join(root, dataset_dir)):
+        return osp.normpath(osp.join(root, dataset_dir))
+    facts = FACTS.get(name)
+    if facts is None or not osp.isdir(root):
+        return None
+    there: dict[str, str] = {}
+    for folder in list_folders(root):
+        there.setdefault(_spelling(folder), folder)
+    known = (dataset_dir, *facts.aliases, name)
+    found = next((there[_spelling(alias)] for alias in known if _spelling(alias) in there), None)
+    return osp.join(root, found) if found else None
+
+
+def _spelling(name: str) -> str:
+    """'Caltech-101', 'caltech_101' and 'caltech101' are the same name."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def find_images(folder: str, name: str, image_folder: str) -> str:
+    """The folder of the images in a data set's folder; its proper place where there is none."""
+    proper = osp.normpath(osp.join(folder, image_folder))
+    facts = FACTS.get(name)
+    if facts is None or _holds(proper, facts.image_holds if not image_folder else ""):
+        return proper
+    names = {_spelling(alias) for alias in (image_folder, *facts.image_aliases) if alias}
+    return _search(folder, names, facts.image_holds, DEPTH) or proper
+
+
+def _search(folder: str, names: set[str], holds: str, depth: int) -> str | None:
+    """The first folder with one of these names, or with a child that matches `holds`, at most `depth` levels down."""
+    if holds and _holds(folder, holds):
+        return folder
+    children = list_folders(folder) if depth else []
+    for child in children:
+        if _spelling(child) in names:
+            return osp.join(folder, child)
+    deeper = (_search(osp.join(folder, child), names, holds, depth - 1) for child in children)
+    return next((found for found in deeper if found), None)
+
+
+def _holds(folder: str, holds: str) -> bool:
+    """Whether `folder` exists and has a child that matches `holds`, if that is given."""
+    if not osp.isdir(folder):
+        return False
+    return not holds or any(re.fullmatch(holds, child) for child in list_folders(folder))
+
+
+def find_layout(root: str, name: str, dataset_dir: str, image_folder: str) -> Layout | None:
+    """Where the data set registered as `name` lies below `root`; None if there is nothing like it."""
+    folder = find_folder(root, name, dataset_dir)
+    return Layout(folder, find_images(folder, name, image_folder)) if folder else None
+
+
+def find_file(layout: Layout, *parts: str) -> str:
+    """A file in the data set's folder, or beside that of its images; the former place where it is in neither."""
+    places = [osp.join(place, *parts) for place in (layout.folder, osp.dirname(layout.images), layout.images)]
+    return next((path for path in places if osp.isfile(path)), places[0])
