@@ -138,13 +138,7 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
     remedy = "delete it, and download it again if it came with the data set"
     try:
         content = read_json(filepath)
-        lists = [
-            [
-                new_datum(osp.join(path_prefix, path), int(label), str(name))
-                for path, label, name in content[split]
-            ]
-            for split in SPLITS
-        ]
+        lists = [[_read_entry(entry, path_prefix) for entry in content[split]] for split in SPLITS]
     except (KeyError, TypeError, ValueError) as error:  # damaged JSON is a ValueError
         raise ValueError(
             f"{filepath} is damaged or no split file ({type(error).__name__}: {error}); expected "
@@ -158,6 +152,13 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
     )
     train, val, test = lists
     return train, val, test
+
+
+def _read_entry(entry: list, path_prefix: str) -> Datum:
+    path, label, name = entry
+    if not (isinstance(path, str) and path and isinstance(name, str) and int(label) == float(label)):
+        raise TypeError(f"entry {entry!r}")
+    return new_datum(osp.join(path_prefix, path), int(label), name)
 
 
 def save_split(train: Items, val: Items, test: Items, filepath: str, path_prefix: str) -> None:
@@ -314,6 +315,8 @@ def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
     labels = sorted({item.label for item in lists[0] or []})
     middle = math.ceil(len(labels) / 2)
     chosen = labels[:middle] if subsample == "base" else labels[middle:]
+    if not chosen:
+        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, but {len(labels)} class cannot be halved")
     print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
     new_label = {label: position for position, label in enumerate(chosen)}
     return [

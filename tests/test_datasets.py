@@ -220,6 +220,9 @@ BAD_SPLITS = {
     "empty": ("", "damaged"),
     "no test": ('{"train": [], "val": []}', "KeyError: 'test'"),
     "short entry": ('{"train": [["a.jpg", 0]], "val": [], "test": []}', "expected"),
+    "half a label": ('{"train": [["a.jpg", 0.5, "a"]], "val": [], "test": []}', "0.5"),
+    "no name": ('{"train": [["a.jpg", 0, null]], "val": [], "test": []}', "None"),
+    "no path": ('{"train": [["", 0, "a"]], "val": [], "test": []}', "''"),
     "label in words": ('{"train": [["a.jpg", "zero", "a"]], "val": [], "test": []}', "zero"),
     "list": ("[1, 2]", "expected"),
     "binary": (b"\xff\xfe\x00", "damaged"),
@@ -234,6 +237,11 @@ def test_bad_split_files(tmp_path, case):
     with pytest.raises(ValueError, match=message) as caught:
         read_split(str(path), str(tmp_path))
     assert str(path) in str(caught.value) and "download it again" in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path):
+    (tmp_path / "split.json").write_text('{"train": [], "val": [], "test": []}', encoding="utf-8-sig")
+    assert read_split(str(tmp_path / "split.json"), str(tmp_path)) == ([], [], [])
 
 
 def test_missing_images_are_counted_and_named(tmp_path):

@@ -252,6 +252,7 @@ def write_pickle(own_tree: Path, items: dict[str, list], prefix: str = "/data/el
         "/caltech-101/backup/caltech-101",
         r"C:\data\caltech-101",
         "/a/caltech-101/caltech-101",
+        "/data/under another name",
     ],
 )
 def test_a_pickle_of_upstream_is_honoured(own_tree, prefix, capsys):
@@ -265,6 +266,13 @@ def test_a_pickle_of_upstream_is_honoured(own_tree, prefix, capsys):
     assert [triples(items, few.image_dir) for items in (train, val)] == [chosen["train"], chosen["val"]]
     assert capsys.readouterr().out.endswith(f"Loading preprocessed few-shot data from {path}\n")
     assert files_in(own_tree) == ["caltech-101/split_fewshot/shot_2-seed_1.pkl"]
+
+
+def test_one_class_has_no_halves():
+    items = [new_datum("a.jpg", 0, "a")]
+    assert len(subsample_classes(items, subsample="base")[0]) == 1
+    with pytest.raises(ValueError, match="1 class cannot be halved"):
+        subsample_classes(items, subsample="new")
 
 
 def test_a_pickle_of_another_split_is_not_used(own_tree):

@@ -98,8 +98,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def read_json(fpath: StrPath) -> Any:
-    """The content of a JSON file."""
-    with open(fpath, encoding="utf-8") as file:
+    """The content of a JSON file, in UTF-8 with or without a byte-order mark."""
+    with open(fpath, encoding="utf-8-sig") as file:
         return json.load(file)
 
 
