@@ -23,7 +23,8 @@ PROTOCOL_HELP = {  # (what it reads and shows, examples)
   python -m results fewshot output --datasets protocol --shots 1 2 4 8 16""",
     ),
     "base2new": (
-        "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean, a row a data set.",
+        "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean: "
+        "the average over data sets, and a block a data set.",
         """\
   python -m results base2new output
   python -m results base2new output --datasets protocol --format markdown""",
@@ -250,8 +251,6 @@ def protocol_table(args: argparse.Namespace) -> int:
     if grid.missing:
         due = sum(cell.expected for cell in grid.cells.values())
         print(f"missing: {grid.missing} of {due} runs", file=sys.stderr)
-    if args.published and not protocol.by_shots:
-        print("no published figures are known here for this protocol", file=sys.stderr)
     text = format_grid(grid, args.format, ParseOptions(ci95=args.ci95, sample_std=args.sample_std), args.published)
     if args.out:
         print(f"written: {write_text(args.out, text)}", file=sys.stderr)

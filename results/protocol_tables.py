@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tabulate import tabulate
 
 from .parse import ParseOptions
-from .protocols import DATASETS, DOMAINS, SOURCE, ZERO_SHOT, Cell, Grid
-from .published import FEW_SHOT, Published
+from .protocols import DATASETS, DOMAINS, SOURCE, ZERO_SHOT, Cell, Grid, harmonic_mean
+from .published import HALVES, PUBLISHED, Figure, Published
 from .summary import Average
 from .tables import ABSENT, FORMATS, show_average
 
@@ -39,10 +39,10 @@ def format_grid(grid: Grid, style: str = "text", options: ParseOptions | None = 
     if style == "csv":
         return _csv(grid, options, published)
     blocks = {"fewshot": _few_shot, "base2new": _base_to_new}.get(grid.protocol.name, _transfer)
-    found = list(blocks(grid, options, published))
-    notes = [caption(grid, options)]
-    if published:
-        notes += [f"{figures.name}: {figures.source}." for figures in _theirs(grid)]
+    theirs = _theirs(grid) if published else []
+    found = list(blocks(grid, options, theirs))
+    sources = {figures.source: [one.name for one in theirs if one.source == figures.source] for figures in theirs}
+    notes = [caption(grid, options), *(f"{', '.join(names)}: {source}." for source, names in sources.items())]
     return "\n\n".join([*(_note(note, style) for note in notes), *(_show(block, style) for block in found)]) + "\n"
 
 
@@ -50,7 +50,7 @@ def caption(grid: Grid, options: ParseOptions) -> str:
     seeds = ", ".join(map(str, grid.seeds))
     text = f"{grid.protocol.title}: accuracy in %, mean ± {spread_name(options)} over seeds {seeds}."
     if grid.protocol.name == "base2new":
-        text += " H: harmonic mean of the two means; in the last row, of the two averages."
+        text += " H: harmonic mean of the two means; of the averages, that of the two averages."
     return text + (" (k of n): only k of n seeds have a result." if grid.missing else "")
 
 
@@ -73,75 +73,103 @@ def average_name(grid: Grid) -> str:
 # --- blocks ----------------------------------------------------------------------------------------------
 
 
-def _few_shot(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Block]:
-    """A block a data set: methods by shots."""
+def _few_shot(grid: Grid, options: ParseOptions, theirs: list[Published]) -> Iterator[Block]:
+    """A block a data set: methods by shots; then their average."""
     head = ["method", *("0 shots" if n == ZERO_SHOT else f"{n} shot{'s' * (n > 1)}" for n in grid.shots)]
-    theirs = _theirs(grid) if published else []
     for name in grid.datasets:
         rows = [
             [method, *(_show_cell(grid.cell(method, name, "", count), options) for count in grid.shots)]
             for method in grid.methods
         ]
-        rows += [
-            [figures.name, *(_show_published(figures.accuracy[name].get(count)) for count in grid.shots)]
-            for figures in theirs
-            if figures.accuracy.get(name, {}).keys() & set(grid.shots)
-        ]
+        for figures in theirs:
+            found = [figures.accuracy.get(name, {}).get(("", count)) for count in grid.shots]
+            if any(found):
+                rows.append([figures.name, *map(_show_published, found)])
         yield Block(dataset_name(name), head, rows)
     rows = [
         [method, *(show_average(grid.average(method, "", count)) for count in grid.shots)] for method in grid.methods
     ]
-    rows += [
-        [figures.name, *(_show_published(_published_average(grid, figures, count)) for count in grid.shots)]
-        for figures in theirs
-        if any(_published_average(grid, figures, count) for count in grid.shots)
-    ]
+    for figures in theirs:
+        averages = [_published_average(grid, figures, "", count) for count in grid.shots]
+        if any(averages):
+            rows.append([figures.name, *map(_show_published, averages)])
     yield Block(average_name(grid).capitalize(), head, rows)
 
 
-def _base_to_new(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Block]:
-    """A block a method: data sets by base, new, harmonic mean."""
-    for method in grid.methods:
-        means = [(grid.harmonic(method, name), grid.harmonic_by_seed(method, name)) for name in grid.datasets]
-        differ = any(f"{mean:.2f}" != f"{other:.2f}" for mean, other in means if mean is not None and other is not None)
+def _base_to_new(grid: Grid, options: ParseOptions, theirs: list[Published]) -> Iterator[Block]:
+    """The average, then a block a data set: methods by base, new and harmonic mean."""
+    both = [(grid.harmonic(m, name), grid.harmonic_by_seed(m, name)) for m in grid.methods for name in grid.datasets]
+    differ = any(f"{mean:.2f}" != f"{other:.2f}" for mean, other in both if mean is not None and other is not None)
+    head = ["method", *HALVES, "H", *[BY_SEED] * differ]
+    rows = [
+        [method, *(show_average(grid.average(method, part)) for part in HALVES)]
+        + [show_average(grid.average_harmonic(method)), *[""] * differ]
+        for method in grid.methods
+    ]
+    for figures in theirs:
+        averages = [_published_average(grid, figures, part, 0) for part in HALVES]
+        if all(averages):
+            rows.append([figures.name, *_with_harmonic(averages), *[""] * differ])
+    yield Block(average_name(grid).capitalize(), head, rows)
+    for name in grid.datasets:
         rows = []
-        for name, (mean, by_seed) in zip(grid.datasets, means, strict=True):
-            cells = [grid.cells[method, name, part, 0] for part in ("base", "new")]
-            row = [dataset_name(name), *(_show_cell(cell, options) for cell in cells)]
-            row.append(_show_number(mean) + _lack(min(cells, key=lambda cell: len(cell.values))))
-            rows.append([*row, _show_number(by_seed)] if differ else row)
-        row = [average_name(grid), *(show_average(grid.average(method, part)) for part in ("base", "new"))]
-        row.append(show_average(grid.average_harmonic(method)))
-        rows.append([*row, ""] if differ else row)
-        yield Block(method, ["data set", "base", "new", "H", *([BY_SEED] if differ else [])], rows)
+        for method in grid.methods:
+            cells = [grid.cells[method, name, part, 0] for part in HALVES]
+            row = [method, *(_show_cell(cell, options) for cell in cells)]
+            row.append(_show_number(grid.harmonic(method, name)) + _lack(min(cells, key=lambda c: len(c.values))))
+            rows.append(row + [_show_number(grid.harmonic_by_seed(method, name))] * differ)
+        for figures in theirs:
+            if name in figures.accuracy:
+                pair = [figures.accuracy[name].get((part, 0)) for part in HALVES]
+                rows.append([figures.name, *_with_harmonic(pair), *[""] * differ])
+        yield Block(dataset_name(name), head, rows)
 
 
-def _transfer(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Block]:
+def _transfer(grid: Grid, options: ParseOptions, theirs: list[Published]) -> Iterator[Block]:
     """One block: data sets by methods; the source first, outside the average."""
     rows = [
         [
             dataset_name(name) + " (source)" * (name == SOURCE),
             *(_show_cell(grid.cell(method, name), options) for method in grid.methods),
+            *(_show_published(figures.accuracy.get(name, {}).get(("", 0))) for figures in theirs),
         ]
         for name in grid.datasets
     ]
-    rows.append([average_name(grid), *(show_average(grid.average(method)) for method in grid.methods)])
-    yield Block(f"Trained on {dataset_name(SOURCE)}, tested on", ["data set", *grid.methods], rows)
+    rows.append(
+        [
+            average_name(grid),
+            *(show_average(grid.average(method)) for method in grid.methods),
+            *(_show_published(_published_average(grid, figures, "", 0)) for figures in theirs),
+        ]
+    )
+    head = ["data set", *grid.methods, *(figures.name for figures in theirs)]
+    yield Block(f"Trained on {dataset_name(SOURCE)}, tested on", head, rows)
 
 
-def _published_average(grid: Grid, figures: Published, shots: int) -> tuple[float, None] | None:
-    """Over the data sets of our average, where all of them are in the published table."""
-    found = [figures.accuracy.get(name, {}).get(shots) for name in grid.averaged]
-    means = [one[0] for one in found if one is not None]
-    return (statistics.fmean(means), None) if means and len(means) == len(found) else None
+# --- figures of others -----------------------------------------------------------------------------------
 
 
 def _theirs(grid: Grid) -> list[Published]:
     """The published tables that have a figure for one of our cells."""
-    if not grid.protocol.by_shots:
-        return []
-    places = [(name, count) for name in grid.datasets for count in grid.shots]
-    return [figures for figures in FEW_SHOT if any(n in figures.accuracy.get(name, {}) for name, n in places)]
+    return [
+        figures
+        for figures in PUBLISHED
+        if figures.protocol == grid.protocol.name
+        and any(shots in grid.shots for name in grid.datasets for _, shots in figures.accuracy.get(name, {}))
+    ]
+
+
+def _published_average(grid: Grid, figures: Published, part: str, shots: int) -> Figure | None:
+    """Over the data sets of our average, where all of them are in the published table."""
+    found = [figures.accuracy.get(name, {}).get((part, shots)) for name in grid.averaged]
+    means = [one[0] for one in found if one is not None]
+    return (statistics.fmean(means), None) if means and len(means) == len(found) else None
+
+
+def _with_harmonic(pair: Sequence[Figure | None]) -> list[str]:
+    base, new = pair
+    mean = (harmonic_mean(base[0], new[0]), None) if base and new else None
+    return [_show_published(base), _show_published(new), _show_published(mean)]
 
 
 # --- text ------------------------------------------------------------------------------------------------
@@ -155,7 +183,7 @@ def _show_cell(cell: Cell | None, options: ParseOptions) -> str:
     return _show_number(cell.mean) + ("" if spread is None else f" ± {spread:.2f}") + _lack(cell)
 
 
-def _show_published(figure: tuple[float, float | None] | None) -> str:
+def _show_published(figure: Figure | None) -> str:
     if figure is None:
         return ""
     mean, spread = figure
@@ -224,7 +252,7 @@ def _csv(grid: Grid, options: ParseOptions, published: bool) -> str:
                 write_average(part, method, shots, grid.average(method, part, shots))
     for figures in _theirs(grid) if published else []:
         for dataset in (name for name in grid.datasets if name in figures.accuracy):
-            for shots, (mean, spread) in figures.accuracy[dataset].items():
+            for (part, shots), (mean, spread) in figures.accuracy[dataset].items():
                 if shots in grid.shots:
-                    write(dataset, "", figures.name, shots, mean, spread, source=figures.source)
+                    write(dataset, part, figures.name, shots, mean, spread, source=figures.source)
     return buffer.getvalue()

@@ -294,13 +294,12 @@ class Grid:
         missing = sum(cell.missing for cell in cells)
         return Average(statistics.fmean(means) if means else None, len(means), len(cells), missing)
 
-    def average_harmonic(self, method: str) -> Average | None:
-        """Harmonic mean of the two averages, not the average of harmonic means."""
-        base, new = self.average(method, "base"), self.average(method, "new")
-        if base is None or new is None:
-            return None
-        mean = None if base.mean is None or new.mean is None else harmonic_mean(base.mean, new.mean)
-        return Average(mean, min(base.n, new.n), base.expected, base.missing + new.missing)
+    def average_harmonic(self, method: str) -> Average:
+        """Harmonic mean of the two averages (not the average of harmonic means), over the data sets that have both."""
+        pairs = [[self.cells[method, name, part, 0] for part in ("base", "new")] for name in self.averaged]
+        whole = [(base.mean, new.mean) for base, new in pairs if base.mean is not None and new.mean is not None]
+        mean = harmonic_mean(*(statistics.fmean(half) for half in zip(*whole, strict=True))) if whole else None
+        return Average(mean, len(whole), len(pairs), sum(cell.missing for pair in pairs for cell in pair))
 
 
 def arrange(

@@ -57,11 +57,14 @@ def show_cell(cell: Cell | None) -> str:
 
 
 def show_average(average: Average | None) -> str:
-    """ "71.25"; "71.25 (lacks 2 runs)" where it is the mean of less than the other cells are."""
+    """ "71.25"; where it is the mean of less than the other cells are "71.25 (lacks 2 runs)", or, when whole data sets
+    are missing, "71.25 (10 of 11 data sets)"."""
     if average is None:
         return ""
-    lacking = "" if average.whole else f" (lacks {average.missing} run{'s' * (average.missing > 1)})"
-    return (ABSENT if average.mean is None else f"{average.mean:.2f}") + lacking
+    shown = ABSENT if average.mean is None else f"{average.mean:.2f}"
+    if average.n < average.expected:
+        return f"{shown} ({average.n} of {average.expected} data sets)"
+    return shown if average.whole else f"{shown} (lacks {average.missing} run{'s' * (average.missing > 1)})"
 
 
 def average_title(section: Section, cells: dict[tuple[str, int], Average]) -> str:

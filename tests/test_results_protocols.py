@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from results.files import ResultsError
 from results.parse import ParseOptions
 from results.protocol_tables import format_grid
 from results.protocols import DATASETS, DOMAINS, PROTOCOLS, Grid, arrange, find_results, harmonic_mean
-from results.published import FEW_SHOT
+from results.published import PUBLISHED
 from tests.golden_data import GOLDEN
 
 COCOOP = "vit_b16_c4_ep10_batch1_ctxv1"
@@ -107,12 +108,47 @@ def test_published_figures_stand_beside_ours(few_shot, capsys):
     assert "published" not in capsys.readouterr().out
 
 
-def test_published_table_is_whole():
-    plotpp, coop = FEW_SHOT
-    assert set(plotpp.accuracy) == set(DATASETS)
-    assert all(list(row) == [1, 2, 4, 8, 16] for row in plotpp.accuracy.values())
+def figures_of(protocol: str) -> dict[str, dict]:
+    """{method: its figures}"""
+    return {one.name.removesuffix(" (published)"): one.accuracy for one in PUBLISHED if one.protocol == protocol}
+
+
+def test_published_few_shot_tables_are_whole():
+    plotpp, coop = figures_of("fewshot").values()
+    assert set(plotpp) == set(DATASETS)
+    assert all(list(row) == [("", shots) for shots in (1, 2, 4, 8, 16)] for row in plotpp.values())
     seeds = (91.81, 92.01, 92.17)
-    assert coop.accuracy["caltech101"][16] == (round(np.mean(seeds), 2), round(float(np.std(seeds)), 2))
+    assert coop["caltech101"]["", 16] == (round(np.mean(seeds), 2), round(float(np.std(seeds)), 2))
+
+
+def mean_of(figures: dict, names, part: str = "") -> str:
+    return f"{statistics.fmean(figures[name][part, 0][0] for name in names):.2f}"
+
+
+PRINTED = {  # the averages (base, new, harmonic mean) and every harmonic mean, in the order of DATASETS, of the paper
+    "CLIP ViT-B/16": ("69.34 74.22 71.70", "70.22 95.40 94.12 68.65 74.83 90.66 31.09 72.23 56.37 60.03 73.85"),
+    "CoOp ViT-B/16": ("82.69 63.22 71.66", "71.92 93.73 94.47 68.13 74.06 85.19 28.75 72.51 54.24 68.69 67.46"),
+    "CoCoOp ViT-B/16": ("80.47 71.69 75.83", "73.10 95.84 96.43 72.01 81.71 90.99 27.74 78.27 64.85 71.21 77.64"),
+}
+
+
+@pytest.mark.parametrize("method", PRINTED)
+def test_published_base_to_new_gives_its_own_averages_and_harmonic_means(method):
+    figures, (averages, harmonic) = figures_of("base2new")[method], PRINTED[method]
+    assert list(figures) == list(DATASETS)
+    base, new = (mean_of(figures, DATASETS, part) for part in ("base", "new"))
+    assert f"{base} {new} {harmonic_mean(float(base), float(new)):.2f}" == averages
+    pairs = [[figures[name][part, 0][0] for part in ("base", "new")] for name in DATASETS]
+    assert " ".join(f"{harmonic_mean(*pair):.2f}" for pair in pairs) == harmonic
+
+
+def test_published_transfers_give_their_own_averages():
+    targets = [name for name in DATASETS if name != "imagenet"]
+    found = {method: mean_of(figures, targets) for method, figures in figures_of("crossdataset").items()}
+    assert found == {"CoOp ViT-B/16": "63.88", "CoCoOp ViT-B/16": "65.74"}
+    found = {method: mean_of(figures, DOMAINS) for method, figures in figures_of("domain").items()}
+    assert found == {"CLIP ViT-B/16": "57.18", "CoOp ViT-B/16": "59.28", "CoCoOp ViT-B/16": "59.91"}
+    assert figures_of("domain")["CoOp ViT-B/16"]["imagenet"] == figures_of("crossdataset")["CoOp ViT-B/16"]["imagenet"]
 
 
 def test_missing_seeds_are_counted_and_change_the_status(few_shot, capsys):
@@ -121,7 +157,8 @@ def test_missing_seeds_are_counted_and_change_the_status(few_shot, capsys):
         write_log(path.parent, None)
     assert main(["fewshot", str(few_shot)]) == 1
     out, err = capsys.readouterr()
-    assert "62.50 ± 2.50 (2 of 3)" in out and "– (0 of 3)" in out and "lacks 1 run)" in out and "lacks 3 runs)" in out
+    for text in ("62.50 ± 2.50 (2 of 3)", "– (0 of 3)", "lacks 1 run)", "(1 of 2 data sets)"):
+        assert text in out
     assert "missing: 4 of 26 runs" in err and err.count("incomplete: ") == 4
     assert main(["fewshot", str(few_shot), "--allow-missing"]) == 0
 
@@ -246,13 +283,22 @@ def test_base_to_new_numbers(base_to_new):
     assert grid.average(method, "base").mean == 85 and grid.average(method, "new").mean == 55
 
 
+def blocks_of(text: str) -> dict[str, dict[str, str]]:
+    """{title: {first cell of a row: the row}}"""
+    blocks = [block.splitlines() for block in text.split("\n\n") if "\n---" in block]
+    return {title: {row.split("  ")[0]: row for row in rows} for title, _, _, *rows in blocks}
+
+
 def test_base_to_new_text(base_to_new, capsys):
     assert main(["base2new", str(base_to_new)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    (dtd,) = (line for line in lines if line.startswith("DTD"))
+    out = capsys.readouterr().out
+    blocks = blocks_of(out)
+    assert list(blocks) == ["Average of 2 data sets (the protocol has 11)", "DTD", "EuroSAT"]
+    (dtd,) = blocks["DTD"].values()
     assert dtd.split("  ")[-1].strip() != "61.54" and "61.54" in dtd and "80.00 ± 8.16" in dtd
-    assert any("H over seeds" in line for line in lines)  # differs, so both are shown
-    assert lines[-1].startswith("average of 2 data sets") and lines[-1].split()[-3:] == ["85.00", "55.00", "66.79"]
+    assert "H over seeds" in out  # differs, so both are shown
+    (average,) = next(iter(blocks.values())).values()
+    assert average.split()[-3:] == ["85.00", "55.00", "66.79"]
     eurosat = base_to_new / "base2new"
     for half in ("train_base", "test_new"):
         for path in eurosat.glob(f"{half}/dtd/**/result.json"):
@@ -265,11 +311,24 @@ def test_missing_halves(base_to_new, capsys):
     for seed in (1, 2, 3):
         folder = base_to_new / f"base2new/test_new/dtd/shots_16/CoCoOp/{COCOOP}/seed{seed}"
         (folder / "result.json").unlink()
-    assert main(["base2new", str(base_to_new), "--published"]) == 1
+    assert main(["base2new", str(base_to_new)]) == 1
     out, err = capsys.readouterr()
-    (dtd,) = (line for line in out.splitlines() if line.startswith("DTD"))
+    (dtd,) = blocks_of(out)["DTD"].values()
     assert dtd.count("– (0 of 3)") == 2 and "80.00 ± 8.16" in dtd
-    assert "missing: 3 of 12 runs" in err and "no published figures" in err
+    assert "missing: 3 of 12 runs" in err
+    (average,) = next(iter(blocks_of(out).values())).values()
+    # base of two data sets; new, and so H, of EuroSAT alone
+    assert re.split(r"\s{2,}", average)[1:] == ["85.00", "60.00 (1 of 2 data sets)", "72.00 (1 of 2 data sets)"]
+
+
+def test_published_halves_stand_beside_ours(base_to_new, capsys):
+    assert main(["base2new", str(base_to_new), "--published"]) == 0
+    out = capsys.readouterr().out
+    blocks = blocks_of(out)
+    assert blocks["DTD"]["CoOp ViT-B/16 (published)"].split()[-3:] == ["79.44", "41.18", "54.24"]
+    average = next(iter(blocks.values()))["CLIP ViT-B/16 (published)"]  # of the two data sets of ours
+    assert average.split()[-3:-1] == [f"{(53.24 + 56.48) / 2:.2f}", f"{(59.90 + 64.05) / 2:.2f}"]
+    assert "CVPR 2022, Table 2" in out
 
 
 @given(st.lists(st.tuples(percent, percent), min_size=1, max_size=3))
@@ -318,6 +377,13 @@ def test_transfer_text(transfer, capsys):
     assert "average of 10 data sets " in out and "missing: 48 of 66 runs" in err
 
 
+def test_published_transfers_stand_beside_ours(transfer, capsys):
+    assert main(["domain", str(transfer), "--published"]) == 0
+    rows = {line.split("  ")[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert rows["ImageNet-Sketch"][-3:] == ["46.15", "47.99", "48.75"]
+    assert rows["average of 4 data sets"][-3:] == ["57.18", "59.28", "59.91"]
+
+
 def test_training_of_a_transfer_is_no_few_shot_method(few_shot, transfer):
     grid = grid_of(few_shot, "fewshot")
     assert grid.methods == ["ZeroshotCLIP rn50", "CoOp rn50", "PLOT N=4 rn50"]
@@ -343,7 +409,7 @@ def test_csv_holds_full_precision(few_shot, base_to_new, capsys):
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     (row,) = (r for r in rows if (r["dataset"], r["method"], r["shots"]) == ("caltech101", "CoOp rn50", "16"))
     assert float(row["mean"]) == statistics.fmean(VALUES["caltech101", 16]) and row["seeds"] == "3"
-    assert {r["source"] for r in rows} == {"ours", *(figures.source for figures in FEW_SHOT)}
+    assert {r["source"] for r in rows} == {"ours", *(one.source for one in PUBLISHED if one.protocol == "fewshot")}
     assert main(["base2new", str(base_to_new), "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     (row,) = (r for r in rows if (r["dataset"], r["part"]) == ("average", "H"))
