@@ -15,6 +15,7 @@ a warning, and folders without a result are counted and named.
 from __future__ import annotations
 
 import math
+import os
 import re
 import statistics
 import sys
@@ -26,6 +27,7 @@ from .files import ResultsError
 
 TRAINING_ENDED = ("Finish training", "Finished training")  # Dassl 0.6 and later; 0.5 and earlier
 RESULT_BLOCK = ("=> result",)
+LOG_NAME = re.compile(r"log\.txt(-\d[\d-]*)?")  # the logger adds the time where there is a log already
 
 
 class ParseOptions(NamedTuple):
@@ -61,9 +63,15 @@ def read_metric(path: Path, options: ParseOptions) -> float | None:
     return value
 
 
+def find_logs(folder: Path) -> list[Path]:
+    """The logs of a run folder, newest first: log.txt is older than any log.txt-<time>.  An editor's backup is none."""
+    logs = [path for path in folder.glob("log.txt*") if LOG_NAME.fullmatch(path.name)]
+    return sorted(logs, key=lambda path: path.name, reverse=True)
+
+
 def newest_result(folder: Path, options: ParseOptions) -> tuple[Path, float] | None:
-    """The newest complete log of a run folder and its value; log.txt is older than any log.txt-<time>."""
-    for path in sorted(folder.glob("log.txt*"), key=lambda path: path.name, reverse=True):
+    """The newest complete log of a run folder and its value."""
+    for path in find_logs(folder):
         value = read_metric(path, options)
         if value is not None:
             return path, value
@@ -77,7 +85,7 @@ def parse_directory(directory: str | Path, options: ParseOptions) -> Parsed:
     for entry in entries(directory):
         if not entry.is_dir():
             _warn(f"{entry} is no run folder; skipped")
-        elif not any(entry.glob("log.txt*")):
+        elif not find_logs(entry):
             _warn(f"{entry} holds no log.txt")
             missing.append(entry.name)
         elif (found := newest_result(entry, options)) is None:
@@ -85,7 +93,8 @@ def parse_directory(directory: str | Path, options: ParseOptions) -> Parsed:
             missing.append(entry.name)
         else:
             path, value = found
-            print(f"file: {path}. {options.keyword}: {value:.2f}%. ")
+            shown = os.path.join(directory, entry.name, path.name)  # as it was given: ./out stays ./out
+            print(f"file: {shown}. {options.keyword}: {value:.2f}%. ")
             values.append(value)
     if not values:
         hint = "" if options.test_log else "; logs of evaluations (--eval-only) need --test-log"
@@ -115,7 +124,7 @@ def parse_experiments(directory: str | Path, options: ParseOptions) -> list[Pars
     parsed = []
     for child in entries(directory):
         if child.is_dir():
-            parsed.append(parse_directory(f"{directory}/{child.name}", options))
+            parsed.append(parse_directory(os.path.join(directory, child.name), options))
         else:
             _warn(f"{child} is no folder; skipped")
     if not parsed:

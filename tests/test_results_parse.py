@@ -89,6 +89,24 @@ def test_newest_complete_log_counts(tmp_path, capsys):
     assert "log.txt-2030-01-02-03-04-05. accuracy: 55.00%" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("backup", ["log.txt~", "log.txt.bak", "log.txt-old", "log.txt.swp"])
+def test_backups_of_logs_are_no_logs(tmp_path, capsys, backup):
+    write_log(write_log(tmp_path / "seed1", 70.0), 1.0, name=backup)
+    assert main(["parse", str(tmp_path)]) == 0
+    assert f"file: {tmp_path}/seed1/log.txt. accuracy: 70.00%. \n" in capsys.readouterr().out
+
+
+def test_paths_are_printed_as_they_were_given(tmp_path, capsys, monkeypatch):
+    write_log(tmp_path / "exp" / "seed1", 70.0)
+    monkeypatch.chdir(tmp_path)
+    for given, shown in (("./exp", "./exp/seed1/log.txt"), ("exp/", "exp/seed1/log.txt")):
+        assert main(["parse", given]) == 0
+        out = capsys.readouterr().out
+        assert f"Parsing files in {given}\nfile: {shown}. accuracy" in out and f"Summary of directory: {given}\n" in out
+    assert main(["parse", ".", "--multi-exp"]) == 0
+    assert "Parsing files in ./exp\n" in capsys.readouterr().out
+
+
 def test_missing_seeds_are_told_and_change_the_exit_status(tmp_path, capsys):
     write_log(tmp_path / "seed1", 40.0)
     write_log(tmp_path / "seed2", None)
