@@ -22,16 +22,16 @@ from scripts.jobs import ROOT, UNTRAINED, Job, add_worker_flags, check_options, 
 
 SEEDS = ("1", "2", "3")
 SHOTS = ("1", "2", "4", "8", "16")
-ARGUMENTS = {  # what each stands for, and the values it can have ("number": a whole one)
+ARGUMENTS = {  # what each stands for, and the values it can have: names, these words, or whole numbers from this one
     "DATASET": ("name in configs/datasets, e.g. caltech101", "name"),
     "CFG": ("name in configs/trainers, e.g. rn50_ep50", "name"),
     "CTP": ("where the class name stands: end, middle or front", ("end", "middle", "front")),
-    "NCTX": ("context tokens of a prompt, e.g. 16", "number"),
-    "SHOTS": ("training images a class, e.g. 16", "number"),
+    "NCTX": ("context tokens of a prompt, e.g. 16", 1),
+    "SHOTS": ("training images a class, e.g. 16", 1),
     "CSC": ("a context for each class: True or False", ("True", "False")),
-    "SEED": ("1, 2 or 3 in the published runs", "number"),
-    "N": ("prompts of a class, e.g. 4", "number"),
-    "M": ("visual prompts, e.g. 4", "number"),
+    "SEED": ("1, 2 or 3 in the published runs", 0),
+    "N": ("prompts of a class, e.g. 4", 1),
+    "M": ("visual prompts, e.g. 4", 1),
 }
 OWN_KEYS = {  # never among KEY VALUE
     "SEED": "the script's seeds",
@@ -333,8 +333,8 @@ def check_arguments(name: str, words: Sequence[str]) -> dict[str, str]:
         kind = ARGUMENTS[argument][1]
         if isinstance(kind, tuple) and word not in kind:
             raise ValueError(f"{argument} is {word!r}; use {' or '.join(kind)}")
-        if kind == "number" and not (word.isdecimal() and str(int(word)) == word):
-            raise ValueError(f"{argument} is {word!r}; use a whole number")
+        if isinstance(kind, int) and not (word.isdecimal() and str(int(word)) == word and int(word) >= kind):
+            raise ValueError(f"{argument} is {word!r}; use a whole number, {kind} or more")
     return given
 
 
