@@ -5,8 +5,9 @@ import torch
 from yacs.config import CfgNode as CN
 
 import datasets.caltech101  # noqa: F401
+import trainers.averaged  # noqa: F401
 import trainers.plot  # noqa: F401
-from dassl.config import get_cfg_default
+from dassl.config import clean_cfg, get_cfg_default
 from dassl.engine import build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 
@@ -15,6 +16,7 @@ def main():
     parser = argparse.ArgumentParser()
     for flag in ("--root", "--output-dir", "--model-dir"):
         parser.add_argument(flag, default="")
+    parser.add_argument("--trainer", default="PLOT")
     parser.add_argument("--seed", type=int, default=-1)
     parser.add_argument("--load-epoch", type=int)
     parser.add_argument("--eval-only", action="store_true")
@@ -22,13 +24,16 @@ def main():
     args = parser.parse_args()
 
     cfg = get_cfg_default()
+    assert {"NAME", "FIXMATCH"} <= set(cfg.TRAINER.keys()) and cfg.TRAINER.pop("DDAIG").G_ARCH == ""
+    clean_cfg(cfg, "PLOT")
+    assert list(cfg.TRAINER.keys()) == ["NAME"]
     cfg.TRAINER.PLOT = CN()
     cfg.TRAINER.PLOT.PREC = "fp32"
     cfg.TRAINER.PLOT.N = 4
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
     cfg.DEVICE = "cpu"
     cfg.DATASET.ROOT, cfg.OUTPUT_DIR, cfg.SEED = args.root, args.output_dir, args.seed
-    cfg.DATASET.NAME, cfg.TRAINER.NAME = "Caltech101", "PLOT"
+    cfg.DATASET.NAME, cfg.TRAINER.NAME = "Caltech101", args.trainer
     cfg.merge_from_list(args.opts)
     cfg.freeze()
 

@@ -56,11 +56,12 @@ class PLOT(TrainerX):
         self.optim = build_optimizer(self.model.prompt_learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("prompt_learner", self.model.prompt_learner, self.optim, self.sched)
-        self.model = nn.DataParallel(self.model) if cfg.DEVICE == "parallel" else self.model
+        self.encoder = self.model.image_encoder
+        self.model = nn.DataParallel(self.model) if cfg.DEVICE == "parallel" else self.model  # what is registered stays
 
     def forward_backward(self, batch):
         image, label = self.parse_batch_train(batch)
-        assert self.model.prompt_learner.training and not self.model.image_encoder.training
+        assert self._models["prompt_learner"].training and not self.encoder.training
         loss, logits = self.model(image, label)
         self.model_backward_and_update(loss)
         if (self.batch_idx + 1) == self.num_batches:
