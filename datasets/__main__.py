@@ -101,7 +101,11 @@ def build_parser() -> argparse.ArgumentParser:
         f"\n\n{STATUS}",
     )
     sub.add_argument("name", metavar="NAME", help="as caltech101 or Caltech101")
-    sub.add_argument("--root", required=True, help="the folder that holds the data sets' folders")
+    sub.add_argument(
+        "--root",
+        default=os.environ.get("DATA") or "data",
+        help="the folder that holds the data sets' folders; default: $DATA, as for the scripts, or data",
+    )
     sub.add_argument("--shots", type=_positive, required=True, metavar="K", help="images per class")
     sub.add_argument("--seed", type=_not_negative, default=1, metavar="S", help="default: 1")
     sub.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default: text")

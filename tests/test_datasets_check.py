@@ -230,6 +230,14 @@ def test_picks_of_imagenet_hold_no_test_image(tmp_path, capsys):
     assert len(content["train"]) == 12 and content["val"] == [] and content["published"] is None
 
 
+def test_picks_find_the_data_where_the_scripts_do(textures, capsys, monkeypatch):
+    monkeypatch.setenv("DATA", str(textures))
+    assert main(["picks", "dtd", "--shots", "1", "--seed", "1"]) == 0
+    assert "train 3d58099f6a885783, val 337a5a18036e1d81 (as published)" in capsys.readouterr().out
+    (textures / "dtd" / "split_fewshot" / "shot_1-seed_1.json").unlink()
+    (textures / "dtd" / "split_fewshot").rmdir()
+
+
 def test_picks_without_data(tmp_path, capsys):
     assert main(["picks", "dtd", "--root", str(tmp_path), "--shots", "1"]) == 1
     assert "must be the folder that holds 'dtd'" in capsys.readouterr().err
