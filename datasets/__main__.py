@@ -44,13 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="What is there, what is missing, what to fetch from where",
         formatter_class=raw,
         description="Look for the data sets below ROOT: folders (also under other names), split files, counts, class\n"
-        "names; with --images decode every image. Says what to fetch from where, and what to run next.",
+        "names, and the beginning and end of every image file. Says what to fetch from where, and what to run next.",
         epilog="examples:\n  python -m datasets check ~/data\n  python -m datasets check ~/data caltech101 dtd --images"
         f"\n\n{STATUS}",
     )
     sub.add_argument("root", metavar="ROOT", help="the folder that holds the data sets' folders (DATASET.ROOT)")
     sub.add_argument("names", metavar="NAME", nargs="*", help="as caltech101 or Caltech101; default: all")
-    sub.add_argument("--images", action="store_true", help="decode every image (minutes for a large data set)")
+    sub.add_argument("--images", action="store_true", help="decode every image as well (minutes for a large data set)")
     sub.set_defaults(run=run_check)
 
     sub = commands.add_parser(

@@ -27,6 +27,8 @@ from .files import list_images
 from .layout import Layout, find_file, find_layout
 from .splits import SplitDataset, split_digest
 
+SHOWN = 20  # unreadable images that are named
+
 
 @dataclass
 class Report:
@@ -154,14 +156,15 @@ def _check_content(report: Report, kind: type[SplitDataset], facts: Facts, root:
         report.todo.append(again(report.name, root, "splits"))
     elif report.problems:
         report.todo.append(f"compare with {facts.images}" + (f"; {facts.split_source}" if facts.split_source else ""))
-    if images:
-        paths = dict.fromkeys(item.impath for items in (train, val or [], dataset.test) for item in items)
-        bad = unreadable([(path, True) for path in paths], f"Reading {report.name}")
-        if bad:
-            report.problems.append(f"{len(bad)} of {len(paths)} images cannot be read:\n" + "\n".join(bad))
-            report.todo.append(again(report.name, root, "images"))
-        else:
-            report.found.append(f"all {len(paths):,} images can be read")
+    paths = dict.fromkeys(item.impath for items in (train, val or [], dataset.test) for item in items)
+    bad = unreadable([(path, images) for path in paths], f"Reading {report.name}")
+    if bad:
+        shown = bad[:SHOWN] + [f"..., {len(bad)} in all"] * (len(bad) > SHOWN)
+        report.problems.append(f"{len(bad)} of {len(paths)} images cannot be read:\n" + "\n".join(shown))
+        report.todo.append(again(report.name, root, "images"))
+    else:
+        ways = "decoded" if images else "looked at, first and last bytes"
+        report.found.append(f"all {len(paths):,} images can be read ({ways})")
 
 
 def _is_our_own(dataset: Any) -> bool:

@@ -18,6 +18,7 @@ import dassl.data
 from dassl.data import DataManager, DatasetWrapper, check_images, fingerprint
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from dassl.data.integrity import unreadable
 from tests.data_support import make_cfg, write_picture
 
 
@@ -346,13 +347,26 @@ def test_check_images_names_the_bad_ones(pictures, capfd):
     with pytest.raises(ValueError) as caught:
         check_images(dataset, progress=False)
     message = str(caught.value)
-    assert message.startswith("3 of 10 image files")
-    assert all(pictures[number].impath in message for number in (0, 1, 2))
+    assert message.startswith("4 of 10 image files")
+    assert all(pictures[number].impath in message for number in (0, 1, 2, 9))
     assert capfd.readouterr().err == ""  # no bar where there is no terminal
     for item in pictures[:8]:
         Path(item.impath).write_bytes(b"?")
-    with pytest.raises(ValueError, match=r"8 of 10(.|\n)*\n  \.\.\.\n"):
+    with pytest.raises(ValueError, match=r"9 of 10(.|\n)*\n  \.\.\.\n"):
         check_images(dataset)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+def test_a_cut_file_is_found_without_decoding_the_whole_ones(tmp_path, suffix, monkeypatch):
+    whole, cut, longer = (write_picture(tmp_path / f"{name}{suffix}") for name in ("whole", "cut", "longer"))
+    cut.write_bytes(cut.read_bytes()[:-30])
+    longer.write_bytes(longer.read_bytes() + bytes(1000))  # some cameras do that
+    (line,) = unreadable([(str(path), False) for path in (whole, cut, longer)])
+    assert line.startswith(f"{cut}: ")
+    if suffix in (".jpg", ".png"):
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: 1 / 0)
+        assert unreadable([(str(whole), False)]) == []
+        assert len(unreadable([(str(whole), True)])) == 1
 
 
 def test_damaged_files_of_every_kind_are_found(tmp_path):

@@ -45,7 +45,7 @@ def test_complete(textures, capsys):
     out = capsys.readouterr().out
     assert "[ok] DescribableTextures (dtd): complete" in out
     assert "2,820 train; 1,128 val; 1,692 test" in out and "under the published names" in out
-    assert "all 5,640 images can be read" in out
+    assert "all 5,640 images can be read (decoded)" in out
     assert f"python train.py --root {textures} --dataset-config-file configs/datasets/dtd.yaml" in out
     assert sorted(path.name for path in (textures / "dtd").iterdir()) == ["images", DTD]
 
@@ -160,14 +160,18 @@ def test_missing_and_unreadable_images(textures, tmp_path):
     (images / "banded").unlink()
     trees.write_images(images / "banded" / path.name for path in (textures / "dtd/images/banded").iterdir())
     bad = sorted((images / "banded").iterdir())
+    assert "all 5,640 images can be read (looked at" in text_of(check("DescribableTextures", str(tmp_path)))
     bad[0].write_bytes(trees.PICTURE[:400])
     bad[1].write_bytes(b"")
     bad[2].write_text("<html>not found</html>")
-    assert check("DescribableTextures", str(tmp_path)).state == "complete"
-    report = check("DescribableTextures", str(tmp_path), images=True)
+    report = check("DescribableTextures", str(tmp_path))
     assert report.problems[0].startswith("3 of 5640 images cannot be read")
     assert all(str(path) in report.problems[0] for path in bad[:3])
     assert report.todo == [f"python -m datasets fetch dtd --root {tmp_path} --only images --again"]
+    middle = trees.PICTURE.index(b"\xff\xda") + 100  # the ends are there, what is between is not
+    bad[3].write_bytes(trees.PICTURE[:80] + trees.PICTURE[middle:])
+    report = check("DescribableTextures", str(tmp_path), images=True)
+    assert report.problems[0].startswith("4 of 5640 images cannot be read") and str(bad[3]) in report.problems[0]
     bad[0].unlink()
     report = check("DescribableTextures", str(tmp_path))
     assert "1 of the 5640 image files named by split_zhou_DescribableTextures.json do not exist" in report.problems[0]
