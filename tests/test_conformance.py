@@ -1,6 +1,9 @@
 """The recorded cases, one test each; and that the check itself can fail."""
 import json
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +85,22 @@ def test_prompted_images_in_another_order(tmp_path, capsys):
     assert main([str(tmp_path / "permuted.npz")]) == 0
     assert main([str(copy_with(case, tmp_path / "wrong.npz", "grad_ctx_vision", lambda x: x * 1.01))]) == 1
     assert "FAIL grad_ctx_vision" in capsys.readouterr().out
+
+
+def test_a_folder_of_logs_with_one_expectation(tmp_path, capsys):
+    logs = GOLDEN / "e2e" / "parse"
+    (tmp_path / "input").mkdir()
+    for seed in (3, 1):
+        shutil.copytree(logs / "input" / "train" / f"seed{seed % 2 + 1}", tmp_path / "input" / "train" / f"seed{seed}")
+    wanted = subprocess.run(
+        [sys.executable, "-m", "results", "parse", str(tmp_path / "input" / "train"), "--keyword", "macro_f1"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (tmp_path / "parse_train_f1.expected.txt").write_text(wanted.replace(str(tmp_path / "input"), "<INPUT>"))
+    assert main([str(tmp_path)]) == 0
+    (tmp_path / "parse_train_f1.expected.txt").write_text(wanted.replace("+-", "±"))
+    assert main([str(tmp_path)]) == 1
+    assert "FAIL parse_train_f1" in capsys.readouterr().out
 
 
 SPLIT_LAYOUTS = {  # paths as they stand in the split files of these data sets

@@ -27,7 +27,7 @@ class Unsupported(Exception):
 def is_case(path: Path) -> bool:
     """Files that record results; inputs, models and notes are not cases."""
     if path.is_dir():
-        return (path / "parse_train.expected.txt").exists()
+        return any(path.glob("parse_*.expected.txt"))
     if path.suffix == ".npz":
         return path.parent.name not in ("inputs", "models")
     return path.suffix == ".json" and _json_check(path) is not None
