@@ -104,6 +104,9 @@ def any_archive(monkeypatch):
         monkeypatch.setitem(ARCHIVES, name, loose)
 
 
+TINY = trees.picture_bytes((2, 2))
+
+
 def make_tar(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:
@@ -122,7 +125,7 @@ def make_zip(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def split_images(name: str, prefix: str, content: bytes = b"") -> dict[str, bytes]:
+def split_images(name: str, prefix: str, content: bytes = TINY) -> dict[str, bytes]:
     split = json.loads((trees.SPLITS / name).read_text())
     return {f"{prefix}/{item[0]}": content for items in split.values() for item in items}
 
