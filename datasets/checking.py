@@ -69,7 +69,8 @@ def check(name: str, root: str, images: bool = False) -> Report:
     _check_lists(report, kind, facts, layout)
     if not any(problem.startswith("no ") for problem in report.problems):
         _check_content(report, kind, facts, root, images)
-    missing = [d for d in missing_downloads(name, layout.folder) if not (moves and d.part == "images")]
+    elsewhere = bool(moves) and osp.isdir(layout.images)
+    missing = [d for d in missing_downloads(name, layout.folder) if not (elsewhere and d.part == "images")]
     fetch = to_fetch(name, root, missing) if report.problems else []
     report.todo = [*(moves if fetch else []), *fetch, *report.todo]  # what is fetched goes to the usual place
     return report
@@ -129,7 +130,9 @@ def _check_content(report: Report, kind: type[SplitDataset], facts: Facts, root:
         dataset = build_quietly(kind, root)
     except (OSError, ValueError, ImportError) as error:
         report.problems.append(f"{type(error).__name__}: {error}")
-        report.todo += [] if missing_downloads(report.name, report.folder) else [again(report.name, root, "images")]
+        damaged = kind.split_file and kind.split_file in str(error) and not isinstance(error, FileNotFoundError)
+        if damaged or not missing_downloads(report.name, report.folder):
+            report.todo.append(again(report.name, root, "splits" if damaged else "images"))
         return
     train = [] if kind.eval_only else dataset.train_x
     val = dataset.val if dataset.val is not dataset.test else None

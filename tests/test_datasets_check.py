@@ -178,6 +178,21 @@ def test_missing_and_unreadable_images(textures, tmp_path):
     assert report.state == "incomplete"
 
 
+def test_a_damaged_split_file_is_what_is_fetched_again(tmp_path):
+    base = trees.write_food(tmp_path)
+    (base / "split_zhou_Food101.json").write_text('{"train": [')
+    report = check("Food101", str(tmp_path))
+    assert "split_zhou_Food101.json is damaged" in text_of(report)
+    assert report.todo == [f"python -m datasets fetch food101 --root {tmp_path} --only splits --again"]
+
+
+def test_a_misnamed_folder_without_images_lacks_them_all_the_same(tmp_path):
+    (tmp_path / "DTD").mkdir()
+    rename, fetch = check("DescribableTextures", str(tmp_path)).todo
+    assert rename == f"mv {tmp_path}/DTD {tmp_path}/dtd"
+    assert "dtd-r1.0.1.tar.gz" in fetch and FACTS["DescribableTextures"].split_drive_id in fetch
+
+
 def test_counts_and_names_are_compared(tmp_path):
     trees.write_aircraft(tmp_path)
     report = check("FGVCAircraft", str(tmp_path))
