@@ -235,6 +235,56 @@ def test_checkpoint_for_other_prompts(world, plot_run, tmp_path, capsys):
     assert "same classes" in message
 
 
+def changed(plot_run, folder, change):
+    """A run folder whose checkpoint is that of `plot_run`, with a change."""
+    name = "prompt_learner/model.pth.tar-3"
+    checkpoint = change(torch.load(plot_run[0] / name, weights_only=True))
+    (folder / "prompt_learner").mkdir(parents=True)
+    torch.save(checkpoint, folder / name)
+    return folder
+
+
+def with_state(change):
+    return lambda checkpoint: checkpoint | {"state_dict": change(checkpoint["state_dict"])}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda checkpoint: checkpoint["state_dict"],  # saved bare
+        with_state(lambda state: {f"module.{key}": value for key, value in state.items()}),  # from a parallel wrapper
+    ],
+)
+def test_other_wrappings_of_the_same_prompts(world, plot_run, tmp_path, change):
+    folder = changed(plot_run, tmp_path / "trained", change)
+    result = train.run(arguments(world, tmp_path / "eval", flags=("--eval-only", "--model-dir", str(folder))))
+    assert result["accuracy"] == plot_run[1]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda checkpoint: {"epoch": 3}, r"holds no learned context `ctx` \(it holds epoch"),
+        (with_state(lambda state: state | {"ctx": state["ctx"] * float("nan")}), "NaN or infinite numbers in `ctx`"),
+        (with_state(lambda state: []), "holds no learned context"),
+    ],
+)
+def test_checkpoints_without_usable_prompts(world, plot_run, tmp_path, change, complaint):
+    folder = changed(plot_run, tmp_path / "trained", change)
+    with pytest.raises(ValueError, match=complaint):
+        train.run(arguments(world, tmp_path / "eval", flags=("--eval-only", "--model-dir", str(folder))))
+
+
+def test_contexts_of_single_classes_serve_no_others(world, tmp_path):
+    """The halves have four classes each, so the shapes agree."""
+    csc = ("TRAINER.COOP.CSC", "True", "DATASET.SUBSAMPLE_CLASSES")
+    train.run(arguments(world, tmp_path / "base", *csc, "base", trainer="CoOp"))
+    load = ("--eval-only", "--model-dir", str(tmp_path / "base"))
+    train.run(arguments(world, tmp_path / "again", *csc, "base", trainer="CoOp", flags=load))
+    with pytest.raises(ValueError, match="not of this run's classes"):
+        train.run(arguments(world, tmp_path / "new", *csc, "new", trainer="CoOp", flags=load))
+
+
 def test_output_folder_of_another_config(world, plot_run, capsys):
     output, _ = plot_run
     before = (output / "log.txt").read_text(), sorted(output.iterdir())

@@ -19,7 +19,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .backbone import effective_precision, load_backbone
-from .checkpoints import checkpoint_path, find_learned
+from .checkpoints import checkpoint_path, find_learned, state_of
 from .features import FeatureTrainer
 from .model import PromptModel
 from .options import ContextOptions, PhraseOptions
@@ -152,7 +152,7 @@ class PromptTrainer(FeatureTrainer):
     def load_learned(self, path: Path) -> dict[str, Any]:
         """Take what was learned from one checkpoint file, which is returned; see `find_learned` for what is refused."""
         checkpoint = load_checkpoint(str(path))
-        learned = find_learned(checkpoint["state_dict"], self.model, path)
+        learned = find_learned(state_of(checkpoint), self.model, path)
         print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint.get("epoch")})')
         self.model.prompt_learner.load_state_dict(learned)
         self.loaded_checkpoint = str(path)

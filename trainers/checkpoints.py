@@ -7,7 +7,9 @@ run, since prompts mean nothing to another one.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -37,6 +39,14 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
     return path
 
 
+def state_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict of a checkpoint, or what was saved as a bare one; without the `module.` of a parallel wrapper."""
+    state = checkpoint.get("state_dict", checkpoint)
+    if not isinstance(state, Mapping):
+        return {}
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
 def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) -> dict[str, Tensor]:
     """What `model.prompt_learner` learns, from a prompt learner's state dict or a whole model's.
 
@@ -53,6 +63,7 @@ def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) 
     own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     learned = {key: value for key, value in own.items() if key not in FIXED}
     check_learned(learned, model.prompt_learner, path)
+    check_classes(own, model.prompt_learner, path)
     check_frozen({key: value for key, value in state_dict.items() if not key.startswith(prefix)}, model, path)
     return learned
 
@@ -71,6 +82,20 @@ def check_learned(learned: dict[str, Tensor], learner: ContextLearner, path: Pat
                 f"{tuple(expected[key].shape)}{axes}; set the same {learner.shaped_by} and backbone as the run that "
                 "wrote it"
             )
+        if not value.isfinite().all():
+            raise ValueError(f"{path} holds NaN or infinite numbers in `{key}`: its training diverged; train it again")
+
+
+def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
+    """Raise ValueError where contexts of single classes were learned for other classes than this run has, as many."""
+    theirs = own.get("token_suffix")
+    if not getattr(learner, "class_specific", False) or theirs is None or len(theirs) != len(learner.token_suffix):
+        return
+    if not _same(theirs, learner.token_suffix):
+        raise ValueError(
+            f"{path} holds a context for each of {learner.n_classes} classes, but not of this run's classes in this "
+            "order; class-specific contexts (CSC) serve no others, and no other backbone"
+        )
 
 
 def check_frozen(entries: dict[str, Tensor], model: PromptModel, path: Path) -> None:

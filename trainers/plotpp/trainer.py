@@ -10,7 +10,7 @@ from torch import nn
 from clip.model import CLIP, VisionTransformer
 from dassl.engine import TRAINER_REGISTRY
 
-from ..checkpoints import check_fixed_words, checkpoint_path
+from ..checkpoints import check_fixed_words, checkpoint_path, state_of
 from ..plot.trainer import TransportTrainer
 from .model import PlotPPModel
 from .options import PlotPPOptions
@@ -101,7 +101,7 @@ class PLOTPP(TransportTrainer):
     def load_learned(self, path: Path) -> dict[str, Any]:
         checkpoint = super().load_learned(path)
         remedy = f"set TRAINER.PLOTPP.LEGACY_TEMPLATES {not self.options.legacy}"
-        check_fixed_words(checkpoint["state_dict"], self.model.prompt_learner, remedy, path)
+        check_fixed_words(state_of(checkpoint), self.model.prompt_learner, remedy, path)
         return checkpoint
 
     def tell_of_leak(self, path: Path) -> None:
