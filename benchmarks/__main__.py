@@ -47,7 +47,7 @@ SUBJECTS = {
     "step": Subject("training step, images to gradient", subjects.training_step, (47, 100)),
 }
 OTHERS = ("evaluation", "sweep", "floor", "growth")
-EVALUATION_CLASSES = (47,)
+EVALUATION_CLASSES, SWEEP_CLASSES = (47,), (10,)
 GROWTH = {"classes": (25, 50, 100, 200), "prompts": (1, 2, 4, 8), "context": (4, 8, 16, 32), "batch": (8, 16, 32, 64)}
 
 
@@ -65,13 +65,16 @@ def run(args: argparse.Namespace) -> Iterator[Row]:
 def run_programs(args: argparse.Namespace) -> Iterator[Row]:
     if "evaluation" in args.subjects:
         for classes in args.classes or EVALUATION_CLASSES:
-            with programs.evaluation_world(args.backbone, classes, args.images) as folder:
+            with programs.world(args.backbone, classes, 1, args.images) as folder:
                 for warm in (False, True):
                     settings = _settings(args) | {"classes": classes, "folder": str(folder), "warm": warm}
                     title = f"test of {args.images} images, {'warm' if warm else 'cold'} cache, C = {classes}"
                     yield measure(title, programs.evaluation, settings, args.repeats, kept=not args.quick)
     if "sweep" in args.subjects:
-        yield programs.sweep(args.epochs, repeats=1)
+        settings = {key: value for key, value in _settings(args).items() if key != "backbone"}
+        for classes in args.classes or SWEEP_CLASSES:
+            with programs.world("RN50", classes, programs.FEW_SHOT, args.images) as folder:
+                yield programs.sweep(folder, classes, epochs=args.epochs, **settings)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -146,8 +149,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--context", type=int, default=16, metavar="TOKENS")
     add("--batch", type=int, default=32, metavar="B")
     add("--backbone", choices=list(subjects.ARCHITECTURES), default="RN50")
-    add("--images", type=int, default=400, metavar="COUNT", help="test images of the evaluation")
-    add("--epochs", type=int, default=10, metavar="E", help="of each run of the sweep")
+    add("--images", type=int, default=400, metavar="COUNT", help="test images of evaluation and sweep")
+    add("--epochs", type=int, default=1, metavar="E", help="of each run of the sweep")
     add("--repeats", type=int, default=3, help="turns; the sweep is done once")
     add("--quick", action="store_true", help="leave out the old algorithm without page faults")
     add("--json", metavar="FILE", help="also write the figures to FILE")

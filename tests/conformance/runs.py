@@ -90,7 +90,7 @@ def recorded_trainer(base: type, arrays: Arrays, meta: dict) -> type:
 OPTIM_KEYS = {"scheduler": "LR_SCHEDULER", "dampening": "SGD_DAMPNING", "nesterov": "SGD_NESTEROV"}
 PROMPT_KEYS = {  # of a case's meta
     "N": "N", "n_ctx": "N_CTX", "csc": "CSC", "ctx_init": "CTX_INIT", "class_token_position": "CLASS_TOKEN_POSITION",
-    "eps": "EPS", "max_iter": "MAX_ITER", "thresh": "THRESH",
+    "eps": "EPS", "max_iter": "MAX_ITER", "thresh": "THRESH", "M": "M", "n_ctx_v": "N_CTX_V", "trade_off": "TRADE_OFF",
 }  # fmt: skip
 
 
