@@ -17,8 +17,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["dassl", "dassl.*"]),
     install_requires=[
-        "torch>=2.1",
-        "torchvision>=0.16",  # pip resolves torch and torchvision together: they must be one matching pair
+        "torch>=2.4",
+        "torchvision>=0.19",  # pip resolves torch and torchvision together: they must be one matching pair
         "open_clip_torch>=2.24",  # tokenizer, vocabulary, registry of weights, downloads
         "safetensors>=0.4",
         "yacs>=0.1.8",

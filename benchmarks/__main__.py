@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import platform
@@ -28,7 +29,7 @@ EXAMPLES = """examples:
 
 Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
 its own.  "no page faults": the old one with freed memory kept by the process, which new always does on a CPU.
-Old at 100 classes takes 10 GB of memory; beyond, its text is encoded in pieces of 100 classes.
+Old at 100 classes takes 16 GB of memory; the text subject encodes its text in pieces of 100 classes beyond that.
 exit status: 0 done, 1 a subject failed or old and new differ by more than 1e-4, 2 bad command line.
 """
 TOLERANCE = 1e-4  # relative, of results and gradients
@@ -159,7 +160,10 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads; {args.backbone} with "
           f"random weights, N = {args.prompts}, {args.context} context tokens, batch {args.batch}, float32; "
           f"medians of {args.repeats} turns")
-    rows = [*run(args), *run_programs(args)]
+    rows = []
+    for row in itertools.chain(run(args), run_programs(args)):
+        rows.append(row)
+        tqdm.write(f"{row.subject}: {row.ratio:.1f} x", file=sys.stderr)
     figures = [row._asdict() | {"ratio": row.ratio, "ratio_kept": row.ratio_kept} for row in rows]
     report: dict[str, Any] = {"rows": figures}
     if rows:

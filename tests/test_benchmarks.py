@@ -1,5 +1,7 @@
 """The benchmark runs, compares what it times, and says so; no test looks at a time."""
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ from benchmarks import original, subjects
 from benchmarks.__main__ import SUBJECTS, main
 from benchmarks.floor import operations
 from benchmarks.measure import NEW, Process
+from dassl.engine.record import read_result
+from tests.runs import REPOSITORY, arguments, make_world
 
 SMALL = {"backbone": "RN50", "classes": 3, "prompts": 2, "context": 2, "batch": 2}
 
@@ -25,6 +29,20 @@ def test_old_and_new_agree_on_result_and_gradient(name):
     old, new = (SUBJECTS[name].make(side, **SMALL) for side in ("old", "new"))
     for a, b in zip(old(), new(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * a.abs().max().item())
+
+
+@pytest.mark.parametrize("trainer", ["PLOT", "CoOp"])
+def test_whole_runs_of_the_original_kind_learn_the_same(tmp_path, trainer):
+    world = make_world(tmp_path)
+    found = {}
+    for side, program in (("old", ["-m", "benchmarks.original_trainers"]), ("new", ["train.py"])):
+        argv = arguments(world, tmp_path / side, trainer=trainer)
+        subprocess.run([sys.executable, *program, *argv], cwd=REPOSITORY, check=True, capture_output=True)
+        found[side] = read_result(tmp_path / side)
+    old, new = found["old"], found["new"]
+    assert [entry["loss"] for entry in new["history"]] == pytest.approx([e["loss"] for e in old["history"]], rel=1e-3)
+    assert new["accuracy"] == old["accuracy"]
+    assert (old.get("transport") is None) and (new.get("transport") is None) == (trainer == "CoOp")
 
 
 def fails(side, **settings):

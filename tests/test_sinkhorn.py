@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.original import sinkhorn as plain_sinkhorn
+from trainers.plot import sinkhorn as sinkhorn_module
 from trainers.plot.sinkhorn import sinkhorn, uniform_marginal
 
 
@@ -107,6 +108,18 @@ def test_problems_that_stop_alone_do_not_see_each_other():
         alone = sinkhorn(cost[g : g + 1], 0.1)
         torch.testing.assert_close(together.plan[g], alone.plan[0])
         assert together.iterations[g] == alone.iterations[0]
+
+
+@pytest.mark.parametrize("stop", ["batch", "each", "never"])
+@pytest.mark.parametrize("max_cost", [None, 2.0])
+def test_looking_seldom_changes_nothing(monkeypatch, stop, max_cost):
+    """What accelerators do: run some iterations more than needed, and keep the state at which the rule was met."""
+    cost = random_cost(12, groups=6)
+    expected = sinkhorn(cost, 0.1, stop=stop, max_cost=max_cost)
+    monkeypatch.delitem(sinkhorn_module._ITERATIONS_BETWEEN_LOOKS, "cpu")
+    for found, wanted in zip(sinkhorn(cost, 0.1, stop=stop, max_cost=max_cost), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+    assert stop == "never" or (expected.iterations % 8 != 0).all()  # no look falls on the end
 
 
 @pytest.mark.parametrize("max_cost", [None, 2.0])

@@ -26,7 +26,9 @@ from torch import Tensor
 
 STOP_RULES = ("batch", "each", "never")
 SAFE_EXPONENT = 40.0  # with costs up to 40 epsilon, r and c stay below exp(80), inside float32's range
-_ITERATIONS_BETWEEN_LOOKS = 8
+# Asking whether to stop is free on a CPU; on an accelerator the answer waits for everything that was asked before
+_ITERATIONS_BETWEEN_LOOKS = {"cpu": 1}
+_ITERATIONS_BETWEEN_LOOKS_ELSEWHERE = 8
 
 
 class TransportPlan(NamedTuple):
@@ -89,8 +91,7 @@ def sinkhorn(
     problem = _Problem.of(cost, epsilon, a, b, max_cost, overwrite)
     active = torch.ones(groups if stop == "each" else (), dtype=torch.bool, device=cost.device)
     iterations = torch.zeros(groups, dtype=torch.int64, device=cost.device)
-    # on an accelerator, asking whether to stop waits for everything before the question
-    look_every = 1 if cost.device.type == "cpu" else _ITERATIONS_BETWEEN_LOOKS
+    look_every = _ITERATIONS_BETWEEN_LOOKS.get(cost.device.type, _ITERATIONS_BETWEEN_LOOKS_ELSEWHERE)
 
     r = c = torch.empty(0)
     for iteration, (new_r, new_c, change) in enumerate(islice(problem.sweeps(), max_iterations), start=1):

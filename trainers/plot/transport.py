@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -147,8 +147,25 @@ def as_problems(similarity: Tensor) -> Tensor:
 
 
 def transported(similarity: Tensor, plan: Tensor) -> Tensor:
-    """sum_{m,n} T * S (B, C) of similarity (N, C, B, M) and plan (C * B, M, N)."""
-    return (plan.permute(2, 0, 1).reshape(similarity.shape) * similarity).sum(dim=(0, 3)).t()
+    """sum_{m,n} T * S (B, C) of similarity (N, C, B, M), differentiable in that, and plan (C * B, M, N), constant."""
+    return _Transported.apply(similarity, plan.permute(2, 0, 1).reshape(similarity.shape))
+
+
+class _Transported(torch.autograd.Function):
+    """The sum slab by slab, without a tensor of all the products."""
+
+    @staticmethod
+    def forward(ctx: Any, similarity: Tensor, plan: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(plan)
+        total = plan[0] * similarity[0]  # (C, B, M)
+        for mass, of in zip(plan[1:], similarity[1:], strict=True):
+            total.addcmul_(mass, of)
+        return total.sum(dim=2).t()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (plan,) = ctx.saved_tensors
+        return plan * gradient.t()[..., None], None
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
