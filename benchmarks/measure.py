@@ -34,8 +34,11 @@ OLD_KEPT = Side("old, no page faults", "old", keeps_memory=True)
 NEW = Side("new", "new", keeps_memory=True)  # as train.py runs
 
 
+TURN = 0.3  # seconds that a turn lasts at least: a process that was waiting needs a moment to be at its speed
+
+
 class Outcome(NamedTuple):
-    seconds: float
+    seconds: float  # of one step
     peak: float  # bytes, above what the process held before the step
     arrays: list[np.ndarray]
 
@@ -140,6 +143,7 @@ def _serve(connection: Connection, side: Side, make: Callable[..., Step], settin
             keep_freed_memory()
         step = make(side.algorithm, **settings)
         connection.send(None)
+        steps = 1
         while True:
             try:
                 connection.recv()
@@ -147,9 +151,11 @@ def _serve(connection: Connection, side: Side, make: Callable[..., Step], settin
                 return
             before = _start_of_peak()
             start = time.perf_counter()
-            arrays = step()
-            seconds = time.perf_counter() - start
+            for _ in range(steps):
+                arrays = step()
+            seconds = (time.perf_counter() - start) / steps
             connection.send(Outcome(seconds, _peak() - before, [_array(x) for x in arrays]))
+            steps = max(1, round(TURN / seconds))
     except Exception:
         connection.send(traceback.format_exc())
 
