@@ -37,6 +37,9 @@ NEW = Side("new", "new", keeps_memory=True)  # as train.py runs
 TURN = 0.3  # seconds that a turn lasts at least: a process that was waiting needs a moment to be at its speed
 
 
+LONG = 60.0  # seconds; steps of the original that take longer get one turn
+
+
 class Outcome(NamedTuple):
     seconds: float  # of one step
     peak: float  # bytes, above what the process held before the step
@@ -70,6 +73,7 @@ def measure(subject: str, make: Callable[..., Step], settings: Mapping[str, Any]
         first_new = new.run()
         with Process(OLD, make, settings) as old:
             first_old = old.run()
+            repeats = 1 if first_old.seconds > LONG else repeats
             times = in_turns([old, new], repeats)
         times_kept: list[list[float]] = []
         if kept:
