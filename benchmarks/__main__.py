@@ -29,7 +29,8 @@ EXAMPLES = """examples:
 
 Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
 its own.  "no page faults": the old one with freed memory kept by the process, which new always does on a CPU.
-All of the default takes half an hour on two cores. Old at 100 classes takes 16 GB of memory; the text subject encodes its text in pieces of 100 classes beyond that.
+All of the default takes half an hour on two cores.  Old at 100 classes takes 16 GB of memory; beyond that, the subject
+"text" lets it encode pieces of 100 classes.
 exit status: 0 done, 1 a subject failed or old and new differ by more than 1e-4, 2 bad command line.
 """
 TOLERANCE = 1e-4  # relative, of results and gradients
