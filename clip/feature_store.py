@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from .features import ImageFeatures
+from .packed import state_of
 
 try:
     import fcntl
@@ -80,10 +81,7 @@ def tower_digest(tower: nn.Module) -> str:
     Computed once for a tower, and again when its tensors were replaced or written to.
     """
     tensors = {**dict(tower.named_parameters()), **dict(tower.named_buffers())}
-    state = tuple(
-        (name, t.data_ptr(), t.dtype, str(t.device), 0 if t.is_inference() else t._version)
-        for name, t in tensors.items()
-    )
+    state = tuple((name, *state_of(tensor)) for name, tensor in tensors.items())
     known = _digests.get(tower)
     if known is not None and known[0] == state:
         return known[1]

@@ -20,8 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .model import Bottleneck, ModifiedResNet, QuickGELU, ResidualAttentionBlock, Transformer, VisionTransformer
 from .packed import FrozenLinear, PackedLinear, Prepared, can_pack, frozen_linear
+from .vit import QUICK_GELU
 
-QUICK_GELU = 1.702
 PARTS = {"qkv": slice(0, 3), "q": slice(0, 1), "kv": slice(1, 3)}  # of the fused input projection, in thirds
 
 
@@ -54,18 +54,15 @@ class FrozenBlock:
         projected = self._projections[parts](normed)
         return tuple(x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected.split(width, dim=-1))
 
-    def join(self, heads: Tensor) -> Tensor:
-        """What the heads found (N, H, T, d) -> (N, T, E), through the output projection."""
-        return self._out(heads.transpose(1, 2).flatten(2))
-
-    def mlp(self, normed: Tensor) -> Tensor:
-        return self._proj(self._activation(self._fc(normed)))
+    def finish(self, x: Tensor, found: Tensor) -> Tensor:
+        """The layer's output at tokens x (N, T, E), given what their heads found (N, H, T, d)."""
+        x = x + self._out(found.transpose(1, 2).flatten(2))
+        return x + self._proj(self._activation(self._fc(self.ln_2(x))))
 
     def layer(self, x: Tensor) -> Tensor:
         """The whole layer over tokens (N, T, E) that all see each other."""
         q, k, v = self.project(self.ln_1(x), "qkv")
-        x = x + self.join(F.scaled_dot_product_attention(q, k, v))
-        return x + self.mlp(self.ln_2(x))
+        return self.finish(x, F.scaled_dot_product_attention(q, k, v))
 
 
 def frozen_blocks(transformer: Transformer) -> list[FrozenBlock]:
@@ -94,8 +91,7 @@ class FrozenTransformer(Transformer):
         normed = last.ln_1(x)
         k, v = last.project(normed, "kv")
         (q,) = last.project(normed[:, :1], "q")
-        x = x[:, :1] + last.join(F.scaled_dot_product_attention(q, k, v))
-        return (x + last.mlp(last.ln_2(x)))[:, 0]
+        return last.finish(x[:, :1], F.scaled_dot_product_attention(q, k, v))[:, 0]
 
 
 @torch.no_grad()

@@ -49,6 +49,12 @@ class FrozenLinear:
         return _product(gradient, self._packed_transpose, None)
 
 
+def state_of(tensor: Tensor) -> tuple[Any, ...]:
+    """Changes when the tensor is replaced, moved, converted, written to or unfrozen."""
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), tensor.dtype, str(tensor.device), tensor.requires_grad, version
+
+
 class Prepared(Generic[M, T]):
     """What `make` makes of a module: made when first asked for, and anew when one of the module's parameters was
     replaced, moved, converted, written to or unfrozen.  A copy of it, or a pickle, is without what was made."""
@@ -58,10 +64,7 @@ class Prepared(Generic[M, T]):
         self._made: tuple[tuple[Any, ...], T] | None = None
 
     def __call__(self) -> T:
-        now = tuple(
-            (p.data_ptr(), p.dtype, p.requires_grad, 0 if p.is_inference() else p._version)
-            for p in self._module.parameters()
-        )
+        now = tuple(state_of(parameter) for parameter in self._module.parameters())
         if self._made is None or self._made[0] != now:
             self._made = now, self._make(self._module)
         return self._made[1]

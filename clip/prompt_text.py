@@ -92,8 +92,7 @@ class TextEncoder(nn.Module):
         for block in blocks:
             q, k, v = block.project(block.ln_1(x), "qkv")
             keys_values += [k, v]
-            x = x + block.join(F.scaled_dot_product_attention(q, k, v, is_causal=True))
-            x = x + block.mlp(block.ln_2(x))
+            x = block.finish(x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
         return [*keys_values, *last.project(last.ln_1(x), "kv")]
 
     def _suffix(self, layout: _Layout, x: Tensor, *keys_values: Tensor) -> Tensor:
@@ -101,14 +100,13 @@ class TextEncoder(nn.Module):
         *blocks, last = self._blocks()
         for i, block in enumerate(blocks):
             q, k, v = block.project(block.ln_1(x), "qkv")
-            x = x + block.join(_attend(q, keys_values[2 * i], keys_values[2 * i + 1], k, v, layout.groups))
-            x = x + block.mlp(block.ln_2(x))
+            x = block.finish(x, _attend(q, keys_values[2 * i], keys_values[2 * i + 1], k, v, layout.groups))
 
         normed = last.ln_1(x)
         k, v = last.project(normed, "kv")
         (q,) = last.project(normed[:, layout.ends], "q")  # (N, H, C, d)
-        x = x[:, layout.ends] + last.join(_attend(q, keys_values[-2], keys_values[-1], k, v, layout.groups))
-        x = x + last.mlp(last.ln_2(x))  # (N, C, E), the shortest class first
+        mixed = _attend(q, keys_values[-2], keys_values[-1], k, v, layout.groups)
+        x = last.finish(x[:, layout.ends], mixed)  # (N, C, E), the shortest class first
         return (self.ln_final(x) @ self.text_projection)[:, layout.back]
 
 

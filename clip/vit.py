@@ -26,11 +26,14 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x.to(wide), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
+QUICK_GELU = 1.702
+
+
 class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x): the approximation of the GELU that OpenAI trained with."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
+        return x * torch.sigmoid(QUICK_GELU * x)
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
