@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -246,11 +247,14 @@ def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True) -> 
     return ["train_x", "train_u"] * train + ["val"] * val + ["test"] * (test and not tests_val)
 
 
-def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> Any:
+def load_trainer(
+    run_folder: str | Path, backbone: str = "", root: str = "", classnames: Sequence[str] | None = None
+) -> Any:
     """The trainer of a finished run, with its learned prompts, ready for `test` and `explain`.
 
     Rebuilt from the run's config.yaml and its best or last checkpoint; `backbone` and `root` replace paths that have
-    moved since.  Raises FileNotFoundError where the folder holds no run.
+    moved since.  Given `classnames` (those of the run or others), no data set is read: it can predict, but not test.
+    Raises FileNotFoundError where the folder holds no run.
     """
     folder = Path(run_folder)
     if not (folder / "config.yaml").exists():
@@ -264,7 +268,7 @@ def load_trainer(run_folder: str | Path, backbone: str = "", root: str = "") -> 
     cfg.freeze()
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    trainer = build_trainer(cfg)
+    trainer = build_trainer(cfg, classnames)
     trainer.load_model(str(folder))
     return trainer
 

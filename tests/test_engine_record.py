@@ -15,7 +15,7 @@ from torch import nn
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TrainerX
-from dassl.engine.record import RunFolderError, is_complete, open_run, read_result, write_result
+from dassl.engine.record import RunFolderError, is_complete, open_run, read_classnames, read_result, write_result
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import set_random_seed
@@ -292,7 +292,8 @@ def test_real_pictures_random_crops_and_an_exact_continuation(tmp_path, workers,
     first, second = read_result(tmp_path / "whole"), read_result(tmp_path / "killed")
     for key in ("history", "accuracy", "per_class", "data", "config_digest"):
         assert first[key] == second[key]
-    assert first["data"] | {"fingerprint": ""} == {
-        "fingerprint": "", "classes": 3, "train": 15, "val": 3, "test": 18
+    assert first["data"] | {"fingerprint": "", "classnames": []} == {
+        "fingerprint": "", "classes": 3, "train": 15, "val": 3, "test": 18, "classnames": []
     }  # fmt: skip
+    assert read_classnames(tmp_path / "whole") == list(whole.lab2cname.values())
     assert len(first["data"]["fingerprint"]) == 64 and first["accuracy"] > 50

@@ -1,20 +1,27 @@
 """The registry of trainers. Importing this registers none."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from yacs.config import CfgNode
 
 from dassl.utils import Registry, check_availability
 
+from .inference import without_data
+
 __all__ = ["TRAINER_REGISTRY", "build_trainer"]
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
 
-def build_trainer(cfg: CfgNode) -> Any:
-    """The trainer named TRAINER.NAME, with its data and model; ValueError with the nearest name otherwise."""
+def build_trainer(cfg: CfgNode, classnames: Sequence[str] | None = None) -> Any:
+    """The trainer named TRAINER.NAME, with its data and model; ValueError with the nearest name otherwise.
+
+    Given `classnames`, no data set is read: the trainer is there to predict (see `without_data`).
+    """
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer (TRAINER.NAME)")
     if cfg.VERBOSE:
         print(f"Loading trainer: {cfg.TRAINER.NAME}")
-    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    return kind(cfg) if classnames is None else without_data(kind, classnames)(cfg)

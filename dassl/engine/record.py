@@ -31,7 +31,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import StrPath, atomic_write
 
-__all__ = ["NO_EFFECT", "RunFolderError", "is_complete", "open_run", "read_result", "write_result"]
+__all__ = ["NO_EFFECT", "RunFolderError", "is_complete", "open_run", "read_classnames", "read_result", "write_result"]
 
 SCHEMA = 1
 CONFIG_NAME = "config.yaml"
@@ -242,6 +242,7 @@ def _describe_data(trainer: Any) -> dict[str, Any] | None:
         "train": len(dataset.train_x or []),
         "val": len(dataset.val or []),
         "test": len(dataset.test or []),
+        "classnames": list(dataset.classnames),
     }
 
 
@@ -309,3 +310,14 @@ def is_complete(folder: StrPath) -> bool:
     """Whether the run in `folder` finished."""
     record = read_result(folder)
     return record is not None and record.get("complete") is True
+
+
+def read_classnames(folder: StrPath) -> list[str] | None:
+    """The classes of the finished run in `folder`, by label; None where its record does not tell."""
+    record = read_result(folder) or {}
+    data = record.get("data") or {}
+    if data.get("classnames"):
+        return [str(name) for name in data["classnames"]]
+    tested = record.get("per_class") or []  # older records; enough if every class had a test image
+    whole = len(tested) == data.get("classes") and all("name" in entry for entry in tested)
+    return [str(entry["name"]) for entry in tested] if whole and tested else None

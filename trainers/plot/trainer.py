@@ -68,12 +68,15 @@ class TransportTrainer(PromptTrainer):
     """Keeps the evidence of the transport, for the run's record and for those who want to look at it."""
 
     options: TransportOptions  # type: ignore[assignment]
+    statistics: TransportStatistics | None = None  # of the last test
 
     def test(self, split: str | None = None) -> float:
         self.statistics = TransportStatistics()
         return super().test(split)
 
     def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
+        if self.statistics is None:  # nobody asked for the evidence
+            return super().model_inference(images)
         with self.autocast():
             output = self.model.explain(images, keep_plan=False)
         self.statistics.update(output)
@@ -81,8 +84,7 @@ class TransportTrainer(PromptTrainer):
 
     def diagnostics(self) -> dict[str, Any] | None:
         """How the transport behaved in the last test; for the run's record."""
-        statistics = getattr(self, "statistics", None)
-        summary = statistics.summary() if statistics else None
+        summary = self.statistics.summary() if self.statistics else None
         return summary and {"matching": self.options.matching, "epsilon": self.options.epsilon, **summary}
 
     @torch.no_grad()

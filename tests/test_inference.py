@@ -1,0 +1,59 @@
+"""Trainers without data: what a run has learned, with class names in the place of images."""
+import json
+
+import pytest
+import torch
+
+import train
+from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.record import read_classnames
+from tests.runs import arguments, make_world
+
+TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "PLOT", "PLOTPP")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def test_all_trainers_are_here():
+    assert {name for name in TRAINER_REGISTRY.registered_names()} <= set(TRAINERS)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_predicts_without_data_as_with_it(world, tmp_path, trainer):
+    run = tmp_path / "run"
+    train.run(arguments(world, run, "OPTIM.MAX_EPOCH", "1", trainer=trainer))
+    whole = train.load_trainer(run)
+    names = read_classnames(run)
+    assert names == list(whole.dm.dataset.classnames)
+    alone = train.load_trainer(run, root="nowhere", classnames=names)
+    images = next(iter(whole.test_loader))["img"][:4]
+    with torch.no_grad():
+        for one in (whole, alone):
+            one.set_model_mode("eval")
+        expected, found = whole.model_inference(images), alone.model_inference(images)
+        assert torch.equal(found, expected)
+        others = train.load_trainer(run, root="nowhere", classnames=["goose", *names[1:], "very new thing"])
+        others.set_model_mode("eval")
+        again = others.model_inference(images)
+    assert again.shape == (len(images), len(names) + 1)
+    if "PLOT" not in trainer:  # there, classes share the rule that stops the transport
+        torch.testing.assert_close(again[:, 1 : len(names)], expected[:, 1:], rtol=1e-5, atol=1e-5)
+
+
+def test_class_names_of_older_records(tmp_path):
+    record = {"data": {"classes": 2}, "per_class": [{"name": "cat"}, {"name": "dog"}]}
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    assert read_classnames(tmp_path) == ["cat", "dog"]
+    record["data"]["classes"] = 3  # one of them had no test image
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    assert read_classnames(tmp_path) is None
+    assert read_classnames(tmp_path / "nowhere") is None
+
+
+def test_no_class_is_an_error(world, tmp_path):
+    train.run(arguments(world, tmp_path / "run", trainer="ZeroshotCLIP", flags=["--eval-only"]))
+    with pytest.raises(ValueError, match="at least one class"):
+        train.load_trainer(tmp_path / "run", classnames=[])
