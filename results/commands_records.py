@@ -1,0 +1,255 @@
+"""The commands that read run records, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from .command import Command, add_allow_missing
+from .files import ResultsError, write_text
+from .protocols import PROTOCOLS
+from .tables import FORMATS
+
+PROTOCOL_HELP = {  # (what it reads and shows, examples)
+    "fewshot": (
+        "Reads <dataset>/<trainer>/<config>_<shots>shots/... and ZeroshotCLIP/<config>/<dataset>. "
+        "A block a data set, and the average over data sets.",
+        """\
+  python -m results fewshot output
+  python -m results fewshot output --published --format latex --out fewshot.tex
+  python -m results fewshot output --datasets protocol --shots 1 2 4 8 16""",
+    ),
+    "base2new": (
+        "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean: "
+        "the average over data sets, and a block a data set.",
+        """\
+  python -m results base2new output
+  python -m results base2new output --datasets protocol --format markdown""",
+    ),
+    "crossdataset": (
+        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a data set, and the average of the targets.",
+        """\
+  python -m results crossdataset output
+  python -m results crossdataset output --ci95 --format csv --out cross.csv""",
+    ),
+    "domain": (
+        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a variant of ImageNet, and their average.",
+        """\
+  python -m results domain output
+  python -m results domain output --datasets protocol --format latex""",
+    ),
+}
+
+# --- arguments -------------------------------------------------------------------------------------------
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT", help="folder with runs, at any depth")
+    add_allow_missing(parser)
+
+
+def _text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
+    parser.add_argument("--out", metavar="FILE", help="write there instead of to the console")
+
+
+def _deviation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ci95", action="store_true", help="spread: 1.96 std / sqrt(n) instead of std")
+    parser.add_argument("--sample-std", action="store_true", help="std with ddof 1; default: ddof 0, as the original")
+
+
+def table_arguments(parser: argparse.ArgumentParser) -> None:
+    _output(parser)
+    _text(parser)
+
+
+def curve_arguments(parser: argparse.ArgumentParser) -> None:
+    _output(parser)
+    default = "default: accuracy.png and accuracy.svg in OUTPUT"
+    parser.add_argument("--out", metavar="FILE", nargs="+", help=f".png, .svg or .pdf; {default}")
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    _output(parser)
+    parser.add_argument("--out", metavar="FILE", help="default: OUTPUT/report.html")
+    parser.add_argument("--title", default="Few-shot prompt learning", help="heading of the page")
+
+
+def protocol_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(protocol=name)
+    parser.add_argument("output", metavar="OUTPUT", help="folder with run folders under the original's names")
+    _text(parser)
+    _deviation(parser)
+    parser.add_argument("--published", action="store_true", help="also show published figures, with their source")
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        metavar="NAME",
+        help="expect these, by folder name; `protocol`: all that belong to it; default: those that occur",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="S", help="expect these; default: 1 2 3, and others")
+    if PROTOCOLS[name].by_shots:
+        parser.add_argument("--shots", nargs="+", type=int, metavar="K", help="expect these; default: what occurs")
+    add_allow_missing(parser)
+
+
+def parse_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="parent of the seed folders")
+    _deviation(parser)
+    parser.add_argument("--test-log", action="store_true", help="logs of evaluations, which hold no training")
+    parser.add_argument("--multi-exp", action="store_true", help="DIR holds experiments, and they the seed folders")
+    parser.add_argument("--keyword", default="accuracy", metavar="NAME", help="metric; default: accuracy")
+    add_allow_missing(parser)
+
+
+# --- what they do ----------------------------------------------------------------------------------------
+
+
+def table(args: argparse.Namespace) -> int:
+    from .tables import format_table
+
+    summary, status = _summarise(args)
+    text = format_table(summary, args.format)
+    if args.out:
+        print(f"written: {write_text(args.out, text)}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
+    return status
+
+
+def curve(args: argparse.Namespace) -> int:
+    from .curves import accuracy_figure
+    from .plotting import drawing, save_figure
+
+    summary, status = _summarise(args)
+    with drawing():
+        figure = accuracy_figure(summary)
+        for path in args.out or [Path(args.output, "accuracy.png"), Path(args.output, "accuracy.svg")]:
+            print(f"written: {save_figure(figure, path)}")
+    return status
+
+
+def report(args: argparse.Namespace) -> int:
+    from .report import build_report
+
+    summary, status = _summarise(args)
+    path = write_text(args.out or Path(args.output, "report.html"), build_report(summary, args.output, args.title))
+    print(f"written: {path}")
+    return status
+
+
+def protocol_table(args: argparse.Namespace) -> int:
+    from .parse import ParseOptions
+    from .protocol_tables import format_grid
+    from .protocols import SOURCE, arrange, find_results
+
+    protocol = PROTOCOLS[args.protocol]
+    datasets = args.datasets
+    if datasets == ["protocol"]:
+        datasets = [*([SOURCE] if protocol.transfers else []), *protocol.datasets]
+    found = find_results(args.output, protocol)
+    grid = arrange(found, protocol, datasets, getattr(args, "shots", None), args.seeds)
+    for result in grid.problems:
+        print(f"incomplete: {result.folder}: {result.problem}", file=sys.stderr)
+    for result in grid.repeated:
+        print(f"not counted: {result.folder}: another run has its place", file=sys.stderr)
+    if grid.missing:
+        due = sum(cell.expected for cell in grid.cells.values())
+        print(f"missing: {grid.missing} of {due} runs", file=sys.stderr)
+    text = format_grid(grid, args.format, ParseOptions(ci95=args.ci95, sample_std=args.sample_std), args.published)
+    if args.out:
+        print(f"written: {write_text(args.out, text)}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
+    return int(bool(grid.missing) and not args.allow_missing)
+
+
+def parse(args: argparse.Namespace) -> int:
+    from .parse import ParseOptions, parse_directory, parse_experiments
+
+    options = ParseOptions(args.keyword, args.test_log, args.ci95, args.sample_std)
+    if args.multi_exp:
+        missing = any(parsed.missing for parsed in parse_experiments(args.folder, options))
+    else:
+        missing = bool(parse_directory(args.folder, options).missing)
+    return int(missing and not args.allow_missing)
+
+
+def _summarise(args: argparse.Namespace):
+    """(summary of args.output, exit status); names on stderr what is not there."""
+    from .records import find_runs
+    from .summary import summarise
+
+    runs = find_runs(args.output)
+    summary = summarise(runs)
+    for run in summary.incomplete:
+        print(f"incomplete: {run.folder}: {run.problem}", file=sys.stderr)
+    for run in summary.repeated:
+        print(
+            f"not counted: {run.folder}: another run has the same method, data, shots and seed",
+            file=sys.stderr,
+        )
+    if summary.missing:
+        print(
+            f"missing: {summary.missing} of {summary.missing + len(summary.complete_runs)} runs",
+            file=sys.stderr,
+        )
+    if not summary.complete_runs:
+        raise ResultsError(f"{args.output} holds no complete run: nothing to show")
+    return summary, int(not summary.whole and not args.allow_missing)
+
+
+COMMANDS = (
+    Command(
+        "table",
+        "Table of accuracies",
+        "Rows: methods; columns: shots; a block a data set.",
+        """\
+  python -m results table output
+  python -m results table output --format latex --out table.tex""",
+        table_arguments,
+        table,
+    ),
+    Command(
+        "curve",
+        "Accuracy against shots, with the spread over seeds",
+        "Methods without training stand at 0 shots.",
+        """\
+  python -m results curve output
+  python -m results curve output --out accuracy.png accuracy.svg""",
+        curve_arguments,
+        curve,
+    ),
+    Command(
+        "report",
+        "One self-contained HTML page",
+        "Table, curves, training, transport, classes, what is missing.",
+        """\
+  python -m results report output
+  python -m results report output --out report.html --title "Few-shot flowers\"""",
+        report_arguments,
+        report,
+    ),
+    *(
+        Command(
+            name,
+            f"{protocol.title}: table over data sets",
+            *PROTOCOL_HELP[name],
+            partial(protocol_arguments, name),
+            protocol_table,
+        )
+        for name, protocol in PROTOCOLS.items()
+    ),
+    Command(
+        "parse",
+        "Mean and spread from log.txt files",
+        "Reads the logs of any program of this family, in the format of its parse_test_res.py.",
+        """\
+  python -m results parse output/caltech101/CoOp/rn50_16shots/nctx16_cscFalse_ctpend
+  python -m results parse output/evaluation/CoOp/rn50_16shots/caltech101 --test-log --ci95""",
+        parse_arguments,
+        parse,
+    ),
+)
