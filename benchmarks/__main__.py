@@ -8,7 +8,8 @@ import math
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ EXAMPLES = """examples:
   python -m benchmarks                                    parts and the whole of a training step, and the floor
   python -m benchmarks --subjects text step --classes 10 47 100 397 --repeats 5 --json bench.json
   python -m benchmarks --subjects evaluation sweep        whole programs: a test of 400 images, 30 runs
+  python -m benchmarks --subjects plotpp-vision plotpp-joint     a step of PLOT++ in both stages, on ViT-B/16
   python -m benchmarks --subjects growth                  how cost grows with classes, prompts, context and batch
 
 Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
@@ -40,13 +42,19 @@ class Subject(NamedTuple):
     title: str
     make: Callable[..., Step]
     classes: tuple[int, ...]
+    settings: Mapping[str, Any] = {}  # where they are not DEFAULTS
 
 
+DEFAULTS = {"backbone": "RN50", "prompts": 4, "context": 16, "batch": 32}
 SUBJECTS = {
     "text": Subject("text tower, forward + backward", subjects.text, (10, 47, 100, 397)),
     "transport": Subject("features to scores, forward + backward", subjects.transport, (100, 1000)),
     "matching": Subject("  of that, similarities to scores", subjects.matching, (100, 1000)),
     "step": Subject("training step, images to gradient", subjects.training_step, (47, 100)),
+    "plotpp-vision": Subject("PLOT++, step of the first stage", partial(subjects.prompted_step, update="vision"), (47,),
+                             subjects.PLOTPP),
+    "plotpp-joint": Subject("PLOT++, step of the second stage", partial(subjects.prompted_step, update="joint"), (47,),
+                            subjects.PLOTPP),
 }
 OTHERS = ("evaluation", "sweep", "floor", "growth")
 EVALUATION_CLASSES, SWEEP_CLASSES = (47,), (10,)
@@ -60,14 +68,15 @@ def run(args: argparse.Namespace) -> Iterator[Row]:
         for classes in args.classes or SUBJECTS[name].classes
     ]
     for subject, classes in tqdm(plan, "subjects", disable=None):
-        settings = _settings(args) | {"classes": classes}
-        yield measure(f"{subject.title}, C = {classes}", subject.make, settings, args.repeats, kept=not args.quick)
+        settings = _settings(args, subject.settings) | {"classes": classes}
+        title = ", ".join([subject.title, f"C = {classes}", *(f"{key} {settings[key]}" for key in subject.settings)])
+        yield measure(title, subject.make, settings, args.repeats, kept=not args.quick)
 
 
 def run_programs(args: argparse.Namespace) -> Iterator[Row]:
     if "evaluation" in args.subjects:
         for classes in args.classes or EVALUATION_CLASSES:
-            with programs.world(args.backbone, classes, 1, args.images) as folder:
+            with programs.world(_settings(args)["backbone"], classes, 1, args.images) as folder:
                 for warm in (False, True):
                     settings = _settings(args) | {"classes": classes, "folder": str(folder), "warm": warm}
                     title = f"test of {args.images} images, {'warm' if warm else 'cold'} cache, C = {classes}"
@@ -79,8 +88,10 @@ def run_programs(args: argparse.Namespace) -> Iterator[Row]:
                 yield programs.sweep(folder, classes, epochs=args.epochs, **settings)
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    return {"backbone": args.backbone, "prompts": args.prompts, "context": args.context, "batch": args.batch}
+def _settings(args: argparse.Namespace, usual: Mapping[str, Any] = {}) -> dict[str, Any]:  # noqa: B006
+    """What was asked for, else what is usual for the subject, else the defaults."""
+    asked = {key: getattr(args, key) for key in DEFAULTS if getattr(args, key) is not None}
+    return {**DEFAULTS, **usual, **asked}
 
 
 # --- tables ----------------------------------------------------------------------------------------------
@@ -147,20 +158,25 @@ def main(argv: list[str] | None = None) -> int:
     default = ["text", "transport", "matching", "step", "floor"]
     add("--subjects", nargs="+", choices=known, default=default, metavar="NAME", help=f"of {', '.join(known)}")
     add("--classes", type=int, nargs="+", metavar="C", help="instead of each subject's own")
-    add("--prompts", type=int, default=4, metavar="N")
-    add("--context", type=int, default=16, metavar="TOKENS")
-    add("--batch", type=int, default=32, metavar="B")
-    add("--backbone", choices=list(subjects.ARCHITECTURES), default="RN50")
+    add("--prompts", type=int, metavar="N", help="default: 4")
+    add("--context", type=int, metavar="TOKENS", help="default: 16; of PLOT++: 4")
+    add("--batch", type=int, metavar="B", help="default: 32; of PLOT++: 4")
+    add("--backbone", choices=list(subjects.ARCHITECTURES), help="default: RN50; of PLOT++: ViT-B/16")
     add("--images", type=int, default=400, metavar="COUNT", help="test images of evaluation and sweep")
     add("--epochs", type=int, default=1, metavar="E", help="of each run of the sweep")
     add("--repeats", type=int, default=3, help="turns; the sweep is done once")
     add("--quick", action="store_true", help="leave out the old algorithm without page faults")
     add("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args(argv)
+    prompted = [name for name in args.subjects if name.startswith("plotpp")]
+    if prompted and args.backbone and not args.backbone.startswith("ViT"):
+        parser.error(f"{prompted[0]} shows its visual prompts to a ViT; give another --backbone than {args.backbone}")
 
-    print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads; {args.backbone} with "
-          f"random weights, N = {args.prompts}, {args.context} context tokens, batch {args.batch}, float32; "
-          f"medians of {args.repeats} turns, one where the old step takes a minute")
+    base = _settings(args)
+    threads = torch.get_num_threads()
+    print(f"{platform.machine()}, torch {torch.__version__}, {threads} threads, float32, random weights; "
+          f"{base['backbone']}, N = {base['prompts']}, {base['context']} context tokens, batch {base['batch']}, or as "
+          f"the subject says; medians of {args.repeats} turns, one where the old step takes a minute")
     rows = []
     for row in itertools.chain(run(args), run_programs(args)):
         rows.append(row)

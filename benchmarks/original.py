@@ -7,16 +7,29 @@ from torch import Tensor
 
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder, encode_full
-from trainers.prompts import PromptLearner
+from clip.vit import VisionTransformer
+from trainers.plotpp.prompts import TwoSidedPromptLearner
+from trainers.prompts import ContextLearner
 
 
-def text_features(text: TextEncoder, learner: PromptLearner, classes: Tensor | None = None) -> Tensor:
+def text_features(text: TextEncoder, learner: ContextLearner, classes: Tensor | None = None) -> Tensor:
     """Every prompt through all 77 positions of the tower -> (N, C, D), of all classes or of those at some indices."""
-    prompts = learner.full_prompts().unflatten(0, (learner.n_prompts, -1))  # (N, C, 77, E)
-    end = learner.words.end
+    by_prompt = (learner.n_prompts, -1)
+    prompts, end = learner.full_prompts().unflatten(0, by_prompt), learner.ends().unflatten(0, by_prompt)  # (N, C, ...)
     if classes is not None:
-        prompts, end = prompts[:, classes], end[classes]
-    return encode_full(text, prompts.flatten(0, 1), end.repeat(learner.n_prompts)).unflatten(0, (learner.n_prompts, -1))
+        prompts, end = prompts[:, classes], end[:, classes]
+    return encode_full(text, prompts.flatten(0, 1), end.flatten()).unflatten(0, by_prompt)
+
+
+def seen_under(visual: VisionTransformer, images: Tensor, prompts: Tensor) -> Tensor:
+    """Features (B, M, D) of images (B, 3, H, W) under M visual prompts (M, V, E): M * B images through the whole tower,
+    of which the first token is read."""
+    embedded = visual.embed(images)  # (B, 1 + P, E)
+    tokens = torch.cat([
+        embedded.expand(len(prompts), -1, -1, -1), prompts[:, None].expand(-1, len(images), -1, -1)
+    ], dim=2)  # (M, B, 1 + P + V, E)
+    out = visual.transformer(visual.ln_pre(tokens.flatten(0, 1)).transpose(0, 1))
+    return visual.head(out[0]).unflatten(0, (len(prompts), -1)).transpose(0, 1)
 
 
 def sinkhorn(
@@ -57,9 +70,14 @@ def scores_of(similarity: Tensor, epsilon: float = 0.1) -> Tensor:
     return (plan * problems).sum(dim=(1, 2)).view(images, classes)
 
 
-def logits(model: CLIP, text: TextEncoder, learner: PromptLearner, images: Tensor) -> Tensor:
-    """images (B, 3, H, W) -> (B, C): everything is encoded, every time."""
-    with torch.no_grad():
-        local = model.visual.forward_dense(images).local
+def logits(model: CLIP, text: TextEncoder, learner: ContextLearner, images: Tensor) -> Tensor:
+    """images (B, 3, H, W) -> (B, C): everything is encoded, every time.  With visual prompts (PLOT++) an image is the
+    set of what is seen under each, and else (PLOT) of its local features."""
     prompts = text_features(text, learner)
+    if isinstance(learner, TwoSidedPromptLearner):
+        assert isinstance(model.visual, VisionTransformer)
+        local = seen_under(model.visual, images, learner.ctx_vision)
+    else:
+        with torch.no_grad():
+            local = model.visual.forward_dense(images).local
     return model.logit_scale.exp() * scores(F.normalize(local, dim=-1), F.normalize(prompts, dim=-1))

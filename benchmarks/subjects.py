@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from clip.model import CLIP
 from clip.prompt_text import TextEncoder
 from trainers.plot.model import PlotModel
 from trainers.plot.transport import Transport, transported
-from trainers.prompts import PromptLearner
+from trainers.plotpp.model import PlotPPModel
+from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
+from trainers.prompts import ContextLearner, PromptLearner
 
 from . import original
 from .measure import Step
@@ -22,7 +24,10 @@ from .measure import Step
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "RN50": {"embed_dim": 1024, "vision_layers": (3, 4, 6, 3), "vision_width": 64, "vision_patch_size": None},
     "ViT-B/16": {"embed_dim": 512, "vision_layers": 12, "vision_width": 768, "vision_patch_size": 16},
+    "ViT-B/32": {"embed_dim": 512, "vision_layers": 12, "vision_width": 768, "vision_patch_size": 32},
 }
+PLOTPP = {"backbone": "ViT-B/16", "context": 4, "batch": 4}  # what its subjects differ in, where nothing else is asked
+VISUAL_PROMPTS, VISUAL_TOKENS = 4, 2  # as published
 RESOLUTION = 224
 WORDS = "red small old wild great golden river mountain house cat falcon engine lily pepper bridge sailing".split()
 PIECE = 100  # classes that the old text path encodes at a time: more would not fit into 24 GB
@@ -104,15 +109,30 @@ def training_step(side: str, backbone: str, classes: int, prompts: int, context:
     """Images, text, transport, loss, and back to the gradient of the context."""
     model = clip_model(backbone)
     learner = learner_of(model, classes, prompts, context)
+    return _whole_step(side, PlotModel, model, learner, batch)
+
+
+def prompted_step(side: str, update: str, backbone: str, classes: int, prompts: int, context: int, batch: int) -> Step:
+    """PLOT++: images under four visual prompts, text, transport, loss, and back to the gradients of both contexts
+    (update "joint", the second stage) or of the visual prompts alone ("vision", the first)."""
+    model, generator = clip_model(backbone), torch.Generator().manual_seed(1)
+    start = start_at_random(context, prompts, class_names(classes), model, generator)
+    learner = TwoSidedPromptLearner(model, start, VISUAL_PROMPTS, VISUAL_TOKENS, generator=generator)
+    learner.ctx.requires_grad_(update == "joint")
+    return _whole_step(side, PlotPPModel, model, learner, batch)
+
+
+def _whole_step(side: str, kind: Callable[..., Any], model: CLIP, learner: ContextLearner, batch: int) -> Step:
     images = torch.randn(batch, 3, RESOLUTION, RESOLUTION)
     if side == "new":
         freeze_image_tower(model.visual)
-        plot = PlotModel(learner, model, Transport())
-        forward = lambda: plot(images)  # noqa: E731
+        ours = kind(learner, model, Transport())
+        forward = lambda: ours(images)  # noqa: E731
     else:
         tower = TextEncoder(model)
         forward = lambda: original.logits(model, tower, learner, images)  # noqa: E731
-    return _loss_step(forward, learner.ctx, batch, scale=1.0)
+    learned = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    return _loss_step(forward, learned, batch, scale=1.0)
 
 
 def _features(backbone: str, classes: int, prompts: int, batch: int) -> tuple[Tensor, Tensor]:
@@ -124,7 +144,7 @@ def _features(backbone: str, classes: int, prompts: int, batch: int) -> tuple[Te
     return local, F.normalize(torch.randn(prompts, classes, width) + common, dim=-1).requires_grad_()
 
 
-def _loss_step(scores: Callable[[], Tensor], of: Tensor, batch: int, scale: float = 100.0) -> Step:
+def _loss_step(scores: Callable[[], Tensor], of: Tensor | Sequence[Tensor], batch: int, scale: float = 100.0) -> Step:
     def step() -> list[Tensor]:
         result = scale * scores()
         labels = torch.arange(batch) % result.shape[1]

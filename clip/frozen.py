@@ -84,12 +84,24 @@ class FrozenTransformer(Transformer):
         return x.transpose(0, 1)
 
     def first_token(self, x: Tensor) -> Tensor:
+        last, x, normed = self._up_to_last(x)
+        return self._first(last, x, normed, *last.project(normed, "kv"))
+
+    def first_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        last, x, normed = self._up_to_last(x)
+        k, v = last.project(normed, "kv")
+        return self._first(last, x, normed, k, v), last.finish(x[:, 1:], v[:, :, 1:]).transpose(0, 1)
+
+    def _up_to_last(self, x: Tensor) -> tuple[FrozenBlock, Tensor, Tensor]:
+        """The last layer, its input (B, L, E), and that normalised."""
         x = x.transpose(0, 1)
         *blocks, last = self._blocks()
         for block in blocks:
             x = block.layer(x)
-        normed = last.ln_1(x)
-        k, v = last.project(normed, "kv")
+        return last, x, last.ln_1(x)
+
+    @staticmethod
+    def _first(last: FrozenBlock, x: Tensor, normed: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (q,) = last.project(normed[:, :1], "q")
         return last.finish(x[:, :1], F.scaled_dot_product_attention(q, k, v))[:, 0]
 

@@ -109,10 +109,14 @@ class Transformer(nn.Module):
 
     def first_token(self, x: Tensor) -> Tensor:
         """What the last layer gives for the first token alone, (B, E); for stacks without a mask."""
-        *blocks, last = self.resblocks
-        for block in blocks:
-            x = block(x)
-        return last.forward_first(x)
+        x = self.resblocks[:-1](x)
+        return self.resblocks[-1].forward_first(x)
+
+    def first_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`first_token` (B, E), and what the value path of the last layer gives for the others (L - 1, B, E)."""
+        x = self.resblocks[:-1](x)
+        last = self.resblocks[-1]
+        return last.forward_first(x), last.forward_value(x[1:])
 
 
 class VisionTransformer(nn.Module):
@@ -164,9 +168,7 @@ class VisionTransformer(nn.Module):
             x = self.transformer(x)
             pooled, local = x[0], x[1:]
         else:
-            x = self.transformer.resblocks[:-1](x)
-            last = self.transformer.resblocks[-1]
-            pooled, local = last(x)[0], last.forward_value(x[1:])
+            pooled, local = self.transformer.first_and_values(x)
         return ImageFeatures(self.head(pooled), self.head(local).transpose(0, 1))
 
     def forward_prompted(self, x: Tensor, prompts: Tensor) -> Tensor:

@@ -40,11 +40,13 @@ OWN_KEYS = {  # never among KEY VALUE
     "DATASET.ROOT": "the environment's DATA",
     "TRAINER.NAME": "another script",
 }
+NARROWED = {"SHOTS": "SHOTS", "SEED": "SEEDS"}  # loops, and the variables of the environment that narrow them
 START = "TRAINER.PLOTPP.PRETRAIN_DIR"
 ENVIRONMENT = """environment:
   DATA     folder that holds the data sets (default: data, in the checkout)
   OUTPUT   parent of all run folders (default: output, in the checkout)
   CFG      another method config than the published one, where it is no argument
+  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
   STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
            published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
   PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
@@ -248,7 +250,7 @@ def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> 
     """
     experiment = EXPERIMENTS[name]
     values = {"CFG": experiment.config, **experiment.fixed, **given}
-    loops = dict(experiment.loops)
+    loops = {name: args.only.get(name) or values for name, values in experiment.loops.items()}
     if args.stage1_seed and name in {other.starts for other in EXPERIMENTS.values()}:
         loops["SEED"] = (args.stage1_seed,)
     grid = itertools.product(*loops.values())
@@ -367,6 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = check_arguments(name, args.words)
         set_here = {key: f"an argument, or train.py (this is {value})" for key, value in experiment.options.items()}
         set_here |= {START: "STAGE1_SEED, or train.py"} if experiment.starts else {}
+        args.only = {loop: _numbers(NARROWED[loop], ARGUMENTS[loop][1]) for loop in experiment.loops}
         args.stage1_seed = os.environ.get("STAGE1_SEED", "")
         if args.stage1_seed and not args.stage1_seed.isdecimal():
             raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
@@ -376,6 +379,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if experiment.config and os.environ.get("CFG"):
         given["CFG"] = os.environ["CFG"]
     return execute(lambda: plan_jobs(name, given, args), args.jobs, args.verbose, args.dry_run, args.devices)
+
+
+def _numbers(variable: str, least: Any) -> tuple[str, ...]:
+    """The numbers in a variable of the environment; () where it is not set.  Raises ValueError below `least`."""
+    words = os.environ.get(variable, "").split()
+    for word in words:
+        if not (word.isdecimal() and int(word) >= least):
+            raise ValueError(f"{variable} has {word!r}; use whole numbers, {least} or more, as in {variable}=\"1 16\"")
+    return tuple(dict.fromkeys(str(int(word)) for word in words))
 
 
 def _place(variable: str, default: str) -> str:

@@ -11,7 +11,7 @@ from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
 def features(visual, images):
     with torch.no_grad():
-        return [*visual.forward_dense(images), visual(images)]
+        return [*visual.forward_dense(images), *visual.forward_dense(images, "value"), visual(images)]
 
 
 @pytest.mark.parametrize("name", ["tiny_rn", "tiny_vit"])

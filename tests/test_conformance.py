@@ -1,4 +1,5 @@
 """The recorded cases, one test each; and that the check itself can fail."""
+import copy
 import json
 import random
 import shutil
@@ -11,11 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import clip
+from benchmarks import original
 from tests.conformance.__main__ import find_cases, main
 from tests.conformance.cases import Unsupported, check
 from tests.conformance.compare import compare
-from tests.conformance.models import SATURATED
+from tests.conformance.models import SATURATED, tiny_clip
 from tests.golden_data import GOLDEN, read_npz
+from trainers.plotpp.templates import templates_of
 
 CASES = list(find_cases([str(GOLDEN)]))
 
@@ -85,6 +89,80 @@ def test_prompted_images_in_another_order(tmp_path, capsys):
     assert main([str(tmp_path / "permuted.npz")]) == 0
     assert main([str(copy_with(case, tmp_path / "wrong.npz", "grad_ctx_vision", lambda x: x * 1.01))]) == 1
     assert "FAIL grad_ctx_vision" in capsys.readouterr().out
+
+
+PLOTPP_LAYOUTS = {  # M, V, N, n, B; what the case says of itself
+    "one of each": (1, 1, 1, 1, 1, {}),
+    "more text": (2, 5, 6, 3, 3, {"trade_off": True, "dataset_name": "SUN397"}),
+    "more vision, random context": (7, 1, 2, 16, 4, {"ctx_init": False, "dataset_name": "Demo"}),
+    "first stage": (3, 2, 4, 4, 2, {"trade_off": True, "ctx_init": True, "dataset_name": "ImageNet"}),
+    "tight": (4, 2, 4, 5, 4, {"eps": 0.01, "thresh": 0.1, "max_iter": 7, "dataset_name": "EuroSAT", "ctx_init": True}),
+}
+
+
+def plotpp_case(M: int, V: int, N: int, n: int, B: int, said: dict) -> tuple[dict, dict]:
+    """(arrays, meta) of a case of PLOT++ that nobody recorded: the plain formula, in float64."""
+    model = copy.deepcopy(tiny_clip("tiny_vit", GOLDEN)).double()
+    inputs, _ = read_npz(GOLDEN / "inputs" / "images_tiny_vit_b4.npz")
+    images, labels = torch.from_numpy(inputs["images"][:B]).double(), torch.from_numpy(inputs["labels"][:B])
+    names = ["yin yang", "Boeing 737-800", "garfield", "bird of paradise", "F/A-18", "sea horse", "crab"]
+    generator = torch.Generator().manual_seed(1)
+    templates = list(templates_of(said.get("dataset_name", ""), legacy=True)) if said.get("ctx_init") else ["X " * n]
+    words = [templates[i % len(templates)].strip() for i in range(N)]
+    tokens = clip.tokenize([f"{start} {name}." for start in words for name in names])
+    with torch.no_grad():
+        embedded = model.token_embedding(tokens)  # (N * C, 77, E)
+    ctx = 0.02 * torch.randn(N, n, embedded.shape[-1], generator=generator, dtype=torch.float64)
+    vision = 0.1 * torch.randn(M, V, model.visual.conv1.out_channels, generator=generator, dtype=torch.float64)
+    ctx, vision = (x.float().double().requires_grad_() for x in (ctx, vision))
+
+    rows = ctx.repeat_interleave(len(names), dim=0)
+    x = torch.cat([embedded[:, :1], rows, embedded[:, 1 + n :]], dim=1) + model.positional_embedding
+    x = model.transformer(x.transpose(0, 1)).transpose(0, 1)
+    text = model.ln_final(x)[torch.arange(len(x)), tokens.argmax(dim=1)] @ model.text_projection  # (N * C, d)
+    seen = torch.stack([
+        model.visual.head(model.visual.transformer(model.visual.ln_pre(
+            torch.cat([model.visual.embed(images), prompt.expand(B, -1, -1)], dim=1)).transpose(0, 1))[0])
+        for prompt in vision
+    ])  # (M, B, d)
+
+    by_prompt = text.unflatten(0, (N, -1))
+    sim = torch.einsum("mbd,ncd->mnbc", F.normalize(seen, dim=-1), F.normalize(by_prompt, dim=-1))
+    problems = sim.permute(2, 3, 0, 1).flatten(0, 1)  # (B * C, M, N)
+    limits = [said.get(key, usual) for key, usual in (("eps", 0.1), ("max_iter", 100), ("thresh", 0.01))]
+    plan, iterations = original.sinkhorn(1 - problems.detach(), *limits)
+    scale = model.logit_scale.exp()
+    logits = scale * (plan * problems).sum(dim=(1, 2)).view(B, -1)
+    if said.get("trade_off"):
+        pooled = F.normalize(seen.mean(dim=0), dim=-1) @ F.normalize(by_prompt.mean(dim=0), dim=-1).t()
+        logits = logits + scale * pooled
+    loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    arrays = {
+        "ctx": ctx, "ctx_vision": vision, "tokenized_prompts": tokens, "image_features_raw": seen,
+        "text_features_raw": text, "sim": sim, "T": plan, "logits": logits, "loss": loss,
+        "grad_ctx": ctx.grad, "grad_ctx_vision": vision.grad,
+    }  # fmt: skip
+    meta = {"method": "PLOTPP", "model": "tiny_vit", "classnames": names, "images": "inputs/images.npz", "N": N, "M": M,
+            "n_ctx": n, "n_ctx_v": V, "sinkhorn_iterations": iterations, **said}
+    return {name: tensor.detach().numpy() for name, tensor in arrays.items()}, meta
+
+
+@pytest.mark.parametrize("layout", PLOTPP_LAYOUTS)
+def test_prompted_images_in_other_numbers(layout, tmp_path, capsys):
+    """Sizes, template sets, limits and arrays that no recorded case has; facts that a case may leave out."""
+    *sizes, said = PLOTPP_LAYOUTS[layout]
+    arrays, meta = plotpp_case(*sizes, said)
+    inputs, _ = read_npz(GOLDEN / "inputs" / "images_tiny_vit_b4.npz")
+    (tmp_path / "inputs").mkdir()
+    np.savez(tmp_path / "inputs" / "images.npz", **{name: array[: sizes[-1]] for name, array in inputs.items()})
+    if layout == "first stage":
+        del arrays["grad_ctx"], arrays["sim"], arrays["T"], meta["sinkhorn_iterations"]
+    np.savez(tmp_path / "case.npz", __meta__=json.dumps(meta), **arrays)
+    assert main([str(tmp_path)]) == 0, capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert ("ok   grad_ctx " in told) == ("grad_ctx" in arrays) and "ok   grad_ctx_vision " in told
+    assert main([str(copy_with(tmp_path / "case.npz", tmp_path / "wrong.npz", "logits", lambda x: x * 1.001))]) == 1
 
 
 def test_a_folder_of_logs_with_one_expectation(tmp_path, capsys):

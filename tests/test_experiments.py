@@ -39,7 +39,7 @@ CALLS = {script: arguments for script, arguments, _ in FOLDERS}
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    for name in ("DATA", "CFG", "STAGE1_SEED"):
+    for name in ("DATA", "CFG", "STAGE1_SEED", "SHOTS", "SEEDS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OUTPUT", "out")
     monkeypatch.chdir(REPOSITORY)
@@ -128,6 +128,23 @@ def test_plotpp_from_the_first_stage_of_one_seed(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["plotpp/main_joint", "dtd", "4"])
     assert "STAGE1_SEED is 'one'" in capsys.readouterr().err
+
+
+def test_loops_can_be_narrowed(capsys, monkeypatch):
+    monkeypatch.setenv("SHOTS", "16 1")
+    monkeypatch.setenv("SEEDS", "0 2")
+    folders, _ = listed(capsys, "plot/main", "dtd 4")
+    runs = [(shots, seed) for shots in (16, 1) for seed in (0, 2)]
+    assert [(f"_{shots}shots/" in folder, folder.endswith(f"seed{seed}")) for folder, (shots, seed) in
+            zip(folders, runs, strict=True)] == [(True, True)] * 4
+    folders, _ = listed(capsys, "coop/main", "dtd rn50 end 16 8 False")  # here the shots are an argument
+    assert len(folders) == 2 and all("_8shots/" in folder for folder in folders)
+    for variable, word in (("SHOTS", "0"), ("SEEDS", "all")):
+        monkeypatch.setenv(variable, word)
+        with pytest.raises(SystemExit):
+            main(["plot/main", "dtd", "4"])
+        assert f"{variable} has {word!r}; use whole numbers" in capsys.readouterr().err
+        monkeypatch.delenv(variable)
 
 
 @pytest.mark.parametrize("script", LOADED)

@@ -60,11 +60,13 @@ def test_cocoop(name):
     assert cfg.TRAIN.PRINT_FREQ == 20
 
 
-def test_plot_leaves_the_schedule_open():
-    cfg, default = preset("PLOT/rn50"), get_cfg_default()
+@pytest.mark.parametrize("name", ["rn50", "vit_b16", "vit_b32"])
+def test_plot_leaves_the_schedule_open(name):
+    cfg, default = preset(f"PLOT/{name}"), get_cfg_default()
     assert cfg.OPTIM.MAX_EPOCH == default.OPTIM.MAX_EPOCH
     assert cfg.DATALOADER.TRAIN_X.BATCH_SIZE == default.DATALOADER.TRAIN_X.BATCH_SIZE
-    assert (cfg.DATALOADER.TEST.BATCH_SIZE, cfg.MODEL.BACKBONE.NAME) == (200, "RN50")
+    assert (200, BACKBONES[name]) == (cfg.DATALOADER.TEST.BATCH_SIZE, cfg.MODEL.BACKBONE.NAME)
+    assert (cfg.TRAINER.PLOT.N, cfg.TRAINER.PLOT.DENSE, cfg.TRAIN.PRINT_FREQ) == (4, "tokens", 5)
 
 
 def test_plotpp_leaves_the_epochs_open():

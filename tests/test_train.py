@@ -154,6 +154,7 @@ def replaced(argv, flag, value):
         (["TRAINER.PLOT.EPS", "-1.0"], "TRAINER.PLOT.EPS must be above 0"),
         (["TRAINER.PLOT.PREC", "fp8"], "fp16, fp32, amp, bf16"),
         (["TRAINER.PLOT.MATCHING", "best"], "ot, uniform, max"),
+        (["TRAINER.PLOT.DENSE", "patches"], "TRAINER.PLOT.DENSE must be one of tokens, value, got 'patches'"),
         (["TRAINER.PLOT.NN", "4"], "TRAINER.PLOT.N"),
         (["OPTIM.MAX_EPOCHS", "4"], "OPTIM.MAX_EPOCH"),
         (["OPTIM.LR", "1"], "OPTIM.LR"),

@@ -1,7 +1,9 @@
 """The trainers through the engine: every setting trains, precisions agree, the transport can be looked at."""
 import pytest
 import torch
+import torch.nn.functional as F
 
+import clip
 import train
 from dassl.engine import TRAINER_REGISTRY
 from tests.runs import arguments, make_world
@@ -43,6 +45,7 @@ SETTINGS = {
     "tiny epsilon": ["TRAINER.PLOT.EPS", "0.001"],
     "uniform": ["TRAINER.PLOT.MATCHING", "uniform"],
     "nearest": ["TRAINER.PLOT.MATCHING", "max"],
+    "value path": ["TRAINER.PLOT.DENSE", "value"],
     "bf16": ["TRAINER.PLOT.PREC", "bf16"],
     "fp16 on a CPU": ["TRAINER.PLOT.PREC", "fp16"],
     "amp on a CPU": ["TRAINER.PLOT.PREC", "amp"],
@@ -84,6 +87,38 @@ def test_explanation_sums_to_its_marginals(plot_run):
     torch.testing.assert_close(explained.plan.sum(dim=3), torch.full((5, 8, 9), 1 / 9), atol=0.02, rtol=0)
     score = plot_run.model.logit_scale.exp() * (explained.plan * explained.similarity).sum(dim=(2, 3))
     torch.testing.assert_close(explained.logits, score, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "side", "grid"), [("tiny_rn", 96, (3, 3)), ("tiny_vit", 64, (4, 4))])
+def test_the_kind_of_local_feature_goes_all_the_way(world, tmp_path, capsys, model, side, grid):
+    """From the key to the places that are matched, in training, a test from the cache, and explanations afterwards."""
+    tower = clip.load_clip_to_cpu(str(world / f"{model}.pt")).float()
+    where = ["MODEL.BACKBONE.NAME", str(world / f"{model}.pt"), "INPUT.SIZE", f"({side}, {side})"]
+    where += ["FEATURE_CACHE.DIR", str(tmp_path / "features")]
+    results = {}
+    for kind in ("tokens", "value"):
+        run = tmp_path / kind
+        results[kind] = train.run(arguments(world, run, *where, "TRAINER.PLOT.DENSE", kind))
+        assert results[kind]["config"]["TRAINER"]["PLOT"]["DENSE"] == kind
+        assert f"local features: {kind}" in (run / "log.txt").read_text()
+        trainer = train.load_trainer(run)
+        images = next(iter(trainer.test_loader))["img"][:3]
+        explained = trainer.explain(images)
+        with torch.no_grad():
+            local = tower.encode_image_dense(images, kind).normalized().local
+            text = F.normalize(trainer.model.encode_prompts(), dim=-1)
+        expected = torch.einsum("bmd,ncd->bcmn", local, text)
+        torch.testing.assert_close(explained.similarity, expected, rtol=0, atol=1e-5)
+        assert explained.grid == grid
+        evaluated = train.run(arguments(
+            world, tmp_path / f"{kind}-again", *where, "TRAINER.PLOT.DENSE", kind,
+            flags=("--eval-only", "--model-dir", str(run)),
+        ))
+        assert all(evaluated[key] == results[kind][key] for key in ("accuracy", "transport"))
+        assert "Feature cache: hit" in (tmp_path / f"{kind}-again" / "log.txt").read_text()
+    assert results["tokens"]["history"] != results["value"]["history"]
+    with pytest.raises(ValueError, match=r"TRAINER\.PLOT\.DENSE"):
+        train.run(arguments(world, tmp_path / "tokens", *where, "TRAINER.PLOT.DENSE", "value"))
 
 
 def test_diagnostics_are_the_means_over_the_test(plot_run):

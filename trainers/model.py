@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class PromptModel(nn.Module):
     A subclass defines `score`.
     """
 
-    kind: ClassVar[str] = "pooled"  # what `score` needs of an image, see `encode_images`
+    kind: str = "pooled"  # what `score` needs of an image, see `encode_images`
 
     def __init__(self, prompt_learner: ContextLearner, clip_model: CLIP) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, check_kind
 from clip.model import CLIP
 
 from ..model import PromptModel
@@ -25,15 +25,19 @@ class PlotModel(PromptModel):
     """images (B, 3, H, W) -> logits (B, C) = exp(logit_scale) * transported similarity  [PLOT, algorithm 1].
 
     fuse_global adds the logits of the pooled features: the image's global feature against the mean over prompts of the
-    text features, taken before they are normalised.
+    text features, taken before they are normalised.  dense: which local features, one of clip.features.KINDS.
     """
 
-    kind = "tokens"
-
     def __init__(
-        self, prompt_learner: ContextLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
+        self,
+        prompt_learner: ContextLearner,
+        clip_model: CLIP,
+        transport: Transport,
+        fuse_global: bool = False,
+        dense: str = "tokens",
     ) -> None:
         super().__init__(prompt_learner, clip_model)
+        self.kind = check_kind(dense)
         self.transport = transport
         self.fuse_global = fuse_global
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from clip.features import KINDS
+
 from ..options import Options, PromptOptions, option
 from .sinkhorn import STOP_RULES
 from .transport import MATCHINGS, Transport
@@ -50,12 +52,19 @@ class PlotOptions(TransportOptions, PromptOptions):
 
     node: ClassVar[str] = "PLOT"
 
+    dense: str = option(
+        "DENSE",
+        "tokens",
+        "local features: tokens (what the encoder gives at every place) or value (the value path of its last "
+        "attention, in which a place sees itself only)",
+    )
     fuse_global: str = option(
         "FUSE_GLOBAL", "auto", "add the logits of the pooled features: true, false, or auto (only on ImageNet)"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._require("dense", KINDS)
         self._require("fuse_global", FUSE_GLOBAL)
 
     def fuses_global(self, dataset_name: str) -> bool:

@@ -111,7 +111,10 @@ class PLOT(TransportTrainer):
 
     def assemble(self, clip_model: CLIP) -> nn.Module:
         options = self.options
-        print(f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}")
+        print(
+            f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}; "
+            f"local features: {options.dense}"
+        )
         learner = self.build_learner(
             clip_model,
             PromptLearner,
@@ -119,7 +122,8 @@ class PLOT(TransportTrainer):
             class_specific=options.class_specific,
             position=options.position,
         )
-        return PlotModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
+        fuses = options.fuses_global(self.cfg.DATASET.NAME)
+        return PlotModel(learner, clip_model, options.transport(), fuses, options.dense)
 
     def grid(self, n_local: int) -> tuple[int, int]:
         side = round(n_local**0.5)
