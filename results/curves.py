@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .files import ResultsError
 from .methods import group
-from .plotting import GREY, LOOKS, Look, new_figure
+from .plotting import GREY, LOOKS, Look, legend_below, new_figure
 from .records import Run
 from .summary import ZERO_SHOT, Section, Summary, averages, qualifier
 
@@ -125,10 +125,7 @@ def accuracy_figure(summary: Summary) -> Figure:
         draw_accuracy(axes, title, lines, look)
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
-    handles = {
-        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)))
+    legend_below(figure, columns=4)
     return figure
 
 
@@ -168,7 +165,7 @@ def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
     figure = new_figure(4.8, 4.6)
     loss, accuracy = figure.subplots(2, 1, sharex=True)
     for index, (shots, members) in enumerate(by_shots.items()):
-        color = shades(0.3 + 0.46 * index / max(1, len(by_shots) - 1))
+        color = shades(0.36 + 0.38 * index / max(1, len(by_shots) - 1))
         label = "all images" if shots < 0 else f"{shots} shot{'s' * (shots != 1)}"
         for axes, key in ((loss, "loss"), (accuracy, "acc")):
             epochs, means = mean_history(members, key)

@@ -96,6 +96,20 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def short_name(name: str, most: int = 26) -> str:
+    """A class name as figures show it."""
+    name = str(name).replace("_", " ").replace("$", r"\$")
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """One legend for all panels, a line a label, in at most that many columns."""
+    handles = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(columns, len(handles)))
+
+
 def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Path:
     """PNG, SVG or PDF by the ending of `path`, atomically and without a time stamp: same data, same bytes."""
     import matplotlib

@@ -6,14 +6,14 @@ records give the same page.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
+from . import report_classes
 from . import report_details as details
 from .curves import accuracy_panels, looks, panels, training_figure
 from .methods import group
-from .page import cell, esc, flow, page, paragraph, section, table
+from .page import anchor, cell, esc, flow, page, paragraph, section, table
 from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
 from .records import Run
 from .report_transport import transport_section
@@ -29,7 +29,10 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
             ("accuracy", "Accuracy", accuracy_section(summary, look)),
             ("training", "Training", training_section(summary)),
             ("transport", "Transport", transport_section(summary, output)),
-            ("classes", "Classes", details.classes_section(summary)),
+            ("gains", "Gains", report_classes.gains_section(summary, look)),
+            ("confusions", "Confusions", report_classes.confusions_section(summary)),
+            ("classes", "Classes", report_classes.classes_section(summary)),
+            ("differences", "Differences", details.differences_section(summary)),
             ("missing", "Missing", details.missing_section(summary, output)),
             ("cost", "Cost", details.cost_section(summary)),
             ("setting", "Setting", details.setting_section(summary)),
@@ -192,8 +195,3 @@ def describe_training(title: str, runs: list[Run]) -> str:
         last = spread(losses(run)[-1] for run in members).mean
         said.append(f"{shots_name(shots)} shots: loss from {first:.2f} to {last:.2f}")
     return f"Training of {title}: {'; '.join(said)}."
-
-
-def anchor(text: str) -> str:
-    """A name for ids: letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
