@@ -32,7 +32,7 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
             ("gains", "Gains", report_classes.gains_section(summary, look)),
             ("confusions", "Confusions", report_classes.confusions_section(summary)),
             ("classes", "Classes", report_classes.classes_section(summary)),
-            ("differences", "Differences", details.differences_section(summary)),
+            ("differences", "Differences", details.differences_section(summary, output)),
             ("missing", "Missing", details.missing_section(summary, output)),
             ("cost", "Cost", details.cost_section(summary)),
             ("setting", "Setting", details.setting_section(summary)),

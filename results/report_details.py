@@ -20,14 +20,14 @@ MOST_FOLDERS = 3  # runs that are named, where so few differ from the rest
 # --- differences -----------------------------------------------------------------------------------------
 
 
-def differences_section(summary: Summary) -> str:
+def differences_section(summary: Summary, output: Path) -> str:
     """The settings that tell methods apart, and what should not differ between runs but does."""
     differing, partial = between_methods(summary)
     odd = between_runs(summary)
     if not (differing or partial or odd or len(summary.complete_runs) > 1):
         return ""
     rows = [
-        [f"<code>{esc(one.what)}</code>", cell(esc(one.method), kind="left"), cell(values_of(one), kind="left")]
+        [f"<code>{esc(one.what)}</code>", cell(esc(one.method), kind="left"), cell(values_of(one, output), kind="left")]
         for one in odd
     ]
     agree = paragraph(
@@ -56,15 +56,15 @@ def settings_table(settings: Sequence[Setting], methods: Sequence[str], label: s
     return table(["setting", *map(esc, told)], rows, label, kind="plain") if rows else ""
 
 
-def values_of(one: Difference) -> str:
+def values_of(one: Difference, output: Path) -> str:
     """ "2.5.0: 18 runs; 2.6.0: 1 run (demo/CoOp/...)"."""
     most = max(map(len, one.values.values()))
     told = []
     for value, runs in one.values.items():
         name = f"<b>{esc(value)}</b>: {len(runs)} run{'s' * (len(runs) != 1)}"
         named = len(runs) < most and len(runs) <= MOST_FOLDERS
-        folders = ", ".join(f"<code>{esc(run.folder.as_posix())}</code>" for run in runs) if named else ""
-        told.append(name + (f" ({folders})" if folders else ""))
+        folders = ", ".join(f"<code>{esc(relative_to(run.folder, output))}</code>" for run in runs)
+        told.append(name + f" ({folders})" * named)
     return "; ".join(told)
 
 
