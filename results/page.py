@@ -11,6 +11,7 @@ from pathlib import Path
 CSS = Path(__file__).with_name("report.css")
 MOST_LETTERS = 12  # of a head that stands in one line
 LONG = ' class="long"'
+MOST_ROWS = 16  # of a table in full length
 FEW = 3  # data sets that are shown one below the other
 
 
@@ -27,14 +28,15 @@ def anchor(text: str) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, caption: str = "", kind: str = "") -> str:
     """Scrolls inside its frame on a narrow page.  Heads and first cells are HTML, other cells <td>s.
 
-    kind: "tall" for one that scrolls downward too, "plain" for one of words rather than numbers, "pairs" where the
-    first two columns are words.
+    kind: "plain" for one of words rather than numbers, "pairs" where the first two columns are words.  A long one
+    scrolls downward too.
     """
+    tall = " tall" * (len(rows) > MOST_ROWS)
     header = "".join(f'<th scope="col"{LONG * (len(cell) > MOST_LETTERS)}>{cell}</th>' for cell in head)
     body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(row[1:])}</tr>\n' for row in rows)
     note = f'<p class="soft">{caption}</p>' if caption else ""
     return (
-        f'<div class="scroll {kind}" tabindex="0" role="region" aria-label="{esc(label)}">'
+        f'<div class="scroll {kind}{tall}" tabindex="0" role="region" aria-label="{esc(label)}">'
         f"<table><thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n{note}"
     )
 

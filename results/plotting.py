@@ -93,7 +93,10 @@ def new_figure(width: float, height: float) -> Figure:
     """Inches; lays itself out."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.03)
+    return figure
 
 
 def short_name(name: str, most: int = 26) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import partial
 
 from .class_figures import gains_figure
@@ -15,7 +14,6 @@ from .summary import Summary
 from .tables import ABSENT, Block
 
 ALL_CLASSES = 200  # tables of more classes fold away
-LONG = 14  # rows above which a table scrolls in its frame
 TOP = 10  # pairs of classes
 
 
@@ -73,7 +71,7 @@ def classes_section(summary: Summary) -> str:
             [esc(known.name), *(class_cell(by[known].mean if known in by else None) for by in told.values())]
             for known in sorted({known for by in told.values() for known in by})
         ]
-        body = table(["class", *map(esc, told)], rows, f"Accuracy by class, {one.title}", kind=kind_of(rows))
+        body = table(["class", *map(esc, told)], rows, f"Accuracy by class, {one.title}")
         parts.append((one.title, fold(f"{len(rows)} classes", body) if len(rows) > ALL_CLASSES else body))
     note = "Accuracy in % on the test images of a class, mean over seeds, at the most shots of each method."
     return section("classes", "Classes", paragraph(note, "soft"), by_data_set(parts)) if parts else ""
@@ -90,8 +88,5 @@ def block_table(block: Block) -> str:
     """Spreads are small print."""
     small = partial(re.sub, r"( ± [\d.]+)$", r"<small>\1</small>")
     rows = [[esc(first), *(cell(small(esc(text))) for text in rest)] for first, *rest in block.rows]
-    return table(list(map(esc, block.head)), rows, block.title, kind="pairs" if block.words == 2 else kind_of(rows))
+    return table(list(map(esc, block.head)), rows, block.title, kind="pairs" * (block.words == 2))
 
-
-def kind_of(rows: Iterable) -> str:
-    return "tall" if len(list(rows)) > LONG else ""

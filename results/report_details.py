@@ -146,17 +146,8 @@ def setting_section(summary: Summary) -> str:
                 )
                 for key in sorted({key for run in runs for key in run.record.get("versions") or {}})
             ),
-            *(
-                (f"{one.title}: test images", distinct(section_runs(one), lambda record: record.get("total")))
-                for one in summary.sections
-            ),
-            *(
-                (
-                    f"{one.title}: classes",
-                    distinct(section_runs(one), lambda record: (record.get("data") or {}).get("classes")),
-                )
-                for one in summary.sections
-            ),
+            ("test images", by_section(summary, lambda record: record.get("total"))),
+            ("classes", by_section(summary, lambda record: (record.get("data") or {}).get("classes"))),
         )
         if value
     ]
@@ -217,6 +208,14 @@ def same_images(runs: Sequence[Run]) -> str:
 
 def section_runs(one: Section) -> list[Run]:
     return [run for held in one.cells.values() for run in held.runs]
+
+
+def by_section(summary: Summary, read: Any) -> str:
+    """ "Demo: 560; EuroSAT: 8100"; of a single section the value alone."""
+    told = [(one.title, value) for one in summary.sections if (value := distinct(section_runs(one), read))]
+    if len(summary.sections) == 1:
+        return "".join(value for _, value in told)
+    return "; ".join(f"{title}: {value}" for title, value in told)
 
 
 def distinct(runs: Sequence[Run], read: Any) -> str:
