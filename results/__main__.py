@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import commands_records, commands_runs
+from . import commands_classes, commands_records, commands_runs
 from .command import STATUS
 from .files import ResultsError
 
@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("sweep", help="Make them first: run a grid of trainers, data sets, shots and seeds")
-    for command in (*commands_records.COMMANDS, *commands_runs.COMMANDS):
+    for command in (*commands_records.COMMANDS, *commands_classes.COMMANDS, *commands_runs.COMMANDS):
         command.add_to(commands)
     return parser
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .files import ResultsError, write_text
+from .tables import FORMATS
+
+if TYPE_CHECKING:
+    from .summary import Summary
 
 STATUS = """exit status: 0 done; 1 done, but results are incomplete (what is missing is named on stderr;
 --allow-missing, where there is one, makes it 0); 2 bad command line or input; 130 interrupted."""
@@ -32,5 +39,50 @@ class Command(NamedTuple):
         parser.set_defaults(run=self.run)
 
 
+# --- what several commands take, and do with it ----------------------------------------------------------
+
+
 def add_allow_missing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-missing", action="store_true", help="exit 0 although runs are missing")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT", help="folder with runs, at any depth")
+    add_allow_missing(parser)
+
+
+def add_text(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
+    parser.add_argument("--out", metavar="FILE", help="write there instead of to the console")
+
+
+def deliver(text: str, out: str | None) -> None:
+    """To the file `out`, or to the console."""
+    if out:
+        print(f"written: {write_text(out, text)}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
+
+
+def read_summary(args: argparse.Namespace) -> tuple[Summary, int]:
+    """(summary of args.output, exit status); names on stderr what is not there."""
+    from .records import find_runs
+    from .summary import summarise
+
+    runs = find_runs(args.output)
+    summary = summarise(runs)
+    for run in summary.incomplete:
+        print(f"incomplete: {run.folder}: {run.problem}", file=sys.stderr)
+    for run in summary.repeated:
+        print(
+            f"not counted: {run.folder}: another run has the same method, data, shots and seed",
+            file=sys.stderr,
+        )
+    if summary.missing:
+        print(
+            f"missing: {summary.missing} of {summary.missing + len(summary.complete_runs)} runs",
+            file=sys.stderr,
+        )
+    if not summary.complete_runs:
+        raise ResultsError(f"{args.output} holds no complete run: nothing to show")
+    return summary, int(not summary.whole and not args.allow_missing)

@@ -7,10 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from .command import Command, add_allow_missing
-from .files import ResultsError, write_text
+from .command import Command, add_allow_missing, add_output, add_text, deliver, read_summary
+from .files import write_text
 from .protocols import PROTOCOLS
-from .tables import FORMATS
 
 PROTOCOL_HELP = {  # (what it reads and shows, examples)
     "fewshot": (
@@ -45,34 +44,24 @@ PROTOCOL_HELP = {  # (what it reads and shows, examples)
 # --- arguments -------------------------------------------------------------------------------------------
 
 
-def _output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="folder with runs, at any depth")
-    add_allow_missing(parser)
-
-
-def _text(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
-    parser.add_argument("--out", metavar="FILE", help="write there instead of to the console")
-
-
 def _deviation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ci95", action="store_true", help="spread: 1.96 std / sqrt(n) instead of std")
     parser.add_argument("--sample-std", action="store_true", help="std with ddof 1; default: ddof 0, as the original")
 
 
 def table_arguments(parser: argparse.ArgumentParser) -> None:
-    _output(parser)
-    _text(parser)
+    add_output(parser)
+    add_text(parser)
 
 
 def curve_arguments(parser: argparse.ArgumentParser) -> None:
-    _output(parser)
+    add_output(parser)
     default = "default: accuracy.png and accuracy.svg in OUTPUT"
     parser.add_argument("--out", metavar="FILE", nargs="+", help=f".png, .svg or .pdf; {default}")
 
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
-    _output(parser)
+    add_output(parser)
     parser.add_argument("--out", metavar="FILE", help="default: OUTPUT/report.html")
     parser.add_argument("--title", default="Few-shot prompt learning", help="heading of the page")
 
@@ -80,7 +69,7 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
 def protocol_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(protocol=name)
     parser.add_argument("output", metavar="OUTPUT", help="folder with run folders under the original's names")
-    _text(parser)
+    add_text(parser)
     _deviation(parser)
     parser.add_argument("--published", action="store_true", help="also show published figures, with their source")
     parser.add_argument(
@@ -110,12 +99,8 @@ def parse_arguments(parser: argparse.ArgumentParser) -> None:
 def table(args: argparse.Namespace) -> int:
     from .tables import format_table
 
-    summary, status = _summarise(args)
-    text = format_table(summary, args.format)
-    if args.out:
-        print(f"written: {write_text(args.out, text)}", file=sys.stderr)
-    else:
-        sys.stdout.write(text)
+    summary, status = read_summary(args)
+    deliver(format_table(summary, args.format), args.out)
     return status
 
 
@@ -123,7 +108,7 @@ def curve(args: argparse.Namespace) -> int:
     from .curves import accuracy_figure
     from .plotting import drawing, save_figure
 
-    summary, status = _summarise(args)
+    summary, status = read_summary(args)
     with drawing():
         figure = accuracy_figure(summary)
         for path in args.out or [Path(args.output, "accuracy.png"), Path(args.output, "accuracy.svg")]:
@@ -134,7 +119,7 @@ def curve(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     from .report import build_report
 
-    summary, status = _summarise(args)
+    summary, status = read_summary(args)
     path = write_text(args.out or Path(args.output, "report.html"), build_report(summary, args.output, args.title))
     print(f"written: {path}")
     return status
@@ -158,11 +143,8 @@ def protocol_table(args: argparse.Namespace) -> int:
     if grid.missing:
         due = sum(cell.expected for cell in grid.cells.values())
         print(f"missing: {grid.missing} of {due} runs", file=sys.stderr)
-    text = format_grid(grid, args.format, ParseOptions(ci95=args.ci95, sample_std=args.sample_std), args.published)
-    if args.out:
-        print(f"written: {write_text(args.out, text)}", file=sys.stderr)
-    else:
-        sys.stdout.write(text)
+    options = ParseOptions(ci95=args.ci95, sample_std=args.sample_std)
+    deliver(format_grid(grid, args.format, options, args.published), args.out)
     return int(bool(grid.missing) and not args.allow_missing)
 
 
@@ -175,30 +157,6 @@ def parse(args: argparse.Namespace) -> int:
     else:
         missing = bool(parse_directory(args.folder, options).missing)
     return int(missing and not args.allow_missing)
-
-
-def _summarise(args: argparse.Namespace):
-    """(summary of args.output, exit status); names on stderr what is not there."""
-    from .records import find_runs
-    from .summary import summarise
-
-    runs = find_runs(args.output)
-    summary = summarise(runs)
-    for run in summary.incomplete:
-        print(f"incomplete: {run.folder}: {run.problem}", file=sys.stderr)
-    for run in summary.repeated:
-        print(
-            f"not counted: {run.folder}: another run has the same method, data, shots and seed",
-            file=sys.stderr,
-        )
-    if summary.missing:
-        print(
-            f"missing: {summary.missing} of {summary.missing + len(summary.complete_runs)} runs",
-            file=sys.stderr,
-        )
-    if not summary.complete_runs:
-        raise ResultsError(f"{args.output} holds no complete run: nothing to show")
-    return summary, int(not summary.whole and not args.allow_missing)
 
 
 COMMANDS = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .files import ResultsError
 from .methods import group
-from .plotting import GREY, LOOKS, Look, new_figure
+from .plotting import GREY, LOOKS, Look, legend_below, new_figure
 from .records import Run
 from .summary import ZERO_SHOT, Section, Summary, averages, qualifier
 
@@ -50,19 +50,20 @@ def series(section: Section) -> dict[str, list[Point]]:
 
 
 def panels(summary: Summary) -> list[tuple[str, dict[str, list[Point]]]]:
-    """(title, series) of every data set, then of the averages, from cells that every data set has."""
-    found = [(section.title, series(section)) for section in summary.sections]
+    """(title, series) of the averages, from cells that every data set has, then of every data set."""
+    found = []
     for section, cells in averages(summary.sections):
         lines: dict[str, list[Point]] = {}
         for (method, shots), mean in cells.items():
             if mean.mean is not None and mean.n == mean.expected and shots >= 0:
-                lines.setdefault(method, []).append((shots, mean.mean, []))
-        found.append(("Average" + qualifier(section.classes, section.split), lines))
+                lines.setdefault(method, []).append((shots, mean.mean, list(mean.by_seed)))
+        found.append((f"Average of {mean.expected} data sets" + qualifier(section.classes, section.split), lines))
+    found += [(section.title, series(section)) for section in summary.sections]
     return [(title, lines) for title, lines in found if lines]
 
 
 def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: dict[str, Look]) -> None:
-    """One panel: log2 axis of shots, line through the means, band of one standard deviation, a dot a seed.
+    """One panel: log2 axis of shots, line through the means, band of one standard deviation, a dash a seed.
 
     Methods without training stand as a star at 0 shots, with a line across for comparison.
     """
@@ -100,7 +101,8 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
             )
         for place, (_, _, values) in zip(x, points, strict=True):
             if len(values) > 1:
-                axes.plot([place] * len(values), values, ".", color=how.color, alpha=0.55, markersize=4, zorder=2)
+                dashes = axes.plot([place] * len(values), values, "_", color=how.color, alpha=0.75, zorder=2)
+                dashes[0].set(markersize=12, markeredgewidth=1.2)
         axes.plot(x, means, color=how.color, marker=how.marker, linestyle=how.line, label=method, zorder=3)
     ticks = [(origin, "0")] if any(p[0][0] == ZERO_SHOT for p in lines.values()) else []
     ticks += [(math.log2(shots), str(shots)) for shots in counts]
@@ -118,17 +120,18 @@ def accuracy_figure(summary: Summary) -> Figure:
         raise ResultsError("no complete run with a number of shots: there is nothing to draw")
     across = min(3, len(found)) if len(found) != 4 else 2
     down = math.ceil(len(found) / across)
-    figure = new_figure(5.4 * across if across > 1 else 6.4, 4.2 * down)
+    figure = new_figure(4.6 * across if across > 1 else 6.4, (3.5 if down > 1 else 4.2) * down)
     look = looks(summary)
     grid = figure.subplots(down, across, squeeze=False)
-    for axes, (title, lines) in zip(grid.flat, found, strict=False):
+    for index, (axes, (title, lines)) in enumerate(zip(grid.flat, found, strict=False)):
         draw_accuracy(axes, title, lines, look)
+        if index % across:  # what the panel to its left says, or the one below
+            axes.set_ylabel("")
+        if index + across < len(found):
+            axes.set_xlabel("")
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
-    handles = {
-        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)))
+    legend_below(figure, columns=2 * across)
     return figure
 
 
@@ -168,7 +171,7 @@ def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
     figure = new_figure(4.8, 4.6)
     loss, accuracy = figure.subplots(2, 1, sharex=True)
     for index, (shots, members) in enumerate(by_shots.items()):
-        color = shades(0.3 + 0.46 * index / max(1, len(by_shots) - 1))
+        color = shades(0.36 + 0.38 * index / max(1, len(by_shots) - 1))
         label = "all images" if shots < 0 else f"{shots} shot{'s' * (shots != 1)}"
         for axes, key in ((loss, "loss"), (accuracy, "acc")):
             epochs, means = mean_history(members, key)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .plotting import FAINT, INK, new_figure
+from .plotting import FAINT, INK, new_figure, short_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -175,9 +175,9 @@ def _draw_scores(figure: Figure, layout: Any, explained: Explained) -> None:
     truth = explained.true_label
     if truth is not None and truth not in shown:
         shown.append(truth)
-    title = f"taken for: {_short(names[shown[0]])}"
+    title = f"taken for: {short_name(names[shown[0]])}"
     if truth is not None:
-        title += "\n" + ("correct" if truth == shown[0] else f"truly: {_short(names[truth])}")
+        title += "\n" + ("correct" if truth == shown[0] else f"truly: {short_name(names[truth])}")
     image.set_title(title, fontsize=9.5, loc="left")
 
     bars = figure.add_subplot(layout[bands:, :2])
@@ -185,7 +185,7 @@ def _draw_scores(figure: Figure, layout: Any, explained: Explained) -> None:
     bars.barh(range(len(shown)), probability[shown], color=colors, height=0.36)
     for row, label in enumerate(shown):
         mark = "  (true class)" if label == truth else ""
-        bars.text(0, row - 0.27, f"{_short(names[label])}{mark}", fontsize=8.5, va="bottom", color=INK)
+        bars.text(0, row - 0.27, f"{short_name(names[label])}{mark}", fontsize=8.5, va="bottom", color=INK)
         bars.text(
             min(probability[label], 0.72) + 0.02,
             row,
@@ -231,8 +231,3 @@ def _bare(axes: Any) -> None:
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_color(FAINT)
-
-
-def _short(name: str, most: int = 26) -> str:
-    name = str(name).replace("_", " ").replace("$", r"\$")
-    return name if len(name) <= most else name[: most - 1] + "…"

@@ -75,7 +75,7 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     """Split the runs of one trainer by their settings."""
     readable = [run for run in runs if run.complete] or runs
     shared = set.intersection(*(set(run.config) for run in readable))  # a key that an older record lacks says nothing
-    keys = sorted(key for key in shared if _matters(key, runs[0]))
+    keys = sorted(key for key in shared if matters(key, runs[0]))
     settings = [key for key in keys if key not in SCHEDULE]
     schedule = [key for key in keys if key in SCHEDULE]
 
@@ -92,15 +92,16 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     for mentioned, members in variants:
         told = dict.fromkeys(always + [key for key in differing if key in mentioned])
         named[" ".join([runs[0].trainer, *(_tell(key, members[0].config.get(key)) for key in told)])] = members
-    return dict(sorted(named.items(), key=lambda item: _natural(item[0])))
+    return dict(sorted(named.items(), key=lambda item: natural(item[0])))
 
 
-def _natural(text: str) -> list:
+def natural(text: str) -> list:
     """Sorts N=4 before N=16."""
     return [(0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in re.split(r"(\d+)", text)]
 
 
-def _matters(key: str, run: Run) -> bool:
+def matters(key: str, run: Run) -> bool:
+    """Whether a run with another value there is of another method (the schedule apart)."""
     if not run.trained:
         return key.startswith(UNTRAINED_KEYS)
     own = f"TRAINER.{run.trainer}.".lower()

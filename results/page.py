@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 CSS = Path(__file__).with_name("report.css")
+MOST_LETTERS = 12  # of a head that stands in one line
+LONG = ' class="long"'
+MOST_ROWS = 16  # of a table in full length
+FEW = 3  # data sets that are shown one below the other
 
 
 def esc(value: object) -> str:
@@ -15,16 +20,23 @@ def esc(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
+def anchor(text: str) -> str:
+    """A name for ids: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, caption: str = "", kind: str = "") -> str:
     """Scrolls inside its frame on a narrow page.  Heads and first cells are HTML, other cells <td>s.
 
-    kind: "tall" for one that scrolls downward too, "plain" for one of words rather than numbers.
+    kind: "plain" for one of words rather than numbers, "pairs" where the first two columns are words.  A long one
+    scrolls downward too.
     """
-    header = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    tall = " tall" * (len(rows) > MOST_ROWS)
+    header = "".join(f'<th scope="col"{LONG * (len(cell) > MOST_LETTERS)}>{cell}</th>' for cell in head)
     body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(row[1:])}</tr>\n' for row in rows)
     note = f'<p class="soft">{caption}</p>' if caption else ""
     return (
-        f'<div class="scroll {kind}" tabindex="0" role="region" aria-label="{esc(label)}">'
+        f'<div class="scroll {kind}{tall}" tabindex="0" role="region" aria-label="{esc(label)}">'
         f"<table><thead><tr>{header}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n{note}"
     )
 
@@ -52,11 +64,23 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{text}</p>' if kind else f"<p>{text}</p>"
 
 
-def flow(figures: Sequence[str]) -> str:
-    """Figures side by side where there is room, below each other where not."""
-    return (
-        '<div class="flow">\n' + "\n".join(f"<figure>{svg}</figure>" for svg in figures) + "\n</div>" if figures else ""
-    )
+def fold(title: str, body: str, opened: bool = False) -> str:
+    """`title` is HTML; a click shows the body."""
+    return f"<details{' open' * opened}><summary>{title}</summary>\n{body}\n</details>"
+
+
+def by_data_set(parts: Sequence[tuple[str, str]]) -> str:
+    """(title, HTML) of every data set: a single one needs no title, many fold away but for the first."""
+    if len(parts) == 1:
+        return parts[0][1]
+    if len(parts) <= FEW:
+        return "\n".join(f"<h3>{esc(title)}</h3>\n{body}" for title, body in parts)
+    return "\n".join(fold(esc(title), body, opened=not index) for index, (title, body) in enumerate(parts))
+
+
+def flow(parts: Sequence[str], kind: str = "figure") -> str:
+    """Side by side where there is room, below each other where not.  kind: "figure" for pictures, else "div"."""
+    return '<div class="flow">\n' + "\n".join(f"<{kind}>{one}</{kind}>" for one in parts) + "\n</div>" if parts else ""
 
 
 def image(path: Path, description: str, caption: str) -> str:
@@ -88,8 +112,8 @@ def page(title: str, header: str, sections: Sequence[tuple[str, str, str]], foot
 <header>
 <h1>{esc(title)}</h1>
 {header}
-<nav aria-label="Sections">{links}</nav>
 </header>
+<nav aria-label="Sections">{links}</nav>
 <main>
 {"".join(body for _, _, body in shown)}</main>
 <footer>{footer}</footer>

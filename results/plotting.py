@@ -93,7 +93,24 @@ def new_figure(width: float, height: float) -> Figure:
     """Inches; lays itself out."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.03)
+    return figure
+
+
+def short_name(name: str, most: int = 26) -> str:
+    """A class name as figures show it."""
+    name = str(name).replace("_", " ").replace("$", r"\$")
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def legend_below(figure: Figure, columns: int) -> None:
+    """One legend for all panels, a line a label, in at most that many columns."""
+    handles = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(columns, len(handles)))
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Path:

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
-
-from tabulate import tabulate
+from typing import Any
 
 from .parse import ParseOptions
 from .protocols import DATASETS, DOMAINS, SOURCE, ZERO_SHOT, Cell, Grid, harmonic_mean
 from .published import HALVES, PUBLISHED, Figure, Published
 from .summary import Average
-from .tables import ABSENT, FORMATS, show_average
+from .tables import ABSENT, Block, csv_text, show_average, show_document
 
 CSV_COLUMNS = tuple(
     "protocol dataset part method shots seeds expected_seeds missing_runs mean spread source".split()
 )  # harmonic means and averages have no seeds of their own
 BY_SEED = "H over seeds"
-
-
-class Block(NamedTuple):
-    """One table: a title, the head of its columns, and rows of text."""
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
 
 
 def format_grid(grid: Grid, style: str = "text", options: ParseOptions | None = None, published: bool = False) -> str:
@@ -37,13 +25,12 @@ def format_grid(grid: Grid, style: str = "text", options: ParseOptions | None = 
     """
     options = options or ParseOptions()
     if style == "csv":
-        return _csv(grid, options, published)
+        return csv_text(CSV_COLUMNS, _lines(grid, options, published))
     blocks = {"fewshot": _few_shot, "base2new": _base_to_new}.get(grid.protocol.name, _transfer)
     theirs = _theirs(grid) if published else []
-    found = list(blocks(grid, options, theirs))
     sources = {figures.source: [one.name for one in theirs if one.source == figures.source] for figures in theirs}
     notes = [caption(grid, options), *(f"{', '.join(names)}: {source}." for source, names in sources.items())]
-    return "\n\n".join([*(_note(note, style) for note in notes), *(_show(block, style) for block in found)]) + "\n"
+    return show_document(notes, blocks(grid, options, theirs), style)
 
 
 def caption(grid: Grid, options: ParseOptions) -> str:
@@ -198,30 +185,14 @@ def _lack(cell: Cell) -> str:
     return f" ({len(cell.values)} of {cell.expected})" if cell.missing else ""
 
 
-def _show(block: Block, style: str) -> str:
-    align = ("left", *("right" for _ in block.head[1:]))
-    table = tabulate(block.rows, block.head, tablefmt=FORMATS[style], disable_numparse=True, colalign=align)
-    if style == "latex":
-        table = table.replace("±", r"$\pm$").replace(ABSENT, "--")
-    title = f"**{block.title}**\n" if style == "markdown" else _note(block.title, style)
-    return f"{title}\n{table}"
-
-
-def _note(text: str, style: str) -> str:
-    return "% " + text.replace("±", "+-") if style == "latex" else text
-
-
 # --- CSV -------------------------------------------------------------------------------------------------
 
 
-def _csv(grid: Grid, options: ParseOptions, published: bool) -> str:
+def _lines(grid: Grid, options: ParseOptions, published: bool) -> Iterator[Sequence[Any]]:
     """Cells, then harmonic means, then averages (dataset "average"), then the figures of others."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
     protocol = grid.protocol
 
-    def write(
+    def line(
         dataset: str,
         part: str,
         method: str,
@@ -230,29 +201,28 @@ def _csv(grid: Grid, options: ParseOptions, published: bool) -> str:
         spread: float | None = None,
         counts: tuple = ("", "", ""),
         source: str = "ours",
-    ) -> None:
-        place = [protocol.name, dataset, part, method, shots if protocol.by_shots else ""]
-        writer.writerow([*place, *counts, *("" if value is None else repr(value) for value in (mean, spread)), source])
+    ) -> Sequence[Any]:
+        place = (protocol.name, dataset, part, method, shots if protocol.by_shots else "")
+        return *place, *counts, mean, spread, source
 
-    def write_average(part: str, method: str, shots: int, average: Average | None) -> None:
+    def average_line(part: str, method: str, shots: int, average: Average | None) -> Iterator[Sequence[Any]]:
         if average is not None:
-            write("average", part, method, shots, average.mean, counts=("", "", average.missing))
+            yield line("average", part, method, shots, average.mean, counts=("", "", average.missing))
 
     for (method, dataset, part, shots), cell in grid.cells.items():
         counts = (len(cell.values), cell.expected, cell.missing)
-        write(dataset, part, method, shots, cell.mean, cell.spread(options), counts)
+        yield line(dataset, part, method, shots, cell.mean, cell.spread(options), counts)
     for method in grid.methods:
         if protocol.name == "base2new":
             for dataset in grid.datasets:
-                write(dataset, "H", method, 0, grid.harmonic(method, dataset))
-                write(dataset, BY_SEED, method, 0, grid.harmonic_by_seed(method, dataset))
-            write_average("H", method, 0, grid.average_harmonic(method))
+                yield line(dataset, "H", method, 0, grid.harmonic(method, dataset))
+                yield line(dataset, BY_SEED, method, 0, grid.harmonic_by_seed(method, dataset))
+            yield from average_line("H", method, 0, grid.average_harmonic(method))
         for part in protocol.parts:
             for shots in grid.shots:
-                write_average(part, method, shots, grid.average(method, part, shots))
+                yield from average_line(part, method, shots, grid.average(method, part, shots))
     for figures in _theirs(grid) if published else []:
         for dataset in (name for name in grid.datasets if name in figures.accuracy):
             for (part, shots), (mean, spread) in figures.accuracy[dataset].items():
                 if shots in grid.shots:
-                    write(dataset, part, figures.name, shots, mean, spread, source=figures.source)
-    return buffer.getvalue()
+                    yield line(dataset, part, figures.name, shots, mean, spread, source=figures.source)

@@ -6,14 +6,14 @@ records give the same page.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
+from . import report_classes
 from . import report_details as details
 from .curves import accuracy_panels, looks, panels, training_figure
 from .methods import group
-from .page import cell, esc, flow, page, paragraph, section, table
+from .page import anchor, by_data_set, cell, esc, flow, page, paragraph, section, table
 from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
 from .records import Run
 from .report_transport import transport_section
@@ -29,7 +29,10 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
             ("accuracy", "Accuracy", accuracy_section(summary, look)),
             ("training", "Training", training_section(summary)),
             ("transport", "Transport", transport_section(summary, output)),
-            ("classes", "Classes", details.classes_section(summary)),
+            ("gains", "Gains", report_classes.gains_section(summary, look)),
+            ("confusions", "Confusions", report_classes.confusions_section(summary)),
+            ("classes", "Classes", report_classes.classes_section(summary)),
+            ("differences", "Differences", details.differences_section(summary, output)),
             ("missing", "Missing", details.missing_section(summary, output)),
             ("cost", "Cost", details.cost_section(summary)),
             ("setting", "Setting", details.setting_section(summary)),
@@ -99,21 +102,21 @@ def accuracy_section(summary: Summary, look: dict[str, Look]) -> str:
     """Tables, then curves."""
     tables = []
     single = len(summary.sections) == 1
+    for one, means in averages(summary.sections):
+        cells = {key: (mean.mean if mean.n == mean.expected else None, show_mean(mean)) for key, mean in means.items()}
+        tables.append(f"<h3>{esc(average_title(one, means))}</h3>" + accuracy_table(one, cells, look))
     for one in summary.sections:
         cells = {
             key: (found.accuracy.mean if found.accuracy else None, show(found)) for key, found in one.cells.items()
         }
         tables.append(("" if single else f"<h3>{esc(one.title)}</h3>") + accuracy_table(one, cells, look))
-    for one, means in averages(summary.sections):
-        cells = {key: (mean.mean if mean.n == mean.expected else None, show_mean(mean)) for key, mean in means.items()}
-        tables.append(f"<h3>{esc(average_title(one, means))}</h3>" + accuracy_table(one, cells, look))
     figures = [
         inline_svg(figure, anchor(f"curve {title}"), describe(title, lines))
         for (title, figure), (_, lines) in zip(accuracy_panels(summary), panels(summary), strict=True)
     ]
     note = (
         "Test accuracy in %, mean ± population standard deviation over seeds (number of seeds in brackets). "
-        "The best mean of a column is bold. In the curves the band is that deviation, small dots are single "
+        "The best mean of a column is bold. In the curves the band is that deviation, short dashes are single "
         "seeds, and the dashed line carries the method without training across for comparison."
     )
     return section("accuracy", "Accuracy", paragraph(note, "soft"), *tables, flow(figures))
@@ -171,17 +174,20 @@ def describe(title: str, lines: dict) -> str:
 
 def training_section(summary: Summary) -> str:
     """Loss and accuracy by epoch, a figure for every method and data set, mean over seeds."""
-    figures = []
+    parts = []
     several = len(summary.sections) > 1
     for one in summary.sections:
+        figures = []
         for method in one.methods:
             runs = [run for (name, _), found in one.cells.items() if name == method for run in found.runs]
             title = f"{method}, {one.title}" if several else method
             figure = training_figure(title, runs)
             if figure is not None:
                 figures.append(inline_svg(figure, anchor(f"training {title}"), describe_training(title, runs)))
+        if figures:
+            parts.append((one.title, flow(figures)))
     note = "Mean over seeds of each epoch's mean batch loss and batch accuracy, on augmented training images."
-    return section("training", "Training", paragraph(note, "soft"), flow(figures)) if figures else ""
+    return section("training", "Training", paragraph(note, "soft"), by_data_set(parts)) if parts else ""
 
 
 def describe_training(title: str, runs: list[Run]) -> str:
@@ -192,8 +198,3 @@ def describe_training(title: str, runs: list[Run]) -> str:
         last = spread(losses(run)[-1] for run in members).mean
         said.append(f"{shots_name(shots)} shots: loss from {first:.2f} to {last:.2f}")
     return f"Training of {title}: {'; '.join(said)}."
-
-
-def anchor(text: str) -> str:
-    """A name for ids: letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

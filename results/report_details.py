@@ -1,4 +1,4 @@
-"""The later sections of the report: classes, what is missing, cost, setting."""
+"""The later sections of the report: what differs, what is missing, cost, setting."""
 
 from __future__ import annotations
 
@@ -7,65 +7,65 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .differences import Difference, Setting, between_methods, between_runs, version_name
 from .methods import group
-from .page import cell, esc, paragraph, section, table
+from .page import cell, esc, fold, paragraph, section, table
 from .records import Run
 from .report_transport import trained_cells
 from .summary import Section, Summary, spread
 from .tables import ABSENT, shots_name
 
-ALL_CLASSES = 200  # tables of more classes fold away
+MOST_FOLDERS = 3  # runs that are named, where so few differ from the rest
 
-# --- classes ---------------------------------------------------------------------------------------------
+# --- differences -----------------------------------------------------------------------------------------
 
 
-def classes_section(summary: Summary) -> str:
-    """Accuracy of every class at the largest number of shots, mean over seeds."""
-    parts = []
-    for one in summary.sections:
-        methods, names = class_accuracies(one)
-        if not methods:
-            continue
-        rows = []
-        for name in names:
-            values = [accuracies.get(name) for accuracies in methods.values()]
-            rows.append([esc(name), *(class_cell(value) for value in values)])
-        heads = [esc(label) for label in methods]
-        body = table(["class", *heads], rows, f"Accuracy by class, {one.title}", kind="tall" if len(rows) > 14 else "")
-        if len(names) > ALL_CLASSES:
-            body = f"<details><summary>{len(names)} classes</summary>{body}</details>"
-        parts.append((f"<h3>{esc(one.title)}</h3>" if len(summary.sections) > 1 else "") + body)
-    note = paragraph(
-        "Accuracy in % on the test images of a class, mean over seeds, at the most shots of each method.",
-        "soft",
+def differences_section(summary: Summary, output: Path) -> str:
+    """The settings that tell methods apart, and what should not differ between runs but does."""
+    differing, partial = between_methods(summary)
+    odd = between_runs(summary)
+    if not (differing or partial or odd or len(summary.complete_runs) > 1):
+        return ""
+    rows = [
+        [f"<code>{esc(one.what)}</code>", cell(esc(one.method), kind="left"), cell(values_of(one, output), kind="left")]
+        for one in odd
+    ]
+    agree = paragraph(
+        "Runs of one method agree in their settings, but for data, shots, seed, paths and a schedule that goes by "
+        "shots; all runs agree in device and versions."
     )
-    return section("classes", "Classes", note, *parts) if parts else ""
+    only = settings_table(partial, summary.methods, "Settings that only some methods have")
+    return section(
+        "differences",
+        "Differences",
+        "<h3>Between methods</h3>" if differing or partial else "",
+        settings_table(differing, summary.methods, "Settings that differ between methods"),
+        fold(f"{len(partial)} settings that only some methods have", only) if partial else "",
+        "<h3>Between runs, unexpectedly</h3>" if rows else "",
+        table(["what", "runs of", "values"], rows, "Unexpected differences", kind="plain") if rows else agree,
+    )
 
 
-def class_accuracies(one: Section) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """({column: {class: accuracy}}, classes by label)."""
-    found: dict[str, dict[str, float]] = {}
-    order: dict[str, int] = {}
-    for method in one.methods:
-        counts = [shots for shots in one.shots if (held := one.cell(method, shots)) and held.runs]
-        if not counts:
-            continue
-        by_name: dict[str, list[float]] = {}
-        for run in one.cells[method, counts[-1]].runs:
-            for entry in run.record.get("per_class") or []:
-                by_name.setdefault(entry["name"], []).append(entry["accuracy"])
-                order.setdefault(entry["name"], entry["label"])
-        if by_name:
-            shots = f", {shots_name(counts[-1])} shots" if counts[-1] else ""
-            found[method + shots] = {name: spread(values).mean for name, values in by_name.items()}
-    return found, sorted(order, key=lambda name: order[name])
+def settings_table(settings: Sequence[Setting], methods: Sequence[str], label: str) -> str:
+    """A row a setting, a column a method."""
+    told = [method for method in methods if any(method in one.values for one in settings)]
+    rows = [
+        [f"<code>{esc(one.key)}</code>", *(cell(esc(one.values.get(method, ABSENT)), kind="left") for method in told)]
+        for one in settings
+    ]
+    return table(["setting", *map(esc, told)], rows, label, kind="plain") if rows else ""
 
 
-def class_cell(value: float | None) -> str:
-    if value is None:
-        return cell(ABSENT)
-    tint = f"background:color-mix(in srgb, var(--accent) {0.4 * value:.0f}%, transparent)"
-    return cell(f"{value:.1f}", style=tint)
+def values_of(one: Difference, output: Path) -> str:
+    """ "2.5.0: 18 runs; 2.6.0: 1 run (demo/CoOp/...)"."""
+    most = max(map(len, one.values.values()))
+    told = []
+    for value, runs in one.values.items():
+        name = f"<b>{esc(value)}</b>: {len(runs)} run{'s' * (len(runs) != 1)}"
+        named = len(runs) < most and len(runs) <= MOST_FOLDERS
+        folders = ", ".join(f"<code>{esc(relative_to(run.folder, output))}</code>" for run in runs)
+        told.append(name + f" ({folders})" * named)
+    return "; ".join(told)
 
 
 # --- missing ---------------------------------------------------------------------------------------------
@@ -141,22 +141,13 @@ def setting_section(summary: Summary) -> str:
             ("backbone", distinct(runs, lambda record: record.get("backbone"))),
             *(
                 (
-                    f"{key} version",
+                    version_name(key),
                     distinct(runs, lambda record, key=key: (record.get("versions") or {}).get(key)),
                 )
                 for key in sorted({key for run in runs for key in run.record.get("versions") or {}})
             ),
-            *(
-                (f"{one.title}: test images", distinct(section_runs(one), lambda record: record.get("total")))
-                for one in summary.sections
-            ),
-            *(
-                (
-                    f"{one.title}: classes",
-                    distinct(section_runs(one), lambda record: (record.get("data") or {}).get("classes")),
-                )
-                for one in summary.sections
-            ),
+            ("test images", by_section(summary, lambda record: record.get("total"))),
+            ("classes", by_section(summary, lambda record: (record.get("data") or {}).get("classes"))),
         )
         if value
     ]
@@ -179,7 +170,7 @@ def setting_section(summary: Summary) -> str:
         "Setting",
         same_images(runs),
         table(["what", "value"], rows, "Versions and data", kind="plain"),
-        f"<details><summary>One command of every method</summary>{''.join(commands)}</details>" if commands else "",
+        fold("One command of every method", "".join(commands)) if commands else "",
     )
 
 
@@ -217,6 +208,14 @@ def same_images(runs: Sequence[Run]) -> str:
 
 def section_runs(one: Section) -> list[Run]:
     return [run for held in one.cells.values() for run in held.runs]
+
+
+def by_section(summary: Summary, read: Any) -> str:
+    """ "Demo: 560; EuroSAT: 8100"; of a single section the value alone."""
+    told = [(one.title, value) for one in summary.sections if (value := distinct(section_runs(one), read))]
+    if len(summary.sections) == 1:
+        return "".join(value for _, value in told)
+    return "; ".join(f"{title}: {value}" for title, value in told)
 
 
 def distinct(runs: Sequence[Run], read: Any) -> str:

@@ -157,6 +157,7 @@ class Average(NamedTuple):
     n: int
     expected: int
     missing: int  # runs that its cells lack
+    by_seed: tuple[float, ...] = ()  # mean over data sets of each seed, where all have the same seeds
 
     @property
     def whole(self) -> bool:
@@ -171,8 +172,18 @@ def averages(sections: Sequence[Section]) -> list[tuple[Section, dict[tuple[str,
             continue
         cells = {}
         for key in members[0].cells:
-            means = [cell.accuracy.mean for section in members if (cell := section.cells[key]).accuracy]
-            missing = sum(section.cells[key].missing for section in members)
-            cells[key] = Average(statistics.fmean(means) if means else None, len(means), len(members), missing)
+            held = [section.cells[key] for section in members]
+            means = [cell.accuracy.mean for cell in held if cell.accuracy]
+            missing = sum(cell.missing for cell in held)
+            mean = statistics.fmean(means) if means else None
+            cells[key] = Average(mean, len(means), len(members), missing, _averages_by_seed(held))
         found.append((members[0], cells))
     return found
+
+
+def _averages_by_seed(cells: Sequence[Cell]) -> tuple[float, ...]:
+    by_seed = [{run.seed: run.accuracy for run in cell.runs if run.seed >= 0} for cell in cells]
+    seeds = by_seed[0].keys()
+    if any(values.keys() != seeds for values in by_seed):
+        return ()
+    return tuple(statistics.fmean(values[seed] for values in by_seed) for seed in sorted(seeds))

@@ -1,9 +1,11 @@
-"""The table of accuracies, as text, Markdown, LaTeX or CSV."""
+"""Tables as text, Markdown, LaTeX or CSV: what they all share, and the table of accuracies."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -25,23 +27,69 @@ CSV_COLUMNS = (
 )
 
 
+# --- any table -------------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """One table: a title, the head of its columns, and rows of text; the first `words` columns are no numbers."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    words: int = 1
+
+
+def show_block(block: Block, style: str) -> str:
+    """`style` is one of FORMATS, except csv."""
+    align = ["left" if index < block.words else "right" for index in range(len(block.head))]
+    table = tabulate(block.rows, block.head, tablefmt=FORMATS[style], disable_numparse=True, colalign=align)
+    if style == "latex":
+        table = table.replace("±", r"$\pm$").replace("≥", r"$\geq$").replace(ABSENT, "--")
+    title = f"**{block.title}**\n" if style == "markdown" else show_note(block.title, style)
+    return f"{title}\n{table}"
+
+
+def show_note(text: str, style: str) -> str:
+    """A line beside tables; a comment in LaTeX."""
+    return "% " + text.replace("±", "+-") if style == "latex" else text
+
+
+def show_document(notes: Iterable[str], blocks: Iterable[Block], style: str) -> str:
+    """Notes, then tables; ends with a newline."""
+    shown = [*(show_note(note, style) for note in notes), *(show_block(block, style) for block in blocks)]
+    return "\n\n".join(shown) + "\n"
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Floats at full precision; None is empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([repr(value) if isinstance(value, float) else value for value in row] for row in rows)
+    return buffer.getvalue()
+
+
+# --- accuracies ------------------------------------------------------------------------------------------
+
+
 def format_table(summary: Summary, style: str = "text") -> str:
     """Ends with a newline.  `style` is one of FORMATS; CSV is one line a cell, at full precision."""
     if style == "csv":
-        return _csv(summary)
-    blocks = [_heading(CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else ""), style)]
+        return csv_text(CSV_COLUMNS, _lines(summary))
+    blocks = []
     for section in summary.sections:
         rows = [
             [method, *(show_cell(section.cell(method, shots)) for shots in section.shots)] for method in section.methods
         ]
-        blocks.append(_block(section.title, rows, section, style))
+        blocks.append(Block(section.title, ["method", *columns(section)], rows))
     for section, cells in averages(summary.sections):
         rows = [
             [method, *(show_average(cells.get((method, shots))) for shots in section.shots)]
             for method in section.methods
         ]
-        blocks.append(_block(average_title(section, cells), rows, section, style))
-    return "\n\n".join(blocks) + "\n"
+        blocks.append(Block(average_title(section, cells), ["method", *columns(section)], rows))
+    note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
+    return show_document([note], blocks, style)
 
 
 def show_cell(cell: Cell | None) -> str:
@@ -82,43 +130,10 @@ def columns(section: Section) -> list[str]:
     return [names.get(shots, f"{shots} shots") for shots in section.shots]
 
 
-def _block(title: str, rows: list[list[str]], section: Section, style: str) -> str:
-    table = tabulate(
-        rows,
-        ["method", *columns(section)],
-        tablefmt=FORMATS[style],
-        disable_numparse=True,
-        colalign=("left", *("right" for _ in section.shots)),
-    )
-    if style == "latex":
-        table = table.replace("±", r"$\pm$").replace(ABSENT, "--")
-    return f"{_heading(title, style)}\n{'' if style == 'text' else chr(10)}{table}"
-
-
-def _heading(text: str, style: str) -> str:
-    if style == "latex":
-        return "% " + text.replace("±", "+-")
-    return f"**{text}**" if style == "markdown" and text != CAPTION else text
-
-
-def _csv(summary: Summary) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
     for section in summary.sections:
         for (method, shots), cell in section.cells.items():
+            place = (section.dataset, section.classes, section.split, method, shots_name(shots))
             accuracy = cell.accuracy
-            numbers = (repr(accuracy.mean), repr(accuracy.std)) if accuracy else ("", "")
-            writer.writerow(
-                [
-                    section.dataset,
-                    section.classes,
-                    section.split,
-                    method,
-                    shots_name(shots),
-                    len(cell.runs),
-                    cell.expected,
-                    *numbers,
-                ]
-            )
-    return buffer.getvalue()
+            numbers = accuracy[:2] if accuracy else (None, None)
+            yield (*place, len(cell.runs), cell.expected, *numbers)

@@ -7,8 +7,6 @@ distances.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +18,7 @@ import numpy as np
 from .files import ResultsError, write_atomic
 from .heatmaps import Explained, distances, draw, plan_distance
 from .plotting import drawing, save_figure
+from .rebuild import quiet, rebuild, require_checkpoint, trainer_of
 
 if TYPE_CHECKING:
     import torch
@@ -33,41 +32,17 @@ WITHOUT_PLACES = (
 
 def check_run(run: Path) -> None:
     """Before anything heavy is imported: is this the folder of a PLOT run, trained?"""
-    import yaml
-
-    if not run.is_dir():
-        raise ResultsError(
-            f"{run} {'is a file, not a folder' if run.exists() else 'does not exist'}; give the folder of a PLOT run"
-        )
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        trainer = config["TRAINER"]["NAME"]
-    except FileNotFoundError:
-        raise ResultsError(
-            f"{run} holds no config.yaml, so it is no run folder; give the folder of one PLOT run, "
-            "the one with config.yaml and prompt_learner/"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ResultsError(f"{run / 'config.yaml'} cannot be read: {error}") from None
-    if not str(trainer).upper().startswith("PLOT"):
+    trainer = trainer_of(run)
+    if not trainer.upper().startswith("PLOT"):
         raise ResultsError(f"{run} is a run of {trainer}, which has no transport plan; give the folder of a PLOT run")
     if trainer == "PLOTPP":
         raise ResultsError(f"{run} is a run of PLOTPP, which {WITHOUT_PLACES}")
-    if not any(run.glob("*/model*.pth.tar*")):
-        raise ResultsError(f"{run} holds no checkpoint; let the run finish, or give another one")
+    require_checkpoint(run)
 
 
 def load(run: Path, backbone: str = "", root: str = "", verbose: bool = False) -> Any:
     """The run's trainer with its learned prompts.  Raises ResultsError for what is missing or unfit."""
-    from dassl.utils.tools import error_text
-    from train import load_trainer
-
-    quiet = contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO())
-    try:
-        with quiet:
-            trainer = load_trainer(run, backbone=backbone, root=root)
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
-        raise ResultsError(f"cannot rebuild {run}: {error_text(error)}") from error
+    trainer = rebuild(run, backbone, root, verbose)
     if not hasattr(trainer, "explain"):
         raise ResultsError(f"{run} is a run of {type(trainer).__name__}, which cannot explain images")
     return trainer
@@ -99,7 +74,7 @@ def explain(trainer: Any, paths: Sequence[tuple[Path, int | None]]) -> Iterator[
     from dassl.data.transforms import build_transform
     from dassl.utils import read_image
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         transform: Any = build_transform(trainer.cfg, is_train=False)
     names = trainer.dm.dataset.classnames
     for path, label in paths:

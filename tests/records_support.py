@@ -32,6 +32,19 @@ def make_record(trainer: str, shots: int, seed: int, **changes: Any) -> dict[str
         }
         for label, name in enumerate(CLASSES)
     ]
+    wrong = [row["total"] - row["correct"] for row in per_class]
+    wrong[0] += total - correct - sum(wrong)  # rounding
+    confusions = [
+        {
+            "true": label,
+            "predicted": (label + 1) % len(CLASSES),
+            "true_name": CLASSES[label],
+            "predicted_name": CLASSES[(label + 1) % len(CLASSES)],
+            "count": wrong[label],
+        }
+        for label in sorted(range(len(CLASSES)), key=lambda label: -wrong[label])
+        if wrong[label]
+    ]
     history = [
         {
             "epoch": e + 1,
@@ -83,6 +96,7 @@ def make_record(trainer: str, shots: int, seed: int, **changes: Any) -> dict[str
         "total": total,
         "correct": correct,
         "per_class": per_class,
+        "confusions": confusions,
         "epochs": epochs,
         "history": history,
         "checkpoint": f"prompt_learner/model.pth.tar-{epochs}" if trained else None,

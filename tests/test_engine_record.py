@@ -3,6 +3,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from torch import nn
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TrainerX
+from dassl.engine import record as record_module
 from dassl.engine.record import RunFolderError, is_complete, open_run, read_classnames, read_result, write_result
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -146,6 +151,7 @@ def test_the_result(tmp_path):
         "shots": -1, "seed": 1, "subsample_classes": "all", "split": "test", "total": 30,
         "accuracy": test["results"]["accuracy"], "error_rate": test["results"]["error_rate"],
         "macro_f1": test["results"]["macro_f1"], "correct": test["correct"], "per_class": test["per_class"],
+        "confusions": test["confusions"],
         "epochs": 6, "checkpoint": "prompt_learner/model.pth.tar-6", "transport": None, "argv": ["--seed", "1"],
         "history": trainer.history,
     }  # fmt: skip
@@ -155,8 +161,32 @@ def test_the_result(tmp_path):
     assert record["seconds"]["total"] == 12.5 and 0 < record["seconds"]["train"] < 60 and record["seconds"]["test"] > 0
     assert 50 < record["peak_memory_mb"] < 50_000 and record["peak_cuda_memory_mb"] is None
     assert record["config"]["OPTIM"]["MAX_EPOCH"] == 6 and len(record["config_digest"]) == 64
-    assert set(record["versions"]) == {"python", "torch", "torchvision", "numpy", "project"}
+    assert set(record["versions"]) == {"python", "torch", "torchvision", "numpy", "project", "commit"}
     assert record["finished"][4] == "-" and "T" in record["finished"]
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_the_commit_is_that_of_the_program(tmp_path, monkeypatch):
+    program = types.ModuleType("__main__")
+    program.__file__ = str(tmp_path / "train.py")
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    commit = record_module._commit.__wrapped__
+    assert commit() == ""  # no repository
+
+    def git(*words):
+        done = subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=tmp_path, check=True,
+                              capture_output=True, text=True)  # fmt: skip
+        return done.stdout.strip()
+
+    git("init")
+    (tmp_path / "train.py").write_text("1")
+    git("add", "train.py")
+    git("commit", "-m", "first")
+    assert commit() == git("rev-parse", "--short=12", "HEAD")
+    (tmp_path / "train.py").write_text("2")
+    assert commit() == git("rev-parse", "--short=12", "HEAD") + "-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert commit() == ""  # no git
 
 
 def test_the_digest_ignores_what_has_no_effect(tmp_path):

@@ -90,6 +90,35 @@ def test_macro_f1_and_confusion_agree_with_scikit_learn(size, seed):
     assert (confusion_matrix(true, pred) == metrics.confusion_matrix(true, pred, labels=labels)).all()
 
 
+def test_confusions_are_the_most_frequent_mistakes():
+    judge = evaluator()
+    assert judge.confusions() == []
+    feed(judge, [2, 2, 2, 1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 1, 2, 1, 0, 0])
+    found = judge.confusions()
+    assert found[0] == {"true": 2, "predicted": 0, "true_name": "birman", "predicted_name": "abyssinian", "count": 2}
+    assert [(row["true"], row["predicted"], row["count"]) for row in found[1:]] == [
+        (0, 1, 1), (0, 2, 1), (1, 0, 1), (2, 1, 1)
+    ]  # fmt: skip
+    assert judge.confusions(most=3) == found[:3]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_confusions_are_the_entries_beside_the_diagonal(size, seed):
+    rng = np.random.default_rng(seed)
+    true, pred = rng.integers(0, 9, (2, size))
+    judge = evaluator()
+    feed(judge, true.tolist(), pred.tolist(), classes=9)
+    matrix = np.zeros((9, 9), dtype=int)
+    for row in judge.confusions(most=1000):
+        matrix[row["true"], row["predicted"]] = row["count"]
+    labels = np.union1d(true, pred)
+    expected = confusion_matrix(true, pred)
+    np.fill_diagonal(expected, 0)
+    assert (matrix[np.ix_(labels, labels)] == expected).all() and matrix.sum() == (true != pred).sum()
+    assert len(judge.confusions()) == min(50, (matrix > 0).sum())
+
+
 def test_confusion_matrix_file(tmp_path, capsys):
     judge = evaluator(tmp_path, COMPUTE_CMAT=True)
     feed(judge, [0, 0, 1, 1], [0, 1, 2, 1])

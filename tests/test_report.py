@@ -15,6 +15,7 @@ import pytest
 
 from results.__main__ import main
 from results.heatmaps import Explained
+from results.page import CSS
 from results.transport import save
 from tests.records_support import CLASSES, make_record, write_run, write_sweep
 
@@ -74,7 +75,9 @@ def test_page_is_whole_and_escaped(report):
     page = read(report)
     assert "Demo <world> & co" in page.text
     headings = re.findall(r'<h2 id="(\w+)"', report.read_text())
-    assert headings == ["accuracy", "training", "transport", "classes", "cost", "setting"]
+    assert headings == [
+        "accuracy", "training", "transport", "gains", "confusions", "classes", "differences", "cost", "setting"
+    ]  # fmt: skip
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
     assert links == [f"#{heading}" for heading in headings]
 
@@ -92,10 +95,11 @@ def test_every_picture_has_words(report):
     page = read(report)
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     figures = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(images) == 1 and len(figures) == 3
+    assert len(images) == 1 and len(figures) == 4
     assert "taken for class h, truly class c" in images[0]["alt"]
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 30 for attrs in figures)
     assert "PLOT N=4 from" in figures[0]["aria-label"]
+    assert "Gain over zero-shot by class, Demo, points" in figures[3]["aria-label"]
 
 
 def test_numbers_of_the_records_are_there(report):
@@ -163,36 +167,110 @@ def test_torn_heat_map_data_do_not_stop_the_report(tmp_path):
     ]
 
 
-PROBE = """<!DOCTYPE html><title>not loaded</title>
+# --- in a browser ----------------------------------------------------------------------------------------
+
+
+def test_text_stands_out_from_its_ground_in_light_and_dark():
+    """Contrast of WCAG 2.1: 4.5 for text."""
+    css = CSS.read_text(encoding="utf-8")
+    for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL):
+        colors = dict(re.findall(r"--([\w-]+): (#\w{6})", block))
+        pairs = [(text, ground) for text in ("ink", "soft", "accent", "warn") for ground in ("page", "card")]
+        for text, ground in [*pairs, ("warn", "warn-page")]:
+            light, dark = sorted(map(luminance, (colors[text], colors[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
+def luminance(color: str) -> float:
+    channels = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+PROBE = """<!DOCTYPE html><meta name="color-scheme" content="light dark"><title>not loaded</title>
 <iframe width="{width}" height="900" srcdoc="{page}"></iframe>
 <script>
 const frame = document.querySelector("iframe");
 frame.onload = () => {{
-    const page = frame.contentDocument, root = page.documentElement;
+    const page = frame.contentDocument, root = page.documentElement, view = frame.contentWindow;
+    page.querySelectorAll("details").forEach(one => one.open = true);
+    const all = selector => [...page.querySelectorAll(selector)], box = one => one.getBoundingClientRect();
+    const name = one => one.tagName + " " + (one.getAttribute("class") || one.textContent.trim().slice(0, 40));
+    const framed = one => one.closest(".scroll, nav, svg *");
+    const wide = all("body *").filter(one => box(one).right > view.innerWidth + 1 && !framed(one));
+    const tops = all("section").map(one => box(one).top), ends = all("section").map(one => box(one).bottom);
+    const overlaps = [], small = [];
+    for (const svg of all("svg.figure")) {{
+        const texts = [...svg.querySelectorAll("text")];
+        for (const text of texts) {{
+            const {{a, b}} = text.getScreenCTM();
+            const size = parseFloat(view.getComputedStyle(text).fontSize) * Math.hypot(a, b);
+            if (size < 7.5) small.push(text.textContent + " " + size);
+        }}
+        const boxes = texts.map(box);
+        boxes.forEach((a, i) => boxes.slice(0, i).forEach((b, j) => {{
+            const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+            const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+            if (across > 1 && down > 0.3 * a.height) overlaps.push(texts[i].textContent + " | " + texts[j].textContent);
+        }}));
+    }}
+    view.scrollTo({{top: 3000, behavior: "instant"}});
     document.title = JSON.stringify({{
-        fits: root.scrollWidth <= frame.contentWindow.innerWidth,
-        width: frame.contentWindow.innerWidth,
-        curves: [...page.querySelectorAll("svg.figure")].every(one => one.getBoundingClientRect().height > 150),
+        width: view.innerWidth, scheme: view.getComputedStyle(page.body).backgroundColor,
+        fits: root.scrollWidth <= view.innerWidth, wide: wide.map(name), overlaps, small,
+        laid_out: tops.every((top, i) => ends[i] - top > 60 && (i == 0 || top >= ends[i - 1])),
+        links: all("nav a").every(one => page.querySelector(one.getAttribute("href"))),
+        nav_stays: Math.abs(box(page.querySelector("nav")).top) < 1,
+        curves: all("svg.figure").every(one => box(one).height > 150),
         pictures: [...page.images].every(one => one.complete && one.naturalWidth > 300),
     }});
 }};
 </script>"""
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars --virtual-time-budget=4000 --window-size=1400,1000 "
+    "--enable-logging=stderr"
+).split()
+GROUND = {"light": "rgb(251, 251, 250)", "dark": "rgb(20, 23, 26)"}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> Path:
+    """Four data sets, six methods with long names, a missing run, class names of one long word."""
+    output = tmp_path_factory.mktemp("large")
+    for dataset in ("Demo", "OxfordFlowers", "DescribableTextures", "StanfordCars"):
+        write_sweep(output / dataset, shots=(1, 2, 4, 8, 16), seeds=(1, 2), dataset=dataset)
+        for matching in ("uniform", "max"):
+            settings = {"TRAINER.PLOT.MATCHING": matching, "TRAINER.PLOT.CTX_INIT": "a photo of a"}
+            for seed in (1, 2):
+                record = make_record("PLOT", 16, seed, dataset=dataset, config=settings)
+                for row in record["per_class"]:
+                    row["name"] = "Rhabarberbarbarabarbarbarenbartbarbier_" + row["name"]
+                write_run(output / dataset / matching / str(seed), record)
+    next(output.glob("Demo/**/seed1/result.json")).unlink()
+    assert main(["report", str(output)]) == 1
+    return output / "report.html"
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
-@pytest.mark.parametrize("width", [1280, 400])
-def test_page_opens_in_a_browser(report, tmp_path, width):
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize("pages", ["report", "large"])
+def test_page_opens_in_a_browser(request, tmp_path, pages, width, scheme):
     """Shown in a frame of the given width, of a page that writes into its title what the browser made of it."""
+    page = request.getfixturevalue(pages).read_text()
     probe = tmp_path / "probe.html"
-    probe.write_text(PROBE.format(width=width, page=html.escape(report.read_text(), quote=True)))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--window-size=1400,1000"]
+    probe.write_text(PROBE.format(width=width, page=html.escape(page, quote=True)))
+    flags = [*FLAGS, f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"]
     done = subprocess.run(
         [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probe.as_uri()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr[-2000:]
     seen = json.loads(html.unescape(title[1]))
-    assert seen == {"fits": True, "width": width, "curves": True, "pictures": True}
+    right = ("fits", "laid_out", "links", "nav_stays", "curves", "pictures")
+    empty = {"wide": [], "overlaps": [], "small": []}
+    assert seen == {"width": width, "scheme": GROUND[scheme], **empty, **dict.fromkeys(right, True)}

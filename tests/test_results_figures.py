@@ -38,6 +38,35 @@ def test_curve_holds_the_means(tmp_path):
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "4", "16"]
 
 
+def test_average_comes_first_with_the_spread_of_the_seeds_averages(tmp_path):
+    write_sweep(tmp_path / "a", shots=(1, 4))
+    write_sweep(tmp_path / "b", shots=(1, 4), dataset="Pets", accuracy=50.0)
+    (title, average), *others = panels(summarise(find_runs(tmp_path)))
+    assert title == "Average of 2 data sets" and [name for name, _ in others] == ["Demo", "Pets"]
+    own = [make_record("PLOT", 4, seed)["accuracy"] for seed in (1, 2, 3)]
+    shots, mean, by_seed = average["PLOT N=4"][1]
+    assert shots == 4 and mean == pytest.approx((np.mean(own) + 50) / 2)
+    np.testing.assert_allclose(by_seed, [(value + 50) / 2 for value in own])
+    (tmp_path / "b/demo/CoOp/demo_4shots/nctx16_cscFalse_ctpend/seed3/result.json").unlink()
+    (_, average), *_ = panels(summarise(find_runs(tmp_path)))
+    assert average["CoOp"][1][2] == []  # of other seeds than the other data set: nothing to compare
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 11])
+def test_figure_of_many_data_sets_has_one_legend_and_labels_at_its_edges(tmp_path, count):
+    for index in range(count):
+        write_sweep(tmp_path / str(index), shots=(1, 4), seeds=(1, 2), dataset=f"set {index}")
+    with drawing():
+        figure = accuracy_figure(summarise(find_runs(tmp_path)))
+        save_figure(figure, tmp_path / "all.png", dpi=40)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == count + (count > 1) and len(figure.legends) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ZeroshotCLIP", "CoOp", "PLOT N=4"]
+    across = min(3, len(shown))
+    assert [bool(axes.get_ylabel()) for axes in shown] == [index % across == 0 for index in range(len(shown))]
+    assert [bool(axes.get_xlabel()) for axes in shown] == [index + across >= len(shown) for index in range(len(shown))]
+
+
 def test_looks_differ_in_more_than_colour():
     assert len(set(LOOKS)) == len(LOOKS) >= 12
     assert len({look.marker for look in LOOKS[:6]}) == 6

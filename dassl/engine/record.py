@@ -11,11 +11,13 @@ import importlib.metadata
 import json
 import math
 import platform
+import subprocess
 import sys
 import warnings
 from ast import literal_eval
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,7 @@ def write_result(
         "total": test.get("total"),
         "correct": test.get("correct"),
         "per_class": test.get("per_class", []),
+        "confusions": test.get("confusions"),
         "epochs": cfg.OPTIM.MAX_EPOCH if mode == "train" else None,
         "checkpoint": checkpoint,
         "transport": trainer.diagnostics(),
@@ -276,7 +279,23 @@ def _versions() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
         "project": project,
+        "commit": _commit(),
     }
+
+
+@cache
+def _commit() -> str:
+    """The git commit of the program that runs, with -dirty where its files have changed since; "" where git knows none.
+
+    Asked once: a process goes on with the code that it has loaded.
+    """
+    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "here").resolve().parent
+    describe = ["git", "-C", str(program), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(describe, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _json_ready(value: Any) -> Any:

@@ -84,7 +84,7 @@ __all__ = [
 class SimpleTrainer(TrainerBase):
     """Built from a configuration: checks it, loads the data, builds the model, makes the evaluator.
 
-    `last_test` describes the latest test: split, results, total, correct, per_class, seconds.
+    `last_test` describes the latest test: split, results, total, correct, per_class, confusions, seconds.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -223,6 +223,7 @@ class SimpleTrainer(TrainerBase):
             "total": getattr(self.evaluator, "_total", None),
             "correct": getattr(self.evaluator, "_correct", None),
             "per_class": self.evaluator.per_class() if hasattr(self.evaluator, "per_class") else [],
+            "confusions": self.evaluator.confusions() if hasattr(self.evaluator, "confusions") else None,
             "seconds": time.time() - start,
         }
         return next(iter(results.values()))

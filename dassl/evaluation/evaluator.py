@@ -18,6 +18,8 @@ from .build import EVALUATOR_REGISTRY
 
 __all__ = ["Classification", "EvaluatorBase"]
 
+MOST_CONFUSIONS = 50  # pairs of classes that a test reports
+
 
 class EvaluatorBase:
     """`reset`, then `process` for every batch, then `evaluate` once."""
@@ -119,6 +121,26 @@ class Classification(EvaluatorBase):
                 }
             )
         return rows
+
+    def confusions(self, most: int = MOST_CONFUSIONS) -> list[dict[str, Any]]:
+        """The up to `most` most frequent mistakes: true, predicted (labels), true_name, predicted_name, count.
+
+        Ordered by count, then by labels; correct predictions are none.
+        """
+        true, pred = np.array(self._y_true), np.array(self._y_pred)
+        wrong = true != pred
+        pairs, counts = np.unique(np.stack([true[wrong], pred[wrong]], axis=1), axis=0, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:most]  # unique has sorted by labels
+        return [
+            {
+                "true": label,
+                "predicted": taken_for,
+                "true_name": self._lab2cname.get(label, str(label)),
+                "predicted_name": self._lab2cname.get(taken_for, str(taken_for)),
+                "count": count,
+            }
+            for (label, taken_for), count in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)
+        ]
 
     def _save_confusion(self) -> None:
         """Rows: true classes, normalised to 1; columns: predicted. Over the labels that occur in either."""
