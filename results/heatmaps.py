@@ -24,14 +24,22 @@ LEAST_RANGE = math.log2(1.25)  # a nearly uniform plan looks nearly uniform, not
 MOST_RANGE = 3.0  # log2: the scale ends at 1/8 and 8 times uniform
 
 
+class ShownClass(NamedTuple):
+    """How an image was matched with the prompts of one class."""
+
+    label: int
+    plan: np.ndarray  # (M, N)
+    similarity: np.ndarray  # (M, N) cosines
+
+
 class Explained(NamedTuple):
-    """One image, and the plan between its local features and the prompts of the class it was taken for."""
+    """One image, how it was scored, and how it was matched with the classes that matter."""
 
     picture: np.ndarray  # (H, W, 3) in [0, 1], as the network saw it
-    plan: np.ndarray  # (M, N)
-    grid: tuple[int, int]  # (h, w), h * w = M
+    grid: tuple[int, int] | None  # (h, w), h * w = M; None where features are no places (PLOT++)
     logits: np.ndarray  # (C,)
     classnames: Sequence[str]
+    shown: tuple[ShownClass, ...]  # the class it was taken for, and the true one where that is known and another
     true_label: int | None = None
     name: str = ""  # file name
 
@@ -119,7 +127,8 @@ def draw(explained: Explained) -> Figure:
 
     Call it within `drawing()`.
     """
-    picture, plan, grid = explained.picture, explained.plan, explained.grid
+    picture, plan, grid = explained.picture, explained.shown[0].plan, explained.grid
+    assert grid is not None
     with np.errstate(divide="ignore"):
         maps = np.log2(prompt_maps(relative(plan), grid))
     prompts, (height, width) = len(maps), picture.shape[:2]
@@ -168,7 +177,7 @@ def _draw_scores(figure: Figure, layout: Any, explained: Explained) -> None:
     image = figure.add_subplot(layout[:bands, :2])
     image.imshow(explained.picture)
     _bare(image)
-    _grid_lines(image, explained.grid, explained.picture.shape[:2], alpha=0.35)
+    _grid_lines(image, explained.grid or (1, 1), explained.picture.shape[:2], alpha=0.35)
     names, logits = explained.classnames, explained.logits
     probability = softmax(logits.astype(np.float64))
     shown = np.argsort(-logits, kind="stable")[:3].tolist()

@@ -11,20 +11,21 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .files import ResultsError, write_atomic
-from .heatmaps import Explained, distances, draw, plan_distance
+from .heatmaps import Explained, ShownClass, distances, draw, plan_distance
 from .plotting import drawing, save_figure
 
 if TYPE_CHECKING:
     import torch
 
 FOLDER = "transport"  # below the run
+FORMATS = ("png", "svg", "npz")
 WITHOUT_PLACES = (
     "matches its visual prompts, each of which sees the whole image, with text prompts: there are no places to draw. "
     "What its transport did is in result.json under `transport`, and in `python -m results report`"
@@ -92,8 +93,14 @@ def choose_items(test: Sequence[Any], count: int) -> list[Any]:
     return turns[:count]
 
 
-def explain(trainer: Any, paths: Sequence[tuple[Path, int | None]]) -> Iterator[tuple[Explained, np.ndarray]]:
-    """(path, true label or None) -> what the transport did with each, and the similarities (M, N)."""
+def explain(
+    trainer: Any, paths: Iterable[tuple[Path, int | None]], unreadable: Callable[[Path, str], None] | None = None
+) -> Iterator[Explained]:
+    """(path, true label or None) -> what the transport did with each image, one at a time.
+
+    Without `unreadable` a file that is no image raises ResultsError; with it, such a file is told to it with the
+    reason, and passed over.
+    """
     import torch
 
     from dassl.data.transforms import build_transform
@@ -106,23 +113,24 @@ def explain(trainer: Any, paths: Sequence[tuple[Path, int | None]]) -> Iterator[
         try:
             tensor = transform(read_image(str(path)))
         except (OSError, ValueError) as error:
-            raise ResultsError(f"cannot read {path} as an image: {error}") from error
+            if unreadable is None:
+                raise ResultsError(f"cannot read {path} as an image: {error}") from error
+            unreadable(path, str(error))
+            continue
         with torch.no_grad():
             found = trainer.explain(tensor[None])
-        if found.grid is None:
-            raise ResultsError(f"{type(trainer).__name__} {WITHOUT_PLACES}")
         predicted = int(found.logits[0].argmax())
-        yield (
-            Explained(
-                picture=to_picture(tensor, trainer.cfg),
-                plan=found.plan[0, predicted].numpy(),
-                grid=tuple(found.grid),
-                logits=found.logits[0].numpy(),
-                classnames=names,
-                true_label=label,
-                name=path.name,
+        labels = [predicted] if label in (None, predicted) else [predicted, label]
+        yield Explained(
+            picture=to_picture(tensor, trainer.cfg),
+            grid=None if found.grid is None else tuple(found.grid),
+            logits=found.logits[0].numpy(),
+            classnames=names,
+            shown=tuple(
+                ShownClass(one, found.plan[0, one].numpy(), found.similarity[0, one].numpy()) for one in labels
             ),
-            found.similarity[0, predicted].numpy(),
+            true_label=label,
+            name=path.name,
         )
 
 
@@ -134,31 +142,35 @@ def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:
     return np.clip(picture, 0, 1).astype(np.float32)
 
 
-def save(explained: Explained, similarity: np.ndarray, target: Path) -> dict[str, Any]:
-    """Write target.png and target.npz; returns the meta data."""
-    predicted, truth = int(explained.logits.argmax()), explained.true_label
+def save(explained: Explained, target: Path, formats: Sequence[str] = FORMATS) -> dict[str, Any]:
+    """Write target.png, target.svg and target.npz, as asked for; returns the meta data."""
+    predicted, truth, plan = explained.shown[0].label, explained.true_label, explained.shown[0].plan
     meta = {
         "file": explained.name,
         "predicted": str(explained.classnames[predicted]),
         "true": None if truth is None else str(explained.classnames[truth]),
-        "distance_from_uniform": plan_distance(explained.plan),
-        "distance_by_prompt": [None if np.isnan(value) else float(value) for value in distances(explained.plan)],
+        "distance_from_uniform": plan_distance(plan),
+        "distance_by_prompt": [None if np.isnan(value) else float(value) for value in distances(plan)],
         "classnames": [str(name) for name in explained.classnames],
     }
-    write_atomic(
-        target.with_name(target.name + ".npz"),
-        lambda file: np.savez_compressed(
-            file,
-            picture=explained.picture,
-            plan=explained.plan,
-            similarity=similarity,
-            grid=np.asarray(explained.grid),
-            logits=explained.logits,
-            meta=np.asarray(json.dumps(meta, ensure_ascii=False)),
-        ),
-    )
+    paths = {suffix: target.with_name(f"{target.name}.{suffix}") for suffix in formats}
+    if "npz" in paths:
+        write_atomic(
+            paths["npz"],
+            lambda file: np.savez_compressed(
+                file,
+                picture=explained.picture,
+                plan=plan,
+                similarity=explained.shown[0].similarity,
+                grid=np.asarray(explained.grid),
+                logits=explained.logits,
+                meta=np.asarray(json.dumps(meta, ensure_ascii=False)),
+            ),
+        )
     with drawing():
-        save_figure(draw(explained), target.with_name(target.name + ".png"), dpi=130)
+        for suffix in ("png", "svg"):
+            if suffix in paths:
+                save_figure(draw(explained), paths[suffix], dpi=130)
     return meta
 
 
@@ -179,9 +191,9 @@ def run_command(
         paths = [(Path(item.impath), item.label) for item in choose_items(test, count)]
     folder = out or run / FOLDER
     written = []
-    for index, (explained, similarity) in enumerate(explain(trainer, paths), start=1):
+    for index, explained in enumerate(explain(trainer, paths), start=1):
         target = folder / f"{index:02d}-{Path(explained.name).stem}"
-        meta = save(explained, similarity, target)
+        meta = save(explained, target)
         truth = "" if meta["true"] is None else f" (truly {meta['true']})"
         print(
             f"{target}.png: taken for {meta['predicted']}{truth}; plan {meta['distance_from_uniform']:.3f} from uniform"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from results.__main__ import main
-from results.heatmaps import Explained
+from results.heatmaps import Explained, ShownClass
 from results.transport import save
 from tests.records_support import CLASSES, make_record, write_run, write_sweep
 
@@ -59,7 +59,8 @@ def write_heat_map(run: Path, name: str = "01-cat") -> None:
     plan = np.random.default_rng(0).random((9, 4))
     plan /= plan.sum()
     picture = np.random.default_rng(1).random((48, 48, 3)).astype(np.float32)
-    save(Explained(picture, plan, (3, 3), np.arange(8.0), CLASSES, 2, "cat.jpg"), plan, run / "transport" / name)
+    shown = (ShownClass(7, plan, plan),)
+    save(Explained(picture, (3, 3), np.arange(8.0), CLASSES, shown, 2, "cat.jpg"), run / "transport" / name)
 
 
 @pytest.fixture(scope="module")

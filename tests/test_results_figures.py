@@ -14,7 +14,7 @@ from results import heatmaps
 from results.__main__ import main
 from results.curves import accuracy_figure, looks, mean_history, panels, training_figure
 from results.files import ResultsError
-from results.heatmaps import Explained
+from results.heatmaps import Explained, ShownClass
 from results.plotting import LOOKS, PAGE_FAINT, PAGE_INK, drawing, inline_svg, save_figure
 from results.records import find_runs
 from results.summary import summarise
@@ -200,7 +200,9 @@ def test_figure_is_drawn_for_any_grid(tmp_path, grid, prompts, label):
     plan = np.random.default_rng(1).random((grid[0] * grid[1], prompts))
     plan /= plan.sum()
     names = ["cat_a", "costs $5", "a class with quite a long name, which does not fit", "d"]
-    explained = Explained(np.full((48, 48, 3), 0.5), plan, grid, np.array([3.0, 1, 0, -1]), names, label, "a.png")
+    shown = (ShownClass(0, plan, plan),)
+    picture, logits = np.full((48, 48, 3), 0.5), np.array([3.0, 1, 0, -1])
+    explained = Explained(picture, grid, logits, names, shown, label, "a.png")
     with drawing():
         figure = heatmaps.draw(explained)
         path = save_figure(figure, tmp_path / "map.png", dpi=50)
