@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .choosing import CLAIMS_FORMATS, COUNT, FORMATS, Choice
 from .command import Command, deliver
 
 
@@ -17,30 +18,55 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def transport_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    parser.add_argument("--images", metavar="FILE", nargs="+", default=[], help="instead of test images")
-    parser.add_argument(
-        "--count",
-        metavar="K",
-        type=int,
-        default=6,
-        help="how many test images, spread over the classes; default: 6",
-    )
-    parser.add_argument("--out", metavar="DIR", help="default: RUN/transport, where `report` looks")
+    add = parser.add_argument
+    add("--images", metavar="FILE|DIR", nargs="+", default=[], help="pictures, or folders of them; need no data")
+    add("--class", metavar="NAME", nargs="+", default=[], dest="classes", help="only test images of these classes")
+    add("--wrong", action="store_true", help="only test images that the run takes for another class")
+    add("--count", metavar="K", type=int, help=f"how many test images, spread over the classes; default: {COUNT}")
+    add("--formats", metavar="FORMAT", nargs="+", choices=FORMATS, default=FORMATS,
+        help=f"what to write of each image, of {', '.join(FORMATS)}; default: all")
+    add("--out", metavar="DIR", help="default: RUN/transport, where `report` looks")
 
 
 def transport(args: argparse.Namespace) -> int:
     from .transport import run_command
 
-    run_command(
+    return run_command(
         Path(args.folder),
-        args.images,
+        Choice(args.images, args.classes, args.wrong, args.count),
+        Path(args.out) if args.out else None,
+        args.formats,
+        backbone=args.backbone,
+        root=args.root,
+        verbose=args.verbose,
+    )
+
+
+def claims_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add = parser.add_argument
+    add("--class", metavar="NAME", nargs="+", default=[], dest="classes", help="only within these classes")
+    add("--of", choices=("true", "predicted"), default="true", help="the class whose prompts are asked; default: true")
+    add("--count", metavar="K", type=int, default=COUNT, help=f"how many images a prompt; default: {COUNT}")
+    add("--formats", metavar="FORMAT", nargs="+", choices=CLAIMS_FORMATS, default=CLAIMS_FORMATS,
+        help=f"what to write, of {', '.join(CLAIMS_FORMATS)}; default: all")
+    add("--out", metavar="DIR", help="default: RUN/transport, where `report` looks")
+
+
+def claims(args: argparse.Namespace) -> int:
+    from .claims import run_command
+
+    return run_command(
+        Path(args.folder),
+        args.classes,
+        args.of,
         args.count,
         Path(args.out) if args.out else None,
-        args.backbone,
-        args.root,
-        args.verbose,
+        args.formats,
+        backbone=args.backbone,
+        root=args.root,
+        verbose=args.verbose,
     )
-    return 0
 
 
 def words_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,12 +97,38 @@ COMMANDS = (
     Command(
         "transport",
         "Heat maps of what each prompt of a PLOT run is matched with",
-        "Rebuilds the run, so it needs its data and backbone.",
+        """For each image a map a prompt, for the class that it is taken for
+and for its true class: orange where the prompt receives more mass than an even spread, purple where less.
+Beside the pictures lie arrays (npz), and index.json, which lists what the last call made.
+
+Test images are read from the run's data set. --images needs no data: the true class is then known only for files
+below the root of the data set. Runs of PLOTPP have no places: the plan itself is drawn, visual by text prompts.
+Files that are no images are named and skipped: exit status 1, or 2 if none was left.""",
         """\
   python -m results transport output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
-  python -m results transport RUN --images cat.jpg dog.jpg --out heatmaps""",
+  python -m results transport RUN --wrong --count 20            # only what it gets wrong
+  python -m results transport RUN --class "ice cream" church    # of these classes
+  python -m results transport RUN --images photos/ cat.jpg --formats png --out heatmaps""",
         transport_arguments,
         transport,
+    ),
+    Command(
+        "claims",
+        "Which test images each prompt of a PLOT run claims most: a contact sheet, and a list",
+        """The transport gives every
+prompt the same mass of every image, so mass tells nothing. With plan T and similarity S of an image and its true class,
+the claim of prompt n is
+    N * sum_m T[m, n] S[m, n]  -  the mean of that over the N prompts:
+how much more similar what it receives is than what the others receive. Claims on an image sum to 0; images are ranked
+within each prompt. The test is passed as the run's own, in its batches and through the feature cache.
+
+Writes claims.png, claims.svg and claims.json (files and values), with --class claims-NAME.*.""",
+        """\
+  python -m results claims RUN
+  python -m results claims RUN --class "ice cream" --count 10      # within one class
+  python -m results claims RUN --of predicted --formats json --out claims""",
+        claims_arguments,
+        claims,
     ),
     Command(
         "words",

@@ -99,10 +99,15 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def cut(text: str, most: int) -> str:
+    """At most `most` characters that can be drawn; a dollar sign begins no formula."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
+
+
 def short_name(name: str, most: int = 26) -> str:
     """A class name as figures show it."""
-    name = str(name).replace("_", " ").replace("$", r"\$")
-    return name if len(name) <= most else name[: most - 1] + "…"
+    return cut(str(name).replace("_", " "), most)
 
 
 def legend_below(figure: Figure, columns: int) -> None:

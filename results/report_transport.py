@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
+from .claims import NAME
 from .methods import group
 from .page import cell, esc, image, paragraph, section, table
 from .records import Run
 from .summary import Summary, spread
 from .tables import ABSENT, shots_name
-from .transport import FOLDER
+from .transport import FOLDER, INDEX
 
 MOST_PICTURES = 12  # in the report; the files stay where they are
 DIAGNOSTICS = (  # key of the record, column, format, whether the worst run counts instead of the mean
@@ -24,9 +25,7 @@ DIAGNOSTICS = (  # key of the record, column, format, whether the worst run coun
     ("marginal_error_max", "largest marginal error", "{:.1e}", True),
     ("converged_share", "converged", "{:.1%}", False),
 )
-NO_PLACES = (
-    " PLOTPP's plans are between visual and text prompts, each about the whole image: there are no places to picture."
-)
+NO_PLACES = " PLOTPP's plans are between visual and text prompts, each about the whole image."
 
 
 def transport_section(summary: Summary, output: Path) -> str:
@@ -54,47 +53,84 @@ def transport_section(summary: Summary, output: Path) -> str:
         if rows
         else ""
     )
-    return section("transport", "Transport", diagnostics, heat_maps(output))
+    return section("transport", "Transport", diagnostics, heat_maps(output), claims_sheets(output))
 
 
 def heat_maps(output: Path) -> str:
-    """The pictures of `transport` below `output`, up to MOST_PICTURES."""
-    found = sorted(path for path in output.glob(f"**/{FOLDER}/*.png") if path.with_suffix(".npz").exists())
+    """The pictures that the last `transport` of each run below `output` made, up to MOST_PICTURES."""
+    found = [
+        (index.parent, meta, index.parent / meta["files"]["png"])
+        for index, listed in read_lists(output, INDEX)
+        for meta in listed.get("pictures") or []
+        if "png" in meta["files"] and (index.parent / meta["files"]["png"]).is_file()
+    ]
     if not found:
         return ""
     parts = [
         "<h3>What each prompt is matched with</h3>",
         paragraph(
-            "For the class that each image was taken for: orange where a prompt receives more mass than "
-            "uniform, purple where less, untinted where the transport makes no difference. Above smoothed "
-            "over the picture, below cell by cell as computed.",
+            "For the class that each image was taken for, and below it for its true class where that is another: "
+            "orange where a prompt receives more mass than uniform, purple where less, untinted where the transport "
+            "makes no difference; one scale for both. Above smoothed over the picture, below cell by cell as computed.",
             "soft",
         ),
     ]
-    for folder, paths in group(found[:MOST_PICTURES], lambda path: path.parent.parent).items():
-        name = folder.relative_to(output).as_posix()
-        parts.append(paragraph(f"Run <code>{esc(name if name != '.' else folder.name)}</code>", "soft"))
-        for path in paths:
-            parts.append(image(path, *describe_map(path)))
+    for folder, pictures in group(found[:MOST_PICTURES], lambda one: one[0]).items():
+        parts.append(name_of_run(folder, output))
+        parts += [image(path, *describe_map(meta)) for _, meta, path in pictures]
     if len(found) > MOST_PICTURES:
         parts.append(paragraph(f"{len(found) - MOST_PICTURES} more lie beside their runs.", "soft"))
     return "\n".join(parts)
 
 
-def describe_map(path: Path) -> tuple[str, str]:
+def describe_map(meta: dict[str, Any]) -> tuple[str, str]:
     """(words for those who cannot see it, caption)."""
-    try:
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            meta = json.loads(str(file["meta"]))
-        truth = f", truly {meta['true']}" if meta["true"] not in (None, meta["predicted"]) else ""
-        by_prompt = ", ".join("none" if value is None else f"{value:.2f}" for value in meta["distance_by_prompt"])
-        caption = (
-            f"{meta['file']}: taken for {meta['predicted']}{truth}; "
-            f"plan {meta['distance_from_uniform']:.2f} from uniform"
+    truth = f", truly {meta['true']}" if meta["true"] not in (None, meta["predicted"]) else ""
+    caption = f"{meta['file']}: taken for {meta['predicted']}{truth}"
+    said = []
+    for one in meta["classes"]:
+        by_prompt = ", ".join("none" if far is None else f"{far:.2f}" for far in one["distance_by_prompt"])
+        said.append(f"{one['name']}: plan {one['distance_from_uniform']:.2f} from uniform, by prompt {by_prompt}")
+    plans = "; ".join(f"{one['distance_from_uniform']:.2f}" for one in meta["classes"])
+    return f"Transport heat maps. {caption}. {'. '.join(said)}.", f"{caption}; plan {plans} from uniform"
+
+
+def claims_sheets(output: Path) -> str:
+    """The contact sheets that `claims` left beside the runs below `output`."""
+    parts = []
+    for path, listed in read_lists(output, f"{NAME}*.json"):
+        picture = path.with_name((listed.get("files") or {}).get("png", ""))
+        if not picture.is_file():
+            continue
+        most = "; ".join(
+            f"prompt {one['prompt']} " + ", ".join(claimed["true"] for claimed in one["claimed"])
+            for one in listed["prompts"]
         )
-        return f"Transport heat maps. {caption}; by prompt {by_prompt}.", caption
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return f"Transport heat maps of {path.stem}.", path.stem
+        of = f" of {', '.join(listed['classes'])}" if listed["classes"] else ""
+        caption = f"What each prompt claims most{of}, of {listed['images']} test images"
+        parts += [name_of_run(path.parent, output), image(picture, f"{caption}: {most}.", caption)]
+    if not parts:
+        return ""
+    note = (
+        "How much more similar what a prompt receives is than what the other prompts of the class receive: "
+        "N · Σ T[m,n] S[m,n] minus its mean over the prompts, ranked within each prompt."
+    )
+    return "\n".join(["<h3>Which images each prompt claims</h3>", paragraph(note, "soft"), *parts])
+
+
+def name_of_run(folder: Path, output: Path) -> str:
+    """The line above the pictures in `folder`, below their run."""
+    name = folder.parent.relative_to(output).as_posix()
+    return paragraph(f"Run <code>{esc(name if name != '.' else folder.parent.name)}</code>", "soft")
+
+
+def read_lists(output: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(path, content) of the lists of pictures beside the runs below `output`, sorted; torn ones are left out."""
+    for path in sorted(output.glob(f"**/{FOLDER}/{name}")):
+        with contextlib.suppress(OSError, ValueError):
+            listed = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(listed, dict):
+                yield path, listed
 
 
 def trained_cells(summary: Summary, every: bool = False) -> list[tuple[str, str, int, list[Run]]]:

@@ -1,104 +1,97 @@
-"""Look into a PLOT run: rebuild its trainer, let it explain images, keep pictures and arrays.
+"""Look into a PLOT run: let it explain images, and keep pictures and arrays.
 
-Beside each picture `NAME.png` lies `NAME.npz` with what it shows: picture (H, W, 3), plan (M, N), similarity
-(M, N), grid (2,), logits (C,), and `meta`, a JSON text with file, class names, true and predicted class, and
-distances.
+An image is explained alone, in a batch of one, so its maps do not depend on which others are looked at.  Where a test
+stops the transport of a whole batch together (TRAINER.PLOT.STOP batch, the default), its scores can differ a little.
+
+For an image `cat.jpg` there are `01-cat.png` and `01-cat.svg`, and `01-cat.npz` with what they show (S classes: the
+one that it was taken for, and the true one where that is known and another):
+
+    picture (H, W, 3)     in [0, 1], as the network saw it
+    labels (S,)           of the shown classes
+    plan (S, M, N)        mass moved from local feature m to prompt n, total 1
+    similarity (S, M, N)  their cosine
+    grid (2,)             (h, w): feature m lies at row m // w, column m % w; empty where features are no places
+    logits (C,)           of all classes
+    classnames (C,)
+    meta                  JSON text: `describe`
+
+and `index.json` in their folder lists all that the last call made: {"run", "pictures": [meta with "path" of the image
+and "files" by format], "skipped": [{"path", "reason"}]}.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import ResultsError, write_atomic
-from .heatmaps import Explained, distances, draw, plan_distance
+from .choosing import FORMATS, Choice, list_files, test_images, with_files
+from .files import ResultsError, write_atomic, write_text
+from .heatmap_figure import draw
+from .heatmaps import Explained, ShownClass, distances, plan_distance, softmax
 from .plotting import drawing, save_figure
-from .rebuild import quiet, rebuild, require_checkpoint, trainer_of
+from .trained_run import check_transport, load, quiet
 
 if TYPE_CHECKING:
     import torch
 
 FOLDER = "transport"  # below the run
-WITHOUT_PLACES = (
-    "matches its visual prompts, each of which sees the whole image, with text prompts: there are no places to draw. "
-    "What its transport did is in result.json under `transport`, and in `python -m results report`"
-)
+INDEX = "index.json"
+DPI = 130
 
 
-def check_run(run: Path) -> None:
-    """Before anything heavy is imported: is this the folder of a PLOT run, trained?"""
-    trainer = trainer_of(run)
-    if not trainer.upper().startswith("PLOT"):
-        raise ResultsError(f"{run} is a run of {trainer}, which has no transport plan; give the folder of a PLOT run")
-    if trainer == "PLOTPP":
-        raise ResultsError(f"{run} is a run of PLOTPP, which {WITHOUT_PLACES}")
-    require_checkpoint(run)
+def explain(
+    trainer: Any, paths: Iterable[tuple[Path, int | None]], unreadable: Callable[[Path, str], None] | None = None
+) -> Iterator[Explained]:
+    """(path, true label or None) -> what the transport did with each image; one at a time, as they are asked for.
 
-
-def load(run: Path, backbone: str = "", root: str = "", verbose: bool = False) -> Any:
-    """The run's trainer with its learned prompts.  Raises ResultsError for what is missing or unfit."""
-    trainer = rebuild(run, backbone, root, verbose)
-    if not hasattr(trainer, "explain"):
-        raise ResultsError(f"{run} is a run of {type(trainer).__name__}, which cannot explain images")
-    return trainer
-
-
-def choose_items(test: Sequence[Any], count: int) -> list[Any]:
-    """`count` test items from as many classes as possible, evenly over the labels; always the same ones."""
-    if count < 1:
-        raise ResultsError(f"--count must be at least 1, got {count}")
-    by_label: dict[int, list[Any]] = {}
-    for item in sorted(test, key=lambda item: (item.label, str(item.impath))):
-        by_label.setdefault(item.label, []).append(item)
-    turns = [
-        items[turn]
-        for turn in range(max(map(len, by_label.values()), default=0))
-        for items in by_label.values()
-        if turn < len(items)
-    ]
-    first_turn = turns[: len(by_label)]
-    if count < len(first_turn):
-        return [first_turn[index * len(first_turn) // count] for index in range(count)]
-    return turns[:count]
-
-
-def explain(trainer: Any, paths: Sequence[tuple[Path, int | None]]) -> Iterator[tuple[Explained, np.ndarray]]:
-    """(path, true label or None) -> what the transport did with each, and the similarities (M, N)."""
+    Without `unreadable` a file that is no image raises ResultsError; with it, such a file is told to it with the
+    reason, and passed over.
+    """
     import torch
 
+    from dassl.utils.tools import error_text
+
+    read, names = image_reader(trainer.cfg), trainer.dm.dataset.classnames
+    with trainer.model.fixed_prompts():
+        for path, label in paths:
+            try:
+                tensor = read(path)
+            except (OSError, ValueError) as error:
+                if unreadable is None:
+                    raise ResultsError(f"cannot read {path} as an image: {error_text(error)}") from error
+                unreadable(path, error_text(error))
+                continue
+            with torch.no_grad():
+                found = trainer.explain(tensor[None])
+            predicted = int(found.logits[0].argmax())
+            labels = [predicted] if label in (None, predicted) else [predicted, label]
+            yield Explained(
+                picture=to_picture(tensor, trainer.cfg),
+                grid=None if found.grid is None else tuple(found.grid),
+                logits=found.logits[0].numpy(),
+                classnames=names,
+                shown=tuple(
+                    ShownClass(one, found.plan[0, one].numpy().copy(), found.similarity[0, one].numpy().copy())
+                    for one in labels
+                ),
+                true_label=label,
+                name=path.name,
+            )
+
+
+def image_reader(cfg: Any) -> Callable[[Path], torch.Tensor]:
+    """From a file to what the network gets in a test, (3, H, W); raises OSError or ValueError for what is no image."""
     from dassl.data.transforms import build_transform
     from dassl.utils import read_image
 
     with quiet():
-        transform: Any = build_transform(trainer.cfg, is_train=False)
-    names = trainer.dm.dataset.classnames
-    for path, label in paths:
-        try:
-            tensor = transform(read_image(str(path)))
-        except (OSError, ValueError) as error:
-            raise ResultsError(f"cannot read {path} as an image: {error}") from error
-        with torch.no_grad():
-            found = trainer.explain(tensor[None])
-        if found.grid is None:
-            raise ResultsError(f"{type(trainer).__name__} {WITHOUT_PLACES}")
-        predicted = int(found.logits[0].argmax())
-        yield (
-            Explained(
-                picture=to_picture(tensor, trainer.cfg),
-                plan=found.plan[0, predicted].numpy(),
-                grid=tuple(found.grid),
-                logits=found.logits[0].numpy(),
-                classnames=names,
-                true_label=label,
-                name=path.name,
-            ),
-            found.similarity[0, predicted].numpy(),
-        )
+        transform: Any = build_transform(cfg, is_train=False)
+    return lambda path: transform(read_image(str(path)))
 
 
 def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:
@@ -109,59 +102,115 @@ def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:
     return np.clip(picture, 0, 1).astype(np.float32)
 
 
-def save(explained: Explained, similarity: np.ndarray, target: Path) -> dict[str, Any]:
-    """Write target.png and target.npz; returns the meta data."""
-    predicted, truth = int(explained.logits.argmax()), explained.true_label
-    meta = {
+# --- files -----------------------------------------------------------------------------------------------
+
+
+def describe(explained: Explained) -> dict[str, Any]:
+    """What is worth a line: file, names of the predicted and the true class, and of every shown class its score and
+    how far plan and maps are from uniform (None for a prompt without mass).
+    """
+    names, probability = explained.classnames, softmax(explained.logits)
+    return {
         "file": explained.name,
-        "predicted": str(explained.classnames[predicted]),
-        "true": None if truth is None else str(explained.classnames[truth]),
-        "distance_from_uniform": plan_distance(explained.plan),
-        "distance_by_prompt": [None if np.isnan(value) else float(value) for value in distances(explained.plan)],
-        "classnames": [str(name) for name in explained.classnames],
+        "predicted": str(names[explained.shown[0].label]),
+        "true": None if explained.true_label is None else str(names[explained.true_label]),
+        "classes": [
+            {
+                "label": int(one.label),
+                "name": str(names[one.label]),
+                "probability": float(probability[one.label]),
+                "distance_from_uniform": plan_distance(one.plan),
+                "distance_by_prompt": [None if np.isnan(far) else float(far) for far in distances(one.plan)],
+            }
+            for one in explained.shown
+        ],
     }
-    write_atomic(
-        target.with_name(target.name + ".npz"),
-        lambda file: np.savez_compressed(
-            file,
-            picture=explained.picture,
-            plan=explained.plan,
-            similarity=similarity,
-            grid=np.asarray(explained.grid),
-            logits=explained.logits,
-            meta=np.asarray(json.dumps(meta, ensure_ascii=False)),
-        ),
-    )
-    with drawing():
-        save_figure(draw(explained), target.with_name(target.name + ".png"), dpi=130)
-    return meta
+
+
+def save(explained: Explained, target: Path, formats: Sequence[str] = FORMATS) -> dict[str, Any]:
+    """Write target.png, target.svg and target.npz, as far as asked for; returns `describe` of it, with the names of
+    the files by format under `files`.
+    """
+    meta = describe(explained)
+    paths = {suffix: target.with_name(f"{target.name}.{suffix}") for suffix in formats}
+    if "npz" in paths:
+        arrays: dict[str, Any] = {
+            "picture": explained.picture,
+            "labels": np.asarray([one.label for one in explained.shown]),
+            "plan": np.stack([one.plan for one in explained.shown]),
+            "similarity": np.stack([one.similarity for one in explained.shown]),
+            "grid": np.asarray(explained.grid or (), dtype=np.int64),
+            "logits": explained.logits,
+            "classnames": np.asarray([str(name) for name in explained.classnames]),
+            "meta": np.asarray(json.dumps(meta)),
+        }
+        write_atomic(paths["npz"], lambda file: np.savez_compressed(file, **arrays))
+    pictures = [path for suffix, path in paths.items() if suffix != "npz"]
+    if pictures:
+        with drawing():
+            figure = draw(explained)
+            for path in pictures:
+                save_figure(figure, path, dpi=DPI)
+    return meta | {"files": {suffix: path.name for suffix, path in paths.items()}}
+
+
+# --- the command -----------------------------------------------------------------------------------------
 
 
 def run_command(
-    run: Path, images: Sequence[str], count: int, out: Path | None, backbone: str, root: str, verbose: bool
-) -> list[Path]:
-    """Explain `images`, or `count` test images, and write the pictures to `out` (default RUN/transport)."""
-    check_run(run)
-    absent = [image for image in images if not Path(image).is_file()]
-    if absent:
-        raise ResultsError(f"no such image: {', '.join(absent[:5])}" + (" ..." if len(absent) > 5 else ""))
-    trainer = load(run, backbone, root, verbose)
-    test = trainer.dm.dataset.test
-    labels = {Path(item.impath).resolve(): item.label for item in test}
-    if images:
-        paths = [(Path(image), labels.get(Path(image).resolve())) for image in images]
+    run: Path,
+    choice: Choice,
+    out: Path | None = None,
+    formats: Sequence[str] = FORMATS,
+    backbone: str = "",
+    root: str = "",
+    verbose: bool = False,
+) -> int:
+    """Explain the images that were chosen and write the pictures to `out` (default RUN/transport); the exit status."""
+    check_transport(run)
+    choice.check()
+    if choice.images:
+        trainer, chosen = with_files(run, list_files(choice.images), backbone, root, verbose)
     else:
-        paths = [(Path(item.impath), item.label) for item in choose_items(test, count)]
-    folder = out or run / FOLDER
-    written = []
-    for index, (explained, similarity) in enumerate(explain(trainer, paths), start=1):
-        target = folder / f"{index:02d}-{Path(explained.name).stem}"
-        meta = save(explained, similarity, target)
-        truth = "" if meta["true"] is None else f" (truly {meta['true']})"
-        print(
-            f"{target}.png: taken for {meta['predicted']}{truth}; plan {meta['distance_from_uniform']:.3f} from uniform"
-        )
-        written.append(target.with_name(target.name + ".png"))
-    if not written:
-        print("warning: the data set has no test image", file=sys.stderr)
-    return written
+        trainer = load(run, backbone, root, verbose)
+        chosen = test_images(trainer, choice, verbose)
+    return _write_all(run, trainer, chosen, out or run / FOLDER, formats)
+
+
+def _write_all(
+    run: Path, trainer: Any, chosen: Sequence[tuple[Path, int | None]], folder: Path, formats: Sequence[str]
+) -> int:
+    from tqdm import tqdm
+
+    pictures: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    digits = max(2, len(str(len(chosen))))
+
+    def skip(path: Path, reason: str) -> None:
+        skipped.append({"path": str(path), "reason": reason})
+        tqdm.write(f"skipped: {reason}", file=sys.stderr)
+
+    bar = tqdm(chosen, "Images", unit="image", disable=None, leave=False)
+    try:
+        for explained in explain(trainer, bar, unreadable=skip):
+            path = chosen[len(pictures) + len(skipped)][0]
+            target = folder / f"{len(pictures) + 1:0{digits}d}-{path.stem[:80]}"
+            pictures.append(save(explained, target, formats) | {"path": str(path)})
+            tqdm.write(_line(target, formats, pictures[-1]), file=sys.stdout)
+    finally:  # also what was made before an interruption is listed
+        if pictures or skipped:
+            listed = {"run": str(run), "pictures": pictures, "skipped": skipped}
+            write_text(folder / INDEX, json.dumps(listed, indent=1) + "\n")
+    if skipped:
+        print(f"{len(skipped)} of {len(chosen)} files are no images that can be read", file=sys.stderr)
+    return (1 if pictures else 2) if skipped else 0
+
+
+def _line(target: Path, formats: Sequence[str], meta: dict[str, Any]) -> str:
+    first, *others = meta["classes"]
+    files = f"{target}.{formats[0]}" if len(formats) == 1 else f"{target}.{{{','.join(formats)}}}"
+    truth = "" if meta["true"] is None else " (rightly)" if meta["true"] == meta["predicted"] else ""
+    line = f"{files}: taken for {meta['predicted']}{truth}; plan {first['distance_from_uniform']:.3f} from uniform"
+    for other in others:
+        line += f"; truly {other['name']}, {other['distance_from_uniform']:.3f}"
+    return line

@@ -15,9 +15,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .files import ResultsError
-from .rebuild import quiet, rebuild, require_checkpoint, trainer_of
-from .records import UNTRAINED
 from .tables import csv_text
+from .trained_run import check_run, labels_of, load, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,9 +127,7 @@ def find_words(
     """`classes` picks among class-specific contexts.  Reads no data set, unless the record lacks the class names."""
     if top < 1:
         raise ResultsError(f"--top must be at least 1, got {top}")
-    if trainer_of(run) in UNTRAINED:
-        raise ResultsError(f"{run} is a run of {trainer_of(run)}, which learns no context")
-    require_checkpoint(run)
+    check_run(run, "learned context")
 
     import torch
 
@@ -138,7 +135,7 @@ def find_words(
     from trainers.backbone import load_backbone
     from trainers.prompts import ContextLearner
 
-    trainer = rebuild(run, backbone, root, verbose, read_classnames(run))
+    trainer = load(run, backbone, root, verbose, read_classnames(run))
     learner = getattr(getattr(trainer, "model", None), "prompt_learner", None)
     if not isinstance(learner, ContextLearner):
         raise ResultsError(f"{run} is a run of {type(trainer).__name__}, which learns no context")
@@ -169,10 +166,7 @@ def pick(names: Sequence[str], specific: bool, wanted: Sequence[str]) -> list[tu
         return [(0, None)]
     if not wanted or list(wanted) == ["all"]:
         return list(enumerate(names))
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise ResultsError(f"--class: no class {unknown[0]!r}; there are {', '.join(names)}")
-    return [(names.index(name), name) for name in wanted]
+    return [(label, names[label]) for label in labels_of(wanted, names)]
 
 
 # --- text ------------------------------------------------------------------------------------------------

@@ -14,3 +14,11 @@ def _own_feature_cache():
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLOT_FEATURE_CACHE", os.path.join(folder, "features"))
         yield
+
+
+@pytest.fixture(scope="session")
+def plot_runs(tmp_path_factory):
+    """{name: folder} of short PLOT and PLOTPP runs; read only."""
+    from tests.plot_runs import train_runs
+
+    return train_runs(tmp_path_factory.mktemp("plot_runs"))

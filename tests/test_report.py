@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from results.__main__ import main
-from results.heatmaps import Explained
+from results.claims_figure import draw_claims
+from results.heatmaps import Explained, ShownClass
 from results.page import CSS
+from results.plotting import drawing, save_figure
 from results.transport import save
 from tests.records_support import CLASSES, make_record, write_run, write_sweep
 
@@ -55,18 +57,37 @@ def read(path: Path) -> Reader:
     return reader
 
 
-def write_heat_map(run: Path, name: str = "01-cat") -> None:
-    """What `transport` leaves beside a run, from a made-up plan."""
-    plan = np.random.default_rng(0).random((9, 4))
-    plan /= plan.sum()
-    picture = np.random.default_rng(1).random((48, 48, 3)).astype(np.float32)
-    save(Explained(picture, plan, (3, 3), np.arange(8.0), CLASSES, 2, "cat.jpg"), plan, run / "transport" / name)
+def write_heat_map(run: Path, name: str = "01-cat", truth: int = 2) -> None:
+    """What `transport` leaves beside a run, from made-up plans."""
+    rng = np.random.default_rng(0)
+    shown = []
+    for label in dict.fromkeys((7, truth)):
+        plan = rng.random((9, 4))
+        shown.append(ShownClass(label, plan / plan.sum(), plan))
+    picture = rng.random((48, 48, 3)).astype(np.float32)
+    explained = Explained(picture, (3, 3), np.arange(8.0), CLASSES, tuple(shown), truth, "cat.jpg")
+    meta = save(explained, run / "transport" / name, ["png"])
+    (run / "transport/index.json").write_text(json.dumps({"pictures": [meta]}))
+
+
+def write_claims(run: Path) -> None:
+    """What `claims` leaves beside a run."""
+    claimed = [{"path": "a.jpg", "true": "class b", "predicted": "class c", "value": 0.1}]
+    prompts = [{"prompt": n + 1, "mean": 0.0, "foremost": 3, "claimed": claimed} for n in range(2)]
+    record = {"definition": "D", "of": "true", "classes": [], "images": 7, "prompts": prompts}
+    (run / "transport").mkdir(exist_ok=True)
+    (run / "transport/claims.json").write_text(json.dumps(record | {"files": {"png": "claims.png"}}))
+    with drawing():
+        figure = draw_claims(record, [[np.ones(4)]] * 2, (2, 2), [[np.zeros((8, 8, 3))]] * 2)
+        save_figure(figure, run / "transport/claims.png")
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     output = write_sweep(tmp_path_factory.mktemp("sweep"), shots=(1, 4, 16))
-    write_heat_map(output / "OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1")
+    run = output / "OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1"
+    write_heat_map(run)
+    write_claims(run)
     assert main(["report", str(output), "--title", "Demo <world> & co"]) == 0
     return output / "report.html"
 
@@ -95,8 +116,12 @@ def test_every_picture_has_words(report):
     page = read(report)
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     figures = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(images) == 1 and len(figures) == 4
+    assert len(images) == 2 and len(figures) == 4
     assert "taken for class h, truly class c" in images[0]["alt"]
+    assert "class h: plan 0." in images[0]["alt"] and "class c: plan 0." in images[0]["alt"]
+    assert images[1]["alt"] == (
+        "What each prompt claims most, of 7 test images: prompt 1 class b; prompt 2 class b."
+    )
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 30 for attrs in figures)
     assert "PLOT N=4 from" in figures[0]["aria-label"]
     assert "Gain over zero-shot by class, Demo, points" in figures[3]["aria-label"]
@@ -157,14 +182,27 @@ def test_bare_records_make_a_page(tmp_path):
     assert "PLOT" in read(tmp_path / "report.html").text
 
 
-def test_torn_heat_map_data_do_not_stop_the_report(tmp_path):
+def test_torn_lists_of_pictures_do_not_stop_the_report(tmp_path):
     write_run(tmp_path, make_record("PLOT", 1, 1))
-    write_heat_map(tmp_path)
-    (tmp_path / "transport/01-cat.npz").write_bytes(b"PK torn")
+    write_heat_map(tmp_path, truth=7)
+    write_claims(tmp_path)
+    (tmp_path / "transport/claims.json").write_text('{"files"')
     assert main(["report", str(tmp_path)]) == 0
-    assert [attrs["alt"] for tag, attrs in read(tmp_path / "report.html").tags if tag == "img"] == [
-        "Transport heat maps of 01-cat."
-    ]
+    alts = [attrs["alt"] for tag, attrs in read(tmp_path / "report.html").tags if tag == "img"]
+    assert len(alts) == 1 and "cat.jpg: taken for class h." in alts[0] and "truly" not in alts[0]
+    (tmp_path / "transport/index.json").write_text("[]")
+    (tmp_path / "transport/claims.json").write_text("")
+    assert main(["report", str(tmp_path)]) == 0
+    assert not [tag for tag, _ in read(tmp_path / "report.html").tags if tag == "img"]
+
+
+def test_pictures_of_an_earlier_call_and_deleted_ones_are_not_shown(tmp_path):
+    write_run(tmp_path, make_record("PLOT", 1, 1))
+    write_heat_map(tmp_path, "01-old")
+    write_heat_map(tmp_path, "01-new")
+    (tmp_path / "transport/01-new.png").unlink()
+    assert main(["report", str(tmp_path)]) == 0
+    assert "Transport heat maps" not in (tmp_path / "report.html").read_text()
 
 
 # --- in a browser ----------------------------------------------------------------------------------------

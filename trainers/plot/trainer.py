@@ -1,6 +1,7 @@
 """The trainer PLOT: the common prompt trainer, with N prompts, the transport, and its evidence."""
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -93,12 +94,12 @@ class TransportTrainer(PromptTrainer):
         self.set_model_mode("eval")
         output = self.model.explain(images.to(self.device))
         match = output.match
-        grid = self.grid(match.plan.shape[2])
+        grid = self.grid(match.plan.shape[2], (images.shape[2], images.shape[3]))
         logits, plan, similarity = (t.float().cpu() for t in (output.logits, match.plan, match.similarity))
         return Explanation(logits, plan, similarity, grid)
 
-    def grid(self, n_local: int) -> tuple[int, int] | None:
-        """Rows and columns of the places that an image's features are of, if they are."""
+    def grid(self, n_local: int, size: tuple[int, int]) -> tuple[int, int] | None:
+        """Rows and columns of the places that the features of an image of `size` (H, W) are of, if they are."""
         return None
 
 
@@ -125,6 +126,7 @@ class PLOT(TransportTrainer):
         fuses = options.fuses_global(self.cfg.DATASET.NAME)
         return PlotModel(learner, clip_model, options.transport(), fuses, options.dense)
 
-    def grid(self, n_local: int) -> tuple[int, int]:
-        side = round(n_local**0.5)
-        return side, n_local // side
+    def grid(self, n_local: int, size: tuple[int, int]) -> tuple[int, int]:
+        """The places are square: of all grids that hold them, the one that is most like the image."""
+        grids = [(rows, n_local // rows) for rows in range(1, n_local + 1) if n_local % rows == 0]
+        return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] * size[1] / size[0])))

@@ -1,0 +1,143 @@
+"""A trained run, looked at again: is it one, its trainer rebuilt, and its test images passed through it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from .files import ResultsError
+from .records import UNTRAINED
+
+T = TypeVar("T")
+
+
+class Settings(NamedTuple):
+    """What a run's config.yaml says of its trainer."""
+
+    trainer: str
+    node: dict[str, Any]  # TRAINER.<trainer>
+
+
+def check_run(run: Path, what: str = "what was learned", able: Callable[[str], bool] | None = None) -> Settings:
+    """Before anything heavy is imported: is this the folder of a run of an `able` trainer, trained to its end?
+
+    `what` the other trainers lack.  Raises ResultsError.
+    """
+    settings = settings_of(run)
+    if settings.trainer in UNTRAINED or not (able is None or able(settings.trainer)):
+        raise ResultsError(f"{run} is a run of {settings.trainer}, which has no {what}; give the folder of another run")
+    if not any(run.glob("*/model*.pth.tar*")):
+        raise ResultsError(
+            f"{run} holds no checkpoint: nothing was trained there, or not to the end. Give the folder of a finished "
+            "training run"
+        )
+    if not _finished(run):
+        raise ResultsError(
+            f"{run} is unfinished: it holds checkpoints, but no complete result.json. The command that started it "
+            "finishes it"
+        )
+    return settings
+
+
+def check_transport(run: Path) -> Settings:
+    """`check_run`, for a trainer of the PLOT family."""
+    return check_run(run, "transport plan", lambda trainer: trainer.upper().startswith("PLOT"))
+
+
+def settings_of(run: Path) -> Settings:
+    """Raises ResultsError where `run` is no run folder."""
+    import yaml
+
+    if not run.is_dir():
+        raise ResultsError(
+            f"{run} {'is a file, not a folder' if run.exists() else 'does not exist'}; give the folder of one run"
+        )
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        trainer = str(config["TRAINER"]["NAME"])
+    except FileNotFoundError:
+        raise ResultsError(
+            f"{run} holds no config.yaml, so it is no run folder; give the folder of one run, "
+            "the one with config.yaml and prompt_learner/"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ResultsError(f"{run / 'config.yaml'} cannot be read: {error}") from None
+    return Settings(trainer, config["TRAINER"].get(trainer) or {})
+
+
+def _finished(run: Path) -> bool:
+    try:
+        record = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("complete") is True
+
+
+def load(
+    run: Path, backbone: str = "", root: str = "", verbose: bool = False, classnames: Sequence[str] | None = None
+) -> Any:
+    """The run's trainer with its learned prompts; given class names, without its data.
+
+    Raises ResultsError for what is missing or unfit.
+    """
+    from dassl.utils.tools import error_text
+    from train import load_trainer
+
+    try:
+        with quiet(verbose):
+            return load_trainer(run, backbone=backbone, root=root, classnames=classnames)
+    except (OSError, ValueError, LookupError, RuntimeError, AssertionError) as error:
+        raise ResultsError(f"cannot rebuild {run}: {error_text(error)}") from error
+
+
+def quiet(verbose: bool = False) -> contextlib.AbstractContextManager[Any]:
+    """Within it, nothing is printed to stdout unless `verbose`."""
+    return contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO())
+
+
+def labels_of(names: Sequence[str], classnames: Sequence[str]) -> list[int]:
+    """Class names as typed -> labels; case does not matter, nor _ for a space.  One name may belong to several
+    classes.  Raises ResultsError with the nearest names where there is no such class.
+    """
+    import difflib
+
+    known: dict[str, list[int]] = {}
+    for label, name in enumerate(classnames):
+        known.setdefault(_plain(name), []).append(label)
+    labels: list[int] = []
+    for name in names:
+        if _plain(name) not in known:
+            near = difflib.get_close_matches(_plain(name), known, n=3, cutoff=0.5)
+            shown = ", ".join(f'"{classnames[known[one][0]]}"' for one in near)
+            first = ", ".join(map(str, classnames[:12])) + (", ..." if len(classnames) > 12 else "")
+            hint = f"did you mean {shown}? " if near else ""
+            raise ResultsError(f'the run has no class "{name}"; {hint}It has {len(classnames)}: {first}')
+        labels += known[_plain(name)]
+    return sorted(set(labels))
+
+
+def _plain(name: str) -> str:
+    return " ".join(str(name).replace("_", " ").lower().split())
+
+
+def look_through_test(trainer: Any, look: Callable[[Any], T]) -> Iterator[tuple[Sequence[int], T]]:
+    """Batches of the test, exactly as the run's own test had them: (indices into the test images, what `look` made of
+    the batch's images or features).  Features come from the cache where they are kept.
+    """
+    import torch
+    from tqdm import tqdm
+
+    trainer.set_model_mode("eval")
+    batches = iter(trainer.evaluation_batches("test", trainer.test_loader))
+    with contextlib.ExitStack() as stack:
+        if hasattr(batches, "close"):
+            stack.callback(batches.close)
+        stack.enter_context(trainer.model.fixed_prompts())
+        for batch in tqdm(batches, "Test images", len(trainer.test_loader), disable=None, leave=False):
+            with torch.no_grad(), trainer.autocast():
+                seen = look(trainer.parse_batch_test(batch)[0])
+            yield batch["index"].tolist(), seen
