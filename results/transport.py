@@ -31,8 +31,8 @@ WITHOUT_PLACES = (
 )
 
 
-def check_run(run: Path) -> None:
-    """Before anything heavy is imported: is this the folder of a PLOT run, trained?"""
+def check_run(run: Path) -> dict[str, Any]:
+    """Before anything heavy is imported: is this the folder of a PLOT or PLOTPP run, trained?  Returns its config."""
     import yaml
 
     if not run.is_dir():
@@ -51,10 +51,21 @@ def check_run(run: Path) -> None:
         raise ResultsError(f"{run / 'config.yaml'} cannot be read: {error}") from None
     if not str(trainer).upper().startswith("PLOT"):
         raise ResultsError(f"{run} is a run of {trainer}, which has no transport plan; give the folder of a PLOT run")
-    if trainer == "PLOTPP":
-        raise ResultsError(f"{run} is a run of PLOTPP, which {WITHOUT_PLACES}")
     if not any(run.glob("*/model*.pth.tar*")):
         raise ResultsError(f"{run} holds no checkpoint; let the run finish, or give another one")
+    return config
+
+
+def check_places(run: Path, config: dict[str, Any]) -> None:
+    """Raises ResultsError where the features of an image are of no places."""
+    trainers = config["TRAINER"]
+    if trainers["NAME"] == "PLOTPP":
+        raise ResultsError(f"{run} is a run of PLOTPP, which {WITHOUT_PLACES}")
+    if trainers.get(trainers["NAME"], {}).get("MATCHING") == "global":
+        raise ResultsError(
+            f"{run} has TRAINER.{trainers['NAME']}.MATCHING global, which looks at an image's one pooled feature and "
+            "at no place: there is nothing to draw; give a run with another matching"
+        )
 
 
 def load(run: Path, backbone: str = "", root: str = "", verbose: bool = False) -> Any:
@@ -166,7 +177,7 @@ def run_command(
     run: Path, images: Sequence[str], count: int, out: Path | None, backbone: str, root: str, verbose: bool
 ) -> list[Path]:
     """Explain `images`, or `count` test images, and write the pictures to `out` (default RUN/transport)."""
-    check_run(run)
+    check_places(run, check_run(run))
     absent = [image for image in images if not Path(image).is_file()]
     if absent:
         raise ResultsError(f"no such image: {', '.join(absent[:5])}" + (" ..." if len(absent) > 5 else ""))

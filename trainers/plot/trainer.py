@@ -121,6 +121,8 @@ class PLOT(TransportTrainer):
         )
         return PlotModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
 
-    def grid(self, n_local: int) -> tuple[int, int]:
+    def grid(self, n_local: int) -> tuple[int, int] | None:
+        if self.model.transport.pooled:
+            return None
         side = round(n_local**0.5)
         return side, n_local // side
