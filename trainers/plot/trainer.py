@@ -12,6 +12,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from ..base import PromptTrainer
 from ..prompts import PromptLearner
+from .collapse import as_pairs, as_rows, prompt_cosines
 from .model import PlotModel, PlotOutput
 from .options import PlotOptions, TransportOptions
 
@@ -82,10 +83,24 @@ class TransportTrainer(PromptTrainer):
         self.statistics.update(output)
         return output.logits
 
+    def prompt_cosines(self) -> Tensor | None:
+        """(N, N), see collapse.py, of the prompts of the latest forward pass; None with one prompt."""
+        text = self.model.latest_text
+        return None if text is None or len(text) == 1 else prompt_cosines(text)
+
+    def epoch_facts(self) -> dict[str, Any]:
+        """The prompts that the epoch's last step was taken from, pair by pair; costs no encoding."""
+        cosines = self.prompt_cosines()
+        return {} if cosines is None else {"prompt_cosine": as_pairs(cosines)}
+
     def diagnostics(self) -> dict[str, Any] | None:
-        """How the transport behaved in the last test; for the run's record."""
+        """How the transport, and the prompts, behaved in the last test; for the run's record."""
         summary = self.statistics.summary() if self.statistics else None
-        return summary and {"matching": self.options.matching, "epsilon": self.options.epsilon, **summary}
+        if summary is None:
+            return None
+        cosines = self.prompt_cosines()
+        prompts = {} if cosines is None else {"prompt_cosine": as_rows(cosines)}
+        return {"matching": self.options.matching, "epsilon": self.options.epsilon, **summary, **prompts}
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> Explanation:
@@ -98,7 +113,7 @@ class TransportTrainer(PromptTrainer):
         return Explanation(logits, plan, similarity, grid)
 
     def grid(self, n_local: int) -> tuple[int, int] | None:
-        """Rows and columns of the places that an image's features are of, if they are."""
+        """Rows and columns of the places that an image's `n_local` features are of, if they are."""
         return None
 
 
