@@ -92,10 +92,12 @@ def test_every_picture_has_words(report):
     page = read(report)
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     figures = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(images) == 1 and len(figures) == 3
+    assert len(images) == 1 and len(figures) == 4
     assert "taken for class h, truly class c" in images[0]["alt"]
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 30 for attrs in figures)
     assert "PLOT N=4 from" in figures[0]["aria-label"]
+    cosines = "1 shots: 0.900 → 0.655 (0.410 to 0.900); 4 shots: 0.900 →"  # of 50 epochs
+    assert cosines in figures[3]["aria-label"] and cosines in page.text
 
 
 def test_numbers_of_the_records_are_there(report):
