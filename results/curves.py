@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .files import ResultsError
 from .methods import group
@@ -16,6 +16,8 @@ from .summary import ZERO_SHOT, Section, Summary, averages, qualifier
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 
 def looks(summary: Summary) -> dict[str, Look]:
@@ -149,46 +151,57 @@ def accuracy_panels(summary: Summary) -> list[tuple[str, Figure]]:
 # --- along the training ----------------------------------------------------------------------------------
 
 
-def mean_history(runs: Sequence[Run], key: str) -> tuple[list[int], list[float]]:
-    """(epochs, mean over runs of history[key]), over the epochs that every run has."""
+def common_history(runs: Sequence[Run], key: str) -> list[tuple[int, list[Any]]]:
+    """(epoch, history[key] of every run), over the epochs that every run has."""
     per_run = [
         {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if key in entry} for run in runs
     ]
     epochs = sorted(set.intersection(*map(set, per_run))) if per_run else []
-    return epochs, [statistics.fmean(values[epoch] for values in per_run) for epoch in epochs]
+    return [(epoch, [values[epoch] for values in per_run]) for epoch in epochs]
+
+
+def mean_history(runs: Sequence[Run], key: str) -> tuple[list[int], list[float]]:
+    """(epochs, mean over runs of history[key]), over the epochs that every run has."""
+    found = common_history(runs, key)
+    return [epoch for epoch, _ in found], [statistics.fmean(values) for _, values in found]
 
 
 def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
     """Training loss and accuracy of one method by epoch, a line a number of shots; None without history."""
-    import matplotlib
-    from matplotlib.ticker import MaxNLocator
-
     by_shots = dict(sorted(group(runs, lambda run: run.shots).items()))
     by_shots = {shots: members for shots, members in by_shots.items() if mean_history(members, "loss")[0]}
     if not by_shots:
         return None
-    shades = matplotlib.colormaps["viridis"]
     figure = new_figure(4.8, 4.6)
     loss, accuracy = figure.subplots(2, 1, sharex=True)
-    for index, (shots, members) in enumerate(by_shots.items()):
-        color = shades(0.36 + 0.38 * index / max(1, len(by_shots) - 1))
-        label = "all images" if shots < 0 else f"{shots} shot{'s' * (shots != 1)}"
+    for look, members in lines_by_shots(by_shots):
         for axes, key in ((loss, "loss"), (accuracy, "acc")):
             epochs, means = mean_history(members, key)
-            axes.plot(
-                epochs,
-                means,
-                color=color,
-                label=label,
-                linewidth=1.5,
-                marker="o" if len(epochs) == 1 else None,
-            )
+            axes.plot(epochs, means, marker="o" if len(epochs) == 1 else None, **look)
     loss.set_title(title)
     loss.set_ylabel("training loss")
     loss.set_ylim(bottom=0)
     accuracy.set_ylabel("training accuracy (%)")
-    accuracy.set_xlabel("epoch")
-    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles, labels = loss.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if len(labels) < 5 else 3)
+    finish_by_epoch(figure, accuracy)
     return figure
+
+
+def lines_by_shots(by_shots: Mapping[int, T]) -> Iterator[tuple[dict[str, Any], T]]:
+    """(how to plot it, what there is) for every number of shots: the darker, the fewer."""
+    import matplotlib
+
+    shades = matplotlib.colormaps["viridis"]
+    for index, (shots, held) in enumerate(by_shots.items()):
+        color = shades(0.36 + 0.38 * index / max(1, len(by_shots) - 1))
+        label = "all images" if shots < 0 else f"{shots} shot{'s' * (shots != 1)}"
+        yield {"color": color, "label": label, "linewidth": 1.5}, held
+
+
+def finish_by_epoch(figure: Figure, axes: Axes) -> None:
+    """The axis of epochs below `axes`, and the legend of the figure."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if len(labels) < 5 else 3)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from . import report_classes
 from . import report_details as details
+from .collapse import describe_prompts, prompts_figure
 from .curves import accuracy_panels, looks, panels, training_figure
 from .methods import group
 from .page import anchor, by_data_set, cell, esc, flow, page, paragraph, section, table
 from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
 from .records import Run
+from .report_ablation import ablation_section
 from .report_transport import transport_section
 from .summary import ALL_IMAGES, ZERO_SHOT, Average, Cell, Section, Spread, Summary, averages, spread
 from .tables import average_title, columns, shots_name
@@ -29,6 +31,7 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
             ("accuracy", "Accuracy", accuracy_section(summary, look)),
             ("training", "Training", training_section(summary)),
             ("transport", "Transport", transport_section(summary, output)),
+            ("ablation", "Ablation", ablation_section(output)),
             ("gains", "Gains", report_classes.gains_section(summary, look)),
             ("confusions", "Confusions", report_classes.confusions_section(summary)),
             ("classes", "Classes", report_classes.classes_section(summary)),
@@ -174,7 +177,7 @@ def describe(title: str, lines: dict) -> str:
 
 def training_section(summary: Summary) -> str:
     """Loss and accuracy by epoch, a figure for every method and data set, mean over seeds."""
-    parts = []
+    parts, said = [], []
     several = len(summary.sections) > 1
     for one in summary.sections:
         figures = []
@@ -184,10 +187,20 @@ def training_section(summary: Summary) -> str:
             figure = training_figure(title, runs)
             if figure is not None:
                 figures.append(inline_svg(figure, anchor(f"training {title}"), describe_training(title, runs)))
+            figure = prompts_figure(title, runs)
+            if figure is not None:
+                said.append(describe_prompts(title, runs))
+                figures.append(inline_svg(figure, anchor(f"prompts {title}"), said[-1]))
         if figures:
             parts.append((one.title, flow(figures)))
     note = "Mean over seeds of each epoch's mean batch loss and batch accuracy, on augmented training images."
-    return section("training", "Training", paragraph(note, "soft"), by_data_set(parts)) if parts else ""
+    if said:
+        note += (
+            " Cosines are between the text features of a class's prompts, in the last step of an epoch, mean over "
+            "classes and seeds; the band is the range of the pairs. At 1 the prompts have become one."
+        )
+    words = [paragraph(esc(one)) for one in said]
+    return section("training", "Training", paragraph(note, "soft"), by_data_set(parts), *words) if parts else ""
 
 
 def describe_training(title: str, runs: list[Run]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -124,20 +124,29 @@ def _plain(name: str) -> str:
     return " ".join(str(name).replace("_", " ").lower().split())
 
 
-def look_through_test(trainer: Any, look: Callable[[Any], T]) -> Iterator[tuple[Sequence[int], T]]:
-    """Batches of the test, exactly as the run's own test had them: (indices into the test images, what `look` made of
-    the batch's images or features).  Features come from the cache where they are kept.
+@contextlib.contextmanager
+def test_batches(trainer: Any, split: str = "test") -> Iterator[Iterable[dict[str, Any]]]:
+    """The batches of a test of `split` exactly as the run's own test had them, under a progress bar; "img" holds
+    features where they are kept.  Within it, there is no gradient and the prompts are encoded once.
     """
     import torch
     from tqdm import tqdm
 
     trainer.set_model_mode("eval")
-    batches = iter(trainer.evaluation_batches("test", trainer.test_loader))
+    loader = trainer.val_loader if split == "val" and trainer.val_loader is not None else trainer.test_loader
+    batches = iter(trainer.evaluation_batches(split, loader))
     with contextlib.ExitStack() as stack:
         if hasattr(batches, "close"):
             stack.callback(batches.close)
+        stack.enter_context(torch.no_grad())
         stack.enter_context(trainer.model.fixed_prompts())
-        for batch in tqdm(batches, "Test images", len(trainer.test_loader), disable=None, leave=False):
-            with torch.no_grad(), trainer.autocast():
+        yield tqdm(batches, f"{split} images", len(loader), disable=None, leave=False)
+
+
+def look_through_test(trainer: Any, look: Callable[[Any], T]) -> Iterator[tuple[Sequence[int], T]]:
+    """Batches of the test: (indices into the test images, what `look` made of the batch's images or features)."""
+    with test_batches(trainer) as batches:
+        for batch in batches:
+            with trainer.autocast():
                 seen = look(trainer.parse_batch_test(batch)[0])
             yield batch["index"].tolist(), seen

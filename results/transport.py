@@ -167,14 +167,19 @@ def run_command(
     verbose: bool = False,
 ) -> int:
     """Explain the images that were chosen and write the pictures to `out` (default RUN/transport); the exit status."""
-    check_transport(run)
+    trainer, node = check_transport(run)
+    if node.get("MATCHING") == "global":
+        raise ResultsError(
+            f"{run} has TRAINER.{trainer}.MATCHING global, which looks at an image's one pooled feature and at no "
+            "place: there is nothing to draw; give a run with another matching"
+        )
     choice.check()
     if choice.images:
-        trainer, chosen = with_files(run, list_files(choice.images), backbone, root, verbose)
+        rebuilt, chosen = with_files(run, list_files(choice.images), backbone, root, verbose)
     else:
-        trainer = load(run, backbone, root, verbose)
-        chosen = test_images(trainer, choice, verbose)
-    return _write_all(run, trainer, chosen, out or run / FOLDER, formats)
+        rebuilt = load(run, backbone, root, verbose)
+        chosen = test_images(rebuilt, choice, verbose)
+    return _write_all(run, rebuilt, chosen, out or run / FOLDER, formats)
 
 
 def _write_all(

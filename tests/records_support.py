@@ -52,6 +52,7 @@ def make_record(trainer: str, shots: int, seed: int, **changes: Any) -> dict[str
             "lr": 0.002,
             "acc": 100 - 65 * math.exp(-e / (9 + 2 * abs(shots))),
         }
+        | ({"prompt_cosine": [0.9 - 0.1 * pair * e / epochs for pair in range(6)]} if trainer == "PLOT" else {})
         for e in range(epochs)
     ]
     config = {

@@ -84,8 +84,9 @@ def test_a_hit_gives_the_logits_of_no_cache(world, cache, name):
 def test_pooled_features_are_shared_by_methods(world, cache):
     for name in ("ZeroshotCLIP", "CoOp", "CoCoOp", "ZeroshotCLIP2"):
         built(world, cache, trainer=name).test()
+    built(world, cache, "TRAINER.PLOT.MATCHING", "global").test()
     assert len(FeatureStore(cache).entries()) == 1
-    built(world, cache).test()  # PLOT wants places, too
+    built(world, cache).test()  # else PLOT wants places, too
     assert len(FeatureStore(cache).entries()) == 2
 
 

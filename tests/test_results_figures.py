@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from results.__main__ import main
+from results.collapse import describe_prompts, pair_history, prompts_figure
 from results.curves import accuracy_figure, looks, mean_history, panels, training_figure
 from results.plotting import LOOKS, PAGE_FAINT, PAGE_INK, drawing, inline_svg, save_figure
 from results.records import find_runs
@@ -119,6 +120,22 @@ def test_history_is_averaged_over_the_epochs_that_all_have(tmp_path):
     with drawing():
         assert training_figure("CoOp", runs) is not None
         assert training_figure("none", []) is None
+
+
+def test_prompts_are_averaged_pair_by_pair(tmp_path):
+    for seed, cosines in ((1, [[0.9, 0.5, 0.1], [0.3, 0.3, 0.3]]), (2, [[0.7, 0.3, 0.5], [0.5, 0.1, 0.3]])):
+        history = [{"epoch": 1 + e, "loss": 1.0, "prompt_cosine": pairs} for e, pairs in enumerate(cosines)]
+        write_run(tmp_path / str(seed), make_record("PLOT", 4, seed, history=history))
+    runs = find_runs(tmp_path)
+    first, last = pair_history(runs)
+    assert first == (1, pytest.approx(0.5), pytest.approx(0.3), pytest.approx(0.8))
+    assert last == (2, pytest.approx(0.3), pytest.approx(0.2), pytest.approx(0.4))
+    assert "4 shots: 0.500 (0.300 to 0.800) → 0.300 (0.200 to 0.400)." in describe_prompts("PLOT", runs)
+    with drawing():
+        (axes,) = prompts_figure("PLOT", runs).axes
+        assert axes.lines[0].get_ydata() == pytest.approx([0.5, 0.3]) and len(axes.collections) == 1
+        write_run(tmp_path / "coop", make_record("CoOp", 4, 1))
+        assert prompts_figure("CoOp", find_runs(tmp_path / "coop")) is None and prompts_figure("none", []) is None
 
 
 def test_inline_svg_takes_the_pages_colours_and_keeps_ids_apart(tmp_path):

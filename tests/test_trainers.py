@@ -46,6 +46,8 @@ SETTINGS = {
     "uniform": ["TRAINER.PLOT.MATCHING", "uniform"],
     "nearest": ["TRAINER.PLOT.MATCHING", "max"],
     "value path": ["TRAINER.PLOT.DENSE", "value"],
+    "global": ["TRAINER.PLOT.MATCHING", "global"],
+    "global, with global logits": ["TRAINER.PLOT.MATCHING", "global", "TRAINER.PLOT.FUSE_GLOBAL", "'true'"],
     "bf16": ["TRAINER.PLOT.PREC", "bf16"],
     "fp16 on a CPU": ["TRAINER.PLOT.PREC", "fp16"],
     "amp on a CPU": ["TRAINER.PLOT.PREC", "amp"],

@@ -27,8 +27,6 @@ class PromptModel(nn.Module):
     A subclass defines `score`.
     """
 
-    kind: str = "pooled"  # what `score` needs of an image, see `encode_images`
-
     def __init__(self, prompt_learner: ContextLearner, clip_model: CLIP) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
@@ -38,6 +36,11 @@ class PromptModel(nn.Module):
         self.dtype = clip_model.dtype
         self._hold_text = False
         self._held_text: Tensor | None = None
+
+    @property
+    def kind(self) -> str:
+        """What `score` needs of an image, see `encode_images`."""
+        return "pooled"
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
         return self.score(self.encode(images))

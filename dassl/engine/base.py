@@ -52,7 +52,7 @@ class TrainerBase:
         self._optims: OrderedDict[str, Any] = OrderedDict()
         self._scheds: OrderedDict[str, Any] = OrderedDict()
         self._writer: Any = None
-        self.history: list[dict[str, float]] = []  # one entry an epoch: epoch (from 1), mean meters, lr
+        self.history: list[dict[str, Any]] = []  # one entry an epoch: epoch (from 1), mean meters, lr, epoch_facts()
         self._resumed: dict[str, Any] | None = None  # to be restored right before the first epoch
 
     # --- models ---

@@ -274,8 +274,12 @@ class SimpleTrainer(TrainerBase):
             if lr is not None:
                 self.write_scalar("train/lr", lr, step)
             end = time.time()
-        entry = {"epoch": self.epoch + 1} | {name: meter.avg for name, meter in losses.meters.items()}
-        self.history.append(entry if lr_used is None else entry | {"lr": lr_used})
+        entry: dict[str, Any] = {"epoch": self.epoch + 1} | {name: meter.avg for name, meter in losses.meters.items()}
+        self.history.append(entry | ({} if lr_used is None else {"lr": lr_used}) | self.epoch_facts())
+
+    def epoch_facts(self) -> dict[str, Any]:
+        """What else a trainer knows after the last step of an epoch, as plain JSON data; goes into the history."""
+        return {}
 
     def _print_progress(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
         done = self.batch_idx + 1

@@ -24,6 +24,7 @@ class PlotOutput(NamedTuple):
 class PlotModel(PromptModel):
     """images (B, 3, H, W) -> logits (B, C) = exp(logit_scale) * transported similarity  [PLOT, algorithm 1].
 
+    Under the matching "global" the image is the set of its one pooled feature.
     fuse_global adds the logits of the pooled features: the image's global feature against the mean over prompts of the
     text features, taken before they are normalised.  dense: which local features, one of clip.features.KINDS.
     """
@@ -37,9 +38,14 @@ class PlotModel(PromptModel):
         dense: str = "tokens",
     ) -> None:
         super().__init__(prompt_learner, clip_model)
-        self.kind = check_kind(dense)
+        self.dense = check_kind(dense)
         self.transport = transport
         self.fuse_global = fuse_global
+        self.latest_text: Tensor | None = None  # (N, C, D) of the last forward pass, without gradient
+
+    @property
+    def kind(self) -> str:
+        return "pooled" if self.transport.pooled else self.dense
 
     def score(self, image: ImageFeatures) -> Tensor:
         local, text = self._sets(image)
@@ -53,8 +59,11 @@ class PlotModel(PromptModel):
         return PlotOutput(self._logits(match.score, image, text), match)
 
     def _sets(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
-        """local (B, M, D), of unit length, and text (N, C, D), not yet; both float32."""
-        return F.normalize(image.local.float(), dim=-1), self.text_features().float()
+        """The image's features (B, M, D), of unit length, and text (N, C, D), not yet; both float32."""
+        features = image.pooled[:, None] if self.transport.pooled else image.local
+        text = self.text_features().float()
+        self.latest_text = text.detach()
+        return F.normalize(features.float(), dim=-1), text
 
     def _logits(self, score: Tensor, image: ImageFeatures, text: Tensor) -> Tensor:
         if self.fuse_global:

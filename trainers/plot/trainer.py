@@ -13,6 +13,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from ..base import PromptTrainer
 from ..prompts import PromptLearner
+from .collapse import as_pairs, as_rows, prompt_cosines
 from .model import PlotModel, PlotOutput
 from .options import PlotOptions, TransportOptions
 
@@ -83,10 +84,24 @@ class TransportTrainer(PromptTrainer):
         self.statistics.update(output)
         return output.logits
 
+    def prompt_cosines(self) -> Tensor | None:
+        """(N, N), see collapse.py, of the prompts of the latest forward pass; None with one prompt."""
+        text = self.model.latest_text
+        return None if text is None or len(text) == 1 else prompt_cosines(text)
+
+    def epoch_facts(self) -> dict[str, Any]:
+        """The prompts that the epoch's last step was taken from, pair by pair; costs no encoding."""
+        cosines = self.prompt_cosines()
+        return {} if cosines is None else {"prompt_cosine": as_pairs(cosines)}
+
     def diagnostics(self) -> dict[str, Any] | None:
-        """How the transport behaved in the last test; for the run's record."""
+        """How the transport, and the prompts, behaved in the last test; for the run's record."""
         summary = self.statistics.summary() if self.statistics else None
-        return summary and {"matching": self.options.matching, "epsilon": self.options.epsilon, **summary}
+        if summary is None:
+            return None
+        cosines = self.prompt_cosines()
+        prompts = {} if cosines is None else {"prompt_cosine": as_rows(cosines)}
+        return {"matching": self.options.matching, "epsilon": self.options.epsilon, **summary, **prompts}
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> Explanation:
@@ -126,7 +141,9 @@ class PLOT(TransportTrainer):
         fuses = options.fuses_global(self.cfg.DATASET.NAME)
         return PlotModel(learner, clip_model, options.transport(), fuses, options.dense)
 
-    def grid(self, n_local: int, size: tuple[int, int]) -> tuple[int, int]:
+    def grid(self, n_local: int, size: tuple[int, int]) -> tuple[int, int] | None:
         """The places are square: of all grids that hold them, the one that is most like the image."""
+        if self.model.transport.pooled:
+            return None
         grids = [(rows, n_local // rows) for rows in range(1, n_local + 1) if n_local % rows == 0]
         return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] * size[1] / size[0])))

@@ -40,7 +40,8 @@ class Transport:
     """Matches local features with prompts; call it with two sets of *unit-length* features.
 
     matching: "ot" (Sinkhorn), or a plan that needs no solving, to see what the transport contributes: "uniform" (every
-    pair equally: the mean similarity), "max" (each local feature wholly to its nearest prompt).
+    pair equally: the mean similarity), "max" (each local feature wholly to its nearest prompt), "global" (uniform, and
+    the image is a set of one, its pooled feature: the mean of its cosines with the prompts; with one prompt, CoOp).
     epsilon is in units of cosine distance 1 - S, which lies in [0, 2].
     chunk: how many classes are matched at a time, 0 for all.  It bounds the memory, 2 B * chunk * M * N numbers, and
     changes no result: the rule that stops a whole batch together is first evaluated over all chunks.
@@ -110,9 +111,14 @@ class Transport:
             *(tensor.permute(2, 1, 3, 0) for tensor in whole),
         )
 
+    @property
+    def pooled(self) -> bool:
+        """Whether an image is to be the set of its one pooled feature, instead of its local ones."""
+        return MATCHINGS[self.matching].pooled
+
     def solve(self, similarity: Tensor) -> TransportPlan:
         """Similarities (N, C, B, M) -> plans of the C * B problems."""
-        return MATCHINGS[self.matching](as_problems(similarity.detach()), self)
+        return MATCHINGS[self.matching].plan(as_problems(similarity.detach()), self)
 
     def _parts(self, text: Tensor) -> tuple[Tensor, ...]:
         return text.split(self.chunk or text.shape[1], dim=1)
@@ -205,10 +211,18 @@ def _given(plan: Tensor) -> TransportPlan:
     )
 
 
-MATCHINGS: dict[str, Callable[[Tensor, Transport], TransportPlan]] = {
-    "ot": _optimal,
-    "uniform": _uniform,
-    "max": _nearest,
+class Matching(NamedTuple):
+    """Which plan, and between which sets."""
+
+    plan: Callable[[Tensor, Transport], TransportPlan]  # of similarities (G, M, N)
+    pooled: bool = False  # the image is its pooled feature alone, M = 1
+
+
+MATCHINGS = {
+    "ot": Matching(_optimal),
+    "uniform": Matching(_uniform),
+    "max": Matching(_nearest),
+    "global": Matching(_uniform, pooled=True),
 }
 
 

@@ -14,7 +14,10 @@ from .prompts import TwoSidedPromptLearner
 
 
 class PlotPPModel(PlotModel):
-    """images (B, 3, H, W) -> logits (B, C); the frozen image encoder must be a ViT."""
+    """images (B, 3, H, W) -> logits (B, C); the frozen image encoder must be a ViT.
+
+    The pooled feature, which the matching "global" looks at alone, is the mean of what is seen under the M prompts.
+    """
 
     prompt_learner: TwoSidedPromptLearner
 
