@@ -1,7 +1,7 @@
 """Installs one top-level package, the engine `dassl`.
 
-`trainers`, `datasets`, `clip` and `results` are used from the checkout: those names belong to other packages on
-many machines, and every plugin repository of this family brings its own.
+`trainers`, `datasets`, `clip`, `predict` and `results` are used from the checkout: those names belong to other
+packages on many machines, and every plugin repository of this family brings its own.
 """
 from pathlib import Path
 

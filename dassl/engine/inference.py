@@ -1,10 +1,18 @@
-"""Trainers without data: what is left of one when only class names are known, which is all that predictions need."""
+"""Trainers without data: what is left of one when only class names are known, which is all that predictions need.
+
+And what a trainer has learned as plain tensors, to be carried elsewhere than in its checkpoints.
+"""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["ClassList", "without_data"]
+from torch import Tensor
+
+from dassl.utils.checkpoint import restore_training
+from dassl.utils.tools import StrPath
+
+__all__ = ["ClassList", "learned_state", "load_learned_state", "without_data"]
 
 T = TypeVar("T")
 
@@ -43,3 +51,28 @@ def without_data(kind: type[T], classnames: Sequence[str]) -> type[T]:
         self.num_source_domains = self.dm.num_source_domains
 
     return type(kind.__name__, (kind,), {"build_data_loader": build_data_loader, "__module__": kind.__module__})
+
+
+def learned_state(trainer: Any) -> dict[str, Tensor]:
+    """The state of all registered models, {"<model>.<entry>": tensor}; {} for a trainer that learns nothing."""
+    return {
+        f"{name}.{key}": value
+        for name in trainer.get_model_names()
+        for key, value in trainer._models[name].state_dict().items()
+    }
+
+
+def load_learned_state(trainer: Any, state: Mapping[str, Tensor], source: StrPath) -> None:
+    """Give a trainer what `learned_state` took from one of its kind.
+
+    Raises RuntimeError, naming `source`, where the entries are not those that its models need, or not of their shapes,
+    and ValueError for NaN or infinite numbers.
+    """
+    strange = [key for key in state if not key.startswith(tuple(f"{name}." for name in trainer.get_model_names()))]
+    if strange:
+        raise RuntimeError(f"{source} holds {strange[0]!r}, which {trainer.cfg.TRAINER.NAME} does not learn")
+    if broken := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"{source} holds NaN or infinite numbers in {broken[0]!r}")
+    for name in trainer.get_model_names():
+        own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        restore_training({"state_dict": own}, trainer._models[name], source=str(source))

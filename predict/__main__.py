@@ -1,0 +1,182 @@
+"""The command line: python -m predict RUN PATH ..."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from results.files import ResultsError
+from scripts.jobs import positive
+
+from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
+from .formats import FORMATS, readable
+from .images import find_images
+from .source import PredictError
+
+HEAT_MAPS = "heatmaps"
+WIDEST_PATH = 60  # of the column of paths in a table
+EXAMPLES = f"""examples:
+  python -m predict RUN photos                        # RUN: the folder with config.yaml and prompt_learner/
+  python -m predict RUN cat.jpg dog.jpg --top 5
+  python -m predict RUN photos --out predictions.csv  # or .json; --format says it otherwise
+  python -m predict RUN photos --classes cat "guinea pig"
+  python -m predict RUN photos --explain              # heat maps of a PLOT run, in {HEAT_MAPS}/
+  python -m results export RUN --out pets.safetensors && python -m predict pets.safetensors photos
+
+Images are read and cropped as in a test of the run.  What is no image is named on stderr and left out.  json is an
+array with one object a line; csv has a line an image and rank: path,rank,class,probability.  Of the published test one
+thing differs: with PLOT the score of an image does not depend on the other images (TRAINER.PLOT.STOP each).
+
+exit status: 0 all done; 1 done, but some images could not be read; 2 bad command line or input, or nothing could be
+predicted; 130 interrupted.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m predict",
+        description="Classify images with a trained run. No data set is needed.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="folder of a finished run, or a file that `python -m results export` wrote")
+    add("paths", metavar="PATH", nargs="+", help="image, or folder that is searched for images at any depth")
+    add("--format", choices=tuple(FORMATS), help="default: what --out ends in, else table")
+    add("--top", type=positive, default=3, metavar="K", help="classes an image; default: 3")
+    add("--out", default="", metavar="FILE", help="write there instead of to the console")
+    classes = parser.add_mutually_exclusive_group()
+    classes.add_argument("--classes", nargs="+", metavar="NAME", help="other class names than the run's")
+    classes.add_argument("--classes-file", default="", metavar="FILE", help="the same from a file, one a line")
+    add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
+    add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
+    add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
+    add(
+        "--explain", nargs="?", const=HEAT_MAPS, default="", metavar="DIR",
+        help=f"also draw what each prompt of a PLOT run is matched with; default: {HEAT_MAPS}",
+    )  # fmt: skip
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything that can be wrong on the command line is looked at before torch is imported."""
+    source = open_source(args.run)
+    source.check_backbone(args.backbone)
+    if args.explain:
+        source.check_explains()
+    classes = read_classes(args.classes_file) if args.classes_file else args.classes
+    paths = find_images(args.paths, leave_out=Path(args.explain) if args.explain else None)
+    if args.out and Path(args.out).is_dir():
+        raise PredictError(f"--out {args.out} is a folder; name a file")
+    style = args.format or (Path(args.out).suffix[1:] if Path(args.out).suffix[1:] in FORMATS else "table")
+
+    classifier = build(source, classes, args.backbone, args.device, args.batch_size)
+    if classifier.trainer.device.type == "cpu":
+        from dassl.utils.memory import keep_freed_memory
+
+        keep_freed_memory()
+    unreadable: list[Path] = []
+    with output(args.out) as file:
+        predictions = stream(classifier, paths, unreadable)
+        if args.explain:
+            predictions = explained(classifier, predictions, Path(args.explain), len(paths))
+        width = min(WIDEST_PATH, max(len(str(path)) for path in paths))
+        for text in FORMATS[style](predictions, args.top, width):
+            write(file, text)
+        if len(unreadable) == len(paths):
+            raise PredictError("no image could be read: nothing is predicted")
+    if unreadable:
+        print(f"{len(unreadable)} of {len(paths)} images could not be read", file=sys.stderr)
+    if args.out:
+        print(f"written: {args.out}", file=sys.stderr)
+    return int(bool(unreadable))
+
+
+def read_classes(path: str) -> list[str]:
+    """Class names of a text file, one a line.  Raises PredictError."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PredictError(f"--classes-file {path} cannot be read: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise PredictError(f"--classes-file {path} names no class; write one a line")
+    return names
+
+
+def stream(classifier: Classifier, paths: Sequence[Path], unreadable: list[Path]) -> Iterator[Prediction]:
+    """Predictions as they come, with a bar on stderr where that is a terminal; notes what cannot be read."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(paths), unit="image", disable=None) as bar:
+
+        def leave_out(path: Path | None, error: Exception) -> None:
+            reason = str(error) if str(path) in str(error) else f"cannot read the image {path}: {error!r}"
+            tqdm.write(f"left out: {readable(reason)}", file=sys.stderr)
+            unreadable.append(path or Path())
+            bar.update()
+
+        for prediction in classifier.stream(paths, leave_out):
+            yield prediction
+            bar.update()
+
+
+def explained(
+    classifier: Classifier, predictions: Iterable[Prediction], folder: Path, count: int
+) -> Iterator[Prediction]:
+    """The same predictions; on the way heat maps of each image come into `folder`, numbered and by its name."""
+    from results.transport import save
+
+    for number, prediction in enumerate(predictions, start=1):
+        assert prediction.path is not None
+        name = f"{number:0{max(2, len(str(count)))}d}-{prediction.path.stem}"
+        save(classifier.explain(prediction.path), folder / name, ("png",))
+        yield prediction
+
+
+@contextlib.contextmanager
+def output(path: str) -> Iterator[IO[str]]:
+    """The console, or a file that appears when all is written."""
+    if not path:
+        yield sys.stdout
+        return
+    from dassl.utils import atomic_write
+
+    with atomic_write(path) as file:
+        yield file
+
+
+def write(file: IO[str], text: str) -> None:
+    """Above the bar, where there is one; whoever reads the output gets every line at once."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=file):
+        file.write(text)
+        file.flush()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status as in the help text."""
+    for console in (sys.stdout, sys.stderr):
+        if hasattr(console, "reconfigure"):
+            console.reconfigure(errors="replace")
+    try:
+        return run(build_parser().parse_args(argv))
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ResultsError, OSError, RuntimeError) as error:
+        if os.environ.get("PLOT_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The command that makes one small file of a run: python -m predict.export RUN (python -m results export)."""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from results.files import ResultsError
+
+from .source import PredictError
+
+NAME = "classifier.safetensors"
+SUMMARY = "One small file of a run, to predict with elsewhere"
+TEXT = """Keeps what was learned, class names, settings and accuracy; not the frozen CLIP, which is loaded by its name
+again.  `python -m predict FILE photos` and `predict.load("FILE")` read it, and predict what the run does."""
+EXAMPLES = """\
+  python -m results export RUN
+  python -m results export RUN --out flowers.safetensors
+  python -m predict flowers.safetensors photos"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="RUN", help="folder of one finished run")
+    parser.add_argument("--out", metavar="FILE", help=f"default: RUN/{NAME}")
+    parser.add_argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0; raises ResultsError."""
+    from .classifier import load
+    from .exported import write
+
+    if not Path(args.folder).is_dir():
+        raise PredictError(f"{args.folder} is no folder; give the folder of a finished run")
+    classifier = load(args.folder, backbone=args.backbone, device="cpu")
+    path = write(classifier, Path(args.out or Path(args.folder, NAME)))
+    print(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(classifier.classes)} classes)")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0 done, 2 bad command line or input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m predict.export",
+        description=f"{SUMMARY}. {TEXT}",
+        epilog=f"examples:\n{EXAMPLES}\n\nexit status: 0 done; 2 bad command line or input.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except ResultsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Predictions as text, piece by piece as they come."""
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from .classifier import Prediction
+
+WIDEST = 24  # of the columns with class names; a longer name pushes its line apart
+
+
+def as_table(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
+    """A line an image: its path, then class and probability, the likeliest first."""
+    for prediction in predictions:
+        width = min(WIDEST, max(map(len, prediction.classes)))
+        scores = [f"{name:{width}} {probability:5.3f}" for name, probability in prediction.top(top)]
+        yield f"{readable(prediction.path):{path_width}}  {'   '.join(scores)}\n"
+
+
+def as_csv(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
+    """A line an image and rank under a heading, which spreadsheets and pandas filter; probabilities in full."""
+    yield _csv_line("path", "rank", "class", "probability")
+    for prediction in predictions:
+        for rank, (name, probability) in enumerate(prediction.top(top), start=1):
+            yield _csv_line(readable(prediction.path), rank, name, probability)
+
+
+def as_json(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
+    """An array with one object a line, valid once its last piece is there; numbers in full."""
+    before = "[\n"
+    for prediction in predictions:
+        scores = [
+            {
+                "class": prediction.classes[label],
+                "probability": float(prediction.probabilities[label]),
+                "logit": float(prediction.logits[label]),
+            }
+            for label in prediction.ranking[:top]
+        ]
+        yield before + json.dumps({"path": str(prediction.path), "predictions": scores}, allow_nan=False)
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+FORMATS: dict[str, Callable[[Iterable[Prediction], int, int], Iterator[str]]] = {
+    "table": as_table,
+    "json": as_json,
+    "csv": as_csv,
+}
+
+
+def readable(path: object) -> str:
+    """As text that any file takes: bytes of a file name that are no UTF-8 become ?."""
+    return str(path).encode("utf-8", "replace").decode("utf-8")
+
+
+def _csv_line(*cells: Any) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

@@ -1,0 +1,89 @@
+"""Which image files there are, and reading them ahead of the model with a bound on how many are in memory."""
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from .source import PredictError
+
+T = TypeVar("T")
+R = TypeVar("R")
+# Pillow recognises these and cannot decode them, or starts another program to do it
+NO_PICTURES = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS")
+WORKERS = min(8, os.cpu_count() or 1)
+
+
+def find_images(places: Iterable[str | Path], leave_out: Path | None = None) -> list[Path]:
+    """A file as it is given, whatever its name; of a folder all images below it, sorted.  Each path once.
+
+    Hidden files and folders, and the folder `leave_out`, are not searched.  Raises PredictError for a path that is not
+    there and for a folder without images.
+    """
+    found: dict[Path, None] = {}
+    for place in map(Path, places):
+        if place.is_dir():
+            found |= dict.fromkeys(_images_below(place, leave_out))
+        elif place.exists():
+            found[place] = None
+        else:
+            raise PredictError(f"{place} does not exist; give image files, or folders that hold some")
+    return list(found)
+
+
+def _images_below(folder: Path, leave_out: Path | None) -> list[Path]:
+    suffixes = image_suffixes()
+    images, others = [], Counter[str]()
+    for here, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _same(here, name, leave_out)]
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or suffix not in suffixes:
+                others[suffix or "files without suffix"] += 1
+            else:
+                images.append(Path(here, name))
+    if not images:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(4))
+        raise PredictError(f"no image in {folder} ({f'it holds {kinds}' if kinds else 'it is empty'})")
+    return sorted(images)
+
+
+def _refuse(error: OSError) -> None:
+    raise PredictError(f"{error.filename} cannot be searched: {error.strerror}")
+
+
+def _same(here: str, name: str, folder: Path | None) -> bool:
+    return folder is not None and folder.is_dir() and os.path.samefile(os.path.join(here, name), folder)
+
+
+def image_suffixes() -> set[str]:
+    """File name endings, like ".jpg", of what Pillow reads on this machine."""
+    from PIL import Image
+
+    Image.init()
+    return {
+        suffix for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in NO_PICTURES
+    }  # fmt: skip
+
+
+def read_ahead(items: Iterable[T], read: Callable[[T], R], ahead: int, workers: int = WORKERS) -> Iterator[R]:
+    """`read` of every item, in order, done by threads; at most `ahead` items have been taken and not yet handed out.
+
+    Pillow lets go of the interpreter lock while it decodes, so threads do run side by side.
+    """
+    pool = ThreadPoolExecutor(workers)
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(read, item))
+            del item  # an image shall not outlive its reading
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:  # whoever asks for no more should not wait for the rest
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,128 @@
+"""What predictions start from: the folder of a finished run.  (exported.py: or a file that was made from one.)
+
+Nothing here imports torch before it has to, so that a wrong path is told at once.
+"""
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from results.files import ResultsError
+from results.records import UNTRAINED, flatten
+
+SECTIONS = ("INPUT.", "MODEL.BACKBONE.", "OPTIM.")
+KEYS = ("SEED", "DATASET.NAME", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "TRAINER.NAME")
+PLACES = ("_DIR", "_PATH")  # ends of keys that name places on the machine of the training
+WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
+REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
+PLACELESS = {  # of the trainers with a transport plan, those whose features are no places of the image
+    "PLOTPP": "matches what it sees under its visual prompts, each of which sees the whole image",
+}
+
+
+class PredictError(ResultsError):
+    """Something the caller can mend: no run, no image, classes or weights that do not fit (exit status 2)."""
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """A trained classifier at rest."""
+
+    path: Path
+    config: Mapping[str, Any]  # {"TRAINER.NAME": "PLOT", ...}: what decides predictions, and how it was trained
+    result: Mapping[str, Any]  # accuracy, dataset, ... of the run, as in result.json
+
+    @abstractmethod
+    def classnames(self) -> Sequence[str] | None:
+        """The classes by label; None where the run does not tell."""
+
+    @abstractmethod
+    def restore(self, trainer: Any) -> None:
+        """Give a trainer that was built from `config` what the run has learned; raises ValueError, RuntimeError or
+        OSError where it does not fit."""
+
+    @property
+    def trainer(self) -> str:
+        return str(self.config["TRAINER.NAME"])
+
+    @property
+    def class_specific(self) -> bool:
+        """Whether a context was learned for each class, so that it serves no other classes."""
+        return bool(self.config.get(f"TRAINER.{self.trainer.upper()}.CSC"))
+
+    def check_backbone(self, moved_to: str = "") -> None:
+        """Raise PredictError where the weights are a file that is not there (a name is tried when it is loaded)."""
+        name = moved_to or str(self.config.get("MODEL.BACKBONE.NAME", ""))
+        if name.endswith(WEIGHTS) and not Path(name).is_file():
+            remedy = "" if moved_to else "; if it has moved, say --backbone PATH"
+            raise PredictError(f"the backbone's weights are not at {name}{remedy}")
+
+    def check_explains(self) -> None:
+        """Raise PredictError where there are no heat maps to draw."""
+        if not self.trainer.startswith("PLOT"):
+            raise PredictError(f"{self.path} is of {self.trainer}, which has no transport plan: no heat maps")
+        if self.trainer in PLACELESS:
+            raise PredictError(f"{self.path} is of {self.trainer}, which {PLACELESS[self.trainer]}: no heat maps")
+
+
+class RunFolder(Source):
+    """The folder of a finished run."""
+
+    @classmethod
+    def read(cls, folder: Path) -> RunFolder:
+        """Raises PredictError where the folder holds no run, or one that cannot predict."""
+        if not (folder / "config.yaml").is_file():
+            raise PredictError(f"{folder} holds no config.yaml: it is not the folder of a run{_runs_below(folder)}")
+        try:
+            config = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+            trainer = config["TRAINER.NAME"]
+        except (OSError, ValueError, KeyError, AttributeError, yaml.YAMLError) as error:
+            raise PredictError(f"{folder / 'config.yaml'} cannot be read: {error!r}") from error
+        try:
+            record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            finished = record["complete"] is True
+        except (OSError, ValueError, KeyError, TypeError):
+            finished = False
+        if not finished:
+            raise PredictError(
+                f"{folder} holds a run that has not finished (no complete result.json); the command that started it "
+                "goes on with it"
+            )
+        if trainer not in UNTRAINED and not any(folder.glob("*/model*.pth.tar*")):
+            remedy = "give a run that was trained and kept its checkpoint"
+            if record.get("mode") == "eval":
+                remedy = f"it evaluated {record.get('checkpoint') or 'another run'}: give that one"
+            raise PredictError(f"{folder} holds no checkpoint; {remedy}")
+        return cls(folder, deciding(config), record)
+
+    def classnames(self) -> Sequence[str] | None:
+        from dassl.engine.record import read_classnames
+
+        return read_classnames(self.path)
+
+    def restore(self, trainer: Any) -> None:
+        trainer.load_model(str(self.path))
+
+
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a whole config the keys that decide predictions or tell how they were learned; no place but the backbone's."""
+    own = f"TRAINER.{config['TRAINER.NAME']}.".upper()
+    return {
+        key: value
+        for key, value in config.items()
+        if (key in KEYS or key.startswith(SECTIONS) or key.upper().startswith(own)) and not key.endswith(PLACES)
+    }
+
+
+def _runs_below(folder: Path) -> str:
+    runs = sorted(file.parent for file in folder.glob("**/result.json"))
+    if not runs:
+        return ""
+    shown = ", ".join(str(run) for run in runs[:3])
+    return f"; below it are {len(runs)}: {shown}{', ...' * (len(runs) > 3)}"
