@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .classifier import Classifier
 
 MARK, VERSION = "prompt_classifier", 1
-RESULT = ("dataset", "split", "shots", "seed", "accuracy", "total", "finished")
+RESULT = ("dataset", "split", "shots", "seed", "accuracy", "total", "protocol", "finished")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def write(classifier: Classifier, target: Path) -> Path:
         "version": VERSION,
         "classnames": classifier.classes,
         "config": source.config,
-        "result": {key: source.result.get(key) for key in RESULT},
+        "result": {key: source.result[key] for key in RESULT if source.result.get(key) is not None},
     }
     content = save(tensors, {MARK: json.dumps(about)})
     return write_atomic(target, lambda file: file.write(content))
@@ -110,10 +110,10 @@ def frozen_facts(trainer: Any) -> dict[str, Tensor]:
 
 def check_backbone(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: Path, name: str) -> None:
     """Raise ValueError where the file was learned with a CLIP of other sizes; warn where its weights differ."""
-    from trainers.checkpoints import same_weights
+    from trainers.checkpoints import PRECISION
 
     complaint = f"{path} was learned with another CLIP than the weights of {name}; give the right ones with --backbone"
     if any(key not in theirs or theirs[key].shape != value.shape for key, value in ours.items()):
         raise ValueError(complaint)
-    if not all(same_weights(theirs[key], value) for key, value in ours.items()):
+    if not all(theirs[key].allclose(value.cpu(), PRECISION, 1e-4) for key, value in ours.items()):
         warnings.warn(f"{complaint}, or the predictions will mean nothing", stacklevel=2)

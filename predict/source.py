@@ -21,9 +21,7 @@ KEYS = ("SEED", "DATASET.NAME", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES"
 PLACES = ("_DIR", "_PATH")  # ends of keys that name places on the machine of the training
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
-PLACELESS = {  # of the trainers with a transport plan, those whose features are no places of the image
-    "PLOTPP": "matches what it sees under its visual prompts, each of which sees the whole image",
-}
+EXPLAINED = ("PLOT",)  # trainers that match places of an image with prompts
 
 
 class PredictError(ResultsError):
@@ -65,10 +63,11 @@ class Source(ABC):
 
     def check_explains(self) -> None:
         """Raise PredictError where there are no heat maps to draw."""
-        if not self.trainer.startswith("PLOT"):
-            raise PredictError(f"{self.path} is of {self.trainer}, which has no transport plan: no heat maps")
-        if self.trainer in PLACELESS:
-            raise PredictError(f"{self.path} is of {self.trainer}, which {PLACELESS[self.trainer]}: no heat maps")
+        if self.trainer not in EXPLAINED:
+            raise PredictError(
+                f"{self.path} is of {self.trainer}, which does not match places of an image with prompts: there are no "
+                f"heat maps to draw, as there are of {', '.join(EXPLAINED)}"
+            )
 
 
 class RunFolder(Source):

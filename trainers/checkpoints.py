@@ -91,7 +91,7 @@ def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -
     theirs = own.get("token_suffix")
     if not getattr(learner, "class_specific", False) or theirs is None or len(theirs) != len(learner.token_suffix):
         return
-    if not same_weights(theirs, learner.token_suffix):
+    if not _same(theirs, learner.token_suffix):
         raise ValueError(
             f"{path} holds a context for each of {learner.n_classes} classes, but not of this run's classes in this "
             "order; class-specific contexts (CSC) serve no others, and no other backbone"
@@ -116,7 +116,7 @@ def check_frozen(entries: dict[str, Tensor], model: PromptModel, path: Path) -> 
     if not isinstance(model.image_encoder, VisionTransformer):
         entries = {key: value for key, value in entries.items() if not key.startswith("image_encoder.")}
     others = [key for key, value in entries.items() if key not in ours or value.shape != ours[key].shape]
-    different = [key for key, value in entries.items() if key not in others and not same_weights(value, ours[key])]
+    different = [key for key, value in entries.items() if key not in others and not _same(value, ours[key])]
     complaint = (
         f"{path} holds prompts that were learned with another CLIP: its {', '.join((others or different)[:3])} not as "
         "in this run's backbone; set MODEL.BACKBONE.NAME to the one that it was trained with"
@@ -139,14 +139,14 @@ def check_fixed_words(state_dict: dict[str, Tensor], learner: ContextLearner, re
         return
     by_prompt = (learner.n_prompts, learner.n_classes)
     pairs = zip(theirs[:, :8].unflatten(0, by_prompt), ours.unflatten(0, by_prompt), strict=True)
-    equal = [same_weights(their, our) for their, our in pairs]
+    equal = [_same(their, our) for their, our in pairs]
     if any(equal) and not all(equal):
         different = ", ".join(str(n + 1) for n, same in enumerate(equal) if not same)
         raise ValueError(f"{path}: prompt {different} was learned before other words than it has here; {remedy}")
 
 
-def same_weights(theirs: Tensor, ours: Tensor) -> bool:
-    """Whether frozen weights are the same, up to number formats."""
+def _same(theirs: Tensor, ours: Tensor) -> bool:
+    """Equal up to number formats."""
     if theirs.shape != ours.shape:
         return False
     ours = ours.detach().float().to(theirs.device)

@@ -73,7 +73,10 @@ class PromptModel(nn.Module):
 
     @contextmanager
     def fixed_prompts(self) -> Iterator[None]:
-        """Within it the prompts do not change: their features are computed at most once.  For one test."""
+        """Within it, and what is nested in it, the prompts do not change: their features are computed at most once."""
+        if self._hold_text:
+            yield
+            return
         self._hold_text, self._held_text = True, None
         try:
             yield
