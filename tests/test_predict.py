@@ -247,6 +247,20 @@ def test_an_image_that_is_none_raises_or_is_left_out(trained, tmp_path):
     assert classifier([]) == []
 
 
+def test_explanations_are_of_the_prediction(trained, test_items):
+    classifier, path = load(trained("PLOT"), device="cpu"), test_items[0].impath
+    (prediction,) = classifier(path)
+    text = classifier.trainer.model.text_features()
+    explained = classifier.explain(path)
+    assert explained.shown[0].label == prediction.ranking[0] and explained.true_label is None
+    np.testing.assert_allclose(explained.logits, prediction.logits, rtol=0, atol=1e-4)
+    assert explained.shown[0].plan.shape == (explained.grid[0] * explained.grid[1], 4)
+    assert classifier.trainer.model.text_features() is text  # prompts are still encoded once
+    for other in ("CoOp", "PLOTPP"):
+        with pytest.raises(PredictError, match=f"of {other}, which does not match places"):
+            load(trained(other), device="cpu").explain(path)
+
+
 # --- classes ---------------------------------------------------------------------------------------------
 
 

@@ -105,6 +105,18 @@ def test_new_classes(world, photos, capsys, tmp_path):
         assert status == 0 and sorted(classes) == ["grüne_Wiese", "guinea pig"]  # three were asked for
 
 
+def test_heat_maps(world, photos, capsys, tmp_path):
+    shutil.copytree(photos, tmp_path / "p")
+    (tmp_path / "p" / "broken.png").write_text("no image")
+    words = [world / "plot", tmp_path / "p", "--device", "cpu", "--explain", tmp_path / "p" / "maps"]
+    for _ in range(2):  # the second time the maps lie among the images
+        status, text, err = predicted(capsys, *words)
+        assert status == 1 and len(text.splitlines()) == 5 and "1 of 6 images could not be read" in err
+        maps = sorted((tmp_path / "p" / "maps").iterdir())
+        assert [path.name for path in maps] == ["01-a.png", "02-b.png", "03-d, e.png", "04-c.png", "05-f.png"]
+        assert all(Image.open(path).width > 300 for path in maps)
+
+
 # --- files and folders -----------------------------------------------------------------------------------
 
 
