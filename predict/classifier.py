@@ -90,7 +90,7 @@ class Classifier:
                 yield Prediction(path, self.classes, of_classes, own)
 
     def explain(self, path: str | Path) -> Explained:
-        """What the transport of a PLOT run did with an image, for `results.transport.save` and `results.heatmaps.draw`.
+        """What the transport of a PLOT run did with an image, to be drawn by `results.transport.save`.
 
         Raises PredictError for a trainer whose features are no places of the image.
         """

@@ -11,8 +11,9 @@ from .source import PredictError
 
 NAME = "classifier.safetensors"
 SUMMARY = "One small file of a run, to predict with elsewhere"
-TEXT = """Keeps what was learned, class names, settings and accuracy; not the frozen CLIP, which is loaded by its name
-again.  `python -m predict FILE photos` and `predict.load("FILE")` read it, and predict what the run does."""
+TEXT = """It keeps what was learned, class
+names, settings and accuracy; not the frozen CLIP, which is loaded by its name again.
+`python -m predict FILE photos` and `predict.load("FILE")` predict with it what the run does."""
 EXAMPLES = """\
   python -m results export RUN
   python -m results export RUN --out flowers.safetensors
