@@ -192,7 +192,7 @@ def choose_classes(source: Source, classes: Sequence[str] | None) -> list[str]:
         raise PredictError(f"{source.path} does not tell its classes; give them with --classes, by label")
     names = list(own if classes is None else classes)  # type: ignore[arg-type]
     repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
+    if repeated and names != list(own or ()):  # data sets may have two classes of one name: ImageNet's do
         raise PredictError(f"class {repeated[0]!r} is given more than once; CLIP cannot tell classes of one name apart")
     if source.class_specific and own is not None and names != list(own):
         raise PredictError(

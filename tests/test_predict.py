@@ -276,9 +276,13 @@ def test_contexts_of_single_classes_serve_no_others(trained, exported, test_item
     assert np.array_equal(own(image)[0].logits, again(image)[0].logits)
 
 
-def test_classes_must_be_told_apart(trained):
+def test_classes_must_be_told_apart(trained, exported, tmp_path):
     with pytest.raises(PredictError, match="'cat' is given more than once"):
         load(trained("CoOp"), classes=["cat", "dog", "cat"])
+    names = load(trained("CoOp"), device="cpu").classes
+    repeat = lambda about: about["classnames"].append(names[0])  # noqa: E731
+    twice = rewritten(exported("CoOp"), tmp_path / "twice.safetensors", repeat)
+    assert load(twice, device="cpu").classes == [*names, names[0]]  # as the run's data set had it
     with pytest.raises(PredictError, match="too long"):
         load(trained("CoOp"), classes=["cat " * 80, "dog"], device="cpu")
     with pytest.raises(PredictError, match="at least one class"):
