@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO
 
 from results.files import ResultsError
+from results.images import find_images
 from scripts.jobs import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
 from .formats import FORMATS, readable
-from .images import find_images
 from .source import PredictError
 
 HEAT_MAPS = "heatmaps"

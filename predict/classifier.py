@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .images import WORKERS, read_ahead
+from .read_ahead import WORKERS, read_ahead
 from .source import REMEDY, PredictError, RunFolder, Source
 
 if TYPE_CHECKING:

@@ -4,17 +4,15 @@ Nothing here imports torch before it has to, so that a wrong path is told at onc
 """
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from results.files import ResultsError
+from results.files import ResultsError as PredictError
 from results.records import UNTRAINED, flatten
+from results.trained_run import read_config, require_finished
 
 SECTIONS = ("INPUT.", "MODEL.BACKBONE.", "OPTIM.")
 KEYS = ("SEED", "DATASET.NAME", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "TRAINER.NAME")
@@ -22,10 +20,6 @@ PLACES = ("_DIR", "_PATH")  # ends of keys that name places on the machine of th
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
 EXPLAINED = ("PLOT",)  # trainers that match places of an image with prompts
-
-
-class PredictError(ResultsError):
-    """Something the caller can mend: no run, no image, classes or weights that do not fit (exit status 2)."""
 
 
 @dataclass(frozen=True)
@@ -76,28 +70,8 @@ class RunFolder(Source):
     @classmethod
     def read(cls, folder: Path) -> RunFolder:
         """Raises PredictError where the folder holds no run, or one that cannot predict."""
-        if not (folder / "config.yaml").is_file():
-            raise PredictError(f"{folder} holds no config.yaml: it is not the folder of a run{_runs_below(folder)}")
-        try:
-            config = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-            trainer = config["TRAINER.NAME"]
-        except (OSError, ValueError, KeyError, AttributeError, yaml.YAMLError) as error:
-            raise PredictError(f"{folder / 'config.yaml'} cannot be read: {error!r}") from error
-        try:
-            record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            finished = record["complete"] is True
-        except (OSError, ValueError, KeyError, TypeError):
-            finished = False
-        if not finished:
-            raise PredictError(
-                f"{folder} holds a run that has not finished (no complete result.json); the command that started it "
-                "goes on with it"
-            )
-        if trainer not in UNTRAINED and not any(folder.glob("*/model*.pth.tar*")):
-            remedy = "give a run that was trained and kept its checkpoint"
-            if record.get("mode") == "eval":
-                remedy = f"it evaluated {record.get('checkpoint') or 'another run'}: give that one"
-            raise PredictError(f"{folder} holds no checkpoint; {remedy}")
+        config = flatten(read_config(folder))
+        record = require_finished(folder, trained=config["TRAINER.NAME"] not in UNTRAINED)
         return cls(folder, deciding(config), record)
 
     def classnames(self) -> Sequence[str] | None:
@@ -118,10 +92,3 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
         if (key in KEYS or key.startswith(SECTIONS) or key.upper().startswith(own)) and not key.endswith(PLACES)
     }
 
-
-def _runs_below(folder: Path) -> str:
-    runs = sorted(file.parent for file in folder.glob("**/result.json"))
-    if not runs:
-        return ""
-    shown = ", ".join(str(run) for run in runs[:3])
-    return f"; below it are {len(runs)}: {shown}{', ...' * (len(runs) > 3)}"

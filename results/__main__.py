@@ -5,9 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 
+from predict import export
+
 from . import commands_classes, commands_records, commands_runs
-from .command import STATUS
+from .command import STATUS, Command
 from .files import ResultsError
+
+COMMANDS = (
+    *commands_records.COMMANDS,
+    *commands_classes.COMMANDS,
+    *commands_runs.COMMANDS,
+    Command("export", export.SUMMARY, export.TEXT, export.EXAMPLES, export.add_arguments, export.run),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("sweep", help="Make them first: run a grid of trainers, data sets, shots and seeds")
-    for command in (*commands_records.COMMANDS, *commands_classes.COMMANDS, *commands_runs.COMMANDS):
+    for command in COMMANDS:
         command.add_to(commands)
     return parser
 

@@ -40,24 +40,6 @@ class Choice:
 # --- files and folders -----------------------------------------------------------------------------------
 
 
-def list_files(images: Sequence[str]) -> list[Path]:
-    """Files as given, and the pictures in and below folders, sorted.  Raises ResultsError for what does not exist, and
-    for a folder without pictures.
-    """
-    from datasets.files import IMAGE_SUFFIXES, list_images
-
-    absent = [image for image in images if not Path(image).exists()]
-    if absent:
-        raise ResultsError(f"no such image: {', '.join(absent[:5])}" + (" ..." if len(absent) > 5 else ""))
-    paths: list[Path] = []
-    for image in images:
-        found = list_images(image, nested=True) if Path(image).is_dir() else [image]
-        if not found:
-            raise ResultsError(f"the folder {image} holds no picture ({', '.join(IMAGE_SUFFIXES)})")
-        paths += map(Path, found)
-    return paths
-
-
 def with_files(
     run: Path, paths: Sequence[Path], backbone: str = "", root: str = "", verbose: bool = False
 ) -> tuple[Any, Chosen]:

@@ -30,16 +30,7 @@ def check_run(run: Path, what: str = "what was learned", able: Callable[[str], b
     settings = settings_of(run)
     if settings.trainer in UNTRAINED or not (able is None or able(settings.trainer)):
         raise ResultsError(f"{run} is a run of {settings.trainer}, which has no {what}; give the folder of another run")
-    if not any(run.glob("*/model*.pth.tar*")):
-        raise ResultsError(
-            f"{run} holds no checkpoint: nothing was trained there, or not to the end. Give the folder of a finished "
-            "training run"
-        )
-    if not _finished(run):
-        raise ResultsError(
-            f"{run} is unfinished: it holds checkpoints, but no complete result.json. The command that started it "
-            "finishes it"
-        )
+    require_finished(run)
     return settings
 
 
@@ -50,6 +41,13 @@ def check_transport(run: Path) -> Settings:
 
 def settings_of(run: Path) -> Settings:
     """Raises ResultsError where `run` is no run folder."""
+    config = read_config(run)
+    trainer = str(config["TRAINER"]["NAME"])
+    return Settings(trainer, config["TRAINER"].get(trainer) or {})
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The tree of the run's config.yaml, which names a trainer.  Raises ResultsError where `run` is no run folder."""
     import yaml
 
     if not run.is_dir():
@@ -58,23 +56,42 @@ def settings_of(run: Path) -> Settings:
         )
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        trainer = str(config["TRAINER"]["NAME"])
+        config["TRAINER"]["NAME"]
     except FileNotFoundError:
         raise ResultsError(
-            f"{run} holds no config.yaml, so it is no run folder; give the folder of one run, "
-            "the one with config.yaml and prompt_learner/"
+            f"{run} holds no config.yaml, so it is no run folder; give the folder of one run, the one with "
+            f"config.yaml and prompt_learner/{_runs_below(run)}"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ResultsError(f"{run / 'config.yaml'} cannot be read: {error}") from None
-    return Settings(trainer, config["TRAINER"].get(trainer) or {})
+    return config
 
 
-def _finished(run: Path) -> bool:
+def _runs_below(folder: Path) -> str:
+    runs = sorted(file.parent for file in folder.glob("**/result.json"))
+    if not runs:
+        return ""
+    shown = ", ".join(str(run) for run in runs[:3])
+    return f"; below it are {len(runs)}: {shown}{', ...' * (len(runs) > 3)}"
+
+
+def require_finished(run: Path, trained: bool = True) -> dict[str, Any]:
+    """The complete record of a run, one that kept a checkpoint where it was `trained`.  Raises ResultsError."""
     try:
         record = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and record.get("complete") is True
+        finished = record["complete"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        record, finished = {}, False
+    if trained and not any(run.glob("*/model*.pth.tar*")):
+        remedy = "nothing was trained there, or not to the end. Give the folder of a finished training run"
+        if record.get("mode") == "eval":
+            remedy = f"it evaluated {record.get('checkpoint') or 'another run'}: give that one"
+        raise ResultsError(f"{run} holds no checkpoint: {remedy}")
+    if not finished:
+        raise ResultsError(
+            f"{run} is unfinished: it holds no complete result.json. The command that started it finishes it"
+        )
+    return record
 
 
 def load(

@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .choosing import FORMATS, Choice, list_files, test_images, with_files
+from .choosing import FORMATS, Choice, test_images, with_files
 from .files import ResultsError, write_atomic, write_text
 from .heatmap_figure import draw
 from .heatmaps import Explained, ShownClass, distances, plan_distance, softmax
+from .images import find_images
 from .plotting import drawing, save_figure
 from .trained_run import check_transport, load, quiet
 
@@ -175,7 +176,7 @@ def run_command(
         )
     choice.check()
     if choice.images:
-        rebuilt, chosen = with_files(run, list_files(choice.images), backbone, root, verbose)
+        rebuilt, chosen = with_files(run, find_images(choice.images), backbone, root, verbose)
     else:
         rebuilt = load(run, backbone, root, verbose)
         chosen = test_images(rebuilt, choice, verbose)

@@ -15,8 +15,9 @@ from PIL import Image
 
 import train
 from predict.__main__ import main
-from predict.images import find_images, image_suffixes, read_ahead
+from predict.read_ahead import read_ahead
 from predict.source import PredictError
+from results.images import find_images, image_suffixes
 from tests.runs import REPOSITORY, arguments, make_world
 
 
@@ -202,10 +203,10 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
     weights = REPOSITORY / "clip" / "weights" / "demo_rn.safetensors"
     return {
         "no such run": ([folder / "none", photos], "does not exist; give the folder of a run"),
-        "no run": ([photos, photos], "holds no config.yaml: it is not the folder of a run"),
+        "no run": ([photos, photos], "holds no config.yaml, so it is no run folder"),
         "above runs": ([world, photos], f"below it are 2: {world / 'plot'}, {world / 'zero'}"),
         "torn": ([torn, photos], "config.yaml cannot be read"),
-        "unfinished": ([unfinished, photos], "has not finished"),
+        "unfinished": ([unfinished, photos], "is unfinished"),
         "evaluated": ([evaluated, photos], "holds no checkpoint; it evaluated output/that-one: give that one"),
         "moved weights": ([moved, photos], "not at /gone/tiny_rn.pt; if it has moved, say --backbone PATH"),
         "wrong weights": ([moved, photos, "--backbone", "/nor/here.pt"], "not at /nor/here.pt"),

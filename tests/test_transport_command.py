@@ -290,8 +290,8 @@ def test_absent_runs_images_and_data(plot_runs, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for call, complaint in {
         (str(tmp_path / "no"),): "does not exist",
-        (run, "--images", "nothere.jpg"): "no such image: nothere.jpg",
-        (run, "--images", str(tmp_path / "empty")): "holds no picture (.jpg, ",
+        (run, "--images", "nothere.jpg"): "nothere.jpg does not exist",
+        (run, "--images", str(tmp_path / "empty")): "(it is empty)",
         (run, "--images", "a.jpg", "--wrong", "--count", "3"): "--wrong and --count choose test images",
         (run, "--count", "0"): "at least 1, got 0",
         (run, "--root", str(tmp_path)): "cannot rebuild",

@@ -1,26 +1,21 @@
-"""Which image files there are, and reading them ahead of the model with a bound on how many are in memory."""
+"""Which image files there are, in the places that a command line names."""
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
-from .source import PredictError
+from .files import ResultsError
 
-T = TypeVar("T")
-R = TypeVar("R")
 # Pillow recognises these and cannot decode them, or starts another program to do it
 NO_PICTURES = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS")
-WORKERS = min(8, os.cpu_count() or 1)
 
 
 def find_images(places: Iterable[str | Path], leave_out: Path | None = None) -> list[Path]:
     """A file as it is given, whatever its name; of a folder all images below it, sorted.  Each path once.
 
-    Hidden files and folders, and the folder `leave_out`, are not searched.  Raises PredictError for a path that is not
+    Hidden files and folders, and the folder `leave_out`, are not searched.  Raises ResultsError for a path that is not
     there and for a folder without images.
     """
     found: dict[Path, None] = {}
@@ -30,7 +25,7 @@ def find_images(places: Iterable[str | Path], leave_out: Path | None = None) -> 
         elif place.exists():
             found[place] = None
         else:
-            raise PredictError(f"{place} does not exist; give image files, or folders that hold some")
+            raise ResultsError(f"{place} does not exist; give image files, or folders that hold some")
     return list(found)
 
 
@@ -47,12 +42,12 @@ def _images_below(folder: Path, leave_out: Path | None) -> list[Path]:
                 images.append(Path(here, name))
     if not images:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(4))
-        raise PredictError(f"no image in {folder} ({f'it holds {kinds}' if kinds else 'it is empty'})")
+        raise ResultsError(f"no image in {folder} ({f'it holds {kinds}' if kinds else 'it is empty'})")
     return sorted(images)
 
 
 def _refuse(error: OSError) -> None:
-    raise PredictError(f"{error.filename} cannot be searched: {error.strerror}")
+    raise ResultsError(f"{error.filename} cannot be searched: {error.strerror}")
 
 
 def _same(here: str, name: str, folder: Path | None) -> bool:
@@ -68,22 +63,3 @@ def image_suffixes() -> set[str]:
         suffix for suffix, kind in Image.registered_extensions().items()
         if kind in Image.OPEN and kind not in NO_PICTURES
     }  # fmt: skip
-
-
-def read_ahead(items: Iterable[T], read: Callable[[T], R], ahead: int, workers: int = WORKERS) -> Iterator[R]:
-    """`read` of every item, in order, done by threads; at most `ahead` items have been taken and not yet handed out.
-
-    Pillow lets go of the interpreter lock while it decodes, so threads do run side by side.
-    """
-    pool = ThreadPoolExecutor(workers)
-    pending: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(read, item))
-            del item  # an image shall not outlive its reading
-            if len(pending) >= ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:  # whoever asks for no more should not wait for the rest
-        pool.shutdown(wait=True, cancel_futures=True)
