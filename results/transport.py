@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FOLDER = "transport"  # below the run
 INDEX = "index.json"
-DPI = 130
+DPI = 110
 
 
 def explain(
