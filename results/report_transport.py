@@ -71,7 +71,8 @@ def heat_maps(output: Path) -> str:
         paragraph(
             "For the class that each image was taken for, and below it for its true class where that is another: "
             "orange where a prompt receives more mass than uniform, purple where less, untinted where the transport "
-            "makes no difference; one scale for both. Above smoothed over the picture, below cell by cell as computed.",
+            "makes no difference; one scale for both. Above smoothed over the picture, below cell by cell as computed."
+            + NO_PLACES * any(meta["grid"] is None for _, meta, _ in found),
             "soft",
         ),
     ]
