@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= output/demo
+DEMO_RUN = $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
 BIN = $(VENV)/bin
 
 .PHONY: demo test check lint types bench clean
@@ -24,7 +25,8 @@ demo: $(VENV)/.run
 	    --trainers ZeroshotCLIP CoOp PLOT --shots 1 4 16 --seeds 1 2 3
 	$(BIN)/python -m results table $(DEMO)
 	$(BIN)/python -m results curve $(DEMO)
-	$(BIN)/python -m results transport $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1 --count 4
+	$(BIN)/python -m results transport $(DEMO_RUN) --count 4
+	$(BIN)/python -m results claims $(DEMO_RUN)
 	$(BIN)/python -m results report $(DEMO)
 
 test: $(VENV)/.develop

@@ -166,8 +166,8 @@ def run_command(
     for one in record["prompts"]:
         first = one["claimed"][0]
         print(
-            f"prompt {one['prompt']}: foremost of {one['foremost']} of {ranking.images} images; "
-            f"most {first['true']}, {first['path']} ({first['value']:+.4f})"
+            f"prompt {one['prompt']}: largest claim on {one['foremost']} of {ranking.images} images; "
+            f"most on {first['true']}, {first['path']} ({first['value']:+.4f})"
         )
     for file in record["files"].values():
         print(folder / file)

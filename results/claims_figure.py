@@ -45,7 +45,7 @@ def draw_claims(
     sheet = Sheet(width, top + len(pictures) * row_height + 0.1 + 0.17 * len(caption) + MARGIN)
     sheet.text(MARGIN, MARGIN, _title(record, width), 9.5, fontweight="bold")
     for one, row_masses, row_pictures in zip(record["prompts"], masses, pictures, strict=True):
-        about = f"foremost of\n{one['foremost']} images"
+        about = f"largest claim\non {one['foremost']} image{'s' * (one['foremost'] != 1)}"
         sheet.text(MARGIN, top + above, f"prompt {one['prompt']}", 9.5, fontweight="bold")
         sheet.text(MARGIN, top + above + 0.22, about, 8)
         for column, (claimed, mass, picture) in enumerate(zip(one["claimed"], row_masses, row_pictures, strict=True)):

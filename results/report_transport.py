@@ -16,7 +16,7 @@ from .summary import Summary, spread
 from .tables import ABSENT, shots_name
 from .transport import FOLDER, INDEX
 
-MOST_PICTURES = 12  # in the report; the files stay where they are
+MOST_PICTURES, MOST_SHEETS = 12, 6  # in the report; the files stay where they are
 DIAGNOSTICS = (  # key of the record, column, format, whether the worst run counts instead of the mean
     ("distance_from_uniform", "from uniform, all classes", "{:.3f}", False),
     ("distance_from_uniform_predicted", "of predicted class", "{:.3f}", False),
@@ -71,7 +71,8 @@ def heat_maps(output: Path) -> str:
         paragraph(
             "For the class that each image was taken for, and below it for its true class where that is another: "
             "orange where a prompt receives more mass than uniform, purple where less, untinted where the transport "
-            "makes no difference; one scale for both. Above smoothed over the picture, below cell by cell as computed.",
+            "makes no difference; one scale for both. Above smoothed over the picture, below cell by cell as computed."
+            + NO_PLACES * any(meta["grid"] is None for _, meta, _ in found),
             "soft",
         ),
     ]
@@ -91,17 +92,28 @@ def describe_map(meta: dict[str, Any]) -> tuple[str, str]:
     for one in meta["classes"]:
         by_prompt = ", ".join("none" if far is None else f"{far:.2f}" for far in one["distance_by_prompt"])
         said.append(f"{one['name']}: plan {one['distance_from_uniform']:.2f} from uniform, by prompt {by_prompt}")
-    plans = "; ".join(f"{one['distance_from_uniform']:.2f}" for one in meta["classes"])
+    plans = " and ".join(f"{one['distance_from_uniform']:.2f}" for one in meta["classes"])
     return f"Transport heat maps. {caption}. {'. '.join(said)}.", f"{caption}; plan {plans} from uniform"
 
 
 def claims_sheets(output: Path) -> str:
-    """The contact sheets that `claims` left beside the runs below `output`."""
-    parts = []
-    for path, listed in read_lists(output, f"{NAME}*.json"):
-        picture = path.with_name((listed.get("files") or {}).get("png", ""))
-        if not picture.is_file():
-            continue
+    """The contact sheets that `claims` left beside the runs below `output`, up to MOST_SHEETS."""
+    found = [
+        (path, listed, path.with_name(listed["files"]["png"]))
+        for path, listed in read_lists(output, f"{NAME}*.json")
+        if "png" in listed["files"] and path.with_name(listed["files"]["png"]).is_file()
+    ]
+    if not found:
+        return ""
+    parts = [
+        "<h3>Which images each prompt claims</h3>",
+        paragraph(
+            "How much more similar what a prompt receives is than what the other prompts of the class receive: "
+            "N · Σ T[m,n] S[m,n] minus its mean over the prompts, ranked within each prompt.",
+            "soft",
+        ),
+    ]
+    for path, listed, picture in found[:MOST_SHEETS]:
         most = "; ".join(
             f"prompt {one['prompt']} " + ", ".join(claimed["true"] for claimed in one["claimed"])
             for one in listed["prompts"]
@@ -109,13 +121,9 @@ def claims_sheets(output: Path) -> str:
         of = f" of {', '.join(listed['classes'])}" if listed["classes"] else ""
         caption = f"What each prompt claims most{of}, of {listed['images']} test images"
         parts += [name_of_run(path.parent, output), image(picture, f"{caption}: {most}.", caption)]
-    if not parts:
-        return ""
-    note = (
-        "How much more similar what a prompt receives is than what the other prompts of the class receive: "
-        "N · Σ T[m,n] S[m,n] minus its mean over the prompts, ranked within each prompt."
-    )
-    return "\n".join(["<h3>Which images each prompt claims</h3>", paragraph(note, "soft"), *parts])
+    if len(found) > MOST_SHEETS:
+        parts.append(paragraph(f"{len(found) - MOST_SHEETS} more lie beside their runs.", "soft"))
+    return "\n".join(parts)
 
 
 def name_of_run(folder: Path, output: Path) -> str:

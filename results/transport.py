@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FOLDER = "transport"  # below the run
 INDEX = "index.json"
-DPI = 130
+DPI = 110
 
 
 def explain(
@@ -107,14 +107,15 @@ def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:
 
 
 def describe(explained: Explained) -> dict[str, Any]:
-    """What is worth a line: file, names of the predicted and the true class, and of every shown class its score and
-    how far plan and maps are from uniform (None for a prompt without mass).
+    """What is worth a line: file, names of the predicted and the true class, grid, and of every shown class its score
+    and how far plan and maps are from uniform (None for a prompt without mass).
     """
     names, probability = explained.classnames, softmax(explained.logits)
     return {
         "file": explained.name,
         "predicted": str(names[explained.shown[0].label]),
         "true": None if explained.true_label is None else str(names[explained.true_label]),
+        "grid": explained.grid and list(explained.grid),
         "classes": [
             {
                 "label": int(one.label),
@@ -180,12 +181,13 @@ def run_command(
     else:
         rebuilt = load(run, backbone, root, verbose)
         chosen = test_images(rebuilt, choice, verbose)
-    return _write_all(run, rebuilt, chosen, out or run / FOLDER, formats)
+    return write_all(run, rebuilt, chosen, out or run / FOLDER, formats)
 
 
-def _write_all(
+def write_all(
     run: Path, trainer: Any, chosen: Sequence[tuple[Path, int | None]], folder: Path, formats: Sequence[str]
 ) -> int:
+    """Explain them all into `folder`, one in memory at a time, and list what came of it; the exit status."""
     from tqdm import tqdm
 
     pictures: list[dict[str, Any]] = []
@@ -204,9 +206,8 @@ def _write_all(
             pictures.append(save(explained, target, formats) | {"path": str(path)})
             tqdm.write(_line(target, formats, pictures[-1]), file=sys.stdout)
     finally:  # also what was made before an interruption is listed
-        if pictures or skipped:
-            listed = {"run": str(run), "pictures": pictures, "skipped": skipped}
-            write_text(folder / INDEX, json.dumps(listed, indent=1) + "\n")
+        listed = {"run": str(run), "pictures": pictures, "skipped": skipped}
+        write_text(folder / INDEX, json.dumps(listed, indent=1) + "\n")
     if skipped:
         print(f"{len(skipped)} of {len(chosen)} files are no images that can be read", file=sys.stderr)
     return (1 if pictures else 2) if skipped else 0

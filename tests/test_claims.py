@@ -16,7 +16,7 @@ from PIL import Image
 
 import train
 from results.__main__ import main
-from results.claims import Ranking, Seen, claims, rank
+from results.claims import Ranking, Seen, claims, rank, see_test
 from results.claims_figure import draw_claims
 from tests.plot_runs import copy_run
 
@@ -81,8 +81,8 @@ def test_only_the_best_are_held():
 # --- the command -----------------------------------------------------------------------------------------
 
 
-def brute_force(run: Path, of: str) -> list[tuple[str, int, int, list[float]]]:
-    """(path, true label, label asked for, claims) of every test image, in the batches of the test, by loops."""
+def brute_force(run: Path, of: str) -> list[tuple[str, list[float], np.ndarray]]:
+    """(path, claims, plan) of every test image and the class that is asked, in the batches of the test, by loops."""
     trainer = train.load_trainer(run)
     trainer.set_model_mode("eval")
     rows = []
@@ -90,11 +90,20 @@ def brute_force(run: Path, of: str) -> list[tuple[str, int, int, list[float]]]:
         for batch in trainer.test_loader:
             found = trainer.explain(batch["img"])
             for row, path in enumerate(batch["impath"]):
-                truth = int(batch["label"][row])
-                asked = truth if of == "true" else int(found.logits[row].argmax())
+                asked = int(batch["label"][row] if of == "true" else found.logits[row].argmax())
                 plan, similarity = found.plan[row, asked].numpy(), found.similarity[row, asked].numpy()
-                rows.append((path, truth, asked, claims_by_loops(plan, similarity)))
+                rows.append((path, claims_by_loops(plan, similarity), plan))
     return rows
+
+
+@pytest.mark.parametrize("of", ["true", "predicted"])
+def test_maps_are_those_of_the_test(plot_runs, of):
+    trainer = train.load_trainer(plot_runs["vit"])
+    seen = list(see_test(trainer, of))
+    for one, (path, values, plan) in zip(seen, brute_force(plot_runs["vit"], of), strict=True):
+        assert trainer.dm.dataset.test[one.index].impath == path
+        np.testing.assert_allclose(one.claims, values, atol=1e-6)
+        np.testing.assert_allclose(one.mass, plan * 16 * 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "of"), [("rn", "true"), ("vit", "predicted"), ("plotpp", "true"), ("max", "true")])
@@ -105,7 +114,7 @@ def test_list_is_that_of_brute_force(plot_runs, tmp_path, name, of):
     rows = brute_force(run, of)
     assert record["images"] == len(rows) and record["of"] == of and record["files"] == {"json": "claims.json"}
     for n, prompt in enumerate(record["prompts"]):
-        values = np.array([values[n] for *_, values in rows])
+        values = np.array([claimed[n] for _, claimed, _ in rows])
         assert prompt["prompt"] == n + 1 and prompt["mean"] == pytest.approx(values.mean(), abs=1e-6)
         assert [one["value"] for one in prompt["claimed"]] == pytest.approx(sorted(values)[: -4 : -1], abs=1e-6)
         by_path = {path: value for (path, *_), value in zip(rows, values, strict=True)}
@@ -121,7 +130,7 @@ def test_within_a_class(plot_runs, tmp_path, capsys):
     record = json.loads((tmp_path / "claims-yin_yang.json").read_text())
     rows = [row for row in brute_force(plot_runs["rn"], "true") if Path(row[0]).parent.name == "yin_yang"]
     assert record["classes"] == ["yin_yang"] and record["images"] == len(rows)
-    best = max(rows, key=lambda row: row[3][0])
+    best = max(rows, key=lambda row: row[1][0])
     assert record["prompts"][0]["claimed"][0]["path"] == best[0]
     capsys.readouterr()
     assert main([*call, "--class", "yinyang"]) == 2

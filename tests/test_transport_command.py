@@ -19,7 +19,7 @@ from results.__main__ import main
 from results.choosing import spread_over_classes
 from results.files import ResultsError
 from results.heatmaps import prompt_maps, relative
-from results.transport import describe, explain, image_reader, save
+from results.transport import describe, explain, image_reader, save, write_all
 from tests.plot_runs import copy_run
 
 SIZES = {"rn": [(96, 96), (32, 288), (288, 32)], "vit": [(64, 64), (32, 128), (256, 16)]}
@@ -240,6 +240,13 @@ def test_visual_prompts_have_no_places(plot_runs, tmp_path):
     with np.load(tmp_path / one["files"]["npz"]) as arrays:
         assert arrays["grid"].tolist() == [] and arrays["plan"].shape[1:] == (4, 4)
     assert "visual 4" in (tmp_path / one["files"]["svg"]).read_text()
+
+
+def test_nothing_to_show_is_listed_too(plot_runs, tmp_path):
+    """As where no test image is wrong: the report shall not go on showing the pictures of the call before."""
+    (tmp_path / "index.json").write_text('{"pictures": ["old"]}')
+    assert write_all(plot_runs["rn"], load(plot_runs["rn"]), [], tmp_path, ["png"]) == 0
+    assert pictures(tmp_path)["pictures"] == []
 
 
 class Item:
