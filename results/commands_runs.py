@@ -125,6 +125,34 @@ def ablate(args: argparse.Namespace) -> int:
     return 0
 
 
+def map_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    methods = "default: pca; tsne needs scikit-learn (pip install -e '.[map]')"
+    parser.add_argument("--method", choices=("pca", "tsne"), default="pca", help=methods)
+    which = "up to 10; default: 8, spread evenly"
+    parser.add_argument("--class", "--classes", nargs="+", default=[], dest="classes", metavar="NAME", help=which)
+    parser.add_argument("--count", type=int, default=6, metavar="K", help="test images a class; default: 6")
+    default = "default: RUN/map/METHOD with each of .png, .svg and .npz"
+    parser.add_argument("--out", nargs="+", metavar="FILE", help=f".png, .svg, .pdf or .npz (the numbers); {default}")
+
+
+def feature_map(args: argparse.Namespace) -> int:
+    from .map_figures import draw_map
+    from .maps import FOLDER, map_run, save_arrays
+    from .plotting import drawing, save_figure
+
+    run = Path(args.folder)
+    targets = [Path(name) for name in args.out or ()]
+    targets = targets or [run / FOLDER / f"{args.method}.{kind}" for kind in ("png", "svg", "npz")]
+    found = map_run(run, args.method, args.classes, args.count, args.backbone, args.root, args.verbose)
+    with drawing():
+        figure = draw_map(found)
+        for path in targets:
+            written = save_arrays(found, path) if path.suffix == ".npz" else save_figure(figure, path)
+            print(f"written: {written}")
+    return 0
+
+
 COMMANDS = (
     Command(
         "ablate",
@@ -183,5 +211,15 @@ Writes claims.png, claims.svg and claims.json (files and values), with --class c
   python -m results words RUN --class cat dog        # of a run with CSC""",
         words_arguments,
         words,
+    ),
+    Command(
+        "map",
+        "Prompts and image features of some classes, in the plane",
+        "Rebuilds the run, so it needs its data and backbone. Of CoOp, PLOT and PLOTPP.",
+        """\
+  python -m results map output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+  python -m results map RUN --method tsne --class cat dog horse --count 20 --out map.png""",
+        map_arguments,
+        feature_map,
     ),
 )

@@ -18,6 +18,7 @@ from .page import anchor, by_data_set, cell, esc, flow, page, paragraph, section
 from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
 from .records import Run
 from .report_ablation import ablation_section
+from .report_maps import maps_section
 from .report_transport import transport_section
 from .summary import ALL_IMAGES, ZERO_SHOT, Average, Cell, Section, Spread, Summary, averages, spread
 from .tables import average_title, columns, shots_name
@@ -32,6 +33,7 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
             ("training", "Training", training_section(summary)),
             ("transport", "Transport", transport_section(summary, output)),
             ("ablation", "Ablation", ablation_section(output)),
+            ("map", "Map", maps_section(output)),
             ("gains", "Gains", report_classes.gains_section(summary, look)),
             ("confusions", "Confusions", report_classes.confusions_section(summary)),
             ("classes", "Classes", report_classes.classes_section(summary)),

@@ -279,14 +279,13 @@ def large(tmp_path_factory) -> Path:
     """Four data sets, six methods with long names, a missing run, class names of one long word."""
     output = tmp_path_factory.mktemp("large")
     for dataset in ("Demo", "OxfordFlowers", "DescribableTextures", "StanfordCars"):
-        write_sweep(output / dataset, shots=(1, 2, 4, 8, 16), seeds=(1, 2), dataset=dataset)
-        for matching in ("uniform", "max"):
-            settings = {"TRAINER.PLOT.MATCHING": matching, "TRAINER.PLOT.CTX_INIT": "a photo of a"}
-            for seed in (1, 2):
-                record = make_record("PLOT", 16, seed, dataset=dataset, config=settings)
-                for row in record["per_class"]:
-                    row["name"] = "Rhabarberbarbarabarbarbarenbartbarbier_" + row["name"]
-                write_run(output / dataset / matching / str(seed), record)
+        write_sweep(output / dataset, shots=(1, 16), seeds=(1, 2), dataset=dataset)
+    for matching in ("uniform", "max"):
+        settings = {"TRAINER.PLOT.MATCHING": matching, "TRAINER.PLOT.CTX_INIT": "a photo of a"}
+        record = make_record("PLOT", 16, 1, config=settings)
+        for row in record["per_class"]:
+            row["name"] = "Rhabarberbarbarabarbarbarenbartbarbier_" + row["name"]
+        write_run(output / matching, record)
     next(output.glob("Demo/**/seed1/result.json")).unlink()
     assert main(["report", str(output)]) == 1
     return output / "report.html"
