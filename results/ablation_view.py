@@ -216,7 +216,7 @@ def ablation_figure(found: Ablation, title: str = "") -> Figure:
 
     Hollow points: not every problem had converged within the limit of iterations.  Draw it within `drawing()`.
     """
-    figure = new_figure(6.4, 6.0)
+    figure = new_figure(5.4, 6.0)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     top.set_xscale("log")
     top.set_title(title or f"{found.trainer}, {found.dataset}: the same prompts under other matchings")
@@ -250,7 +250,7 @@ def ablation_figure(found: Ablation, title: str = "") -> Figure:
     bottom.set_xticks([], minor=True)
     if transported:
         bottom.legend(loc="upper right")
-    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

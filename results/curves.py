@@ -133,7 +133,7 @@ def accuracy_figure(summary: Summary) -> Figure:
             axes.set_xlabel("")
     for axes in list(grid.flat)[len(found) :]:
         axes.set_visible(False)
-    legend_below(figure, columns=2 * across)
+    legend_below(figure, columns=3 + across)
     return figure
 
 

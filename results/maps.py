@@ -28,6 +28,7 @@ METHODS = ("pca", "tsne")
 DEFAULT_CLASSES, MOST_CLASSES = 8, 10
 BATCH = 32
 PERPLEXITY = 30.0
+OWN = "In all dimensions, {own} of {all} prompts are most like the images of their own class."
 
 
 class Features(NamedTuple):
@@ -52,6 +53,7 @@ class FeatureMap(NamedTuple):
     classnames: Sequence[str]  # by label
     title: str
     caption: str
+    own: int  # prompts that are more like the mean feature of their own class's images than like another's
 
 
 # --- which images, and their features --------------------------------------------------------------------
@@ -162,7 +164,8 @@ def tsne(images: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def make_map(features: Features, method: str, classnames: Sequence[str], title: str) -> FeatureMap:
     """`method` is one of METHODS; always the same picture of the same features."""
     project = {"pca": pca, "tsne": tsne}[method]
-    image_points, prompt_points, note = project(centred(features.images), centred(features.prompts))
+    images, prompts = centred(features.images), centred(features.prompts)
+    image_points, prompt_points, note = project(images, prompts)
     caption = [
         "Image and text features lie in different cones of CLIP's space: each kind is centred by its own mean and "
         "scaled to the same spread.",
@@ -170,7 +173,17 @@ def make_map(features: Features, method: str, classnames: Sequence[str], title: 
     ]
     if features.prompt_number.max() > 1:
         caption.append("A dot is large where much of its mass goes to one prompt of its true class (1×: all alike).")
-    return FeatureMap(features, image_points, prompt_points, classnames, title, " ".join(caption))
+    own = count_own(images, prompts, features)
+    caption.append(OWN.format(own=own, all=len(prompts)))
+    return FeatureMap(features, image_points, prompt_points, classnames, title, " ".join(caption), own)
+
+
+def count_own(images: np.ndarray, prompts: np.ndarray, features: Features) -> int:
+    """By cosine, in all dimensions."""
+    labels = np.unique(features.image_label)
+    means = np.stack([images[features.image_label == label].mean(axis=0) for label in labels])
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    return int((labels[(prompts @ means.T).argmax(axis=1)] == features.prompt_label).sum())
 
 
 # --- a run -----------------------------------------------------------------------------------------------
@@ -206,7 +219,12 @@ def map_run(
 
 def save_arrays(found: FeatureMap, path: Path) -> Path:
     """The points, what they are of, and `meta`: a JSON text with class names, title and caption."""
-    meta = {"classnames": list(found.classnames), "title": found.title, "caption": found.caption}
+    meta = {
+        "classnames": list(found.classnames),
+        "title": found.title,
+        "caption": found.caption,
+        "prompts_like_their_own_class": found.own,
+    }
     arrays: dict[str, Any] = {
         "image_points": found.image_points,
         "image_label": found.features.image_label,

@@ -195,7 +195,8 @@ def summary(found: Words) -> str:
     known, vectors = found.vocabulary, found.vectors
     firsts = [vector.distances[0] for vector in vectors]
     near = sum(distance < known.spacing for distance in firsts)
-    word, times = Counter(vector.words[0] for vector in vectors).most_common(1)[0]
+    commonest = Counter(vector.words[0] for vector in vectors).most_common()
+    word, times = commonest[0]
     lines = [
         f"{found.trainer}, {found.prompts} prompt{'s' * (found.prompts > 1)} of {found.context} context vectors, "
         f"backbone {found.backbone}: the nearest words of each vector, with Euclidean distances.",
@@ -204,8 +205,8 @@ def summary(found: Words) -> str:
         f"nearest other word; {near} of {len(vectors)} vectors are nearer to one than that",
         f"  length    {found.length:.3f} of the vectors, {known.length:.3f} of the words; short vectors are near short "
         "words, whatever these mean",
-        f"  variety   {word!r} is the nearest word of {times} of {len(vectors)} vectors; in all there are "
-        f"{len({vector.words[0] for vector in vectors})} nearest words",
+        f"  variety   different nearest words: {len(commonest)}; the commonest, {word!r}, is that of {times} of "
+        f"{len(vectors)} vectors",
     ]
     left_out = known.size - len(known.ids)
     if left_out:

@@ -20,6 +20,7 @@ from results.page import CSS
 from results.plotting import drawing, save_figure
 from results.transport import save
 from tests.records_support import CLASSES, make_record, write_run, write_sweep
+from tests.test_ablation import ablation
 
 CHROMIUM = shutil.which("chromium")
 VOID = {"meta", "link", "img", "br", "hr", "input", "path", "use", "circle", "rect", "line"}
@@ -286,7 +287,11 @@ def large(tmp_path_factory) -> Path:
         for row in record["per_class"]:
             row["name"] = "Rhabarberbarbarabarbarbarenbartbarbier_" + row["name"]
         write_run(output / matching, record)
-    next(output.glob("Demo/**/seed1/result.json")).unlink()
+    run = output / "Demo/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1"
+    settings = [("ot", eps, 400, 9, 3) for eps in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)]
+    found = ablation(*settings, *((name, None, 390, 5, 3) for name in ("uniform", "max", "global")))
+    (run / "ablation.json").write_text(json.dumps({"schema": 1, **found.as_json()}))
+    (output / "Demo/demo/CoOp/demo_1shots/nctx16_cscFalse_ctpend/seed1/result.json").unlink()
     assert main(["report", str(output)]) == 1
     return output / "report.html"
 

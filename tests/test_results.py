@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.__main__ import main
+from results.__main__ import COMMANDS, main
 from results.files import ResultsError, write_atomic, write_text
 from results.methods import name_methods
 from results.records import find_runs, flatten, read_run
@@ -301,7 +301,7 @@ def test_table_starts_without_torch(tmp_path):
     assert done.stdout.splitlines()[-1] == "False"
 
 
-@pytest.mark.parametrize("command", ["table", "curve", "report", "transport", "parse"])
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_help_has_examples_and_exit_status(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -157,7 +157,8 @@ def test_text_is_interpret_prompts_with_what_it_means(world, capsys):
     assert main(["words", str(world / "runs/CoOp"), "--top", "1"]) == 0
     out = capsys.readouterr().out
     assert "\nprompt 1\n1: ['a'] ['0.0000']\n2: ['photo'] ['0.0000']\n" in out
-    assert "4 of 4 vectors are nearer" in out and "'a' is the nearest word of 2 of 4 vectors" in out
+    assert "4 of 4 vectors are nearer" in out
+    assert "different nearest words: 3; the commonest, 'a', is that of 2 of 4 vectors" in out
     main(["words", str(world / "runs/CSC"), "--top", "1"])
     assert out.count("prompt 1") == 1 and ", prompt 1\n1: ['a']" in capsys.readouterr().out
     main(["words", str(world / "runs/CoCoOp")])
@@ -225,7 +226,7 @@ def test_the_gap_between_the_kinds_is_closed(method):
     assert (away.argmin(axis=1) == found.features.prompt_label).all()
     again = make_map(made_up(), method, "abc", "title")
     assert (again.image_points == found.image_points).all() and (again.prompt_points == found.prompt_points).all()
-    assert "centred by its own mean" in found.caption
+    assert "centred by its own mean" in found.caption and "6 of 6 prompts are most like" in found.caption
 
 
 def test_pca_shows_the_widest_plane():
@@ -309,7 +310,7 @@ def test_map_command_writes_picture_and_numbers_and_the_report_shows_them(world,
     assert (run / "map/pca.png").read_bytes() == first
     assert main(["report", str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text()
-    assert "Map of the features of " in page and "prompts lie nearest to the middle of their own class" in page
+    assert "Map of the features of " in page and "prompts are most like the images of their own class" in page
     (run / "map/pca.npz").write_bytes(b"PK torn")
     assert main(["report", str(tmp_path)]) == 0 and "Map of features, pca." in (tmp_path / "report.html").read_text()
 
