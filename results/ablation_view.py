@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 NAME = "ablation.json"  # beside result.json
 SCHEMA = 1
 NOTE = (
-    "* the run's own setting, under which its prompts were trained. Of the images, `only *` are right under that and "
-    "not under the row's setting, `only here` the other way round; p: McNemar's exact test of the two counts."
+    "* the run's own setting, under which its prompts were trained. Of the images, \"only *\" are right under that "
+    "and not under the row's setting, \"only here\" the other way round; p: McNemar's exact test of the two counts."
 )
 SIGNIFICANT = 0.05
 
@@ -137,9 +137,10 @@ def conclusions(found: Ablation) -> list[str]:
         f"{row.title} ({row.only_own} images lost, {row.only_this} won, p = {row.p:.2g})" for row in clear
     )
     if clear:
+        rest = "; the others do not" if len(clear) < len(others) else ""
         said.append(
             f"Image by image, {told} differ{'s' * (len(clear) == 1)} from it by more than chance does "
-            f"(p < {SIGNIFICANT}, each of {len(others)} by itself)."
+            f"(p < {SIGNIFICANT}, each of {len(others)} by itself){rest}."
         )
     elif most.gain:
         said.append(f"Image by image, none differs from it by more than chance does (p >= {SIGNIFICANT}).")
