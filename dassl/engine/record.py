@@ -290,9 +290,16 @@ def _commit() -> str:
     Asked once: a process goes on with the code that it has loaded.
     """
     program = Path(getattr(sys.modules["__main__"], "__file__", None) or "here").resolve().parent
-    describe = ["git", "-C", str(program), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    commit = _git(program, "rev-parse", "--short=12", "HEAD")
+    changed = commit and _git(program, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *command: str) -> str:
+    """What git says about the repository of `folder`, without locking it; "" where it says nothing."""
+    whole = ["git", "--no-optional-locks", "-C", str(folder), *command]
     try:
-        done = subprocess.run(describe, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+        done = subprocess.run(whole, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
