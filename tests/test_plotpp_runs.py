@@ -14,7 +14,7 @@ from results.__main__ import main as results
 from scripts.experiments import main as experiment
 from tests.golden_data import tiny_state_dict
 from tests.runs import REPOSITORY, arguments, make_world
-from trainers.plotpp.trainer import origin
+from trainers.starts import origin
 
 KEY = "TRAINER.PLOTPP."
 
