@@ -144,8 +144,8 @@ class SimpleTrainer(TrainerBase):
                 "TEST.FINAL_MODEL is best_val, but there is no validation data to choose the best epoch on; "
                 "use last_step, or a data set with a validation split"
             )
-        dataset = getattr(getattr(self, "dm", None), "dataset", None)
-        val, test = getattr(dataset, "val", None), getattr(dataset, "test", None)
+        loaders = (getattr(self, name, None) for name in ("val_loader", "test_loader"))
+        val, test = (getattr(getattr(loader, "dataset", None), "data_source", None) for loader in loaders)
         if val and test and {item.impath for item in test} & {item.impath for item in val}:
             warnings.warn(
                 "TEST.FINAL_MODEL best_val chooses the epoch on images that are also in the test set, so the "
