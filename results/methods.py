@@ -53,7 +53,7 @@ MARKS = {  # by the first word of the record's `protocol`
     "leaky": Mark(
         "selected on test",
         "SELECT_ON_TEST_LEAKY",
-        "epoch, or settings, were chosen by test accuracy: it is too high, and no fair reference",
+        "epoch or settings were chosen by test accuracy, which then is no estimate for new images: no fair reference",
     ),
     "upstream-tuned": Mark(
         "upstream-tuned", "UPSTREAM_TUNED", "its settings were tuned by others, for each data set on the test images"

@@ -144,8 +144,13 @@ class SimpleTrainer(TrainerBase):
                 "TEST.FINAL_MODEL is best_val, but there is no validation data to choose the best epoch on; "
                 "use last_step, or a data set with a validation split"
             )
-        loaders = (getattr(self, name, None) for name in ("val_loader", "test_loader"))
-        val, test = (getattr(getattr(loader, "dataset", None), "data_source", None) for loader in loaders)
+        dataset = getattr(getattr(self, "dm", None), "dataset", None)
+        # a trainer may have put another loader in the place of the data manager's
+        val, test = (
+            getattr(getattr(getattr(self, f"{split}_loader"), "dataset", None), "data_source", None)
+            or getattr(dataset, split, None)
+            for split in ("val", "test")
+        )
         if val and test and {item.impath for item in test} & {item.impath for item in val}:
             warnings.warn(
                 "TEST.FINAL_MODEL best_val chooses the epoch on images that are also in the test set, so the "

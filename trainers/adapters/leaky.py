@@ -27,7 +27,7 @@ def after_epoch(trainer: Any) -> None:
 def after_train(trainer: Any) -> None:
     """Report the better of two alphas and betas."""
     print("Finish training")
-    print(f"Warning: {PROTOCOL}. The accuracy of this run is too high to be compared with that of others")
+    print(f"Warning: {PROTOCOL}. The accuracy of this run is no fair reference")
     path = checkpoint_path(trainer.folder, None)
     trainer.load_learned(path)
     trained = trainer.values
