@@ -55,6 +55,16 @@ def plot_run(world: Path, seed: int) -> Path:
     return folder
 
 
+def failure(capsys, argv: list[str]) -> str:
+    """What train.py says of a command line that it refuses."""
+    import train
+
+    assert train.main(argv) != 0
+    message = capsys.readouterr().err
+    assert message.startswith("error: "), message
+    return message
+
+
 def command(*argv: str, **kwargs) -> subprocess.CompletedProcess:
     """train.py as a process of its own."""
     return subprocess.run([sys.executable, "train.py", *argv], cwd=REPOSITORY, capture_output=True, text=True, **kwargs)

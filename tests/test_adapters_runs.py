@@ -15,7 +15,7 @@ import train
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from results.__main__ import main as results
-from tests.runs import ADAPTERS, arguments, make_world, plot_run
+from tests.runs import ADAPTERS, arguments, failure, make_world, plot_run
 
 LEARN = ("TipAdapterF", "PLOTAdapter")
 
@@ -31,13 +31,6 @@ def key(trainer, name):
 
 def run(world, output, trainer, *options, seed=1, flags=()):
     return train.run(arguments(world, output, *options, trainer=trainer, seed=seed, flags=flags))
-
-
-def failure(capsys, argv) -> str:
-    assert train.main(argv) != 0
-    message = capsys.readouterr().err
-    assert message.startswith("error: "), message
-    return message
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +274,10 @@ def test_values_of_upstream_are_marked(world, tmp_path):
     chosen = record["selection"]
     assert (chosen["alpha"], chosen["beta"], chosen["from"]) == (3, 1, "upstream")
     assert record["protocol"].startswith("upstream-tuned")
+    pictures = world / "data" / "caltech-101" / "101_ObjectCategories"
+    unknown = ("DATASET.NAME", "Folder", "DATASET.FOLDER.PATH", str(pictures), "DATASET.NUM_SHOTS", "1")
+    with pytest.raises(ValueError, match="upstream has no values for Folder"):
+        run(world, tmp_path / "other", "TipAdapter", *options, *unknown)
 
 
 # --- upstream's protocol is marked -----------------------------------------------------------------------
@@ -361,6 +358,23 @@ def test_an_unfinished_leaky_run_belongs_to_the_marked_ones(leaky, tmp_path, cap
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if line.startswith("TipAdapterF (selected on test)"))
     assert "(1/2)" in row
+
+
+@pytest.mark.parametrize("trainer", ["TipAdapter", "TipAdapterF"])
+def test_a_leaky_run_that_was_killed_at_its_end_chooses_again(world, tmp_path, trainer):
+    options = (key(trainer, "SELECT_ON_TEST_LEAKY"), "True", "OPTIM.MAX_EPOCH", "2")
+    record = run(world, tmp_path / "run", trainer, *options)
+    (tmp_path / "run" / "result.json").unlink()
+    again = run(world, tmp_path / "run", trainer, *options)
+    assert again["selection"] == record["selection"] and again["accuracy"] == record["accuracy"]
+
+
+@pytest.mark.parametrize("trainer", ["TipAdapter", "TipAdapterF"])
+def test_a_run_may_go_on_in_another_folder(world, finished, tmp_path, trainer):
+    folder, record = finished[trainer]
+    again = run(world, tmp_path / "run", trainer, flags=("--resume", str(folder)))
+    assert again["accuracy"] == record["accuracy"] and again["selection"] == record["selection"]
+    assert (tmp_path / "run" / again["checkpoint"]).exists()
 
 
 @pytest.mark.parametrize(("option", "value"), [("TEST.NO_TEST", "True"), ("TEST.FINAL_MODEL", "best_val")])

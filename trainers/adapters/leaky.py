@@ -31,6 +31,7 @@ def after_train(trainer: Any) -> None:
     path = checkpoint_path(trainer.folder, None)
     trainer.load_learned(path)
     trained = trainer.values
+    trainer.cache.alpha, trainer.cache.beta = trained.alpha, trained.beta  # a run that goes on may have chosen already
     accuracies = [trainer.test(split="test")]
     trainer.choose()
     accuracies.append(trainer.test(split="test"))

@@ -104,13 +104,23 @@ class PlotAdapterModel(TipModel):
         """A row of the similarity is a unit vector over images: its sum over a class of n is at most sqrt(n)."""
         return replace(self._transport, max_cost=max(1.0, self.cache.most**0.5 - 1.0))
 
+    @transport.setter
+    def transport(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @property
+    def latest_text(self) -> Tensor | None:
+        """Of the prompts in the last test."""
+        return self.plot.latest_text
+
     def base(self, image: ImageFeatures) -> Tensor:
         """PLOT's logits are the mean of the local and the pooled ones; the original adds half of that."""
         return self.zero_shot(image) + 0.5 * 0.5 * self.plot.score(image)
 
     def affinity(self, image: ImageFeatures) -> Tensor:
         """(N, K, B, M)"""
-        local = F.normalize(image.local.float(), dim=-1)  # (B, M, D)
+        features = image.pooled[:, None] if self._transport.pooled else image.local
+        local = F.normalize(features.float(), dim=-1)  # (B, M, D)
         return (self.cache.keys @ local.flatten(0, 1).t()).unflatten(2, local.shape[:2])
 
     def similarity(self, affinity: Tensor, beta: float) -> Tensor:

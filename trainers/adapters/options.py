@@ -112,6 +112,8 @@ class PlotAdapterOptions(PlotOptions, LearningOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.matching == "global":
+            raise ValueError(f"{self._key('matching')} must not be global: the cache is asked by local features")
         if not self.cache_epsilon > 0:
             raise ValueError(f"{self._key('cache_epsilon')} must be above 0, got {self.cache_epsilon}; the original "
                              "uses 0.3")

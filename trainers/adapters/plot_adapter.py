@@ -53,6 +53,10 @@ class PLOTAdapter(AdapterTrainer, PLOT):  # type: ignore[misc]
             raise ValueError(f"which prompts? set {KEY} to a finished PLOT run of this data set, shots and seed")
         return Path(*("PLOT" if part == "PLOTAdapter" else part for part in parts))
 
+    def epoch_facts(self) -> dict[str, Any]:
+        """The prompts do not change."""
+        return {}
+
     def diagnostics(self) -> dict[str, Any] | None:
         """How the transport between images and cache behaved in the last test."""
         found = super().diagnostics()

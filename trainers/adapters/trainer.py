@@ -51,7 +51,6 @@ class AdapterTrainer(ClipTrainer):
 
     def check_cfg(self, cfg: Any) -> None:
         options: Any = self.options_type.from_cfg(cfg)
-        options.values(cfg.DATASET.NAME)
         if options.leaky and (cfg.TEST.NO_TEST or cfg.TEST.FINAL_MODEL != "last_step"):
             raise ValueError(
                 "SELECT_ON_TEST_LEAKY chooses the epoch by test accuracy: leave TEST.NO_TEST at False, and "
@@ -67,19 +66,18 @@ class AdapterTrainer(ClipTrainer):
 
     def build_model(self) -> None:
         self.options = self.options_type.from_cfg(self.cfg)  # type: ignore[assignment]
-        self.values = self.options.values(self.cfg.DATASET.NAME)
         self.clip_model = self.load_clip(self.options.precision).to(self.device)
         self.model = self.build_adapter(self.clip_model).to(self.device).requires_grad_(False).eval()
-        self.scaler = None
         optim = sched = None
         if isinstance(self.options, LearningOptions):
             self.cache.keys.requires_grad_(True)
             optim = self.optim = build_optimizer([self.cache.keys], self.cfg.OPTIM)
-            for parameters in optim.param_groups:
-                parameters.update({"eps": self.options.adam_eps} if "eps" in parameters else {})
+            for group in optim.param_groups:
+                if "eps" in group:
+                    group["eps"] = self.options.adam_eps
             sched = self.sched = build_lr_scheduler(optim, by_batch(self.cfg.OPTIM, len(self.train_loader_x or [0])))
         else:
-            self.max_epoch = 0
+            self.max_epoch = 0  # whatever OPTIM says
         self.register_model(NAME, self.cache, optim, sched)
 
     def build_adapter(self, clip_model: CLIP) -> TipModel:
@@ -95,9 +93,15 @@ class AdapterTrainer(ClipTrainer):
 
     # --- a run -------------------------------------------------------------------------------------------
 
+    @property
+    def best_val(self) -> bool:
+        """Whether the epoch is chosen on validation data."""
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.max_epoch > 0
+
     def train(self) -> None:  # type: ignore[override]
-        best_val = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
-        if self.options.search != "none" or best_val:
+        """Raises ValueError where there are no images, or no values, to choose alpha and beta from."""
+        self.values = self.options.values(self.cfg.DATASET.NAME)
+        if self.options.search != "none" or self.best_val:
             where = self.options.search if self.options.search != "none" else "val"
             images, self.chosen_on = validation_images(self.cfg, self.dm.dataset, where, self.options.leaky)
             self.val_loader = self.loader_for(images)
@@ -159,12 +163,15 @@ class AdapterTrainer(ClipTrainer):
         if self.options.leaky:
             leaky.after_train(self)
             return
-        best = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.max_epoch > 0
-        path = checkpoint_path(self.folder, None if best else self.max_epoch)
-        if best:
+        if self.best_val:
+            path = checkpoint_path(self.folder, None)
             self.load_learned(path)
+        else:
+            path = self.folder / f"model.pth.tar-{self.max_epoch}"
+            if not path.exists():  # all of it was done elsewhere, in RESUME
+                self.save_model(self.max_epoch - 1, self.output_dir)
         self.choose()
-        self.keep(path, epoch_by=self.chosen_on if best else "last")
+        self.keep(path, epoch_by=self.chosen_on if self.best_val else "last")
         super().after_train()
 
     @property
