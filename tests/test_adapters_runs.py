@@ -275,7 +275,9 @@ def test_values_of_upstream_are_marked(world, tmp_path):
     assert (chosen["alpha"], chosen["beta"], chosen["from"]) == (3, 1, "upstream")
     assert record["protocol"].startswith("upstream-tuned")
     pictures = world / "data" / "caltech-101" / "101_ObjectCategories"
-    unknown = ("DATASET.NAME", "Folder", "DATASET.FOLDER.PATH", str(pictures), "DATASET.NUM_SHOTS", "1")
+    for name in ("accordion", "Leopards"):
+        shutil.copytree(pictures / name, tmp_path / "photos" / name)
+    unknown = ("DATASET.NAME", "Folder", "DATASET.FOLDER.PATH", str(tmp_path / "photos"))
     with pytest.raises(ValueError, match="upstream has no values for Folder"):
         run(world, tmp_path / "other", "TipAdapter", *options, *unknown)
 
