@@ -18,10 +18,11 @@ import torch
 from yacs.config import CfgNode
 
 import datasets  # noqa: F401  (registers the data sets)
+import trainers
 from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data import check_images
 from dassl.data.image_memory import KEEP_MB
-from dassl.engine import build_trainer
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.record import open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import restore_stdout
@@ -30,6 +31,7 @@ from dassl.utils.tools import error_text
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 
+OURS = sorted(name for name in TRAINER_REGISTRY.registered_names() if name in trainers.__all__)
 EXAMPLES = """examples:
   train PLOT with 4 prompts on 16 images a class:
     python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \\
@@ -63,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--transforms", nargs="+", metavar="NAME", help="training transforms, instead of the config's")
     add("--config-file", default="", metavar="YAML", help="method config, e.g. configs/trainers/PLOT/rn50.yaml")
     add("--dataset-config-file", default="", metavar="YAML", help="e.g. configs/datasets/caltech101.yaml")
-    add("--trainer", default="", metavar="NAME", help="PLOT, PLOTPP, CoOp, CoCoOp, ZeroshotCLIP, ZeroshotCLIP2")
+    add("--trainer", default="", metavar="NAME", help=", ".join(OURS))
     add("--backbone", default="", metavar="NAME", help="CLIP name or path of its weights, instead of the config's")
     add("--head", default="", metavar="NAME", help="head name (for plugins that use it)")
     add("--eval-only", action="store_true", help="test only")
@@ -216,7 +218,9 @@ def _run_logged(
     if trains:
         trainer.dm.train_loader_x.dataset.prepare(cfg.DATALOADER.NUM_WORKERS)  # what is decoded here is also checked
     if cfg.DATASET.CHECK_IMAGES:
-        check_images(trainer.dm.dataset, splits=splits_read(cfg, trains, tests, bool(trainer.dm.dataset.val)))
+        chooses = trains and getattr(trainer, "chooses_on_val", False)
+        splits = splits_read(cfg, trains, tests, bool(trainer.dm.dataset.val), chooses)
+        check_images(trainer.dm.dataset, splits=splits)
     checkpoint = None
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
@@ -239,11 +243,11 @@ def _run_logged(
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True) -> list[str]:
+def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True, chooses: bool = False) -> list[str]:
     """The splits whose images a run opens, that trains or tests: damage there shall be found before the work starts,
-    and images that the run never looks at need no look before it either."""
+    and images that the run never looks at need no look before it either.  `chooses`: something, on validation data."""
     tests_val = has_val and cfg.TEST.SPLIT == "val"
-    val = test and (tests_val or (train and has_val and cfg.TEST.FINAL_MODEL == "best_val"))
+    val = (test and (tests_val or (train and has_val and cfg.TEST.FINAL_MODEL == "best_val"))) or (chooses and has_val)
     return ["train_x", "train_u"] * train + ["val"] * val + ["test"] * (test and not tests_val)
 
 

@@ -19,7 +19,7 @@ KEYS = ("SEED", "DATASET.NAME", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES"
 PLACES = ("_DIR", "_PATH")  # ends of keys that name places on the machine of the training
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
-EXPLAINED = ("PLOT",)  # trainers that match places of an image with prompts
+EXPLAINED = ("PLOT", "PLOTAdapter")  # trainers that match places of an image with prompts, or a cache
 
 
 @dataclass(frozen=True)

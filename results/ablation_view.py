@@ -146,7 +146,7 @@ def conclusions(found: Ablation) -> list[str]:
         said.append(f"Image by image, none differs from it by more than chance does (p >= {SIGNIFICANT}).")
     said.append(
         "The prompts were trained under the run's own setting; what training under another one gives, "
-        f"TRAINER.{found.trainer}.MATCHING tells."
+        f"TRAINER.{found.trainer.upper()}.MATCHING tells."
     )
     return said
 

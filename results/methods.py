@@ -4,7 +4,8 @@ Two runs are of one method when their configs agree, apart from what a sweep var
 from the schedule, which the published recipes choose by the number of shots.  Where that would put two
 different runs into one place (same data, shots and seed), the schedule counts too.  A method is called by its
 trainer and by the settings in which it differs from the other methods of that trainer: "PLOT N=4", "PLOT N=4
-MATCHING=uniform".
+MATCHING=uniform".  Runs whose result is not to be compared with others are methods of their own, and marked:
+"TipAdapterF (selected on test)".
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .records import Run
 
@@ -36,7 +37,28 @@ IGNORED = (
 SCHEDULE = ("OPTIM.MAX_EPOCH", "DATALOADER.TRAIN_X.BATCH_SIZE")
 UNTRAINED_KEYS = ("MODEL.", "INPUT.")  # all that matters to a method without training
 ALWAYS_NAMED = ("M", "N")  # numbers of prompts, also when there is one method only
-STARTS = ("TRAINER.PLOTPP.PRETRAIN_DIR",)  # where a run of several stages starts: another file for each shots and seed
+# where a run of several stages starts: another file for each shots and seed
+STARTS = ("TRAINER.PLOTPP.PRETRAIN_DIR", "TRAINER.PLOTADAPTER.PRETRAIN_DIR")
+
+
+class Mark(NamedTuple):
+    """What is said of runs that are not to be compared with others."""
+
+    name: str  # behind the method's name
+    key: str  # of the trainer's node in the config; where it is true the run will get the mark
+    note: str
+
+
+MARKS = {  # by the first word of the record's `protocol`
+    "leaky": Mark(
+        "selected on test",
+        "SELECT_ON_TEST_LEAKY",
+        "epoch or settings were chosen by test accuracy, which then is no estimate for new images: no fair reference",
+    ),
+    "upstream-tuned": Mark(
+        "upstream-tuned", "UPSTREAM_TUNED", "its settings were tuned by others, for each data set on the test images"
+    ),
+}
 
 T = TypeVar("T")
 
@@ -59,20 +81,40 @@ def data_path(run: Run) -> str:
     return str(run.config.get("DATASET.FOLDER.PATH") or run.config.get("DATASET.FOLDER.CSV") or "")
 
 
+def mark(run: Run) -> str:
+    """What to say behind the name of a run's method: " (selected on test)", or ""."""
+    kind = _mark_of(run)
+    name = MARKS[kind].name if kind in MARKS else kind  # a protocol that is unknown here is better told than hidden
+    return f" ({name})" if name else ""
+
+
+def _mark_of(run: Run) -> str:
+    """The kind of mark: from the record, or of a run that has none yet from its config."""
+    if run.complete:
+        return str(run.record.get("protocol") or "").partition(":")[0]
+    return next((kind for kind, one in MARKS.items() if run.config.get(_own(one.key, run)) is True), "")
+
+
+def notes(names: Iterable[str]) -> list[str]:
+    """A sentence on every mark that occurs in the names of methods."""
+    names = list(names)
+    return [f"({one.name}): {one.note}." for one in MARKS.values() if any(f"({one.name})" in name for name in names)]
+
+
 def name_methods(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """{name: its runs}: first the methods without training, then by trainer and settings.
 
     Runs that do not even name their trainer are left out.
     """
     named: dict[str, list[Run]] = {}
-    trainers = group((run for run in runs if run.trainer), lambda run: run.trainer)
+    trainers = group((run for run in runs if run.trainer), lambda run: (run.trainer, mark(run)))
     for _, members in sorted(trainers.items(), key=lambda item: (item[1][0].trained, item[0])):
         named |= _name_variants(members)
     return named
 
 
 def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
-    """Split the runs of one trainer by their settings."""
+    """Split the runs of one trainer, and of one mark, by their settings."""
     readable = [run for run in runs if run.complete] or runs
     shared = set.intersection(*(set(run.config) for run in readable))  # a key that an older record lacks says nothing
     keys = sorted(key for key in shared if matters(key, runs[0]))
@@ -91,7 +133,8 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     named = {}
     for mentioned, members in variants:
         told = dict.fromkeys(always + [key for key in differing if key in mentioned])
-        named[" ".join([runs[0].trainer, *(_tell(key, members[0].config.get(key)) for key in told)])] = members
+        name = " ".join([runs[0].trainer, *(_tell(key, members[0].config.get(key)) for key in told)])
+        named[name + mark(members[0])] = members
     return dict(sorted(named.items(), key=lambda item: natural(item[0])))
 
 
@@ -104,10 +147,15 @@ def matters(key: str, run: Run) -> bool:
     """Whether a run with another value there is of another method (the schedule apart)."""
     if not run.trained:
         return key.startswith(UNTRAINED_KEYS)
-    own = f"TRAINER.{run.trainer}.".lower()
-    if key in STARTS:
+    kind = _mark_of(run)
+    if key in STARTS or (kind in MARKS and key == _own(MARKS[kind].key, run)):  # the mark tells of it
         return False
-    return key.lower().startswith(own) or not key.startswith(IGNORED)
+    return key.lower().startswith(_own("", run).lower()) or not key.startswith(IGNORED)
+
+
+def _own(key: str, run: Run) -> str:
+    """A key of the trainer's own node."""
+    return f"TRAINER.{run.trainer.upper()}.{key}"
 
 
 def _values(run: Run, keys: list[str]) -> tuple:

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .files import ResultsError
+from .methods import mark
+from .records import read_run
 
 TRAINING_ENDED = ("Finish training", "Finished training")  # Dassl 0.6 and later; 0.5 and earlier
 RESULT_BLOCK = ("=> result",)
@@ -95,6 +97,8 @@ def parse_directory(directory: str | Path, options: ParseOptions) -> Parsed:
             path, value = found
             shown = os.path.join(directory, entry.name, path.name)  # as it was given: ./out stays ./out
             print(f"file: {shown}. {options.keyword}: {value:.2f}%. ")
+            if told := mark(read_run(entry)):
+                _warn(f"{entry}: the result is marked{told}")
             values.append(value)
     if not values:
         hint = "" if options.test_log else "; logs of evaluations (--eval-only) need --test-log"

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .methods import notes
 from .parse import ParseOptions
 from .protocols import DATASETS, DOMAINS, SOURCE, ZERO_SHOT, Cell, Grid, harmonic_mean
 from .published import HALVES, PUBLISHED, Figure, Published
@@ -29,8 +30,8 @@ def format_grid(grid: Grid, style: str = "text", options: ParseOptions | None = 
     blocks = {"fewshot": _few_shot, "base2new": _base_to_new}.get(grid.protocol.name, _transfer)
     theirs = _theirs(grid) if published else []
     sources = {figures.source: [one.name for one in theirs if one.source == figures.source] for figures in theirs}
-    notes = [caption(grid, options), *(f"{', '.join(names)}: {source}." for source, names in sources.items())]
-    return show_document(notes, blocks(grid, options, theirs), style)
+    said = [caption(grid, options), *(f"{', '.join(names)}: {source}." for source, names in sources.items())]
+    return show_document(said, blocks(grid, options, theirs), style)
 
 
 def caption(grid: Grid, options: ParseOptions) -> str:
@@ -38,7 +39,8 @@ def caption(grid: Grid, options: ParseOptions) -> str:
     text = f"{grid.protocol.title}: accuracy in %, mean ± {spread_name(options)} over seeds {seeds}."
     if grid.protocol.name == "base2new":
         text += " H: harmonic mean of the two means; of the averages, that of the two averages."
-    return text + (" (k of n): only k of n seeds have a result." if grid.missing else "")
+    text += " (k of n): only k of n seeds have a result." if grid.missing else ""
+    return " ".join([text, *notes(grid.methods)])
 
 
 def spread_name(options: ParseOptions) -> str:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .files import ResultsError
+from .methods import mark
 from .parse import ParseOptions, deviation, newest_result
-from .records import read_run
+from .records import Run, read_run
 from .summary import Average
 
 DATASETS = {  # folder name -> name in tables; the eleven of the few-shot protocol, in the usual order
@@ -129,6 +130,7 @@ class Method(NamedTuple):
     config: str
     context: str  # "nctx16_cscFalse_ctpend", or ""
     shots: int  # of the training; 0 where shots are columns, and for methods without training
+    mark: str = ""  # as `methods.mark` says of the runs
 
     @property
     def trained(self) -> bool:
@@ -190,24 +192,25 @@ def _read(folder: Path, protocol: Protocol) -> Result | None:
         if not protocol.wants(names["dataset"]):
             return None
         shots, seed = int(names.get("shots") or ZERO_SHOT), int(names.get("seed") or -1)
+        run = read_run(folder)
         method = Method(
             names["trainer"],
             names.get("prompts") or "",
             names["config"],
             names.get("context") or "",
             0 if protocol.by_shots else shots,
+            mark(run),
         )
-        accuracy, problem = _accuracy(folder, layout, seed)
+        accuracy, problem = _accuracy(run, layout, seed)
         return Result(folder, method, names["dataset"], layout.part, shots, seed, accuracy, problem)
     return None
 
 
-def _accuracy(folder: Path, layout: Layout, seed: int) -> tuple[float | None, str]:
+def _accuracy(run: Run, layout: Layout, seed: int) -> tuple[float | None, str]:
     """(accuracy in %, "") or (None, why there is none)."""
-    if not (folder / "result.json").exists():
-        found = newest_result(folder, ParseOptions(test_log=layout.test_log))
+    if not (run.folder / "result.json").exists():
+        found = newest_result(run.folder, ParseOptions(test_log=layout.test_log))
         return (found[1], "") if found else (None, "no result.json and no complete log: not finished")
-    run = read_run(folder)
     if not run.complete:
         return None, run.problem
     for what, is_, due in (
@@ -384,5 +387,5 @@ def _labels(methods: Iterable[Method]) -> dict[Method, str]:
         parts = [method.trainer, f"N={method.prompts}".replace("_M", " M=") if method.prompts else "", method.config]
         parts += [method.context] if len({other.context for other in alike}) > 1 else []
         parts += [f"{method.shots} shots"] if len({other.shots for other in alike}) > 1 else []
-        labels[method] = " ".join(filter(None, parts))
+        labels[method] = " ".join(filter(None, parts)) + method.mark
     return labels

@@ -13,7 +13,7 @@ from . import report_classes
 from . import report_details as details
 from .collapse import describe_prompts, prompts_figure
 from .curves import accuracy_panels, looks, panels, training_figure
-from .methods import group
+from .methods import group, notes
 from .page import anchor, by_data_set, cell, esc, flow, page, paragraph, section, table
 from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
 from .records import Run
@@ -76,6 +76,7 @@ def header(summary: Summary) -> str:
         f"<div><dt>{esc(name)}</dt><dd>{number}</dd></div>" for name, number in tiles[: 1 if many else None]
     )
     warning = paragraph('Some results are <a href="#missing">missing</a>.', "warn") if not summary.whole else ""
+    warning += "".join(paragraph(esc(note), "warn") for note in notes(summary.methods))
     return f'<p class="lead">{esc(said)}.</p>\n{warning}\n<dl class="tiles">{shown}</dl>'
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
+from .methods import notes
 from .summary import ALL_IMAGES, Average, Cell, Section, Summary, averages, qualifier
 
 FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs", "csv": ""}
@@ -89,7 +90,7 @@ def format_table(summary: Summary, style: str = "text") -> str:
         ]
         blocks.append(Block(average_title(section, cells), ["method", *columns(section)], rows))
     note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
-    return show_document([note], blocks, style)
+    return show_document([note, *notes(summary.methods)], blocks, style)
 
 
 def show_cell(cell: Cell | None) -> str:

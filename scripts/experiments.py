@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ OWN_KEYS = {  # never among KEY VALUE
     "TRAINER.NAME": "another script",
 }
 NARROWED = {"SHOTS": "SHOTS", "SEED": "SEEDS"}  # loops, and the variables of the environment that narrow them
-START = "TRAINER.PLOTPP.PRETRAIN_DIR"
 ENVIRONMENT = """environment:
   DATA     folder that holds the data sets (default: data, in the checkout)
   OUTPUT   parent of all run folders (default: output, in the checkout)
@@ -80,7 +79,16 @@ class Experiment:
     loads: str = ""  # the experiment whose checkpoint is tested; only that, no training
     source: Mapping[str, str] = field(default_factory=dict)  # values in which the loaded run differs from this one
     epoch: str = ""  # to load; default: the last one of the loaded run's schedule
-    starts: str = ""  # the experiment whose last checkpoint is the start of the training
+    starts: str = ""  # the experiment that this one starts from: of the same trainer, its last checkpoint; else its run
+
+    @property
+    def start_key(self) -> str:
+        return f"TRAINER.{self.trainer.upper()}.PRETRAIN_DIR"
+
+    @property
+    def second_stage(self) -> bool:
+        """Whether it goes on with a training of the same trainer."""
+        return bool(self.starts) and EXPERIMENTS[self.starts].trainer == self.trainer
 
     @property
     def evaluates(self) -> bool:
@@ -234,7 +242,40 @@ def two_stages() -> dict[str, Experiment]:
     }
 
 
+
+def adapters() -> dict[str, Experiment]:
+    """A cache of the few-shot images beside hand-written prompts, or beside those of a PLOT run."""
+    found = {
+        f"tip_adapter/{script}": Experiment(
+            about=f"{trainer}, few-shot, {does}, 1 to 16 shots, seeds 1 to 3",
+            arguments=("DATASET",),
+            example="caltech101",
+            trainer=trainer,
+            folder=f"{{DATASET}}/{trainer}/{{CFG}}_{{SHOTS}}shots/seed{{SEED}}",
+            config="rn50",
+            loops={"SHOTS": SHOTS, "SEED": SEEDS},
+            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
+        )
+        for script, trainer, does in (
+            ("main", "TipAdapter", "without training"),
+            ("main_f", "TipAdapterF", "with keys that learn"),
+        )
+    }
+    plot = EXPERIMENTS["plot/main"]
+    return found | {
+        "plot_adapter/main": replace(
+            plot,
+            about="PLOT-Adapter, few-shot: what plot/main.sh learned, and a cache; 1 to 16 shots, seeds 1 to 3",
+            trainer="PLOTAdapter",
+            folder=plot.folder.replace("/PLOT/", "/PLOTAdapter/"),
+            options={key.replace(".PLOT.", ".PLOTADAPTER."): value for key, value in plot.options.items()},
+            starts="plot/main",
+        ),
+    }
+
+
 EXPERIMENTS |= two_stages()
+EXPERIMENTS |= adapters()
 EXPERIMENTS |= generalisation("cocoop", "CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1")
 EXPERIMENTS |= generalisation("plot", "PLOT", "rn50")
 
@@ -251,11 +292,12 @@ def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> 
     experiment = EXPERIMENTS[name]
     values = {"CFG": experiment.config, **experiment.fixed, **given}
     loops = {name: args.only.get(name) or values for name, values in experiment.loops.items()}
-    if args.stage1_seed and name in {other.starts for other in EXPERIMENTS.values()}:
+    if args.stage1_seed and name in {other.starts for other in EXPERIMENTS.values() if other.second_stage}:
         loops["SEED"] = (args.stage1_seed,)
     grid = itertools.product(*loops.values())
     jobs = [_job(name, values | dict(zip(loops, point, strict=True)), args) for point in grid]
-    for earlier, key, verb in ((experiment.loads, "--model-dir", "test"), (experiment.starts, START, "start from")):
+    start = (experiment.starts, experiment.start_key, "start from")
+    for earlier, key, verb in ((experiment.loads, "--model-dir", "test"), start):
         if earlier and not args.dry_run:
             needed = [Path(job.argv[job.argv.index(key) + 1]) for job in jobs]
             if not any(path.exists() for path in needed):
@@ -282,9 +324,12 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
         argv.append("--eval-only")
     for key, value in experiment.options.items():
         argv += [key, value.format(**values)]
-    if experiment.starts:
+    if experiment.second_stage:
         first = _job(experiment.starts, {**values, "SEED": args.stage1_seed or values["SEED"]}, args)
-        argv += [START, str(first.folder / "prompt_learner" / f"model.pth.tar-{first.cfg.OPTIM.MAX_EPOCH}")]
+        last = first.folder / "prompt_learner" / f"model.pth.tar-{first.cfg.OPTIM.MAX_EPOCH}"
+        argv += [experiment.start_key, str(last)]
+    elif experiment.starts:
+        argv += [experiment.start_key, str(_job(experiment.starts, values, args).folder)]
     argv += args.opts
     cfg, _ = train.setup_cfg(train.build_parser().parse_args(argv))
     place = [values["DATASET"]]
@@ -368,7 +413,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = check_arguments(name, args.words)
         set_here = {key: f"an argument, or train.py (this is {value})" for key, value in experiment.options.items()}
-        set_here |= {START: "STAGE1_SEED, or train.py"} if experiment.starts else {}
+        if experiment.starts:
+            set_here[experiment.start_key] = "STAGE1_SEED, or train.py" if experiment.second_stage else "train.py"
         args.only = {loop: _numbers(NARROWED[loop], ARGUMENTS[loop][1]) for loop in experiment.loops}
         args.stage1_seed = os.environ.get("STAGE1_SEED", "")
         if args.stage1_seed and not args.stage1_seed.isdecimal():

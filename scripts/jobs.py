@@ -26,6 +26,7 @@ SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # evaluated once, with CoOp's config as in the original
+SECOND_STAGE = ("PLOTAdapter",)  # starts from what another trainer learned
 TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
 
@@ -36,6 +37,7 @@ class Job(NamedTuple):
     folder: Path
     argv: list[str]  # for train.run
     cfg: Any  # the config that this gives
+    stage: int = 0  # what has a higher one begins when all of the lower ones are over
 
 
 class Progress(Protocol):
@@ -127,11 +129,17 @@ def run_jobs(
     failed = []
     clock = _Clock(jobs)
     threads = ThreadPoolExecutor(at_once)
+
+    def outcomes() -> Iterator[tuple[Job, str, str]]:
+        for stage in sorted({job.stage for job in jobs}):
+            part = [job for job in jobs if job.stage == stage]
+            if at_once == 1:
+                yield from map(attempt, part)
+            else:
+                yield from (future.result() for future in as_completed([threads.submit(attempt, job) for job in part]))
+
     try:
-        outcomes: Iterable[tuple[Job, str, str]] = map(attempt, jobs)
-        if at_once > 1:
-            outcomes = (future.result() for future in as_completed([threads.submit(attempt, job) for job in jobs]))
-        for done, (job, said, reason) in enumerate(outcomes, start=1):
+        for done, (job, said, reason) in enumerate(outcomes(), start=1):
             if reason:
                 failed.append((job, reason))
             left = clock.left(job, ran=said != SKIPPED)
@@ -163,7 +171,13 @@ def work_of(job: Job) -> int:
     if "--eval-only" in job.argv:
         return START_AND_TEST
     shots = job.cfg.DATASET.NUM_SHOTS
-    return START_AND_TEST + job.cfg.OPTIM.MAX_EPOCH * (shots if shots > 0 else ALL_IMAGES)
+    passes = job.cfg.OPTIM.MAX_EPOCH + own_options(job.cfg).get("AUGMENT_EPOCH", 0)
+    return START_AND_TEST + passes * (shots if shots > 0 else ALL_IMAGES)
+
+
+def own_options(cfg: Any) -> Mapping[str, Any]:
+    """The trainer's own node of a config."""
+    return cfg.TRAINER.get(cfg.TRAINER.NAME) or cfg.TRAINER.get(cfg.TRAINER.NAME.upper()) or {}
 
 
 def _describe(result: dict[str, Any]) -> str:

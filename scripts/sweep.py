@@ -17,12 +17,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
 from scripts.jobs import (
+    SECOND_STAGE,
     UNTRAINED,
     Job,
     add_worker_flags,
     check_options,
     config_file,
     execute,
+    own_options,
     positive,
     split_options,
 )
@@ -44,6 +46,10 @@ EXAMPLES = """examples:
         --trainers PLOT --shots 1 2 4 8 16 TRAINER.PLOT.N 2
     python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \\
         --trainers PLOT --shots 1 2 4 8 16 TRAINER.PLOT.N 4
+
+  a cache beside hand-written prompts, and beside PLOT's (which run first):
+    python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \\
+        --trainers TipAdapter TipAdapterF PLOT PLOTAdapter --shots 16
 
   two data sets, on two GPUs with two runs each:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 dtd --config rn50 \\
@@ -115,7 +121,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every run of the grid, zero-shot first.
+    """Every run of the grid, zero-shot first, and last what starts from other runs.
 
     Builds all configs, so that a misspelt name or key is found before the first run starts.  Raises what the config
     raises (ValueError, KeyError, OSError).
@@ -128,7 +134,7 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
                 continue
             for shots in dict.fromkeys(args.shots):
                 jobs += [_job(args, dataset, trainer, shots, seed) for seed in dict.fromkeys(args.seeds)]
-    return sorted(jobs, key=lambda job: job.cfg.TRAINER.NAME not in UNTRAINED)
+    return sorted(jobs, key=lambda job: (job.stage, job.cfg.TRAINER.NAME not in UNTRAINED))
 
 
 def _job(args: argparse.Namespace, dataset: str, trainer: str, shots: int | None, seed: int | None) -> Job:
@@ -149,7 +155,7 @@ def _job(args: argparse.Namespace, dataset: str, trainer: str, shots: int | None
     argv += ["--output-dir", str(folder), *options]
     cfg, _ = train.setup_cfg(train.build_parser().parse_args(argv))
     place = "" if shots is None else f" {shots} shot{'s' * (shots > 1)} seed {seed}"
-    return Job(f"{trainer} {dataset}{place}", folder, argv, cfg)
+    return Job(f"{trainer} {dataset}{place}", folder, argv, cfg, stage=int(trainer in SECOND_STAGE))
 
 
 def run_folder(cfg: Any, dataset: str, config: str) -> Path:
@@ -157,7 +163,7 @@ def run_folder(cfg: Any, dataset: str, config: str) -> Path:
     trainer = cfg.TRAINER.NAME
     if trainer in UNTRAINED:
         return Path(trainer, config, dataset)
-    options: dict[str, Any] = cfg.TRAINER.get(trainer) or cfg.TRAINER.get(trainer.upper()) or {}
+    options = own_options(cfg)
     folder = Path(dataset, trainer, f"{config}_{cfg.DATASET.NUM_SHOTS}shots")
     if "N_CTX" in options:
         position = options.get("CLASS_TOKEN_POSITION", "end")

@@ -376,6 +376,16 @@ def test_choosing_on_the_test_images_is_said_aloud(tmp_path):
         trainer.train()
 
 
+def test_a_loader_of_other_images_is_no_choice_on_the_test_images(tmp_path):
+    trainer = seeded(tiny_cfg(tmp_path, "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 1))
+    one, other = (type("Item", (), {"impath": path})() for path in ("a.jpg", "b.jpg"))
+    trainer.dm.dataset.val = trainer.dm.dataset.test = [one]  # as ImageNet
+    trainer.val_loader.dataset.data_source = [other]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        trainer.train()
+
+
 def test_no_test_and_saving(tmp_path, capsys):
     trainer = seeded(tiny_cfg(tmp_path, "TEST.NO_TEST", True, "TRAIN.CHECKPOINT_FREQ", 4))
     trainer.train()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -86,6 +87,34 @@ def test_plot_loops_over_shots_and_seeds(capsys):
             "TRAINER.PLOT.CSC": "False",
             "TRAINER.PLOT.CLASS_TOKEN_POSITION": "end",
         }
+
+
+ADAPTERS = {  # script -> (words, folder, the keys that it sets)
+    "tip_adapter/main": ("dtd", "dtd/TipAdapter/rn50_{}shots/seed{}", set()),
+    "tip_adapter/main_f": ("dtd", "dtd/TipAdapterF/rn50_{}shots/seed{}", set()),
+    "plot_adapter/main": (
+        "dtd 8",
+        "OP_N8/dtd/PLOTAdapter/rn50_{}shots/nctx16_cscFalse_ctpend/seed{}",
+        {f"TRAINER.PLOTADAPTER.{key}" for key in ("N", "N_CTX", "CSC", "CLASS_TOKEN_POSITION", "PRETRAIN_DIR")},
+    ),
+}
+
+
+@pytest.mark.parametrize("script", ADAPTERS)
+def test_adapters_loop_over_shots_and_seeds(capsys, monkeypatch, script):
+    monkeypatch.setenv("STAGE1_SEED", "1")  # is for PLOT++ alone
+    words, folder, keys = ADAPTERS[script]
+    folders, commands = listed(capsys, script, words)
+    places = [(shots, seed) for shots in SHOTS for seed in (1, 2, 3)]
+    assert folders == [folder.format(*place) for place in places]
+    for command, place in zip(commands, places, strict=True):
+        assert value(command, "DATASET.NUM_SHOTS") == place[0]
+        assert {word for word in command if word.startswith("TRAINER.")} == keys
+        if keys:
+            start = "out/OP_N8/dtd/PLOT/rn50_{}shots/nctx16_cscFalse_ctpend/seed{}".format(*place)
+            assert value(command, "TRAINER.PLOTADAPTER.PRETRAIN_DIR") == start
+    if keys:  # and the prompts that they start from are of every seed
+        assert len(listed(capsys, "plot/main", words)[0]) == 3 * len(SHOTS)
 
 
 PLOTPP = "OP_N4_M{m}/dtd/PLOTPP/vit_{shots}shots/nctx4_cscFalse_ctpend/seed{seed}"
@@ -203,6 +232,7 @@ def test_every_script_is_in_the_table():
         ("plot/main caltech101 4 OPTIM.LR", "KEY VALUE pairs expected"),
         ("plotpp/main_joint caltech101", "missing: M"),
         ("plotpp/main_joint caltech101 4 TRAINER.PLOTPP.PRETRAIN_DIR x", "use STAGE1_SEED"),
+        ("plot_adapter/main caltech101 4 TRAINER.PLOTADAPTER.PRETRAIN_DIR x", "use train.py"),
         ("plot/main caltech101 4 SEED 3", "SEED is set by the script"),
         ("plot/main caltech101 4 TRAINER.PLOT.N 2", "TRAINER.PLOT.N is set by the script"),
     ],
@@ -268,3 +298,25 @@ def test_base_to_new_for_real(tmp_path, capsys, monkeypatch):
     assert all(f"{records[part]['accuracy']:.2f}" in shown for part in records)
     assert results(["base2new", str(tmp_path / "out")]) == 1  # the other seeds
     assert "(1 of 3)" in capsys.readouterr().out
+
+
+def test_plot_and_then_its_adapter_for_real(tmp_path, capsys, monkeypatch):
+    make_world(tmp_path)
+    one = {"loops": {"SHOTS": ("1",), "SEED": ("1", "2")}}
+    ours = ("plot/main", "plot_adapter/main")
+    short = {name: replace(e, **one) if name in ours else e for name, e in EXPERIMENTS.items()}
+    monkeypatch.setattr("scripts.experiments.EXPERIMENTS", short)
+    monkeypatch.setenv("DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
+    extra = ["MODEL.BACKBONE.NAME", str(tmp_path / "tiny_rn.pt"), "INPUT.SIZE", "(96, 96)", "OPTIM.MAX_EPOCH", "1"]
+    extra += ["DATALOADER.NUM_WORKERS", "0", "USE_CUDA", "False", "TRAINER.PLOTADAPTER.SEARCH_STEP", "(3, 3)"]
+    words = ["caltech101", "2", *extra]
+    assert main(["plot_adapter/main", *words]) == 2
+    assert "nothing to start from" in capsys.readouterr().err
+    assert main(["plot/main", *words]) == main(["plot_adapter/main", *words]) == 0
+    run = "rn50_1shots/nctx16_cscFalse_ctpend/seed2"
+    record = json.loads((tmp_path / f"out/OP_N2/caltech101/PLOTAdapter/{run}/result.json").read_text())
+    assert record["selection"]["prompts"].endswith(f"/PLOT/{run}/prompt_learner/model.pth.tar-1")
+    assert results(["table", str(tmp_path / "out")]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("PLOTAdapter N=2"))
+    assert "(2)" in row  # two seeds of one method, though each has another start

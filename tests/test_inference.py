@@ -7,9 +7,9 @@ import torch
 import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.record import read_classnames
-from tests.runs import arguments, make_world
+from tests.runs import ADAPTERS, arguments, make_world
 
-TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "PLOT", "PLOTPP")
+TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "PLOT", "PLOTPP", *ADAPTERS)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import train
 from results.__main__ import main as results
 from scripts.experiments import main as experiment
 from tests.golden_data import tiny_state_dict
-from tests.runs import REPOSITORY, arguments, make_world
-from trainers.plotpp.trainer import origin
+from tests.runs import REPOSITORY, arguments, failure, make_world
+from trainers.starts import origin
 
 KEY = "TRAINER.PLOTPP."
 
@@ -32,13 +32,6 @@ def run(world, output, *options, seed=1, flags=(), epochs=1):
 def options_of(world, output, *options, seed=1, flags=(), epochs=1):
     words = ["OPTIM.MAX_EPOCH", str(epochs), *(KEY + o if o.isupper() and "." not in o else o for o in options)]
     return arguments(world, output, *words, trainer="PLOTPP", seed=seed, flags=flags)
-
-
-def failure(capsys, argv) -> str:
-    assert train.main(argv) != 0
-    message = capsys.readouterr().err
-    assert message.startswith("error: "), message
-    return message
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 from dassl.config import get_cfg_default, merge_file
 from tests.runs import REPOSITORY
 from train import extend_cfg
+from trainers import RECIPES
 
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b16": "ViT-B/16", "vit_b32": "ViT-B/32"}
 WORDS = "a photo of a"
@@ -74,6 +75,27 @@ def test_plotpp_leaves_the_epochs_open():
     check(cfg, batches=(32, 100), epochs=default.OPTIM.MAX_EPOCH, backbone="ViT-B/16")
     node = cfg.TRAINER.PLOTPP
     assert (node.N, node.M, node.N_CTX_V, node.CTX_INIT, cfg.TRAIN.PRINT_FREQ) == (4, 4, 2, True, 20)
+
+
+@pytest.mark.parametrize(("name", "test_batch"), [("TipAdapter", 100), ("TipAdapterF", 100), ("PLOTAdapter", 200)])
+def test_adapters_leave_the_epochs_open(name, test_batch):
+    cfg, default = preset(f"{name}/rn50"), get_cfg_default()
+    loader, optim = cfg.DATALOADER, cfg.OPTIM
+    assert (256, test_batch, 8) == (loader.TRAIN_X.BATCH_SIZE, loader.TEST.BATCH_SIZE, loader.NUM_WORKERS)
+    assert (cfg.INPUT.RRCROP_SCALE, cfg.MODEL.BACKBONE.NAME) == ((0.5, 1.0), "RN50")
+    assert default.OPTIM.MAX_EPOCH == optim.MAX_EPOCH
+    if name != "TipAdapter":
+        learning = (optim.NAME, optim.LR, optim.WEIGHT_DECAY, optim.LR_SCHEDULER, optim.WARMUP_EPOCH)
+        assert learning == ("adamw", 0.001, 0.01, "cosine", 0)
+        assert cfg.TRAINER[name.upper()].ADAM_EPS == 1e-4
+
+
+@pytest.mark.parametrize(("name", "dataset", "epochs"), [
+    ("TipAdapter", "EuroSAT", 0), ("TipAdapterF", "EuroSAT", 100), ("TipAdapterF", "Demo", 20),
+    ("PLOTAdapter", "Food101", 5), ("PLOTAdapter", "OxfordFlowers", 80), ("PLOTAdapter", "ImageNet", 20),
+])
+def test_published_epochs_of_adapters(name, dataset, epochs):
+    assert RECIPES[name](dataset, 16) == {"OPTIM.MAX_EPOCH": epochs}
 
 
 def test_nothing_else_is_on_the_shelf():

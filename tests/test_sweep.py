@@ -59,6 +59,16 @@ def test_grid_is_complete_zero_shot_first_and_without_repetitions():
     assert len({job.folder for job in found}) == len(found)
 
 
+def test_what_starts_from_other_runs_comes_last():
+    found = jobs("--trainers", "PLOTAdapter", "TipAdapter", "PLOT", "--shots", "1", "--seeds", "1")
+    assert [(job.name.split()[0], job.stage) for job in found] == [("TipAdapter", 0), ("PLOT", 0), ("PLOTAdapter", 1)]
+    run = "caltech101/{}/rn50_1shots/nctx16_cscFalse_ctpend/seed1"
+    assert [job.folder.as_posix() for job in found] == [
+        "out/caltech101/TipAdapter/rn50_1shots/seed1",
+        *(f"out/OP_N4/{run.format(trainer)}" for trainer in ("PLOT", "PLOTAdapter")),
+    ]
+
+
 def test_command_lines():
     zero, trained = jobs("--trainers", "ZeroshotCLIP", "PLOT", "--shots", "2", "--seeds", "3")
     assert "--eval-only" in zero.argv and "--seed" not in zero.argv
@@ -177,6 +187,22 @@ def test_several_at_once_all_come_back(planned):
     ((job, reason),) = run_jobs(planned, run, lambda text, done=False: said.append(text), at_once=3)
     assert job == planned[1] and reason == "ValueError: no"
     assert [text[:5] for text in said] == ["[1/3]", "[2/3]", "[3/3]"]
+
+
+def test_stages_do_not_overlap(planned):
+    """The runs of a later stage begin when all of the earlier one are over, however many go at a time."""
+    first, second, third = planned
+    ended: list[str] = []
+
+    def run(argv):
+        seed = argv[argv.index("--seed") + 1]
+        assert seed != "1" or sorted(ended) == ["2", "3"]
+        time.sleep(0.05)
+        ended.append(seed)
+        return {"accuracy": 1.0}
+
+    staged = [first._replace(stage=1), second, third]
+    assert run_jobs(staged, run, lambda text, done=False: None, at_once=3) == [] and ended[-1] == "1"
 
 
 def test_interrupt_ends_the_sweep_at_once(planned):

@@ -196,6 +196,8 @@ def test_only_images_that_a_run_opens_are_looked_at():
     assert train.splits_read(cfg, train=True, test=True) == ["train_x", "train_u", "test"]
     assert train.splits_read(cfg, train=False, test=True) == ["test"]
     assert train.splits_read(cfg, train=False, test=False) == []
+    assert train.splits_read(cfg, train=True, test=True, chooses=True) == ["train_x", "train_u", "val", "test"]
+    assert train.splits_read(cfg, train=True, test=True, has_val=False, chooses=True) == ["train_x", "train_u", "test"]
     cfg.TEST.FINAL_MODEL = "best_val"
     assert train.splits_read(cfg, train=True, test=True) == ["train_x", "train_u", "val", "test"]
     cfg.TEST.SPLIT = "val"

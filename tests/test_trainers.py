@@ -6,7 +6,7 @@ import torch.nn.functional as F
 import clip
 import train
 from dassl.engine import TRAINER_REGISTRY
-from tests.runs import arguments, make_world
+from tests.runs import ADAPTERS, arguments, make_world
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_ours_are_registered_and_nothing_of_them_by_the_engine_alone():
     program = "import dassl.engine as e, dassl.data.datasets as d; print(e.TRAINER_REGISTRY.registered_names(), " \
               "d.DATASET_REGISTRY.registered_names())"
     alone = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    ours = {"PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2"}
+    ours = {"PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2", *ADAPTERS}
     assert not any(f"'{name}'" in alone for name in ours | {"Caltech101", "Demo", "Folder"})
     assert ours <= set(TRAINER_REGISTRY.registered_names())
 

@@ -54,6 +54,7 @@ def config(root: str, weights: str, size: str, output: str, trainer: str) -> CN:
     cfg.TRAINER.PLOT = CN(keys | {"N": 2})
     cfg.TRAINER.PLOTPP = CN({**keys, "CTX_INIT": True, "N_CTX_V": 2, "N": 2, "M": 3, "TRADE_OFF": True})
     cfg.TRAINER.PLOTPP.update({"MODEL_UPD": "joint", "PRETRAIN_DIR": ""})
+    cfg.TRAINER.PLOTADAPTER = CN(keys | {"N": 2})  # and for what is not there, the defaults
     cfg.TRAINER.COCOOP = CN({"N_CTX": 4, "CTX_INIT": "", "PREC": "fp32"})
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
     cfg.merge_from_file("configs/trainers/CoOp/rn50.yaml")
@@ -72,14 +73,14 @@ def main(root: str, weights: str, vit: str, output: str) -> None:
     import datasets  # noqa: F401
     import trainers  # noqa: F401
 
-    for name in ("PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP2"):
+    for name in ("PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP2", "TipAdapter", "TipAdapterF", "PLOTAdapter"):
         files = (vit, "(64, 64)") if name == "PLOTPP" else (weights, "(96, 96)")
         cfg = config(root, *files, output, name)
         trainer = dassl.engine.build_trainer(cfg)
         trainer.train()
         again = dassl.engine.build_trainer(cfg)
         if name != "ZeroshotCLIP2":
-            again.load_model(cfg.OUTPUT_DIR, epoch=2)
+            again.load_model(cfg.OUTPUT_DIR, epoch=0 if name == "TipAdapter" else 2)
         print("ACCURACY", name, again.test())
 
 

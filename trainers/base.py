@@ -1,4 +1,4 @@
-"""What every prompt trainer does alike: build around a frozen CLIP, take a step, load a checkpoint.
+"""What our trainers do alike: build around a frozen CLIP, take a step, load a checkpoint.
 
 Only names that upstream Dassl has too are imported, so that these trainers also run on the original engine.
 """
@@ -22,13 +22,43 @@ from .backbone import effective_precision, load_backbone
 from .checkpoints import checkpoint_path, find_learned, state_of
 from .features import FeatureTrainer
 from .model import PromptModel
-from .options import ContextOptions, PhraseOptions
+from .options import ContextOptions, Options, PhraseOptions
 from .prompts import PromptLearner
 
 Learner = TypeVar("Learner", bound=PromptLearner)
 
 
-class PromptTrainer(FeatureTrainer):
+class ClipTrainer(FeatureTrainer):
+    """Trains a small part of `self.model`, around a frozen CLIP.  A subclass names its `options_type` and builds it."""
+
+    options_type: type[Options]
+    model: Any
+    loaded_checkpoint: str | None = None  # the file that the learned part was last taken from
+
+    def check_cfg(self, cfg: Any) -> None:
+        self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
+
+    def load_clip(self, precision: str) -> CLIP:
+        """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with."""
+        self.precision = effective_precision(precision, self.device)
+        return load_backbone(self.cfg, self.precision, self.device)
+
+    def autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device)
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        with self.autocast():
+            return self.model.encode(images)
+
+    def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
+        with self.autocast():
+            return self.model(images)
+
+
+class PromptTrainer(ClipTrainer):
     """Trains `self.model.prompt_learner`, the only part that is registered, saved and switched between modes.
 
     A subclass names its `options_type` and builds its model from a prompt learner and a CLIP model.
@@ -36,11 +66,6 @@ class PromptTrainer(FeatureTrainer):
 
     options_type: type[ContextOptions]
     options: ContextOptions
-    model: Any
-    loaded_checkpoint: str | None = None  # the file that the prompts were last taken from
-
-    def check_cfg(self, cfg: Any) -> None:
-        self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
 
     def build_learner(self, clip_model: CLIP, kind: type[Learner], **layout: Any) -> Learner:
         """A prompt learner of some kind, with what the options say and `layout` adds."""
@@ -72,8 +97,7 @@ class PromptTrainer(FeatureTrainer):
     def build_model(self) -> None:
         cfg = self.cfg
         self.options = self.options_type.from_cfg(cfg)
-        self.precision = effective_precision(self.options.precision, self.device)
-        clip_model = load_backbone(cfg, self.precision, self.device)
+        clip_model = self.load_clip(self.options.precision)
 
         print("Building custom CLIP")
         self.model = self.assemble(clip_model)
@@ -94,9 +118,6 @@ class PromptTrainer(FeatureTrainer):
 
     # --- one step ----------------------------------------------------------------------------------------
 
-    def autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
-
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         images, labels = self.parse_batch_train(batch)
         with self.autocast():
@@ -114,9 +135,6 @@ class PromptTrainer(FeatureTrainer):
             self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
-    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device)
-
     # --- a test ------------------------------------------------------------------------------------------
 
     def test(self, split: str | None = None) -> float:
@@ -126,14 +144,6 @@ class PromptTrainer(FeatureTrainer):
     def frozen_tower(self) -> tuple[nn.Module, str] | None:
         frozen = type(self.model).encode is PromptModel.encode  # then features depend on the tower and nothing else
         return (self.model.image_encoder, self.model.kind) if frozen else None
-
-    def encode(self, images: Tensor) -> ImageFeatures:
-        with self.autocast():
-            return self.model.encode(images)
-
-    def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
-        with self.autocast():
-            return self.model(images)
 
     # --- checkpoints -------------------------------------------------------------------------------------
 

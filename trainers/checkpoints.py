@@ -21,6 +21,7 @@ from .prompts import ContextLearner
 FIXED = ("token_prefix", "token_suffix")  # of the class list that the checkpoint was made with
 CHILD = "prompt_learner."
 PARTS = ("image_encoder.", "text_encoder.", "logit_scale")  # the other children of a PromptModel
+BEST = "model-best.pth.tar"
 PRECISION = 1e-2  # relative; coarser than bf16, in which the frozen weights may be here
 
 
@@ -29,7 +30,7 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
     if epoch is not None:
         path = folder / f"model.pth.tar-{epoch}"
     else:
-        path = folder / "model-best.pth.tar"
+        path = folder / BEST
         saved = [file for file in folder.glob("model.pth.tar-*") if file.name.rpartition("-")[2].isdigit()]
         if not path.exists() and saved:
             path = max(saved, key=lambda file: int(file.name.rpartition("-")[2]))
@@ -95,6 +96,19 @@ def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -
         raise ValueError(
             f"{path} holds a context for each of {learner.n_classes} classes, but not of this run's classes in this "
             "order; class-specific contexts (CSC) serve no others, and no other backbone"
+        )
+
+
+def check_words(state_dict: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
+    """Raise ValueError unless the file's prompts were learned for the classes and with the token table of `learner`.
+
+    A file without its fixed tokens cannot be told.
+    """
+    theirs = next((state_dict[key] for key in (CHILD + "token_suffix", "token_suffix") if key in state_dict), None)
+    if theirs is not None and not _same(theirs, learner.token_suffix):
+        raise ValueError(
+            f"{path} holds prompts that were learned for other classes than the {learner.n_classes} of this run, or "
+            "with another backbone; give a run of the same data set, SUBSAMPLE_CLASSES and MODEL.BACKBONE.NAME"
         )
 
 

@@ -1,6 +1,7 @@
 """CLIP without training: hand-written prompts, one a data set (ZeroshotCLIP) or an ensemble (ZeroshotCLIP2)."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,6 +39,28 @@ ENSEMBLE = (
 TEXT_BATCH = 512
 
 
+def template_of(dataset_name: str) -> str:
+    """The data set's hand-written prompt, with {} where the class name goes."""
+    return TEMPLATES.get(dataset_name, DEFAULT_TEMPLATE)
+
+
+@torch.no_grad()
+def class_features(clip_model: CLIP, templates: Sequence[str], classnames: Sequence[str]) -> Tensor:
+    """Unit-length text features (C, D), float32: normalised for each template, averaged, normalised again.
+
+    `_` in class names is read as space.
+    """
+    names = [name.replace("_", " ") for name in classnames]
+    total: Tensor | None = None
+    for template in templates:
+        tokens = clip.tokenize([template.format(name) for name in names]).to(clip_model.logit_scale.device)
+        features = torch.cat([clip_model.encode_text(part) for part in tokens.split(TEXT_BATCH)])
+        features = F.normalize(features.float(), dim=-1)
+        total = features if total is None else total + features
+    assert total is not None
+    return F.normalize(total / len(templates), dim=-1)
+
+
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(FeatureTrainer):
     """One template; nothing is learned or registered."""
@@ -45,7 +68,7 @@ class ZeroshotCLIP(FeatureTrainer):
     clip_model: CLIP
 
     def templates(self) -> tuple[str, ...]:
-        return (TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE),)
+        return (template_of(self.cfg.DATASET.NAME),)
 
     def announce(self, templates: tuple[str, ...], classnames: list[str]) -> None:
         print(f"Prompts: {[templates[0].format(name) for name in classnames]}")
@@ -53,22 +76,9 @@ class ZeroshotCLIP(FeatureTrainer):
     def build_model(self) -> None:
         self.precision = "fp32" if self.device.type == "cpu" else "fp16"
         self.clip_model = load_backbone(self.cfg, self.precision, self.device).to(self.device)
-        classnames = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         templates = self.templates()
-        self.announce(templates, classnames)
-        self.text_features = self.encode_classes(templates, classnames)  # (C, D)
-
-    @torch.no_grad()
-    def encode_classes(self, templates: tuple[str, ...], classnames: list[str]) -> Tensor:
-        """Unit-length text features (C, D): normalised for each template, averaged, normalised again."""
-        total: Tensor | None = None
-        for template in templates:
-            tokens = clip.tokenize([template.format(name) for name in classnames]).to(self.device)
-            features = torch.cat([self.clip_model.encode_text(part) for part in tokens.split(TEXT_BATCH)])
-            features = F.normalize(features.float(), dim=-1)
-            total = features if total is None else total + features
-        assert total is not None
-        return F.normalize(total / len(templates), dim=-1)
+        self.announce(templates, [name.replace("_", " ") for name in self.dm.dataset.classnames])
+        self.text_features = class_features(self.clip_model, templates, self.dm.dataset.classnames)  # (C, D)
 
     def frozen_tower(self) -> tuple[torch.nn.Module, str]:
         return self.clip_model.visual, "pooled"

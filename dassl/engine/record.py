@@ -200,8 +200,10 @@ def write_result(
         "correct": test.get("correct"),
         "per_class": test.get("per_class", []),
         "confusions": test.get("confusions"),
-        "epochs": cfg.OPTIM.MAX_EPOCH if mode == "train" else None,
+        "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
+        "protocol": getattr(trainer, "protocol", None),
+        "selection": getattr(trainer, "selection", None),
         "transport": trainer.diagnostics(),
         "history": trainer.history,
         "seconds": {
@@ -227,10 +229,13 @@ def write_result(
 
 def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
     """The file that holds the tested weights, relative to OUTPUT_DIR; None for methods that save nothing."""
+    loaded, folder = getattr(trainer, "loaded_checkpoint", None), Path(cfg.OUTPUT_DIR)
+    if loaded and Path(loaded).is_relative_to(folder):
+        return Path(loaded).relative_to(folder).as_posix()
     best = cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST
     for name in trainer.get_model_names():
         relative = f"{name}/{BEST_NAME if best else f'model.pth.tar-{trainer.max_epoch}'}"
-        if (Path(cfg.OUTPUT_DIR) / relative).is_file():
+        if (folder / relative).is_file():
             return relative
     return None
 

@@ -145,7 +145,12 @@ class SimpleTrainer(TrainerBase):
                 "use last_step, or a data set with a validation split"
             )
         dataset = getattr(getattr(self, "dm", None), "dataset", None)
-        val, test = getattr(dataset, "val", None), getattr(dataset, "test", None)
+        # a trainer may have put another loader in the place of the data manager's
+        val, test = (
+            getattr(getattr(getattr(self, f"{split}_loader"), "dataset", None), "data_source", None)
+            or getattr(dataset, split, None)
+            for split in ("val", "test")
+        )
         if val and test and {item.impath for item in test} & {item.impath for item in val}:
             warnings.warn(
                 "TEST.FINAL_MODEL best_val chooses the epoch on images that are also in the test set, so the "

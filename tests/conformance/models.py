@@ -24,7 +24,7 @@ from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TextStart, TwoSidedPromptLearner, start_from_templates
 from trainers.plotpp.templates import templates_of
 from trainers.prompts import PromptLearner
-from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2
+from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2, class_features
 
 from .compare import EXACT, Comparison, compare, same
 
@@ -206,7 +206,7 @@ def check_zeroshot(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compariso
         yield same(f"templates.{dataset}", list(templates), meta["templates"][dataset])
         tokens = torch.stack([clip.tokenize([t.format(name) for name in names]) for t in templates])
         yield compare(f"tokens.{dataset}", tokens, arrays[f"tokens.{dataset}"], EXACT)
-        trainer.text_features = trainer.encode_classes(templates, names)
+        trainer.text_features = class_features(trainer.clip_model, templates, names)
         yield compare(f"text_features.{dataset}", trainer.text_features, arrays[f"text_features.{dataset}"])
         yield compare(f"logits.{dataset}", trainer.model_inference(images), arrays[f"logits.{dataset}"])
 

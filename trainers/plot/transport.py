@@ -45,6 +45,7 @@ class Transport:
     epsilon is in units of cosine distance 1 - S, which lies in [0, 2].
     chunk: how many classes are matched at a time, 0 for all.  It bounds the memory, 2 B * chunk * M * N numbers, and
     changes no result: the rule that stops a whole batch together is first evaluated over all chunks.
+    max_cost: a bound on |1 - S|; 2 for cosines.
     """
 
     epsilon: float = 0.1
@@ -53,6 +54,7 @@ class Transport:
     stop: str = "batch"
     matching: str = "ot"
     chunk: int = 0
+    max_cost: float = MAX_COST
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -92,17 +94,20 @@ class Transport:
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
             solver, converged = self._for_parts(local, parts)
-            matches = [solver._match(local, part, keep_plan, converged) for part in parts]
+            matches = [solver.match(similarities(local, part), keep_plan, converged) for part in parts]
         if len(matches) == 1:
             return matches[0]
         return Match(*(torch.cat(field, dim=1) for field in zip(*matches, strict=True) if field[0] is not None))
 
-    def _match(self, local: Tensor, text: Tensor, keep_plan: bool, converged: bool | None) -> Match:
-        similarity = similarities(local, text)
+    def match(self, similarity: Tensor, keep_plan: bool = False, converged: bool | None = None) -> Match:
+        """How to match by given similarities (N, C, B, M), float32 at least, with the evidence; all classes at once.
+
+        `converged` replaces what the solver says of that.
+        """
         solved = self.solve(similarity)
         if converged is not None:
             solved = solved._replace(converged=torch.full_like(solved.converged, converged))
-        by_class = (text.shape[1], len(local))
+        by_class = similarity.shape[1:3]
         evidence = (distance_from_uniform(solved.plan), solved.marginal_error, solved.iterations, solved.converged)
         whole = (similarity, solved.plan.permute(2, 0, 1).reshape(similarity.shape)) if keep_plan else ()
         return Match(
@@ -134,7 +139,7 @@ class Transport:
             change = local.new_zeros(looked_at)
             for part in parts:
                 cost = 1.0 - as_problems(similarities(local.detach(), part.detach()))
-                change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=MAX_COST)
+                change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=self.max_cost)
             small = (change < self.threshold).nonzero()
             if len(small) or looked_at == self.max_iterations:
                 iterations = int(small[0]) + 1 if len(small) else self.max_iterations
@@ -185,7 +190,7 @@ def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
         max_iterations=transport.max_iterations,
         threshold=transport.threshold,
         stop=transport.stop,
-        max_cost=MAX_COST,
+        max_cost=transport.max_cost,
         overwrite=True,
     )
 

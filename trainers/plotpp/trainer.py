@@ -1,7 +1,6 @@
 """The trainer PLOTPP: PLOT with visual prompts, in one stage or two."""
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ from torch import nn
 from clip.model import CLIP, VisionTransformer
 from dassl.engine import TRAINER_REGISTRY
 
-from ..checkpoints import check_fixed_words, checkpoint_path, state_of
+from ..checkpoints import check_fixed_words, state_of
 from ..plot.trainer import TransportTrainer
+from ..starts import start_file, warn_of_leak
 from .model import PlotPPModel
 from .options import PlotPPOptions
 from .prompts import TwoSidedPromptLearner, start_at_random, start_from_templates
@@ -68,7 +68,7 @@ class PLOTPP(TransportTrainer):
     def before_train(self) -> None:
         super().before_train()
         if self.options.pretrained and self.start_epoch == 0:  # a resumed run is beyond its start
-            self.tell_of_leak(self.load_pretrained())
+            warn_of_leak(self.load_pretrained(), self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """As every prompt trainer's; without a directory the prompts of PRETRAIN_DIR.
@@ -89,12 +89,7 @@ class PLOTPP(TransportTrainer):
 
     def load_pretrained(self) -> Path:
         """Take both contexts of PRETRAIN_DIR: a file, or the folder of a run, of which the best or last epoch."""
-        path = Path(self.options.pretrained)
-        if not path.exists():
-            raise FileNotFoundError(f"TRAINER.PLOTPP.PRETRAIN_DIR: no {path}; give a checkpoint or a run folder")
-        if path.is_dir():
-            inner = path / "prompt_learner"
-            path = checkpoint_path(inner if inner.is_dir() else path, None)
+        path = start_file(self.options.pretrained, "TRAINER.PLOTPP.PRETRAIN_DIR")
         self.load_learned(path)
         return path
 
@@ -103,29 +98,3 @@ class PLOTPP(TransportTrainer):
         remedy = f"set TRAINER.PLOTPP.LEGACY_TEMPLATES {not self.options.legacy}"
         check_fixed_words(state_of(checkpoint), self.model.prompt_learner, remedy, path)
         return checkpoint
-
-    def tell_of_leak(self, path: Path) -> None:
-        """Seed and shots choose the training images: a start of others has seen images that are not this run's."""
-        own = {"seed": self.cfg.SEED, "shots": self.cfg.DATASET.NUM_SHOTS}
-        other = {key: value for key, value in origin(path).items() if value != own[key]}
-        if other:
-            theirs = ", ".join(f"{key} {value}" for key, value in other.items())
-            ours = ", ".join(f"{key} {own[key]}" for key in other)
-            print(
-                f"Warning: leak between runs: the start was trained with {theirs}, this run has {ours}. It has also "
-                "seen the training images of that run, so its few shots are more than they are said to be, and runs "
-                "with one start are not independent"
-            )
-
-
-IN_CONFIG = {"seed": r"^SEED: (\d+)$", "shots": r"^ +NUM_SHOTS: (\d+)$"}
-IN_PATH = {"seed": r"\bseed(\d+)\b", "shots": r"(\d+)shots\b"}
-
-
-def origin(checkpoint: Path) -> dict[str, int]:
-    """`seed` and `shots` of the run that wrote a checkpoint, as far as its config.yaml, or its folders' names, tell."""
-    config = checkpoint.parent.parent / "config.yaml"
-    text = config.read_text(encoding="utf-8") if config.is_file() else checkpoint.parent.as_posix()
-    patterns = IN_CONFIG if config.is_file() else IN_PATH
-    found = {key: re.findall(pattern, text, re.M) for key, pattern in patterns.items()}
-    return {key: int(values[-1]) for key, values in found.items() if values}

@@ -1,0 +1,155 @@
+"""From features to logits: a hand-written prompt's score and what the cache adds to it.
+
+Axes: B images, C classes, K cached images, D feature width; in PLOT-Adapter M local features, N keys of a cached image.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.features import ImageFeatures
+from clip.model import CLIP
+
+from ..model import encode_images, pooled
+from ..plot.model import PlotModel, PlotOutput
+from ..plot.transport import Transport, transported
+from .cache import Cache
+
+
+class TipModel(nn.Module):
+    """Tip-Adapter: images (B, 3, H, W) or their features -> logits (B, C) = s f W + alpha * exp(-beta (1 - f k)) v.
+
+    f are unit pooled features, k the keys, v the one-hot values; W the text features (C, D) of hand-written prompts,
+    and s = exp(logit_scale).  A cached image counts 1 for the class of an image just like it, and less for others.
+    """
+
+    kind = "pooled"
+    text: Tensor
+
+    def __init__(self, clip_model: CLIP, text: Tensor, cache: Cache) -> None:
+        super().__init__()
+        self.image_encoder = clip_model.visual
+        self.logit_scale = clip_model.logit_scale
+        self.dtype = clip_model.dtype
+        self.register_buffer("text", text, persistent=False)
+        self.cache = cache
+
+    def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
+        if isinstance(images, ImageFeatures):
+            return images
+        return encode_images(self.image_encoder, images.to(self.dtype), self.kind)
+
+    def forward(self, images: Tensor | ImageFeatures) -> Tensor:
+        image = self.encode(images)
+        return self.base(image) + self.cache.alpha * self.cache_score(self.affinity(image), self.cache.beta)
+
+    def train_logits(self, image: ImageFeatures) -> Tensor:
+        """The logits whose loss is trained on."""
+        return self.zero_shot(image) + self.cache.alpha * self.cache_score(self.affinity(image), self.cache.beta)
+
+    def zero_shot(self, image: ImageFeatures) -> Tensor:
+        """(B, C)"""
+        return self.logit_scale.exp().float() * pooled(image) @ self.text.t()
+
+    def base(self, image: ImageFeatures) -> Tensor:
+        """What the cache's score is added to in a test, (B, C)."""
+        return self.zero_shot(image)
+
+    def affinity(self, image: ImageFeatures) -> Tensor:
+        """Cosines with all keys, in the shape that `cache_score` reads: here (B, K)."""
+        return pooled(image) @ self.cache.keys[0].t()
+
+    def cache_score(self, affinity: Tensor, beta: float) -> Tensor:
+        """(B, C), to be weighted by alpha."""
+        return torch.exp(beta * (affinity - 1)) @ self.cache.values
+
+    @contextmanager
+    def fixed_prompts(self) -> Iterator[None]:
+        """Within it, whatever is learned and encoded again for every batch is encoded at most once: nothing here."""
+        yield
+
+    # --- keys --------------------------------------------------------------------------------------------
+
+    def view(self, images: Tensor) -> ImageFeatures:
+        """What one augmented view of images contributes to their keys."""
+        image = self.encode(images)
+        return ImageFeatures(image.pooled.float(), image.local.float())
+
+    def keys_of(self, mean: ImageFeatures) -> Tensor:
+        """The keys (N, B, D) of images, from the mean of their views."""
+        return F.normalize(mean.pooled, dim=-1)[None]
+
+
+class PlotAdapterModel(TipModel):
+    """PLOT-Adapter: the cache is asked by every local feature of an image, and its answers are transported.
+
+    Each cached image has N = 2 keys, its pooled feature and the mean of its local ones.  Local feature m says by its
+    cosines with the n-th keys how much it belongs to which class: S (N, C, B, M).  The score of a class transports the
+    M features to the N kinds of keys by that similarity.  In a test, half the logits of a frozen PLOT are added.
+    """
+
+    def __init__(self, clip_model: CLIP, text: Tensor, cache: Cache, plot: PlotModel, epsilon: float) -> None:
+        super().__init__(clip_model, text, cache)
+        self.plot = plot
+        self.kind = plot.kind
+        self._transport = replace(plot.transport, epsilon=epsilon)
+
+    @property
+    def transport(self) -> Transport:
+        """A row of the similarity is a unit vector over images: its sum over a class of n is at most sqrt(n)."""
+        return replace(self._transport, max_cost=max(1.0, self.cache.most**0.5 - 1.0))
+
+    @transport.setter
+    def transport(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @property
+    def latest_text(self) -> Tensor | None:
+        """Of the prompts in the last test."""
+        return self.plot.latest_text
+
+    def base(self, image: ImageFeatures) -> Tensor:
+        """PLOT's logits are the mean of the local and the pooled ones; the original adds half of that."""
+        return self.zero_shot(image) + 0.5 * 0.5 * self.plot.score(image)
+
+    def affinity(self, image: ImageFeatures) -> Tensor:
+        """(N, K, B, M)"""
+        features = image.pooled[:, None] if self._transport.pooled else image.local
+        local = F.normalize(features.float(), dim=-1)  # (B, M, D)
+        return (self.cache.keys @ local.flatten(0, 1).t()).unflatten(2, local.shape[:2])
+
+    def similarity(self, affinity: Tensor, beta: float) -> Tensor:
+        """S (N, C, B, M): each row over the K images of unit length, then summed by class."""
+        rows = F.normalize(torch.exp(beta * (affinity - 1)), dim=1)
+        return (self.cache.values.t() @ rows.flatten(2)).unflatten(2, affinity.shape[2:])
+
+    def cache_score(self, affinity: Tensor, beta: float) -> Tensor:
+        similarity = self.similarity(affinity, beta)
+        return self._scaled(transported(similarity, self.transport.solve(similarity).plan))
+
+    def _scaled(self, score: Tensor) -> Tensor:
+        return self.logit_scale.exp().float() * score
+
+    def explain(self, images: Tensor | ImageFeatures, keep_plan: bool = True) -> PlotOutput:
+        """The forward pass, and how the cache was matched."""
+        image = self.encode(images)
+        match = self.transport.match(self.similarity(self.affinity(image), self.cache.beta), keep_plan)
+        return PlotOutput(self.base(image) + self.cache.alpha * self._scaled(match.score), match)
+
+    @contextmanager
+    def fixed_prompts(self) -> Iterator[None]:
+        """Within it the text features of PLOT are computed at most once.  For one test."""
+        with self.plot.fixed_prompts():
+            yield
+
+    def view(self, images: Tensor) -> ImageFeatures:
+        return super().view(images).normalized()
+
+    def keys_of(self, mean: ImageFeatures) -> Tensor:
+        places = F.normalize(mean.local, dim=-1).mean(dim=1)  # not of unit length again, as the original
+        return torch.stack([F.normalize(mean.pooled, dim=-1), places])

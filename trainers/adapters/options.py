@@ -1,0 +1,133 @@
+"""The settings of Tip-Adapter, Tip-Adapter-F and PLOT-Adapter."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..options import Options, option
+from ..plot.options import PlotOptions
+from .tuned import PLOT_ADAPTER, TIP_ADAPTER, Tuned, epochs_for, grid, tuned_for
+
+PRECISIONS = ("fp16", "fp32", "bf16")  # no amp: no gradient reaches the towers
+SEARCHES = ("val", "full_val", "train", "none")
+
+
+@dataclass(frozen=True)
+class Values:
+    """Where alpha and beta start, and where they are looked for."""
+
+    alpha: float
+    beta: float
+    alphas: list[float]
+    betas: list[float]
+
+
+@dataclass(frozen=True)
+class AdapterOptions(Options):
+    """What the three have in common."""
+
+    table: ClassVar[dict[str, Tuned]] = TIP_ADAPTER
+
+    precision: str = option("PREC", "fp16", f"arithmetic of the frozen towers: {', '.join(PRECISIONS)}")
+    passes: int = option("AUGMENT_EPOCH", 10, "augmented views of an image whose mean feature is its key")
+    alpha: float = option("ALPHA", 1.17, "weight of the cache's score in training, and in a test where SEARCH is none")
+    beta: float = option("BETA", 1.0, "sharpness of the cache, likewise")
+    search: str = option(
+        "SEARCH",
+        "val",
+        "images that alpha and beta are chosen on after training: val (few-shot, min(shots, 4) a class; where there is "
+        "none, train), full_val (the whole official validation split), train (training images beyond the few shots, as "
+        "many), none (ALPHA and BETA stay)",
+    )
+    scale: tuple[float, float] = option("SEARCH_SCALE", (12.0, 10.0), "upper ends of the search, of beta and of alpha")
+    steps: tuple[int, int] = option("SEARCH_STEP", (200, 20), "values of beta and of alpha that are tried")
+    tuned: bool = option(
+        "UPSTREAM_TUNED", False, "ALPHA, BETA and search ranges of upstream, of each data set, tuned on its test images"
+    )
+    leaky: bool = option(
+        "SELECT_ON_TEST_LEAKY",
+        False,
+        "upstream's protocol, to repeat its figures: the epoch is chosen by test accuracy, and the better of two test "
+        "accuracies is reported, with ALPHA and BETA and with those searched; marked wherever it is shown",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("precision", PRECISIONS)
+        self._require("search", SEARCHES)
+        self._require_at_least("passes", 1)
+        self._require_at_least("alpha", 0)
+        self._require_at_least("beta", 0)
+        for name, least in (("scale", 0.1), ("steps", 1)):
+            pair = getattr(self, name)
+            if len(pair) != 2 or not all(isinstance(n, int | float) and n >= least for n in pair):
+                raise ValueError(f"{self._key(name)} must be two numbers of at least {least}, for beta and for alpha, "
+                                 f"got {pair!r}")
+
+    def values(self, dataset_name: str) -> Values:
+        """Raises ValueError where upstream's are asked for, and it had none for this data set."""
+        alpha, beta, scale, steps = self.alpha, self.beta, self.scale, self.steps
+        if self.tuned:
+            scale, steps, beta, alpha, _ = tuned_for(self.table, dataset_name, self._key("tuned"))
+        return Values(alpha, beta, betas=grid(scale[0], steps[0]), alphas=grid(scale[1], steps[1]))
+
+
+@dataclass(frozen=True)
+class TipAdapterOptions(AdapterOptions):
+    """TRAINER.TIPADAPTER.*"""
+
+    node: ClassVar[str] = "TIPADAPTER"
+
+
+@dataclass(frozen=True)
+class LearningOptions(AdapterOptions):
+    """What those that learn their keys have besides."""
+
+    adam_eps: float = option("ADAM_EPS", 1e-4, "epsilon of AdamW, as the original's; OPTIM has no key for it")
+
+
+@dataclass(frozen=True)
+class TipAdapterFOptions(LearningOptions):
+    """TRAINER.TIPADAPTERF.*"""
+
+    node: ClassVar[str] = "TIPADAPTERF"
+
+
+@dataclass(frozen=True)
+class PlotAdapterOptions(PlotOptions, LearningOptions):
+    """TRAINER.PLOTADAPTER.*: the settings of the PLOT run whose prompts are used, and those of the cache."""
+
+    node: ClassVar[str] = "PLOTADAPTER"
+    table: ClassVar[dict[str, Tuned]] = PLOT_ADAPTER
+
+    alpha: float = option("ALPHA", 2.17, "weight of the cache's score in training, and in a test where SEARCH is none")
+    steps: tuple[int, int] = option("SEARCH_STEP", (20, 200), "values of beta (each is a transport) and of alpha")
+    fuse_global: str = option(
+        "FUSE_GLOBAL", "true", "PLOT's logits contain those of the pooled features: true, false, or auto (on ImageNet)"
+    )
+    cache_epsilon: float = option("CACHE_EPS", 0.3, "weight of the entropy in the transport between image and cache")
+    pretrained: str = option(
+        "PRETRAIN_DIR", "", "checkpoint or folder of the PLOT run; empty: OUTPUT_DIR, with PLOT instead of PLOTAdapter"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.matching == "global":
+            raise ValueError(f"{self._key('matching')} must not be global: the cache is asked by local features")
+        if not self.cache_epsilon > 0:
+            raise ValueError(f"{self._key('cache_epsilon')} must be above 0, got {self.cache_epsilon}; the original "
+                             "uses 0.3")
+
+
+def untrained(dataset_name: str, num_shots: int) -> dict[str, Any]:
+    """Tip-Adapter has no epochs."""
+    return {"OPTIM.MAX_EPOCH": 0}
+
+
+def tip_recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
+    """The original's epochs, as a default."""
+    return {"OPTIM.MAX_EPOCH": epochs_for(TIP_ADAPTER, dataset_name)}
+
+
+def plot_recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
+    return {"OPTIM.MAX_EPOCH": epochs_for(PLOT_ADAPTER, dataset_name)}

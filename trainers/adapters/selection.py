@@ -1,0 +1,106 @@
+"""How alpha and beta are chosen: on which images, and by what search.  No test image is looked at here.
+
+(Where upstream's protocol is asked for, leaky.py looks at them.)
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from clip.features import ImageFeatures
+from dassl.data.datasets import build_dataset
+
+from .model import TipModel
+
+MOST_VAL_SHOTS = 4  # as few-shot validation data of all methods
+LOGITS_AT_ONCE = 1 << 24  # that are compared in one step of the search
+
+
+class Choice(NamedTuple):
+    """The best of a search."""
+
+    alpha: float
+    beta: float
+    accuracy: float  # in %, on the images that were searched on
+
+
+@torch.no_grad()
+def search(
+    model: TipModel,
+    batches: Iterable[tuple[ImageFeatures, Tensor]],
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    total: int | None = None,
+) -> Choice:
+    """The alpha and beta of most correct predictions; of several, the smallest beta, and then alpha.
+
+    batches: features of B images and their labels; `total` batches.
+    """
+    correct = torch.zeros(len(betas), len(alphas), dtype=torch.int64)
+    images = 0
+    for image, labels in tqdm(batches, "Searching alpha and beta", total, disable=None, leave=False):
+        base, affinity = model.base(image), model.affinity(image)
+        images += len(labels)
+        weights = torch.tensor(alphas, dtype=base.dtype, device=base.device)[:, None, None]
+        parts = weights.split(max(1, LOGITS_AT_ONCE // base.numel()))
+        for row, beta in zip(correct, betas, strict=True):
+            score = model.cache_score(affinity, beta)
+            hits = [((base + part * score).argmax(dim=2) == labels).sum(dim=1) for part in parts]
+            row += torch.cat(hits).cpu()
+    best = int(correct.flatten().argmax())  # the first of equals
+    row, column = divmod(best, len(alphas))
+    return Choice(alphas[column], betas[row], 100.0 * int(correct.max()) / images)
+
+
+def validation_images(cfg: Any, dataset: Any, where: str, test_is_val: bool = False) -> tuple[list[Any], str]:
+    """(images to choose on, what they are), for a `where` other than "none" (see the key SEARCH).
+
+    test_is_val: take a validation list that is the test set (ImageNet) as it is, for upstream's protocol.
+    Raises ValueError where there are none.
+    """
+    own = dataset.val or []
+    if own and test_is_val and where == "val" and not _apart(own, dataset.test):
+        return own, "test"
+    has_val = bool(own) and _apart(own, dataset.test)
+    if where == "val" and has_val:
+        return own, "val"
+    if where == "full_val":
+        if not has_val:
+            raise ValueError(f"{cfg.DATASET.NAME} has no validation split of its own to search on; set SEARCH to train")
+        return _whole(cfg).val, "full_val"
+    chosen = _spare(cfg, dataset)
+    if not chosen:
+        raise ValueError(
+            f"there is nothing to choose alpha and beta on: {cfg.DATASET.NAME} has no validation split of its own, and "
+            "all its training images are in the cache; set DATASET.NUM_SHOTS to less, or SEARCH to none"
+        )
+    return chosen, "train"
+
+
+def _apart(some: list[Any], others: list[Any]) -> bool:
+    return not {item.impath for item in some} & {item.impath for item in others}
+
+
+def _whole(cfg: Any) -> Any:
+    """The data set of `cfg` with all its images."""
+    whole = cfg.clone()
+    whole.defrost()
+    whole.DATASET.NUM_SHOTS = -1
+    return build_dataset(whole)
+
+
+def _spare(cfg: Any, dataset: Any) -> list[Any]:
+    """Training images that are not among the few-shot ones, min(shots, 4) a class where there are as many."""
+    taken = {item.impath for item in dataset.train_x}
+    by_label: dict[int, list[Any]] = {}
+    for item in _whole(cfg).train_x:
+        if item.impath not in taken:
+            by_label.setdefault(item.label, []).append(item)
+    draw = random.Random(cfg.SEED if cfg.SEED >= 0 else None)
+    count = min(cfg.DATASET.NUM_SHOTS, MOST_VAL_SHOTS)
+    return [item for _, items in sorted(by_label.items()) for item in draw.sample(items, min(count, len(items)))]

@@ -1,0 +1,280 @@
+"""The trainers TipAdapter and TipAdapterF, and what PLOTAdapter does like them.
+
+R. Zhang et al., Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification, ECCV 2022.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from clip.model import CLIP
+from dassl.data import DatasetWrapper
+from dassl.engine import TRAINER_REGISTRY
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint, save_checkpoint
+
+from ..base import ClipTrainer
+from ..checkpoints import checkpoint_path, state_of
+from ..zsclip import ENSEMBLE, class_features, template_of
+from . import leaky
+from .cache import Cache, check_cache, encode_keys
+from .model import TipModel
+from .options import AdapterOptions, LearningOptions, TipAdapterFOptions, TipAdapterOptions
+from .selection import search, validation_images
+
+TUNED = "upstream-tuned: alpha, beta and the ranges of their search"
+NAME = "adapter"  # of the folder that checkpoints go to
+
+
+class AdapterTrainer(ClipTrainer):
+    """A frozen CLIP, a hand-written prompt, and a cache of the few-shot images, `self.model.cache`.
+
+    A run fills the cache, trains its keys or not, chooses alpha and beta on validation data, and is tested once.
+    """
+
+    options: AdapterOptions
+    model: Any  # a TipModel
+    clip_model: CLIP
+    n_keys = 1  # of an image
+
+    @property
+    def cache(self) -> Cache:
+        return self.model.cache
+
+    # --- building ----------------------------------------------------------------------------------------
+
+    def check_cfg(self, cfg: Any) -> None:
+        options: Any = self.options_type.from_cfg(cfg)
+        if options.leaky and (cfg.TEST.NO_TEST or cfg.TEST.FINAL_MODEL != "last_step"):
+            raise ValueError(
+                "SELECT_ON_TEST_LEAKY chooses the epoch by test accuracy: leave TEST.NO_TEST at False, and "
+                "TEST.FINAL_MODEL at last_step"
+            )
+
+    def build_data_loader(self) -> None:
+        """As the engine, but an epoch sees every image: a short last batch counts, as in the original."""
+        super().build_data_loader()
+        loader: Any = self.train_loader_x
+        kept = {name: getattr(loader, name) for name in ("batch_size", "sampler", "num_workers", "pin_memory")}
+        self.train_loader_x = type(loader)(loader.dataset, **kept)
+
+    def build_model(self) -> None:
+        self.options = self.options_type.from_cfg(self.cfg)  # type: ignore[assignment]
+        self.clip_model = self.load_clip(self.options.precision).to(self.device)
+        self.model = self.build_adapter(self.clip_model).to(self.device).requires_grad_(False).eval()
+        optim = sched = None
+        if isinstance(self.options, LearningOptions):
+            self.cache.keys.requires_grad_(True)
+            optim = self.optim = build_optimizer([self.cache.keys], self.cfg.OPTIM)
+            for group in optim.param_groups:
+                if "eps" in group:
+                    group["eps"] = self.options.adam_eps
+            sched = self.sched = build_lr_scheduler(optim, by_batch(self.cfg.OPTIM, len(self.train_loader_x or [0])))
+        else:
+            self.max_epoch = 0  # whatever OPTIM says
+        self.register_model(NAME, self.cache, optim, sched)
+
+    def build_adapter(self, clip_model: CLIP) -> TipModel:
+        return TipModel(clip_model, *self.prompt_and_cache(clip_model))
+
+    def prompt_and_cache(self, clip_model: CLIP, ctx: nn.Parameter | None = None) -> tuple[Tensor, Cache]:
+        """Text features (C, D) of the data set's hand-written prompts, and an empty cache for them."""
+        name, classnames = self.cfg.DATASET.NAME, self.dm.dataset.classnames
+        templates = ENSEMBLE if name.startswith("ImageNet") else (template_of(name),)
+        print(f"Hand-written prompts: {', '.join(templates)}")
+        text = class_features(clip_model, templates, classnames)
+        return text, Cache(classnames, self.n_keys, text.shape[1], ctx)
+
+    # --- a run -------------------------------------------------------------------------------------------
+
+    @property
+    def best_val(self) -> bool:
+        """Whether the epoch is chosen on validation data."""
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.max_epoch > 0
+
+    def train(self) -> None:  # type: ignore[override]
+        """Raises ValueError where there are no images, or no values, to choose alpha and beta from."""
+        self.values = self.options.values(self.cfg.DATASET.NAME)
+        if self.options.search != "none" or self.best_val:
+            where = self.options.search if self.options.search != "none" else "val"
+            images, self.chosen_on = validation_images(self.cfg, self.dm.dataset, where, self.options.leaky)
+            self.val_loader = self.loader_for(images)
+        super().train()
+
+    def loader_for(self, images: list[Any]) -> Any:
+        """A loader of images as for a test."""
+        if images is self.dm.dataset.val:
+            return self.dm.val_loader
+        settings = self.cfg.DATALOADER
+        as_in_tests = self.dm.test_loader.dataset.transform  # type: ignore[attr-defined]
+        wrapped = DatasetWrapper(self.cfg, images, transform=as_in_tests, is_train=False)
+        return DataLoader(wrapped, batch_size=settings.TEST.BATCH_SIZE, num_workers=settings.NUM_WORKERS)
+
+    def before_train(self) -> None:
+        super().before_train()
+        if len(self.cache):  # of the run that goes on here
+            return
+        started = self.take_start()
+        protocol = leaky.PROTOCOL if self.options.leaky else TUNED if self.options.tuned else None
+        initial = {"alpha": self.values.alpha, "beta": self.values.beta}
+        self.cache.notes = {"protocol": protocol, "selection": {"initial": initial, **started}}
+        self.cache.alpha, self.cache.beta = self.values.alpha, self.values.beta
+        self.fill_cache()
+        if self.max_epoch == 0 or self.cfg.TRAIN.CHECKPOINT_FREQ > 0:
+            self.save_model(-1, self.output_dir)
+
+    def take_start(self) -> dict[str, Any]:
+        """Get what a run starts from, and say what the record shall tell of it."""
+        return {}
+
+    def fill_cache(self) -> None:
+        images: Any = self.train_loader_x.dataset
+        keys = encode_keys(
+            images,
+            self.options.passes,
+            self.train_loader_x.batch_size or 1,
+            self.cfg.DATALOADER.NUM_WORKERS,
+            lambda batch: self.model.view(batch.to(self.device)),
+            self.model.keys_of,
+        )
+        self.cache.fill(keys, torch.tensor([item.label for item in images.data_source]))
+        print(f"The cache holds {len(images)} images of {self.cache.n_known} classes, {self.options.passes} views each")
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        images, labels = self.parse_batch_train(batch)
+        logits = self.model.train_logits(self.encode(images))
+        loss = F.cross_entropy(logits, labels)
+        self.model_backward_and_update(loss)
+        self.update_lr()  # after every batch, see `by_batch`
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def after_epoch(self) -> None:
+        if self.options.leaky:
+            leaky.after_epoch(self)
+        super().after_epoch()
+
+    def after_train(self) -> None:
+        if self.options.leaky:
+            leaky.after_train(self)
+            return
+        if self.best_val:
+            path = checkpoint_path(self.folder, None)
+            self.load_learned(path)
+        else:
+            path = self.folder / f"model.pth.tar-{self.max_epoch}"
+            if not path.exists():  # all of it was done elsewhere, in RESUME
+                self.save_model(self.max_epoch - 1, self.output_dir)
+        self.choose()
+        self.keep(path, epoch_by=self.chosen_on if self.best_val else "last")
+        super().after_train()
+
+    @property
+    def chooses_on_val(self) -> bool:
+        """Whether validation images are read, apart from a choice of the epoch."""
+        return self.options.search == "val"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output_dir, NAME)
+
+    # --- alpha and beta ----------------------------------------------------------------------------------
+
+    def choose(self) -> None:
+        """Set alpha and beta, unless they are to stay; notes say to what, and where from."""
+        if self.options.search == "none":
+            self.set_values(self.values.alpha, self.values.beta, "upstream" if self.options.tuned else "given")
+            return
+        loader: Any = self.val_loader
+        batches = self.evaluation_batches("val", loader)
+        with self.model.fixed_prompts():
+            pairs = ((self.encode_batch(batch), batch["label"].to(self.device)) for batch in batches)
+            found = search(self.model, pairs, self.values.alphas, self.values.betas, total=len(loader))
+        facts = {"on": self.chosen_on, "images": len(loader.dataset), "accuracy": found.accuracy}
+        self.set_values(found.alpha, found.beta, "search", **facts)
+
+    def encode_batch(self, batch: dict[str, Any]) -> Any:
+        """Features of a batch of `evaluation_batches`."""
+        return self.model.encode(self.parse_batch_test(batch)[0])
+
+    def set_values(self, alpha: float, beta: float, source: str, **facts: Any) -> None:
+        self.cache.alpha, self.cache.beta = alpha, beta
+        self.cache.notes["selection"] |= {"alpha": alpha, "beta": beta, "from": source, **facts}
+        told = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                         for key, value in facts.items())
+        print(f"alpha {alpha:.4g}, beta {beta:.4g} ({source}{': ' * bool(told)}{told})")
+
+    def keep(self, path: Path, epoch_by: str) -> None:
+        """Write what will be tested to a checkpoint that there is: without the optimiser, nothing is left to train."""
+        checkpoint = load_checkpoint(str(path))
+        if self.max_epoch:
+            self.cache.notes["selection"] |= {"epoch": checkpoint["epoch"], "epoch_by": epoch_by}
+        checkpoint |= {"state_dict": self.cache.state_dict(), "optimizer": None}
+        save_checkpoint(checkpoint, str(path.parent), model_name=path.name)
+
+    @property
+    def protocol(self) -> str | None:
+        """How this result was come by, where it is not as it should be; for the run's record."""
+        return self.cache.notes.get("protocol")
+
+    @property
+    def selection(self) -> dict[str, Any] | None:
+        """alpha and beta and where they are from; for the run's record."""
+        return self.cache.notes.get("selection")
+
+    # --- a test, checkpoints -----------------------------------------------------------------------------
+
+    def frozen_tower(self) -> tuple[nn.Module, str]:
+        return self.model.image_encoder, self.model.kind
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the cache of `directory`/adapter: of an epoch, or the best one's, or the last one's.
+
+        Raises ValueError without a directory: there is nothing to test then.
+        """
+        if not directory:
+            raise ValueError("the cache is empty: give the run to evaluate with --model-dir")
+        self.load_learned(checkpoint_path(Path(directory, NAME), epoch))
+
+    def load_learned(self, path: Path) -> dict[str, Any]:
+        """Take the cache from one checkpoint file, which is returned.  Raises ValueError for a file that holds none."""
+        checkpoint = load_checkpoint(str(path))
+        check_cache(state_of(checkpoint), self.cache, path)
+        self.cache.load_state_dict(state_of(checkpoint))
+        print(f'Loading weights to {NAME} from "{path}" (epoch = {checkpoint.get("epoch")})')
+        if self.cache.known != self.cache.classnames:
+            print(f"The cache knows {self.cache.n_known} of {self.num_classes} classes; prompts alone tell the rest")
+        if self.protocol:
+            print(f"Protocol of that run: {self.protocol}")
+        self.loaded_checkpoint = str(path)
+        return checkpoint
+
+
+@TRAINER_REGISTRY.register()
+class TipAdapter(AdapterTrainer):
+    """Tip-Adapter: the keys are the features of the few-shot images; nothing is trained."""
+
+    options_type = TipAdapterOptions
+
+
+@TRAINER_REGISTRY.register()
+class TipAdapterF(AdapterTrainer):
+    """Tip-Adapter-F: the keys are where training starts."""
+
+    options_type = TipAdapterFOptions
+
+
+def by_batch(optim_cfg: Any, batches: int) -> Any:
+    """The OPTIM node of a schedule that is stepped after every one of `batches` batches of an epoch."""
+    scaled = optim_cfg.clone()
+    scaled.defrost()
+    scaled.MAX_EPOCH = max(1, scaled.MAX_EPOCH * batches)
+    scaled.WARMUP_EPOCH *= batches
+    steps = scaled.STEPSIZE
+    scaled.STEPSIZE = steps * batches if isinstance(steps, int) else type(steps)(step * batches for step in steps)
+    return scaled
