@@ -1,11 +1,8 @@
-"""The command that makes one small file of a run: python -m predict.export RUN (python -m results export)."""
+"""The command that makes one small file of a run: python -m results export RUN."""
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-
-from results.files import ResultsError
 
 from .source import PredictError
 
@@ -38,24 +35,3 @@ def run(args: argparse.Namespace) -> int:
     print(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(classifier.classes)} classes)")
     return 0
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Exit status 0 done, 2 bad command line or input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m predict.export",
-        description=f"{SUMMARY}. {TEXT}",
-        epilog=f"examples:\n{EXAMPLES}\n\nexit status: 0 done; 2 bad command line or input.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -27,6 +27,7 @@ START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # evaluated once, with CoOp's config as in the original
 SECOND_STAGE = ("PLOTAdapter",)  # starts from what another trainer learned
+OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
 TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
 
@@ -119,6 +120,7 @@ def run_jobs(
         try:
             if is_complete(job.folder):
                 check_same_run(job)
+                check_same_pictures(job)
                 return job, SKIPPED, ""
             return job, _describe(run(job.argv)), ""
         except Exception as error:  # one bad run must not cost the others
@@ -209,6 +211,25 @@ def check_same_run(job: Job) -> None:
     if changed:
         raise ValueError(
             f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another --output"
+        )
+
+
+def check_same_pictures(job: Job) -> None:
+    """Raises ValueError where the folder's complete run had other pictures of one's own than there are now."""
+    if job.cfg.DATASET.NAME != OWN_PICTURES:
+        return
+    import datasets  # noqa: F401  (registers it)
+    from dassl.data import fingerprint
+    from dassl.data.datasets import build_dataset
+    from dassl.engine.record import read_result
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        now = fingerprint(build_dataset(job.cfg))
+    was = ((read_result(job.folder) or {}).get("data") or {}).get("fingerprint")
+    if was not in (None, now):
+        raise ValueError(
+            f"{job.folder} holds a complete run on other pictures than {job.cfg.DATASET.ROOT} holds now; use another "
+            "--output, or delete that run to make it again"
         )
 
 

@@ -20,8 +20,8 @@ from dassl.engine.record import read_result
 from datasets.demo_world.scenes import chalk_scene
 from datasets.demo_world.task import CLASSES
 from predict import PredictError, load
-from predict.export import main as export
 from predict.exported import MARK
+from results.__main__ import main as results
 from tests.runs import arguments, make_world
 from tests.test_inference import TRAINERS
 
@@ -50,7 +50,7 @@ def exported(trained):
 
     def exported(trainer: str, *options: str) -> Path:
         run = trained(trainer, *options)
-        assert export([str(run)]) == 0
+        assert results(["export", str(run)]) == 0
         return run / "classifier.safetensors"
 
     return exported
@@ -92,7 +92,7 @@ def test_accuracy_is_the_runs(trained, test_items, trainer):
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_exported_file_predicts_bit_for_bit_what_the_run_does(trained, exported, test_items, trainer, world, tmp_path):
     run, file = trained(trainer), tmp_path / "alone.safetensors"
-    assert export([str(run), "--out", str(file)]) == 0
+    assert results(["export", str(run), "--out", str(file)]) == 0
     images = [item.impath for item in test_items[:6]]
     expected, found = (load(source, device="cpu")(images) for source in (run, file))
     assert np.array_equal([p.logits for p in found], [p.logits for p in expected])
@@ -353,10 +353,10 @@ def test_config_of_a_file_cannot_name_other_files(exported, tmp_path):
 
 
 def test_export_command(trained, tmp_path, capsys):
-    assert export([str(tmp_path)]) == 2
+    assert results(["export", str(tmp_path)]) == 2
     assert "no config.yaml" in capsys.readouterr().err
-    assert export([str(tmp_path / "none")]) == 2
-    assert export([str(trained("CoOp")), "--out", str(tmp_path)]) == 2  # a folder
+    assert results(["export", str(tmp_path / "none")]) == 2
+    assert results(["export", str(trained("CoOp")), "--out", str(tmp_path)]) == 2  # a folder
     assert "cannot write" in capsys.readouterr().err
-    assert export([str(trained("CoOp")), "--out", str(tmp_path / "new" / "a.safetensors")]) == 0
+    assert results(["export", str(trained("CoOp")), "--out", str(tmp_path / "new" / "a.safetensors")]) == 0
     assert capsys.readouterr().out.startswith(f"written: {tmp_path / 'new' / 'a.safetensors'} (")

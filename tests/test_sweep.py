@@ -287,6 +287,21 @@ def assert_same_runs(output: Path, other: Path) -> None:
         assert torch.equal(ours["engine"]["rng"]["torch"], theirs["engine"]["rng"]["torch"])
 
 
+def test_a_complete_run_on_other_pictures_is_not_taken_for_this_one(swept, tmp_path, capsys):
+    _, argv = swept
+    for name, colour in (("cat", "red"), ("dog", "blue")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(6):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / "photos" / name / f"{index}.png")
+    own = ["--root", str(tmp_path / "photos"), "--output", str(tmp_path / "out"), "--dataset", "folder"]
+    own += ["--config", "rn50", "--trainers", "ZeroshotCLIP", *argv[argv.index("MODEL.BACKBONE.NAME") :]]
+    assert main(own) == main(own) == 0
+    assert capsys.readouterr().err.count("complete, skipped") == 1
+    (tmp_path / "photos/cat/0.png").rename(tmp_path / "photos/dog/new.png")
+    assert main(own) == 1
+    assert "holds a complete run on other pictures than" in capsys.readouterr().err
+
+
 def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path):
     output, argv = swept
     assert main(elsewhere(argv, tmp_path, "--jobs", "2")) == 0
