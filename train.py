@@ -23,7 +23,7 @@ from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data import check_images
 from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY, build_trainer
-from dassl.engine.record import open_run, write_result
+from dassl.engine.record import evaluated_checkpoint, open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import restore_stdout
 from dassl.utils.memory import keep_freed_memory
@@ -224,7 +224,8 @@ def _run_logged(
     checkpoint = None
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        checkpoint = args.model_dir or getattr(trainer, "loaded_checkpoint", None)
+        loaded = getattr(trainer, "loaded_checkpoint", None) or args.model_dir
+        checkpoint = os.path.abspath(loaded) if loaded else None
         trainer.test()
     elif args.no_train:
         return {}
@@ -256,8 +257,9 @@ def load_trainer(
 ) -> Any:
     """The trainer of a finished run, with its learned prompts, ready for `test` and `explain`.
 
-    Rebuilt from the run's config.yaml and its best or last checkpoint; `backbone` and `root` replace paths that have
-    moved since.  Given `classnames` (those of the run or others), no data set is read: it can predict, but not test.
+    Rebuilt from the run's config.yaml and its best or last checkpoint, or the one that it evaluated; `backbone` and
+    `root` replace paths that have moved since.  Given `classnames` (those of the run or others), no data set is read:
+    it can predict, but not test.
     Raises FileNotFoundError where the folder holds no run.
     """
     folder = Path(run_folder)
@@ -273,7 +275,8 @@ def load_trainer(
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     trainer = build_trainer(cfg, classnames)
-    trainer.load_model(str(folder))
+    directory, epoch = evaluated_checkpoint(folder)
+    trainer.load_model(directory, epoch=epoch)
     return trainer
 
 

@@ -80,7 +80,10 @@ class RunFolder(Source):
         return read_classnames(self.path)
 
     def restore(self, trainer: Any) -> None:
-        trainer.load_model(str(self.path))
+        from dassl.engine.record import evaluated_checkpoint
+
+        directory, epoch = evaluated_checkpoint(self.path)
+        trainer.load_model(directory, epoch=epoch)
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

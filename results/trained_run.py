@@ -82,10 +82,11 @@ def require_finished(run: Path, trained: bool = True) -> dict[str, Any]:
         finished = record["complete"] is True
     except (OSError, ValueError, KeyError, TypeError):
         record, finished = {}, False
-    if trained and not any(run.glob("*/model*.pth.tar*")):
+    evaluated = record.get("checkpoint") if record.get("mode") == "eval" else None
+    if trained and not (Path(evaluated).exists() if evaluated else any(run.glob("*/model*.pth.tar*"))):
         remedy = "nothing was trained there, or not to the end. Give the folder of a finished training run"
-        if record.get("mode") == "eval":
-            remedy = f"it evaluated {record.get('checkpoint') or 'another run'}: give that one"
+        if evaluated:
+            remedy = f"it evaluated {evaluated}, which is gone"
         raise ResultsError(f"{run} holds no checkpoint: {remedy}")
     if not finished:
         raise ResultsError(

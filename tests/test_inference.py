@@ -1,12 +1,14 @@
 """Trainers without data: what a run has learned, with class names in the place of images."""
 import json
+import shutil
 
 import pytest
 import torch
 
 import train
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.record import read_classnames
+from dassl.engine.record import evaluated_checkpoint, read_classnames
+from results.__main__ import main as results
 from tests.runs import ADAPTERS, arguments, make_world
 
 TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "PLOT", "PLOTPP", *ADAPTERS)
@@ -41,6 +43,27 @@ def test_predicts_without_data_as_with_it(world, tmp_path, trainer):
     assert again.shape == (len(images), len(names) + 1)
     if "PLOT" not in trainer:  # there, classes share the rule that stops the transport
         torch.testing.assert_close(again[:, 1 : len(names)], expected[:, 1:], rtol=1e-5, atol=1e-5)
+
+
+def test_an_evaluation_stands_for_the_checkpoint_that_it_evaluated(world, tmp_path, capsys):
+    """So that checkpoints of other programs, which come without a record, can be looked into as well."""
+    run, bare, evaluated = tmp_path / "run", tmp_path / "bare", tmp_path / "evaluated"
+    train.run(arguments(world, run, "TRAIN.CHECKPOINT_FREQ", "1"))
+    (bare / "prompt_learner").mkdir(parents=True)
+    for epoch in (2, 3):
+        shutil.copy(run / "prompt_learner" / f"model.pth.tar-{epoch}", bare / "prompt_learner")
+    train.run(arguments(world, evaluated, flags=["--eval-only", "--model-dir", str(bare), "--load-epoch", "2"]))
+    assert evaluated_checkpoint(evaluated) == (str(bare), 2) and evaluated_checkpoint(run) == (str(run), None)
+    names = read_classnames(evaluated)
+    second = train.load_trainer(run, classnames=names)
+    second.load_model(str(run), epoch=2)
+    ctx = [train.load_trainer(evaluated, classnames=names).model.prompt_learner.ctx, second.model.prompt_learner.ctx]
+    assert torch.equal(*ctx)
+    assert results(["transport", str(evaluated), "--count", "1", "--formats", "png"]) == 0
+    assert results(["words", str(evaluated)]) == results(["export", str(evaluated)]) == 0
+    shutil.rmtree(bare)
+    assert results(["words", str(evaluated)]) == 2
+    assert f"it evaluated {bare}/prompt_learner/model.pth.tar-2, which is gone" in capsys.readouterr().err
 
 
 def test_class_names_of_older_records(tmp_path):

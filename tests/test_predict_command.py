@@ -207,7 +207,7 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
         "above runs": ([world, photos], f"below it are 2: {world / 'plot'}, {world / 'zero'}"),
         "torn": ([torn, photos], "config.yaml cannot be read"),
         "unfinished": ([unfinished, photos], "is unfinished"),
-        "evaluated": ([evaluated, photos], "holds no checkpoint: it evaluated output/that-one: give that one"),
+        "evaluated": ([evaluated, photos], "holds no checkpoint: it evaluated output/that-one, which is gone"),
         "moved weights": ([moved, photos], "not at /gone/tiny_rn.pt; if it has moved, say --backbone PATH"),
         "wrong weights": ([moved, photos, "--backbone", "/nor/here.pt"], "not at /nor/here.pt"),
         "no safetensors": ([folder / "no.safetensors", photos], "is no safetensors file"),

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import math
 import platform
+import re
 import subprocess
 import sys
 import warnings
@@ -33,7 +34,10 @@ from dassl.data.datasets import DatasetBase
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import StrPath, atomic_write
 
-__all__ = ["NO_EFFECT", "RunFolderError", "is_complete", "open_run", "read_classnames", "read_result", "write_result"]
+__all__ = [
+    "NO_EFFECT", "RunFolderError", "is_complete", "open_run", "read_classnames", "read_result", "evaluated_checkpoint",
+    "write_result",
+]  # fmt: skip
 
 SCHEMA = 1
 CONFIG_NAME = "config.yaml"
@@ -352,3 +356,19 @@ def read_classnames(folder: StrPath) -> list[str] | None:
     tested = record.get("per_class") or []  # older records; enough if every class had a test image
     whole = len(tested) == data.get("classes") and all("name" in entry for entry in tested)
     return [str(entry["name"]) for entry in tested] if whole and tested else None
+
+
+def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
+    """(run folder, epoch) of the checkpoint that the run in `folder` was tested with; epoch None: the best or last one.
+
+    That is its own, but of an evaluation the one that it evaluated.
+    """
+    record = read_result(folder) or {}
+    tested = record.get("checkpoint")
+    if record.get("mode") != "eval" or not tested:
+        return str(folder), None
+    path = Path(tested)
+    if path.is_dir():
+        return str(path), None
+    epoch = re.fullmatch(r"model\.pth\.tar-(\d+)", path.name)
+    return str(path.parent.parent), int(epoch[1]) if epoch else None
