@@ -27,6 +27,7 @@ demo: $(VENV)/.run
 	$(BIN)/python -m results curve $(DEMO)
 	$(BIN)/python -m results transport $(DEMO_RUN) --count 4
 	$(BIN)/python -m results claims $(DEMO_RUN)
+	$(BIN)/python -m results ablate $(DEMO_RUN)
 	$(BIN)/python -m results map $(DEMO_RUN)
 	$(BIN)/python -m results report $(DEMO)
 
