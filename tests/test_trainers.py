@@ -118,6 +118,11 @@ def test_the_kind_of_local_feature_goes_all_the_way(world, tmp_path, capsys, mod
         ))
         assert all(evaluated[key] == results[kind][key] for key in ("accuracy", "transport"))
         assert "Feature cache: hit" in (tmp_path / f"{kind}-again" / "log.txt").read_text()
+        assert "Warning: the prompts" not in (tmp_path / f"{kind}-again" / "log.txt").read_text()
+    flags = ("--eval-only", "--model-dir", str(tmp_path / "value"))
+    train.run(arguments(world, tmp_path / "mixed", *where, flags=flags))
+    assert "were trained with the local features value, and are matched with tokens here; TRAINER.PLOT.DENSE value" in (
+        tmp_path / "mixed" / "log.txt").read_text()
     assert results["tokens"]["history"] != results["value"]["history"]
     with pytest.raises(ValueError, match=r"TRAINER\.PLOT\.DENSE"):
         train.run(arguments(world, tmp_path / "tokens", *where, "TRAINER.PLOT.DENSE", "value"))

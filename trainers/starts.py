@@ -1,8 +1,10 @@
-"""Where a run of several stages starts: the checkpoint of an earlier run, and whether that run saw the same images."""
+"""Where a run starts, or what it tests: the checkpoint of an earlier run, and whether it saw what this one sees."""
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import yaml
 
 from .checkpoints import checkpoint_path
 
@@ -40,6 +42,20 @@ def warn_of_leak(path: Path, seed: int, shots: int) -> None:
             f"Warning: leak between runs: the start was trained with {theirs}, this run has {ours}. It has also seen "
             "the training images of that run, so its few shots are more than they are said to be, and runs with one "
             "start are not independent"
+        )
+
+
+def warn_of_places(path: Path, dense: str, key: str) -> None:
+    """Say where the PLOT run that wrote a checkpoint matched other local features than `dense`, the value of `key`."""
+    config = path.parent.parent / "config.yaml"
+    tree = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
+    if not isinstance(tree, dict):
+        return
+    theirs = (tree.get("TRAINER", {}).get("PLOT") or {}).get("DENSE", "tokens")
+    if theirs != dense:
+        print(
+            f"Warning: the prompts of {path} were trained with the local features {theirs}, and are matched with "
+            f"{dense} here; {key} {theirs} matches them with their own"
         )
 
 

@@ -10,7 +10,7 @@ from dassl.utils import load_checkpoint
 
 from ..checkpoints import check_words, find_learned, state_of
 from ..plot import PLOT
-from ..starts import start_file, warn_of_leak
+from ..starts import start_file, warn_of_leak, warn_of_places
 from .model import PlotAdapterModel
 from .options import PlotAdapterOptions
 from .trainer import AdapterTrainer
@@ -44,6 +44,7 @@ class PLOTAdapter(AdapterTrainer, PLOT):  # type: ignore[misc]
         plot.prompt_learner.load_state_dict(learned)
         print(f'Taking the prompts of "{path}" (epoch = {checkpoint.get("epoch")})')
         warn_of_leak(path, self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
+        warn_of_places(path, self.options.dense, f"TRAINER.{self.options.node}.DENSE")
         return {"prompts": str(path)}
 
     def default_start(self) -> Path:

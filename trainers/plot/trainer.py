@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from ..base import PromptTrainer
 from ..prompts import PromptLearner
+from ..starts import warn_of_places
 from .collapse import as_pairs, as_rows, prompt_cosines
 from .model import PlotModel, PlotOutput
 from .options import PlotOptions, TransportOptions
@@ -140,6 +142,11 @@ class PLOT(TransportTrainer):
         )
         fuses = options.fuses_global(self.cfg.DATASET.NAME)
         return PlotModel(learner, clip_model, options.transport(), fuses, options.dense)
+
+    def load_learned(self, path: Path) -> dict[str, Any]:
+        checkpoint = super().load_learned(path)
+        warn_of_places(path, self.options.dense, f"TRAINER.{self.options.node}.DENSE")
+        return checkpoint
 
     def grid(self, n_local: int, size: tuple[int, int]) -> tuple[int, int] | None:
         """The places are square: of all grids that hold them, the one that is most like the image."""
