@@ -1,14 +1,16 @@
 # Every target makes .venv when it is missing, installs what it needs, and then runs offline.
 #   make demo    train zero-shot CLIP, CoOp and PLOT on the generated data; tables, pictures, output/demo/report.html
+#   make demo-full   then the same on a small ViT, and PLOT++ in its two stages -> output/demo-vit/report.html
 #   make test    the test suite            make check   lint, types and tests
 #   make bench   old against new, side by side          make clean   remove output and caches (not .venv)
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= output/demo
 DEMO_RUN = $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+DEMO_VIT ?= output/demo-vit
 BIN = $(VENV)/bin
 
-.PHONY: demo test check lint types bench clean
+.PHONY: demo demo-full test check lint types bench clean
 
 $(VENV)/.run: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +32,20 @@ demo: $(VENV)/.run
 	$(BIN)/python -m results ablate $(DEMO_RUN)
 	$(BIN)/python -m results map $(DEMO_RUN)
 	$(BIN)/python -m results report $(DEMO)
+
+SWEEP_VIT = $(BIN)/python scripts/sweep.py --root data --dataset demo --config demo_vit --jobs 2 --shots 1 4 16 --seeds 1 2 3
+TWO_STAGES = DATA=data OUTPUT=$(DEMO_VIT)/plotpp CFG=demo_vit SHOTS="1 4 16" PYTHON=$(BIN)/python
+
+demo-full: demo
+	$(SWEEP_VIT) --output $(DEMO_VIT)/tokens --trainers ZeroshotCLIP CoOp PLOT
+	$(SWEEP_VIT) --output $(DEMO_VIT)/value --trainers PLOT TRAINER.PLOT.DENSE value
+	$(TWO_STAGES) sh scripts/plotpp/main_visiononly.sh demo 4 --jobs 2
+	$(TWO_STAGES) sh scripts/plotpp/main_joint.sh demo 4 --jobs 2
+	$(BIN)/python -m results table $(DEMO_VIT)
+	$(BIN)/python -m results curve $(DEMO_VIT)
+	for kind in tokens value; do $(BIN)/python -m results transport --count 4 \
+	    $(DEMO_VIT)/$$kind/OP_N4/demo/PLOT/demo_vit_16shots/nctx16_cscFalse_ctpend/seed1 || exit; done
+	$(BIN)/python -m results report $(DEMO_VIT)
 
 test: $(VENV)/.develop
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """Names to models: what `clip.load`, `clip.tokenize` and the loaders inside CoOp's family of trainers call.
 
-A name is one of OpenAI's releases (`_MODELS`), a model packaged here ("demo-rn"), open_clip's architecture
+A name is one of OpenAI's releases (`_MODELS`), a model packaged here ("demo-rn", "demo-vit"), open_clip's architecture
 and tag ("ViT-B-32/laion2b_s34b_b79k"), or the path of a weights file.
 """
 from __future__ import annotations
@@ -34,7 +34,8 @@ _DIGESTS = {  # name: (SHA-256 of the file, its name)
         ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
 }
 _MODELS = {name: f"{MODELS_URL}/{digest}/{file}" for name, (digest, file) in _DIGESTS.items()}
-_PACKAGED = {"demo-rn": Path(__file__).parent / "weights" / "demo_rn.safetensors"}
+_PACKAGED = {name: Path(__file__).parent / "weights" / f"{name.replace('-', '_')}.safetensors"
+             for name in ("demo-rn", "demo-vit")}
 
 
 def _download(url: str, root: str | Path | None = None) -> str:
@@ -58,7 +59,7 @@ def _weights(name: str, activation: str = "auto", root: str | Path | None = None
         if not _PACKAGED[name].is_file():
             raise RuntimeError(f"the weights of {name!r} are not at {_PACKAGED[name]}; they belong to the "
                                "repository: restore the file, or make it anew with "
-                               "scripts/train_demo_clip.py")
+                               "scripts/train_demo_clip.py (the ViT with scripts/train_demo_vit.py)")
         return read_weights(_PACKAGED[name], activation)
     if Path(name).is_file():
         return read_weights(name, activation)

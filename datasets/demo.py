@@ -1,7 +1,7 @@
 """Demo: a few-shot task that the project draws itself (datasets/demo_world); nothing has to be downloaded.
 
 DATASET.ROOT/demo is written on first use, in a few seconds: 14 classes in chalk, with 40 train, 8 val and 40
-test images each. The backbone that goes with it, `demo-rn`, was trained on flat "photos" of the same things.
+test images each. The backbones that go with it, `demo-rn` and `demo-vit`, know flat "photos" of the same things.
 """
 
 from __future__ import annotations

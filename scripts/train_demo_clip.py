@@ -126,6 +126,13 @@ def normalise(pixels: Tensor) -> Tensor:
     return (pixels.permute(0, 3, 1, 2).float() / 255 - PIXEL_MEAN) / PIXEL_STD
 
 
+def smaller(images: Tensor, side: int) -> Tensor:
+    """Images (B, 3, H, H) in the resolution of an encoder."""
+    if images.shape[-1] == side:
+        return images
+    return F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+
+
 def random_views(
     images: Tensor, size: int, smallest: float, rng: torch.Generator
 ) -> tuple[Tensor, list[bool]]:
@@ -214,19 +221,24 @@ def losses(model: CLIP, images: Tensor, captions: list[str], phrases: list[str],
     )
 
 
-def learning_rate(step: int, options: Options) -> float:
-    warm_up = min(1.0, (step + 1) / min(100, options.steps))
-    return options.rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / options.steps))
+def optimiser_of(model: torch.nn.Module, rate: float) -> torch.optim.AdamW:
+    """AdamW on all parameters; only matrices decay."""
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+
+
+def learning_rate(step: int, largest: float, steps: int) -> float:
+    warm_up = min(1.0, (step + 1) / min(100, steps))
+    return largest * warm_up * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def train(model: CLIP, corpus: Corpus, vocabulary: Vocabulary, options: Options,
           report: Callable[[int, str], None]) -> None:
     """Train `model` in place; `report(steps done, losses)` is called now and then."""
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.1},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.98))
+    optimiser = optimiser_of(model, options.rate)
     picks = torch.Generator().manual_seed(options.seed)
     words = Random(options.seed)
     order = torch.empty(0, dtype=torch.long)
@@ -244,7 +256,7 @@ def train(model: CLIP, corpus: Corpus, vocabulary: Vocabulary, options: Options,
         images = images.contiguous(memory_format=torch.channels_last)
         whole, places, parts = losses(model, images, captions, phrases, vocabulary, options)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, options)
+            group["lr"] = learning_rate(step, options.rate, options.steps)
         optimiser.zero_grad()
         (whole + options.local_weight * places + options.part_weight * parts).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -280,7 +292,8 @@ def zero_shot(model: CLIP, probe: Probe, encode: Callable[[list[str]], Tensor]) 
     text = F.normalize(model.encode_text(encode(prompts)), dim=-1)
     right = torch.zeros(2)
     for pixels, labels in zip(probe.pixels.split(128), probe.labels.split(128), strict=True):
-        image = model.encode_image_dense(normalise(pixels)).normalized()
+        images = smaller(normalise(pixels), model.visual.input_resolution)
+        image = model.encode_image_dense(images).normalized()
         for i, feature in enumerate((image.pooled, image.local.mean(dim=1))):
             right[i] += ((feature @ text.T).argmax(dim=1) == labels).sum()
     model.train()
@@ -311,6 +324,33 @@ def save(weights: dict[str, Tensor], output: Path, facts: dict[str, str]) -> Non
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def facts_of(command: Sequence[str], seed: int) -> dict[str, str]:
+    """What is known before the training; for the metadata of the file."""
+    return {
+        "activation": "quick_gelu",
+        "command": shlex.join(command),
+        "seed": str(seed),
+        "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def reporter(model: CLIP, encode: Callable[[list[str]], Tensor], weights: Callable[[], dict[str, Tensor]], output: Path,
+             facts: dict[str, str]) -> Callable[[int, str], None]:
+    """`report(steps done, numbers)`: measures the model, writes its file, and prints a line.  The clock starts now."""
+    probes = {"photo": draw_probe(photo_of, PROBE_IMAGES), "chalk": draw_probe(chalk_scene, PROBE_IMAGES)}
+    start = time.time()
+
+    def report(step: int, numbers: str) -> None:
+        minutes = (time.time() - start) / 60
+        accuracy = {name: zero_shot(model, probe, encode) for name, probe in probes.items()}
+        facts.update(steps=str(step), minutes=f"{minutes:.1f}", zero_shot_accuracy=json.dumps(accuracy))
+        save(weights(), output, facts)
+        tqdm.write(f"step {step}, {minutes:.1f} min: {numbers}, zero-shot by pooled and local {accuracy}")
+
+    return report
 
 
 def parse(argv: list[str] | None) -> Options:
@@ -346,25 +386,8 @@ def main(argv: list[str] | None = None) -> int:
     corpus = draw_corpus(options.scenes, "train", options.threads)
     vocabulary = Vocabulary(corpus.scenes, options.seed)
     model = new_model(options, len(vocabulary)).to(memory_format=torch.channels_last)
-    probes = {"photo": draw_probe(photo_of, PROBE_IMAGES), "chalk": draw_probe(chalk_scene, PROBE_IMAGES)}
-    start = time.time()
-
-    arguments = sys.argv[1:] if argv is None else argv
-    facts = {
-        "activation": "quick_gelu",
-        "command": shlex.join(["python", "scripts/train_demo_clip.py", *arguments]),
-        "seed": str(options.seed),
-        "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}",
-        "date": datetime.date.today().isoformat(),
-    }
-
-    def report(step: int, numbers: str) -> None:
-        minutes = (time.time() - start) / 60
-        accuracy = {name: zero_shot(model, probe, vocabulary) for name, probe in probes.items()}
-        facts.update(steps=str(step), minutes=f"{minutes:.1f}", zero_shot_accuracy=json.dumps(accuracy))
-        save(openai_weights(model, vocabulary), options.output, facts)
-        tqdm.write(f"step {step}, {minutes:.1f} min: {numbers}, zero-shot by pooled and local {accuracy}")
-
+    facts = facts_of(["python", "scripts/train_demo_clip.py", *(sys.argv[1:] if argv is None else argv)], options.seed)
+    report = reporter(model, vocabulary, lambda: openai_weights(model, vocabulary), options.output, facts)
     train(model, corpus, vocabulary, options, report)
     print(f"Wrote {options.output} ({options.output.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -172,13 +172,12 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
         clip.load_clip_to_cpu(tmp_path)
 
 
-def test_the_demo_model_loads_or_says_how_to_make_it(monkeypatch):
-    monkeypatch.setitem(clip_module._PACKAGED, "demo-rn", Path("nowhere/demo_rn.safetensors"))
-    with pytest.raises(RuntimeError, match="'demo-rn' are not at nowhere.*train_demo_clip.py"):
-        clip.load_clip_to_cpu("demo-rn")
-    monkeypatch.undo()
-    if clip_module._PACKAGED["demo-rn"].is_file():
-        assert clip.load_clip_to_cpu("demo-rn").vocab_size == 49408
+@pytest.mark.parametrize("name", clip_module._PACKAGED)
+def test_the_demo_models_load_or_say_how_to_make_them(monkeypatch, name):
+    assert clip.load_clip_to_cpu(name).vocab_size == 49408
+    monkeypatch.setitem(clip_module._PACKAGED, name, Path("nowhere/demo.safetensors"))
+    with pytest.raises(RuntimeError, match=f"'{name}' are not at nowhere.*train_demo_clip.py.*train_demo_vit.py"):
+        clip.load_clip_to_cpu(name)
 
 
 # --- files that must not be loaded ----------------------------------------------------------------------

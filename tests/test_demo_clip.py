@@ -1,4 +1,4 @@
-"""The demo CLIP: the packaged weights, and the script that trained them."""
+"""The demo CLIPs: the packaged weights, and the scripts that trained them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ from datasets.demo_world import CLASSES, chalk_scene
 from datasets.demo_world.scenes import photo_of
 from datasets.demo_world.task import IMAGES_PER_CLASS, listing
 from scripts import train_demo_clip as script
+from scripts import train_demo_vit
 
-TINY = ["--scenes", "24", "--steps", "3", "--batch", "8", "--threads", "1", "--precision", "fp32"]
+SCRIPTS = {"demo-rn": script, "demo-vit": train_demo_vit}
+TINY = ["--scenes", "24", "--steps", "3", "--batch", "8", "--threads", "1"]
+PLAIN = {"demo-rn": ["--precision", "fp32"], "demo-vit": []}
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def model():
-    return clip.load_clip_to_cpu("demo-rn").float()
+def model(name):
+    return clip.load_clip_to_cpu(name).float()
 
 
 def accuracy(model, scenes, labels) -> tuple[float, float]:
@@ -33,13 +41,14 @@ def accuracy(model, scenes, labels) -> tuple[float, float]:
 
 
 # ---- the packaged weights
-def test_the_file_says_how_it_was_made():
-    assert script.PACKAGED.stat().st_size < 16e6
-    with safe_open(script.PACKAGED, "pt") as file:
+def test_the_file_says_how_it_was_made(name):
+    made_by = SCRIPTS[name]
+    assert made_by.PACKAGED.stat().st_size < 16e6
+    with safe_open(made_by.PACKAGED, "pt") as file:
         facts = file.metadata()
         table = file.get_tensor("token_embedding.weight")
     assert facts["activation"] == "quick_gelu"
-    assert facts["command"].startswith("python scripts/train_demo_clip.py")
+    assert facts["command"].startswith(f"python scripts/{Path(made_by.__file__).name}")
     assert {"seed", "versions", "date", "minutes"} <= set(facts)
     assert set(json.loads(facts["zero_shot_accuracy"])) == {"photo", "chalk"}
     assert table.shape[0] == 49408 and table.dtype == torch.float16
@@ -48,29 +57,37 @@ def test_the_file_says_how_it_was_made():
     assert used[clip.tokenize("a photo of a hot air balloon.")[0, :9].long()].all()
 
 
-def test_it_is_a_plain_clip(model):
-    assert model.visual.input_resolution == 128
+def test_it_is_a_plain_clip(model, name):
+    side, places = {"demo-rn": (128, 16), "demo-vit": (64, 16)}[name]
+    assert model.visual.input_resolution == side
     assert model.context_length == 77 and model.vocab_size == 49408
     assert model.logit_scale.item() <= math.log(100) + 1e-3
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
-    pooled, local = model.encode_image_dense(torch.zeros(2, 3, 128, 128))
-    assert pooled.shape == (2, model.visual.output_dim) and local.shape == (2, 16, model.visual.output_dim)
+    pooled, local = model.encode_image_dense(torch.zeros(2, 3, side, side))
+    assert pooled.shape == (2, model.visual.output_dim) and local.shape == (2, places, model.visual.output_dim)
 
 
-def test_zero_shot_knows_photos(model):
-    scenes = [photo_of(name, f"test/{i}") for name in CLASSES for i in range(6)]
+def test_both_have_the_same_text_encoder():
+    resnet, vit = (clip.load_clip_to_cpu(name).state_dict() for name in SCRIPTS)
+    shared = [name for name in vit if not name.startswith("visual.")]
+    assert len(shared) > 30 and all(torch.equal(resnet[name], vit[name]) for name in shared)
+
+
+def test_zero_shot_knows_photos(model, name):
+    """By either kind of feature; a ViT's local ones were never trained."""
+    scenes = [photo_of(thing, f"test/{i}") for thing in CLASSES for i in range(6)]
     pooled, local = accuracy(model, scenes, [label for label in range(len(CLASSES)) for _ in range(6)])
-    assert pooled > 75 and local > 75
+    assert pooled > 75 and local > (75 if name == "demo-rn" else 25)
 
 
-def test_zero_shot_on_the_task_leaves_room(model):
+def test_zero_shot_on_the_task_leaves_room(model, name):
     """Chance is 7 %; a quarter of the test split."""
     entries = [entry for i, entry in enumerate(listing()["test"]) if i % 4 == 0]
     assert len(entries) == len(CLASSES) * IMAGES_PER_CLASS["test"] // 4
-    scenes = [chalk_scene(name, path) for path, _, name in entries]
+    scenes = [chalk_scene(thing, path) for path, _, thing in entries]
     pooled, local = accuracy(model, scenes, [label for _, label, _ in entries])
     assert 25 < pooled < 75
-    assert 25 < local < 75
+    assert (25 if name == "demo-rn" else 7) < local < 75
 
 
 # ---- the script
@@ -82,7 +99,8 @@ def test_images_with_the_same_caption_share_the_target():
     assert better.item() == pytest.approx(math.log(1 + 2 * math.exp(-9)), abs=1e-6)
 
 
-def test_views_of_full_size_are_encoded_as_by_the_model(model):
+def test_views_of_full_size_are_encoded_as_by_the_model():
+    model = clip.load_clip_to_cpu("demo-rn").float()
     images = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours, theirs = script.encode_views(model, images), model.encode_image_dense(images)
@@ -91,14 +109,27 @@ def test_views_of_full_size_are_encoded_as_by_the_model(model):
     assert small.local.shape == (2, 4, model.visual.output_dim)
 
 
-def test_training_repeats_exactly_and_writes_a_loadable_clip(tmp_path: Path, monkeypatch, capsys):
+def test_styles_keep_the_place_of_things():
+    images = torch.randn(400, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    seen = train_demo_vit.restyled(images, torch.Generator().manual_seed(2))
+    colours = seen.abs().sort(dim=1).values == images.abs().sort(dim=1).values
+    coloured = colours.flatten(1).all(dim=1)
+    kept = (seen == images).flatten(1).all(dim=1)
+    assert 0.6 < coloured.float().mean() < 0.8 and 0.35 < kept.float().mean() < 0.55
+    flat = torch.zeros(1, 3, 6, 6)
+    flat[..., 3:] = 1.0
+    lines = train_demo_vit.contours(flat)[0, 0]
+    assert (lines.argmax(dim=1) == 2).all() and lines[:, 2].std() == 0
+
+
+def test_training_repeats_exactly_and_writes_a_loadable_clip(tmp_path: Path, monkeypatch, name):
     monkeypatch.setattr(script, "PROBE_IMAGES", 1)
     deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
     try:
         for file in files:
             torch.rand(3)
-            assert script.main([*TINY, "--output", str(file)]) == 0
+            assert SCRIPTS[name].main([*TINY, *PLAIN[name], "--output", str(file)]) == 0
     finally:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)

@@ -6,6 +6,7 @@ from ..zsclip import DEFAULT_TEMPLATE
 GENERAL = ("a photo of a", "this is a photo", "this is picture of", "one picture of a")
 TEMPLATES = {
     "Caltech101": GENERAL,
+    "Demo": ("a photo of a", "a picture of a", "an image of a", "a view of a"),  # our own, in the words of its captions
     "DescribableTextures": (
         "a photo of a texture", "this is a photo texture", "this is a picture texture", "one picture of a texture",
     ),
