@@ -143,7 +143,7 @@ def accuracy_panels(summary: Summary) -> list[tuple[str, Figure]]:
     for title, lines in panels(summary):
         figure = new_figure(4.8, 3.8)
         draw_accuracy(figure.subplots(), title, lines, look)
-        figure.legend(loc="outside lower center", ncols=min(3, len(lines)))
+        legend_below(figure, columns=3)
         figures.append((title, figure))
     return figures
 

@@ -111,11 +111,13 @@ def short_name(name: str, most: int = 26) -> str:
 
 
 def legend_below(figure: Figure, columns: int) -> None:
-    """One legend for all panels, a line a label, in at most that many columns."""
+    """One legend for all panels, a line a label, in at most that many columns, and as many as there is room for."""
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(columns, len(handles)))
+    widest = 0.6 + 0.075 * max(map(len, handles), default=0)  # inches of a column: the mark, and letters
+    columns = max(1, min(columns, len(handles), int(figure.get_figwidth() / widest)))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Path:
