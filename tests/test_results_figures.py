@@ -8,7 +8,7 @@ from PIL import Image
 
 from results.__main__ import main
 from results.collapse import describe_prompts, pair_history, prompts_figure
-from results.curves import accuracy_figure, looks, mean_history, panels, training_figure
+from results.curves import accuracy_figure, accuracy_panels, looks, mean_history, panels, training_figure
 from results.plotting import LOOKS, PAGE_FAINT, PAGE_INK, drawing, inline_svg, save_figure
 from results.records import find_runs
 from results.summary import summarise
@@ -43,6 +43,18 @@ def test_average_comes_first_with_the_spread_of_the_seeds_averages(tmp_path):
     (tmp_path / "b/demo/CoOp/demo_4shots/nctx16_cscFalse_ctpend/seed3/result.json").unlink()
     (_, average), *_ = panels(summarise(find_runs(tmp_path)))
     assert average["CoOp"][1][2] == []  # of other seeds than the other data set: nothing to compare
+
+
+def test_long_names_of_methods_stay_in_the_figure(tmp_path):
+    for number, matching in enumerate(("uniform", "a matching of a very long name")):
+        record = make_record("PLOT", 4, 1, config={"TRAINER.PLOT.MATCHING": matching, "TRAINER.PLOT.STOP": "each"})
+        write_run(tmp_path / str(number), record)
+    summary = summarise(find_runs(tmp_path))
+    with drawing():
+        for figure in (accuracy_figure(summary), *(figure for _, figure in accuracy_panels(summary))):
+            figure.draw_without_rendering()
+            box, (legend,) = figure.bbox, figure.legends
+            assert box.x0 <= legend.get_window_extent().x0 and legend.get_window_extent().x1 <= box.x1
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 11])
