@@ -45,6 +45,8 @@ demo-full: demo
 	$(BIN)/python -m results curve $(DEMO_VIT)
 	for kind in tokens value; do $(BIN)/python -m results transport --count 4 \
 	    $(DEMO_VIT)/$$kind/OP_N4/demo/PLOT/demo_vit_16shots/nctx16_cscFalse_ctpend/seed1 || exit; done
+	$(BIN)/python -m results transport --count 4 \
+	    $(DEMO_VIT)/plotpp_joint/OP_N4_M4/demo/PLOTPP/demo_vit_16shots/nctx4_cscFalse_ctpend/seed1
 	$(BIN)/python -m results report $(DEMO_VIT)
 
 test: $(VENV)/.develop
