@@ -57,15 +57,14 @@ class Classifier:
     """What `load` returns.  Its prompts are encoded once, at the first image."""
 
     def __init__(self, trainer: Any, source: Source, batch_size: int = BATCH_SIZE) -> None:
-        from dassl.data.transforms import build_transform
+        from results.transport import image_reader
 
         self.trainer = trainer
         self.source = source
         self.batch_size = batch_size
         self.classes: list[str] = list(trainer.dm.dataset.classnames)
         trainer.set_model_mode("eval")
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._transform: Any = build_transform(trainer.cfg, is_train=False)
+        self._tensor_of = image_reader(trainer.cfg)
         self._held = contextlib.ExitStack()  # open as long as this object lives
         if hasattr(trainer, "model"):
             self._held.enter_context(trainer.model.fixed_prompts())
@@ -112,11 +111,9 @@ class Classifier:
                 unreadable(path, read)
 
     def _read(self, image: Picture) -> tuple[Path | None, torch.Tensor | Exception]:
-        from dassl.utils import read_image
-
         path = Path(image) if isinstance(image, str | Path) else None
         try:
-            return path, self._transform(read_image(path) if path else image.convert("RGB"))  # type: ignore[union-attr]
+            return path, self._tensor_of(path or image)  # type: ignore[arg-type]
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
             return path, error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import ResultsError
-from .trained_run import labels_of, load, look_through_test, quiet
+from .trained_run import labels_of, load, look_through_test, quiet, read_config
 
 COUNT = 6  # test images, or images a prompt, unless told otherwise
 FORMATS = ("png", "svg", "npz")  # what is written of each
@@ -68,11 +68,7 @@ def with_files(
 
 
 def _may_be_in_data(run: Path, paths: Sequence[Path], root: str) -> bool:
-    import yaml
-
-    if not root:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        root = str((config.get("DATASET") or {}).get("ROOT") or "")
+    root = root or str((read_config(run).get("DATASET") or {}).get("ROOT") or "")
     folder = Path(root).expanduser().resolve() if root else None
     return folder is not None and any(folder in path.resolve().parents for path in paths)
 

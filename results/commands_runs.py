@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .choosing import CLAIMS_FORMATS, COUNT, FORMATS, Choice
 from .command import Command, deliver
@@ -18,6 +20,17 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="also show what building the model prints")
 
 
+def rebuilding(args: argparse.Namespace) -> dict[str, Any]:
+    """What `add_run` says of how to rebuild the run."""
+    return {"backbone": args.backbone, "root": args.root, "verbose": args.verbose}
+
+
+def add_pictures(parser: argparse.ArgumentParser, formats: Sequence[str], what: str) -> None:
+    parser.add_argument("--formats", metavar="FORMAT", nargs="+", choices=formats, default=formats,
+                        help=f"{what}, of {', '.join(formats)}; default: all")
+    parser.add_argument("--out", metavar="DIR", help="default: RUN/transport, where `report` looks")
+
+
 def transport_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add = parser.add_argument
@@ -25,9 +38,7 @@ def transport_arguments(parser: argparse.ArgumentParser) -> None:
     add("--class", metavar="NAME", nargs="+", default=[], dest="classes", help="only test images of these classes")
     add("--wrong", action="store_true", help="only test images that the run takes for another class")
     add("--count", metavar="K", type=int, help=f"how many test images, spread over the classes; default: {COUNT}")
-    add("--formats", metavar="FORMAT", nargs="+", choices=FORMATS, default=FORMATS,
-        help=f"what to write of each image, of {', '.join(FORMATS)}; default: all")
-    add("--out", metavar="DIR", help="default: RUN/transport, where `report` looks")
+    add_pictures(parser, FORMATS, "what to write of each image")
 
 
 def transport(args: argparse.Namespace) -> int:
@@ -38,9 +49,7 @@ def transport(args: argparse.Namespace) -> int:
         Choice(args.images, args.classes, args.wrong, args.count),
         Path(args.out) if args.out else None,
         args.formats,
-        backbone=args.backbone,
-        root=args.root,
-        verbose=args.verbose,
+        **rebuilding(args),
     )
 
 
@@ -50,9 +59,7 @@ def claims_arguments(parser: argparse.ArgumentParser) -> None:
     add("--class", metavar="NAME", nargs="+", default=[], dest="classes", help="only within these classes")
     add("--of", choices=("true", "predicted"), default="true", help="the class whose prompts are asked; default: true")
     add("--count", metavar="K", type=int, default=COUNT, help=f"how many images a prompt; default: {COUNT}")
-    add("--formats", metavar="FORMAT", nargs="+", choices=CLAIMS_FORMATS, default=CLAIMS_FORMATS,
-        help=f"what to write, of {', '.join(CLAIMS_FORMATS)}; default: all")
-    add("--out", metavar="DIR", help="default: RUN/transport, where `report` looks")
+    add_pictures(parser, CLAIMS_FORMATS, "what to write")
 
 
 def claims(args: argparse.Namespace) -> int:
@@ -65,9 +72,7 @@ def claims(args: argparse.Namespace) -> int:
         args.count,
         Path(args.out) if args.out else None,
         args.formats,
-        backbone=args.backbone,
-        root=args.root,
-        verbose=args.verbose,
+        **rebuilding(args),
     )
 
 
@@ -90,7 +95,7 @@ def words(args: argparse.Namespace) -> int:
     from .words import find_words, format_words
 
     run = Path(args.folder)
-    found = find_words(run, args.top, args.classes, args.backbone, args.root, args.verbose)
+    found = find_words(run, args.top, args.classes, **rebuilding(args))
     deliver(format_words(found, args.format, run), args.out)
     return 0
 
@@ -120,8 +125,7 @@ def ablate(args: argparse.Namespace) -> int:
     from .ablation import run_command
 
     out = Path(args.out) if args.out else None
-    folder, moved = Path(args.folder), (args.backbone, args.root)
-    run_command(folder, args.eps, args.matchings, out, args.format, *moved, args.verbose)
+    run_command(Path(args.folder), args.eps, args.matchings, out, args.format, **rebuilding(args))
     return 0
 
 
@@ -144,7 +148,7 @@ def feature_map(args: argparse.Namespace) -> int:
     run = Path(args.folder)
     targets = [Path(name) for name in args.out or ()]
     targets = targets or [run / FOLDER / f"{args.method}.{kind}" for kind in ("png", "svg", "npz")]
-    found = map_run(run, args.method, args.classes, args.count, args.backbone, args.root, args.verbose)
+    found = map_run(run, args.method, args.classes, args.count, **rebuilding(args))
     with drawing():
         figure = draw_map(found)
         for path in targets:

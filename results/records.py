@@ -168,3 +168,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_plain(item) for item in value)
     return value
+
+
+def relative_to(folder: Path, output: Path) -> str:
+    """What a run below `output` is called there; `output` itself by its own name."""
+    name = folder.relative_to(output).as_posix()
+    return folder.name if name == "." else name

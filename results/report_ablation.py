@@ -7,7 +7,7 @@ from pathlib import Path
 from . import ablation_view as view
 from .page import cell, esc, flow, paragraph, section, table
 from .plotting import inline_svg
-from .records import read_run
+from .records import read_run, relative_to
 
 MOST_ABLATIONS = 6  # in the report; the files stay where they are
 AGAIN = "<code>python -m results ablate</code> makes it anew."
@@ -30,8 +30,7 @@ def ablation_section(output: Path) -> str:
 
 def ablation_part(path: Path, output: Path, number: int) -> str:
     """Figure, table and words of one run."""
-    name = path.parent.relative_to(output).as_posix()
-    heading = f"<h3>Run <code>{esc(name if name != '.' else path.parent.name)}</code></h3>"
+    heading = f"<h3>Run <code>{esc(relative_to(path.parent, output))}</code></h3>"
     try:
         found, finished = view.read_ablation(path)
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from .differences import Difference, Setting, between_methods, between_runs, version_name
 from .methods import group
 from .page import cell, esc, fold, paragraph, section, table
-from .records import Run
+from .records import Run, relative_to
 from .report_transport import trained_cells
 from .summary import Section, Summary, spread
 from .tables import ABSENT, shots_name
@@ -93,10 +93,6 @@ def missing_section(summary: Summary, output: Path) -> str:
         f"<h3>Runs that did not finish</h3><ul>{''.join(folders)}</ul>" if folders else "",
     )
 
-
-def relative_to(folder: Path, output: Path) -> str:
-    name = folder.relative_to(output).as_posix()
-    return folder.name if name == "." else name
 
 
 # --- cost and setting ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 from .claims import NAME
 from .methods import group
 from .page import cell, esc, image, paragraph, section, table
-from .records import Run
+from .records import Run, relative_to
 from .summary import Summary, spread
 from .tables import ABSENT, shots_name
 from .transport import FOLDER, INDEX
@@ -128,8 +128,7 @@ def claims_sheets(output: Path) -> str:
 
 def name_of_run(folder: Path, output: Path) -> str:
     """The line above the pictures in `folder`, below their run."""
-    name = folder.parent.relative_to(output).as_posix()
-    return paragraph(f"Run <code>{esc(name if name != '.' else folder.parent.name)}</code>", "soft")
+    return paragraph(f"Run <code>{esc(relative_to(folder.parent, output))}</code>", "soft")
 
 
 def read_lists(output: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -39,6 +39,7 @@ from .trained_run import check_transport, load, quiet
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
 FOLDER = "transport"  # below the run
 INDEX = "index.json"
@@ -85,14 +86,17 @@ def explain(
             )
 
 
-def image_reader(cfg: Any) -> Callable[[Path], torch.Tensor]:
-    """From a file to what the network gets in a test, (3, H, W); raises OSError or ValueError for what is no image."""
+def image_reader(cfg: Any) -> Callable[[Path | Image.Image], torch.Tensor]:
+    """From a file, or a PIL image, to what the network gets in a test, (3, H, W).
+
+    What it returns raises OSError or ValueError for a file that is no image.
+    """
     from dassl.data.transforms import build_transform
     from dassl.utils import read_image
 
     with quiet():
         transform: Any = build_transform(cfg, is_train=False)
-    return lambda path: transform(read_image(str(path)))
+    return lambda image: transform(read_image(str(image)) if isinstance(image, Path) else image.convert("RGB"))
 
 
 def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import train
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
+from dassl.data.transforms import build_transform
 from dassl.engine.record import read_result
 from datasets.demo_world.scenes import chalk_scene
 from datasets.demo_world.task import CLASSES
@@ -186,7 +187,8 @@ def pictures(folder: Path) -> list[Path]:
 def test_images_are_read_as_in_training(trained, tmp_path):
     paths = pictures(tmp_path / "pictures")
     classifier = load(trained("CoOp"), device="cpu", batch_size=1)
-    data = DatasetWrapper(classifier.trainer.cfg, [Datum(str(path)) for path in paths], classifier._transform)
+    cfg = classifier.trainer.cfg
+    data = DatasetWrapper(cfg, [Datum(str(path)) for path in paths], build_transform(cfg, is_train=False))
     for path, item in zip(paths, data, strict=True):
         with torch.no_grad():
             expected = classifier.trainer.model_inference(item["img"][None])[0].numpy()
