@@ -50,7 +50,7 @@ demo-full: demo
 	$(BIN)/python -m results report $(DEMO_VIT)
 
 test: $(VENV)/.develop
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .

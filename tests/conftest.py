@@ -6,6 +6,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # the tests' models are tiny: a second thread costs more than it brings
+if "PYTEST_XDIST_WORKER" in os.environ:  # programs that tests start share the cores with the other workers
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
