@@ -93,6 +93,7 @@ OPTIM_KEYS = {"scheduler": "LR_SCHEDULER", "dampening": "SGD_DAMPNING", "nestero
 PROMPT_KEYS = {  # of a case's meta
     "N": "N", "n_ctx": "N_CTX", "csc": "CSC", "ctx_init": "CTX_INIT", "class_token_position": "CLASS_TOKEN_POSITION",
     "eps": "EPS", "max_iter": "MAX_ITER", "thresh": "THRESH", "M": "M", "n_ctx_v": "N_CTX_V", "trade_off": "TRADE_OFF",
+    "model_upd": "MODEL_UPD",
 }  # fmt: skip
 
 
