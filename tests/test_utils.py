@@ -426,10 +426,14 @@ def test_metric_meter():
 # --- weights and layers ----------------------------------------------------------------------------------
 
 
+class ConvBlock(nn.Sequential):
+    """Called as a convolution is, but has no weight of its own."""
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        self.body = ConvBlock(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
         self.head = nn.Linear(4, 2)
 
 

@@ -103,11 +103,12 @@ def init_network_weights(model: nn.Module, init_type: str = "normal", gain: floa
     for module in model.modules():
         kind = type(module).__name__
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if not isinstance(weight, Tensor):  # norm layers without one, blocks of layers called Conv...
+            continue
         if kind.startswith("Conv") or kind.endswith("Linear"):
             initialisers[init_type](weight)
         elif "BatchNorm" in kind or "InstanceNorm" in kind:
-            if isinstance(weight, Tensor):
-                nn.init.constant_(weight, 1.0)
+            nn.init.constant_(weight, 1.0)
         else:
             continue
         if isinstance(bias, Tensor):
