@@ -22,19 +22,40 @@ def _positions_by(attribute: str, data_source: Sequence[Any]) -> dict[int, list[
     return groups
 
 
-def _dry_run_length(sampler: Sampler[int]) -> int:
-    """Items of one epoch, counted by drawing one; the random state is put back afterwards."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    length = sum(1 for _ in sampler)
-    random.setstate(python_state)
-    np.random.set_state(numpy_state)
-    return length
+class _DrawnSampler(Sampler[int]):
+    """An epoch is drawn as a whole, and where a draw ends is up to chance.
+
+    Trainers count batches to know which one is the last (there they step their schedule), so every epoch must have
+    the length that was announced: draws that are too short are repeated, those that are too long are cut.
+    """
+
+    length: int
+
+    def _draw(self) -> list[int]:
+        raise NotImplementedError
+
+    def _measure(self) -> int:
+        """Items of one draw; the random state is put back afterwards."""
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        length = len(self._draw())
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        return length
+
+    def __iter__(self) -> Iterator[int]:
+        order = self._draw()
+        while len(order) < self.length:
+            order = self._draw()
+        return iter(order[: self.length])
+
+    def __len__(self) -> int:
+        return self.length
 
 
-class RandomDomainSampler(Sampler[int]):
+class RandomDomainSampler(_DrawnSampler):
     """Every batch: `n_domain` random domains with equally many random items of each, none twice in an epoch.
 
-    n_domain <= 0 means all domains. The epoch ends when a domain can no longer fill its share.
+    n_domain <= 0 means all domains. A draw ends when a domain can no longer fill its share.
     Raises ValueError when n_domain exceeds the domains there are or does not divide batch_size.
     """
 
@@ -51,22 +72,17 @@ class RandomDomainSampler(Sampler[int]):
         self.batch_size = batch_size
         self.n_domain = n_domain
         self.n_img_per_domain = batch_size // n_domain
-        self.length = _dry_run_length(self)
+        self.length = self._measure()
 
-    def __iter__(self) -> Iterator[int]:
+    def _draw(self) -> list[int]:
         share = self.n_img_per_domain
-        left = {domain: list(positions) for domain, positions in self.domain_dict.items()}
+        left = {domain: random.sample(positions, len(positions)) for domain, positions in self.domain_dict.items()}
         order: list[int] = []
         while all(len(positions) >= share for positions in left.values()):
             for domain in random.sample(self.domains, self.n_domain):
-                chosen = random.sample(left[domain], share)
-                order += chosen
-                taken = set(chosen)
-                left[domain] = [position for position in left[domain] if position not in taken]
-        return iter(order)
-
-    def __len__(self) -> int:
-        return self.length
+                order += left[domain][-share:]
+                del left[domain][-share:]
+        return order
 
 
 class SeqDomainSampler(Sampler[int]):
@@ -102,11 +118,11 @@ class SeqDomainSampler(Sampler[int]):
         return self._rounds() * self.batch_size
 
 
-class RandomClassSampler(Sampler[int]):
+class RandomClassSampler(_DrawnSampler):
     """Every batch: `batch_size // n_ins` random classes with `n_ins` items of each.
 
     Classes with fewer items are filled up by drawing with replacement; a class's leftover items (fewer than
-    n_ins) are left out. The epoch ends when too few classes remain. Raises ValueError when batch_size <
+    n_ins) are left out. A draw ends when too few classes remain. Raises ValueError when batch_size <
     n_ins.
     """
 
@@ -124,9 +140,9 @@ class RandomClassSampler(Sampler[int]):
                 f"a batch of {batch_size} with N_INS {n_ins} needs {self.ncls_per_batch} classes, "
                 f"but the data has {len(self.labels)}; raise N_INS or lower the batch size"
             )
-        self.length = _dry_run_length(self)
+        self.length = self._measure()
 
-    def __iter__(self) -> Iterator[int]:
+    def _draw(self) -> list[int]:
         groups: dict[int, list[list[int]]] = {}
         for label, positions in self.index_dic.items():
             positions = list(positions)
@@ -142,10 +158,7 @@ class RandomClassSampler(Sampler[int]):
                 order += groups[label].pop(0)
                 if not groups[label]:
                     available.remove(label)
-        return iter(order)
-
-    def __len__(self) -> int:
-        return self.length
+        return order
 
 
 def build_sampler(
