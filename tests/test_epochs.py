@@ -148,6 +148,19 @@ def test_data_sets_that_do_not_know_of_epochs_get_fresh_workers(items):
     assert type(loader) is DataLoader and not loader.persistent_workers
 
 
+def test_a_data_set_of_a_plugin_that_leaves_out_our_constructor(items):
+    class Own(DatasetWrapper):
+        def __init__(self, cfg, data_source, transform=None, is_train=False):
+            self.data_source = data_source
+
+        def __getitem__(self, idx):
+            return idx
+
+    loader = build_data_loader(config(2), "RandomSampler", items, batch_size=4, dataset_wrapper=Own)
+    for _ in range(2):
+        assert len(set(torch.cat(list(loader)).tolist())) == 12
+
+
 # --- decoded once ----------------------------------------------------------------------------------------
 
 

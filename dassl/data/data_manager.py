@@ -172,6 +172,9 @@ class DatasetWrapper(Dataset):
     when it cannot be read as an image.
     """
 
+    is_train = False  # these two are here for subclasses whose constructor does not call ours
+    _seed: int | None = None
+
     def __init__(
         self,
         cfg: Any,
@@ -194,7 +197,6 @@ class DatasetWrapper(Dataset):
         if "normalize" in cfg.INPUT.TRANSFORMS:
             steps.append(T.Normalize(mean=list(cfg.INPUT.PIXEL_MEAN), std=list(cfg.INPUT.PIXEL_STD)))
         self.to_tensor = T.Compose(steps)
-        self._seed: int | None = None
 
     def prepare(self, num_workers: int) -> None:
         """Before an epoch: decode the training images, while worker processes can still inherit them."""
