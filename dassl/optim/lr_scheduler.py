@@ -129,23 +129,22 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     single_step: times GAMMA every STEPSIZE epochs (a sequence's last entry; 0 or less: not within MAX_EPOCH);
     multi_step: times GAMMA at each epoch in STEPSIZE; cosine: from LR to 0 along half a cosine of MAX_EPOCH.
     With WARMUP_EPOCH > 0 these count from the end of the warm-up, or with WARMUP_RECOUNT False from epoch 0.
-    Raises ValueError for unknown names, TypeError for a STEPSIZE of the wrong kind.
+    Raises ValueError for unknown names and for a STEPSIZE of the wrong kind.
     """
     check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS, "schedule (OPTIM.LR_SCHEDULER)")
     stepsize = optim_cfg.STEPSIZE
+    steps = list(stepsize) if isinstance(stepsize, (list, tuple)) else [stepsize]
+    whole = all(isinstance(step, int) for step in steps)
     schedule: LRScheduler
     if optim_cfg.LR_SCHEDULER == "single_step":
-        if isinstance(stepsize, (list, tuple)):
-            stepsize = stepsize[-1]
-        if not isinstance(stepsize, int):
-            raise TypeError(f"single_step needs a whole number of epochs as OPTIM.STEPSIZE, got {stepsize!r}")
-        if stepsize <= 0:
-            stepsize = optim_cfg.MAX_EPOCH
-        schedule = torch.optim.lr_scheduler.StepLR(optimizer, stepsize, gamma=optim_cfg.GAMMA)
+        if not (steps and whole):
+            raise ValueError(f"single_step needs a whole number of epochs as OPTIM.STEPSIZE, got {stepsize!r}")
+        step = steps[-1] if steps[-1] > 0 else optim_cfg.MAX_EPOCH
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, step, gamma=optim_cfg.GAMMA)
     elif optim_cfg.LR_SCHEDULER == "multi_step":
-        if not isinstance(stepsize, (list, tuple)):
-            raise TypeError(f"multi_step needs a list of epochs as OPTIM.STEPSIZE, got {stepsize!r}")
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(stepsize), gamma=optim_cfg.GAMMA)
+        if not (isinstance(stepsize, (list, tuple)) and whole):
+            raise ValueError(f"multi_step needs a list of whole epochs as OPTIM.STEPSIZE, got {stepsize!r}")
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, gamma=optim_cfg.GAMMA)
     else:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, optim_cfg.MAX_EPOCH)
     if optim_cfg.WARMUP_EPOCH <= 0:
