@@ -242,6 +242,7 @@ def test_path_hint(tmp_path):
     (tmp_path / "caltech101.yaml").touch()
     assert path_hint(tmp_path / "caltech11.yaml") == f"; did you mean {tmp_path / 'caltech101.yaml'}?"
     assert "caltech101.yaml" in path_hint(tmp_path / "zzz")
+    assert path_hint(tmp_path) == ": it is a folder"
 
 
 # --- seeds and environment -------------------------------------------------------------------------------

@@ -247,6 +247,8 @@ def collect_env_info() -> str:
 def path_hint(path: StrPath) -> str:
     """The tail of an error message about a missing file: a similar name in the deepest folder there is."""
     missing = Path(path)
+    if missing.is_dir():
+        return ": it is a folder"
     folder = missing.parent
     while not folder.exists() and folder != folder.parent:
         missing, folder = folder, folder.parent
