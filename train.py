@@ -299,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
         print(f"error: {error_text(error)}", file=sys.stderr)
-        print("(PLOT_TRACEBACK=1 shows where; the run's log has it too)", file=sys.stderr)
+        print("(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)", file=sys.stderr)
         return 1 if isinstance(error, RuntimeError | FloatingPointError) else 2
 
 
