@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from dassl.engine import record as record_module
 from dassl.engine.record import RunFolderError, is_complete, open_run, read_classnames, read_result, write_result
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import set_random_seed
+from dassl.utils import set_random_seed, tools
 from tests.engine_support import CLASSES, TinyPlugin, tiny_cfg
 from tests.test_utils import run_python
 
@@ -129,10 +130,23 @@ def test_resuming_from_another_configuration_warns(tmp_path):
         open_run(tiny_cfg(tmp_path / "b", "RESUME", str(tmp_path / "a"), "OPTIM.LR", 0.2), "train")
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_resuming_from_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="RESUME is .*tpyo, but there is no run to continue"):
+        open_run(tiny_cfg(tmp_path / "b", "RESUME", str(tmp_path / "tpyo")), "train")
+    open_run(tiny_cfg(tmp_path / "c", "RESUME", str(tmp_path / "c")), "train")  # the same command, first time or not
+
+
+def test_a_folder_that_cannot_be_made_or_written_to(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="cannot be made.*choose another"):
         open_run(tiny_cfg(tmp_path / "file" / "run"), "train")
+
+    def read_only(path, *args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{path}.tmp")
+
+    monkeypatch.setattr(tools, "open", read_only, raising=False)
+    with pytest.raises(RunFolderError, match=f"OUTPUT_DIR {tmp_path} cannot be written to: Read-only file system$"):
+        open_run(tiny_cfg(tmp_path), "train")
 
 
 # --- the result ------------------------------------------------------------------------------------------

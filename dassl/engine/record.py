@@ -64,7 +64,8 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
     Makes the folder, compares its config.yaml with `cfg` except for the keys in `no_effect` and keys that
     only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
     Raises RunFolderError, with the keys and both values, when the folder holds checkpoints or a result of
-    another run, or cannot be made; a folder where nothing came of the other run is taken over.
+    another run, or cannot be made or written to, or when there is no run to resume in RESUME; a folder where
+    nothing came of the other run is taken over.
     """
     _check_mode(mode)
     folder = Path(cfg.OUTPUT_DIR)
@@ -85,12 +86,17 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
     elif _holds_training(folder):
         print(f"{folder} holds checkpoints but no {CONFIG_NAME}: not checked whether they belong to this run")
     if mode == "train" and cfg.RESUME and Path(cfg.RESUME).resolve() != folder.resolve():
+        if not _holds_training(Path(cfg.RESUME)):
+            raise RunFolderError(f"RESUME is {cfg.RESUME}, but there is no run to continue")
         origin = _stored_config(Path(cfg.RESUME))
         changed = _differences(origin, cfg, no_effect) if origin is not None else ""
         if changed:
             warnings.warn(f"resuming from {cfg.RESUME} with another configuration: {changed}", stacklevel=2)
-    with atomic_write(folder / CONFIG_NAME) as file:
-        file.write(f"# mode: {mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}")
+    try:
+        with atomic_write(folder / CONFIG_NAME) as file:
+            file.write(f"# mode: {mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}")
+    except OSError as error:
+        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {error.strerror}") from error
 
 
 def _check_mode(mode: str) -> None:
