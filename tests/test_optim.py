@@ -133,6 +133,7 @@ def test_saved_schedules_continue_exactly(cfg):
 
         optimizer, schedule = new_schedule(cfg)
         schedule.load_state_dict(saved)
+        assert schedule.state_dict() == saved
         if cfg.WARMUP_EPOCH <= 0:  # torch's own schedules leave the optimiser to its own state
             optimizer.param_groups[0]["lr"] = schedule.get_last_lr()[0]
         resumed = []
@@ -141,6 +142,20 @@ def test_saved_schedules_continue_exactly(cfg):
             optimizer.step()
             schedule.step()
         assert resumed == expected[stop:]  # to the last bit
+
+
+@pytest.mark.parametrize("settings", [{"MAX_EPOCH": 20}, {"LR": 0.1}])
+@pytest.mark.parametrize("stop", [0, 1, 4, 10])
+def test_a_saved_schedule_goes_on_as_it_is_defined_now(settings, stop):
+    base = {"LR_SCHEDULER": "cosine", "MAX_EPOCH": 10, "WARMUP_EPOCH": 1}
+    optimizer, schedule = new_schedule(optim_cfg(**base))
+    for _ in range(stop):
+        optimizer.step()
+        schedule.step()
+    now = optim_cfg(**base | settings)
+    optimizer, resumed = new_schedule(now)
+    resumed.load_state_dict(schedule.state_dict())
+    assert optimizer.param_groups[0]["lr"] == rates(now, stop + 1)[stop]
 
 
 @pytest.mark.parametrize("cfg", [v for v in VARIANTS if v.WARMUP_EPOCH > 0], ids=lambda c: c.LR_SCHEDULER)

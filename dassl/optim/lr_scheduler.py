@@ -25,7 +25,7 @@ POSITION = ("last_epoch", "_step_count", "_last_lr")  # where a schedule stands;
 class _BaseWarmupScheduler(LRScheduler):
     """Rates of `get_lr` for epochs 0 ... warmup_epoch - 1, then those of `successor`.
 
-    Its state holds numbers only, and loading it moves the live successor to where the saved one stood.
+    Its state holds numbers only, and loading it steps the live schedule to where the saved one stood.
     """
 
     def __init__(
@@ -47,16 +47,17 @@ class _BaseWarmupScheduler(LRScheduler):
         return _position(self) | {"successor": _position(self.successor)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the position in `state_dict`, and give the optimiser its learning rates.
+        """Make as many steps as were made before `state_dict`, and give the optimiser the rates of this schedule.
 
+        Rates depend on the one before, so to go on from saved ones would be wrong where MAX_EPOCH or LR has changed.
         Raises ValueError for a state in the original engine's form, which holds objects: see `fast_forward`.
         """
-        if not isinstance(state_dict.get("successor"), dict):
+        saved = state_dict.get("successor")
+        if not isinstance(saved, dict):
             raise ValueError("this state does not say where the schedule stood; use fast_forward(epochs)")
-        _move(self.successor, state_dict["successor"])
-        _move(self, state_dict)
-        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
-            group["lr"] = lr
+        after_warmup = saved["last_epoch"] - self._fresh_successor["last_epoch"]
+        self.fast_forward(state_dict["last_epoch"] + after_warmup)
+        self._step_count, self.successor._step_count = state_dict["_step_count"], saved["_step_count"]
 
     def fast_forward(self, epochs: int) -> None:
         """Stand where a new schedule stands after `epochs` steps, and give the optimiser its rates."""
