@@ -516,6 +516,23 @@ def test_resume_folder_and_finished_runs(tmp_path, capsys):
     assert os.listdir(tmp_path / "b") == ["tensorboard"]
 
 
+@pytest.mark.parametrize("more", [0, 2])
+def test_the_best_model_comes_along_into_another_folder(tmp_path, more):
+    options = ("TEST.FINAL_MODEL", "best_val")
+
+    class Scripted(TinyPlugin):
+        def test(self, split=None):
+            value = super().test(split)
+            return 75.0 - self.epoch if split == "val" else value  # the first epoch is the best
+
+    seeded(tiny_cfg(tmp_path / "a", *options), Scripted).train()
+    again = tiny_cfg(tmp_path / "b", *options, "RESUME", str(tmp_path / "a"), "OPTIM.MAX_EPOCH", 6 + more)
+    trainer = seeded(again, Scripted)
+    trainer.train()
+    best = load_checkpoint(tmp_path / "b/prompt_learner/model-best.pth.tar")
+    assert best["epoch"] == 1 and torch.equal(trainer.model.prompt_learner.ctx, best["state_dict"]["ctx"])
+
+
 def test_a_torn_newest_checkpoint(tmp_path):
     whole = seeded(tiny_cfg(tmp_path / "a", "TRAIN.CHECKPOINT_FREQ", 1))
     whole.train()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import os.path as osp
+import shutil
 import sys
 import time
 import warnings
@@ -36,6 +37,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     AverageMeter,
     MetricMeter,
+    atomic_write,
     check_availability,
     count_num_param,
     load_checkpoint,
@@ -161,12 +163,24 @@ class SimpleTrainer(TrainerBase):
     def before_train(self) -> None:
         """Resume from RESUME, or OUTPUT_DIR when it holds checkpoints; open tensorboard, start the clock."""
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        if self.start_epoch and self.cfg.RESUME:
+            self._take_best_along()
         if self.start_epoch >= self.max_epoch > 0:
             print(f"Nothing left to train: {self.start_epoch} of {self.max_epoch} epochs are done")
         writer_dir = osp.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    def _take_best_along(self) -> None:
+        """The best model until now is in RESUME; it may stay the best, and is looked for in OUTPUT_DIR."""
+        if osp.realpath(self.cfg.RESUME) == osp.realpath(self.output_dir):
+            return
+        for name in self.get_model_names():
+            best = osp.join(self.cfg.RESUME, name, BEST_NAME)
+            if osp.isfile(best):
+                with open(best, "rb") as source, atomic_write(osp.join(self.output_dir, name, BEST_NAME), "wb") as copy:
+                    shutil.copyfileobj(source, copy)
 
     def after_epoch(self) -> None:
         """Validate when the best epoch is wanted; save after every CHECKPOINT_FREQ epochs and the last.
