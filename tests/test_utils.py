@@ -366,6 +366,14 @@ def test_closing_never_closes_the_console(take_console, tmp_path):
     Logger().write("no file\n")
 
 
+def test_without_a_console_there_is_the_log(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdout", None)
+    U.setup_logger(tmp_path)
+    print("hello", flush=True)
+    U.restore_stdout()
+    assert (tmp_path / "log.txt").read_text() == "hello\n"
+
+
 def test_traceback_goes_to_the_log(take_console, tmp_path):
     console = take_console()
     with pytest.raises(ZeroDivisionError), U.log_to(tmp_path):

@@ -31,7 +31,7 @@ class Logger:
     """
 
     def __init__(self, fpath: StrPath | None = None) -> None:
-        self.console = sys.stdout
+        self.console = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (a program without a console has no stdout)
         self.file = None
         if fpath is not None:
             mkdir_if_missing(os.path.dirname(os.fspath(fpath)))
