@@ -58,7 +58,7 @@ def prompts_figure(title: str, runs: Sequence[Run]) -> Figure | None:
         low, high = [one.low for one in pairs], [one.high for one in pairs]
         axes.fill_between(epochs, low, high, color=look["color"], alpha=0.16, linewidth=0)
         axes.plot(epochs, [one.mean for one in pairs], marker="o" if len(epochs) == 1 else None, **look)
-    axes.set_title(title)
+    axes.set_title(title, wrap=True)
     axes.set_ylabel("cosine between prompts of a class")
     axes.set_ylim(top=1.0)
     finish_by_epoch(figure, axes)
