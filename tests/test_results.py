@@ -98,6 +98,9 @@ def test_cell_without_any_run_is_shown_as_missing(tmp_path, capsys):
         ("[]", "holds no record"),
         (json.dumps(make_record("CoOp", 1, 1, complete=False)), "not complete"),
         (json.dumps(make_record("CoOp", 1, 1, accuracy=None)), "no valid 'accuracy'"),
+        (json.dumps(make_record("CoOp", 1, 1, accuracy=float("nan"))), "no valid 'accuracy'"),
+        (json.dumps(make_record("CoOp", 1, 1) | {"config": ["OPTIM.LR", 0.002]}), "no valid 'config'"),
+        (json.dumps(make_record("CoOp", 1, 1, per_class="torn")), "no valid 'per_class'"),
         (json.dumps(make_record("CoOp", 1, 1, schema=7)), "schema 7"),
     ],
 )
