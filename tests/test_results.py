@@ -275,6 +275,16 @@ def test_markdown_and_latex_are_well_formed(tmp_path):
     assert {line.count("&") for line in latex.splitlines() if line.endswith(r"\\")} == {3}
 
 
+def test_markdown_keeps_phrases_with_bars_in_their_cell(tmp_path):
+    for number, phrases in enumerate(("a photo of|a drawing of", "")):
+        write_run(tmp_path / str(number), make_record("PLOT", 4, 1, config={"TRAINER.PLOT.CTX_INIT": phrases}))
+    table = format_table(summarise(find_runs(tmp_path)), "markdown")
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {3}
+    assert r"CTX_INIT=a photo of\|a drawing of" in table
+    assert r"of\textbar{}a" in format_table(summarise(find_runs(tmp_path)), "latex")
+
+
 def test_csv_keeps_full_precision(tmp_path):
     summary = summarise(find_runs(write_sweep(tmp_path, shots=(1,))))
     rows = {row["method"]: row for row in csv.DictReader(io.StringIO(format_table(summary, "csv")))}
