@@ -129,12 +129,11 @@ def explained(
     classifier: Classifier, predictions: Iterable[Prediction], folder: Path, count: int
 ) -> Iterator[Prediction]:
     """The same predictions; on the way heat maps of each image come into `folder`, numbered and by its name."""
-    from results.transport import save
+    from results.transport import numbered, save
 
     for number, prediction in enumerate(predictions, start=1):
         assert prediction.path is not None
-        name = f"{number:0{max(2, len(str(count)))}d}-{prediction.path.stem}"
-        save(classifier.explain(prediction.path), folder / name, ("png",))
+        save(classifier.explain(prediction.path), folder / numbered(number, count, prediction.path), ("png",))
         yield prediction
 
 

@@ -17,6 +17,7 @@ import train
 from predict.__main__ import main
 from predict.read_ahead import read_ahead
 from predict.source import PredictError
+from results.__main__ import main as results
 from results.images import find_images, image_suffixes
 from tests.runs import REPOSITORY, arguments, make_world
 
@@ -116,6 +117,18 @@ def test_heat_maps(world, photos, capsys, tmp_path):
         maps = sorted((tmp_path / "p" / "maps").iterdir())
         assert [path.name for path in maps] == ["01-a.png", "02-b.png", "03-d, e.png", "04-c.png", "05-f.png"]
         assert all(Image.open(path).width > 300 for path in maps)
+
+
+@pytest.mark.parametrize("name", ["n" * 240, "é" * 120, "caf\udce9"], ids=["ascii", "accents", "no UTF-8"])
+def test_heat_maps_of_images_whose_names_are_as_long_as_can_be(world, tmp_path, capsys, name):
+    photo, maps = tmp_path / f"{name}.png", tmp_path / "maps"
+    Image.new("RGB", (30, 20)).save(photo)
+    status, _, err = predicted(capsys, world / "plot", photo, "--device", "cpu", "--explain", maps)
+    assert (status, err) == (0, "")
+    assert results(["transport", str(world / "plot"), "--images", str(photo), "--out", str(maps)]) == 0
+    (listed,) = json.loads((maps / "index.json").read_text())["pictures"]
+    assert listed["path"] == str(photo)
+    assert sorted(path.name for path in maps.iterdir()) == sorted([*listed["files"].values(), "index.json"])
 
 
 # --- files and folders -----------------------------------------------------------------------------------
