@@ -253,7 +253,7 @@ def test_figure_numbers_the_prompts_of_every_class():
     with drawing():
         figure = draw_map(found)
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3"] * 3
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", r"costs \$5", "dog"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "costs $5", "dog"]
     assert figure.legends[1].get_texts()[0].get_text() == "1.00×"
     with drawing():
         assert len(draw_map(make_map(made_up(prompts=1), "pca", "abc", "")).legends) == 1  # nothing to decide
