@@ -248,6 +248,14 @@ def test_identical_prompts_are_no_error():
     assert np.isfinite(make_map(features, "pca", "abc", "title").prompt_points).all()
 
 
+@pytest.mark.parametrize("method", maps.METHODS)
+def test_one_image_feature_makes_no_map(method):
+    whole = made_up(prompts=1)
+    alone = whole._replace(images=whole.images[:1], image_label=whole.image_label[:1], decided=whole.decided[:1])
+    with pytest.raises(ResultsError, match="--count"):
+        make_map(alone, method, "abc", "title")
+
+
 def test_figure_numbers_the_prompts_of_every_class():
     found = make_map(made_up(prompts=3), "pca", ["cat", "costs $5", "dog"], "title")
     with drawing():
