@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from results.files import ResultsError
-from results.images import find_images
+from results.images import find_images, image_suffixes
 from scripts.jobs import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     paths = find_images(args.paths, leave_out=Path(args.explain) if args.explain else None)
     if args.out and Path(args.out).is_dir():
         raise PredictError(f"--out {args.out} is a folder; name a file")
+    if Path(args.out).suffix.lower() in image_suffixes():  # a file name forgotten before photos/*.jpg
+        raise PredictError(f"--out {args.out} would overwrite an image with text; name another file")
     style = args.format or (Path(args.out).suffix[1:] if Path(args.out).suffix[1:] in FORMATS else "table")
 
     classifier = build(source, classes, args.backbone, args.device, args.batch_size)

@@ -209,6 +209,9 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
     shutil.copytree(world / "plot", moved)
     config = (moved / "config.yaml").read_text()
     (moved / "config.yaml").write_text(config.replace(str(world / "tiny_rn.pt"), "/gone/tiny_rn.pt"))
+    pooled = folder / "pooled"
+    shutil.copytree(world / "plot", pooled)
+    (pooled / "config.yaml").write_text(config.replace("MATCHING: ot", "MATCHING: global"))
     torn = folder / "torn"
     torn.mkdir()
     (torn / "config.yaml").write_text("TRAINER: [")
@@ -227,9 +230,11 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
         "no export": ([weights, photos], "holds tensors, but no exported classifier"),
         "no such path": ([world / "zero", folder / "nowhere"], "nowhere does not exist; give image files"),
         "no places": ([world / "zero", photos, "--explain"], "is of ZeroshotCLIP, which does not match places"),
+        "pooled": ([pooled, photos, "--explain"], "MATCHING global, which looks at an image's one pooled feature"),
         "no classes": ([world / "zero", photos, "--classes-file", os.devnull], "names no class; write one a line"),
         "no such classes": ([world / "zero", photos, "--classes-file", folder / "no.txt"], "cannot be read"),
         "out is a folder": ([world / "zero", photos, "--out", folder], "is a folder; name a file"),
+        "out is an image": ([world / "zero", photos, "--out", photos / "a.jpg"], "would overwrite an image with text"),
     }
 
 
