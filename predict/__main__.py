@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from results.files import ResultsError
+from results.files import ResultsError, is_special
 from results.images import find_images, image_suffixes
 from scripts.jobs import positive
 
@@ -141,13 +141,13 @@ def explained(
 
 @contextlib.contextmanager
 def output(path: str) -> Iterator[IO[str]]:
-    """The console, or a file that appears when all is written."""
+    """The console, or a file that appears when all is written; a pipe or device is written to as it is."""
     if not path:
         yield sys.stdout
         return
     from dassl.utils import atomic_write
 
-    with atomic_write(path) as file:
+    with open(path, "w", encoding="utf-8") if is_special(Path(path)) else atomic_write(os.path.realpath(path)) as file:
         yield file
 
 

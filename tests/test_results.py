@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -331,6 +333,20 @@ def test_console_without_unicode_still_gets_a_table(tmp_path):
         env={"PYTHONIOENCODING": "ascii", "PATH": ""},
     )
     assert done.returncode == 0 and b"PLOT N=4" in done.stdout
+
+
+def test_links_and_pipes_stay_what_they_are(tmp_path):
+    (tmp_path / "link").symlink_to("table.txt")
+    for text in ("old", "new"):
+        write_text(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "table.txt").read_text() == text
+    os.mkfifo(tmp_path / "pipe")
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    write_text(tmp_path / "pipe", "text")
+    reader.join(10)
+    assert heard == ["text"] and (tmp_path / "pipe").is_fifo()
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
