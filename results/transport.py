@@ -94,11 +94,11 @@ def image_reader(cfg: Any) -> Callable[[Path | Image.Image], torch.Tensor]:
     What it returns raises OSError or ValueError for a file that is no image.
     """
     from dassl.data.transforms import build_transform
-    from dassl.utils import read_image
+    from dassl.utils.tools import read_image, to_rgb
 
     with quiet():
         transform: Any = build_transform(cfg, is_train=False)
-    return lambda image: transform(read_image(str(image)) if isinstance(image, Path) else image.convert("RGB"))
+    return lambda image: transform(read_image(str(image)) if isinstance(image, Path) else to_rgb(image))
 
 
 def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:
