@@ -203,6 +203,19 @@ def test_schedule_by_shots_is_one_method(tmp_path):
     assert names(tmp_path, make_record("CoOp", 1, 1), make_record("CoOp", 16, 1)) == {"CoOp": 2}
 
 
+def test_own_pictures_of_two_roots_are_two_data_sets(tmp_path):
+    for root, accuracy in (("a/photos", 10.0), ("b/photos/", 20.0), ("birds", 30.0)):
+        settings = {"DATASET.ROOT": root, "DATASET.FOLDER.PATH": "", "DATASET.FOLDER.CSV": ""}
+        write_run(tmp_path / root, make_record("PLOT", 4, 1, dataset="Folder", accuracy=accuracy, config=settings))
+    summary = summarise(find_runs(tmp_path))
+    assert {section.title: section.cells["PLOT N=4", 4].accuracy.mean for section in summary.sections} == {
+        "Folder (a/photos)": 10,
+        "Folder (b/photos)": 20,
+        "Folder (birds)": 30,
+    }
+    assert not summary.repeated
+
+
 def test_two_schedules_for_the_same_run_are_two_methods(tmp_path):
     assert names(tmp_path, make_record("CoOp", 1, 1), make_record("CoOp", 1, 1, config={"OPTIM.MAX_EPOCH": 200})) == {
         "CoOp OPTIM.MAX_EPOCH=50": 1,
