@@ -10,7 +10,7 @@ from .curves import common_history, finish_by_epoch, lines_by_shots
 from .methods import group
 from .plotting import new_figure
 from .records import Run
-from .tables import shots_name
+from .tables import shots_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def prompts_figure(title: str, runs: Sequence[Run]) -> Figure | None:
 def describe_prompts(title: str, runs: Sequence[Run]) -> str:
     """The figure in words: first and last epoch."""
     said = [
-        f"{shots_name(shots)} shots: {pairs[0]} → {pairs[-1]}" for shots, pairs in pairs_by_shots(runs).items()
+        f"{shots_text(shots)}: {pairs[0]} → {pairs[-1]}" for shots, pairs in pairs_by_shots(runs).items()
     ]
     return f"Cosine between the prompts of a class, {title}, mean (range of the pairs), first → last epoch: " + (
         "; ".join(said) + "."

@@ -13,7 +13,7 @@ from .page import cell, esc, fold, paragraph, section, table
 from .records import Run, relative_to
 from .report_transport import trained_cells
 from .summary import Section, Summary, spread
-from .tables import ABSENT, shots_name
+from .tables import ABSENT, shots_name, shots_text
 
 MOST_FOLDERS = 3  # runs that are named, where so few differ from the rest
 
@@ -79,7 +79,7 @@ def missing_section(summary: Summary, output: Path) -> str:
     for one in summary.sections:
         for (method, shots), held in one.cells.items():
             if held.missing:
-                at = "" if not shots else f" at {shots_name(shots)} shots"
+                at = "" if not shots else f" at {shots_text(shots)}"
                 gaps.append(f"<li>{esc(method)} on {esc(one.title)}{at}: {len(held.runs)} of {held.expected} runs</li>")
     folders = [
         f"<li><code>{esc(relative_to(run.folder, output))}</code>: {esc(run.problem)}</li>"
@@ -181,7 +181,7 @@ def same_images(runs: Sequence[Run]) -> str:
     ]
     if differing:
         told = "; ".join(
-            f"{dataset}, {shots_name(shots)} shots, seed {seed}" for dataset, _, shots, seed, _ in differing[:5]
+            f"{dataset}, {shots_text(shots)}, seed {seed}" for dataset, _, shots, seed, _ in differing[:5]
         )
         return paragraph(
             f"The methods did not see the same images in: {esc(told)}"

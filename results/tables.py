@@ -129,10 +129,13 @@ def shots_name(shots: int) -> str:
     return "all" if shots == ALL_IMAGES else str(shots)
 
 
-def columns(section: Section) -> list[str]:
+def shots_text(shots: int) -> str:
     """ "0 shots", "1 shot", "2 shots", ..., "all images"."""
-    names = {1: "1 shot", ALL_IMAGES: "all images"}
-    return [names.get(shots, f"{shots} shots") for shots in section.shots]
+    return {1: "1 shot", ALL_IMAGES: "all images"}.get(shots, f"{shots} shots")
+
+
+def columns(section: Section) -> list[str]:
+    return list(map(shots_text, section.shots))
 
 
 def _lines(summary: Summary) -> Iterable[Sequence[Any]]:

@@ -125,7 +125,7 @@ def test_every_picture_has_words(report):
     )
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 30 for attrs in figures)
     assert "PLOT N=4 from" in figures[0]["aria-label"]
-    cosines = "1 shots: 0.900 → 0.655 (0.410 to 0.900); 4 shots: 0.900 →"  # of 50 epochs
+    cosines = "1 shot: 0.900 → 0.655 (0.410 to 0.900); 4 shots: 0.900 →"  # of 50 epochs
     assert cosines in figures[3]["aria-label"] and cosines in page.text
     assert "Gain over zero-shot by class, Demo, points" in figures[4]["aria-label"]
 
@@ -162,7 +162,7 @@ def test_different_images_are_a_warning(tmp_path):
     write_run(tmp_path / "a", make_record("CoOp", 1, 1))
     write_run(tmp_path / "b", make_record("PLOT", 1, 1, data={"fingerprint": "other"}))
     main(["report", str(tmp_path)])
-    assert "did not see the same images in: Demo, 1 shots, seed 1" in read(tmp_path / "report.html").text
+    assert "did not see the same images in: Demo, 1 shot, seed 1" in read(tmp_path / "report.html").text
 
 
 def test_several_data_sets_and_strange_names(tmp_path):
