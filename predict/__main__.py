@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from results.files import ResultsError
-from results.images import find_images
+from results.files import ResultsError, is_special
+from results.images import find_images, image_suffixes
 from scripts.jobs import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     paths = find_images(args.paths, leave_out=Path(args.explain) if args.explain else None)
     if args.out and Path(args.out).is_dir():
         raise PredictError(f"--out {args.out} is a folder; name a file")
+    if Path(args.out).suffix.lower() in image_suffixes():  # a file name forgotten before photos/*.jpg
+        raise PredictError(f"--out {args.out} would overwrite an image with text; name another file")
     style = args.format or (Path(args.out).suffix[1:] if Path(args.out).suffix[1:] in FORMATS else "table")
 
     classifier = build(source, classes, args.backbone, args.device, args.batch_size)
@@ -129,24 +131,23 @@ def explained(
     classifier: Classifier, predictions: Iterable[Prediction], folder: Path, count: int
 ) -> Iterator[Prediction]:
     """The same predictions; on the way heat maps of each image come into `folder`, numbered and by its name."""
-    from results.transport import save
+    from results.transport import numbered, save
 
     for number, prediction in enumerate(predictions, start=1):
         assert prediction.path is not None
-        name = f"{number:0{max(2, len(str(count)))}d}-{prediction.path.stem}"
-        save(classifier.explain(prediction.path), folder / name, ("png",))
+        save(classifier.explain(prediction.path), folder / numbered(number, count, prediction.path), ("png",))
         yield prediction
 
 
 @contextlib.contextmanager
 def output(path: str) -> Iterator[IO[str]]:
-    """The console, or a file that appears when all is written."""
+    """The console, or a file that appears when all is written; a pipe or device is written to as it is."""
     if not path:
         yield sys.stdout
         return
     from dassl.utils import atomic_write
 
-    with atomic_write(path) as file:
+    with open(path, "w", encoding="utf-8") if is_special(Path(path)) else atomic_write(os.path.realpath(path)) as file:
         yield file
 
 

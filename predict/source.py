@@ -62,6 +62,11 @@ class Source(ABC):
                 f"{self.path} is of {self.trainer}, which does not match places of an image with prompts: there are no "
                 f"heat maps to draw, as there are of {', '.join(EXPLAINED)}"
             )
+        if self.config.get(f"TRAINER.{self.trainer.upper()}.MATCHING") == "global":
+            raise PredictError(
+                f"{self.path} was trained with MATCHING global, which looks at an image's one pooled feature and at no "
+                "place: there are no heat maps to draw"
+            )
 
 
 class RunFolder(Source):

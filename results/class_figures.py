@@ -70,8 +70,8 @@ def draw_gains(axes: Axes, gains: Gains, look: dict[str, Look]) -> None:
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("gain over zero-shot accuracy (in brackets), points")
+    axes.set_xlabel("gain over zero-shot accuracy (in brackets), points", wrap=True)
     left_out = len(gains.classes) - len(classes)
-    axes.set_title(gains.title + (f", without {left_out} classes in between" if left_out else ""))
+    axes.set_title(gains.title + (f", without {left_out} classes in between" if left_out else ""), wrap=True)
     if left_out:
         axes.axhline(len(classes) / 2 - 0.5, color=axes.xaxis.label.get_color(), linewidth=1, linestyle=(0, (4, 3)))

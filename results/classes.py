@@ -11,7 +11,7 @@ from typing import NamedTuple
 from .methods import group
 from .records import UNTRAINED, Run
 from .summary import ZERO_SHOT, Section, Spread, Summary, spread
-from .tables import shots_name
+from .tables import shots_text
 
 
 class Class(NamedTuple):
@@ -33,7 +33,7 @@ class Column(NamedTuple):
         """ "PLOT N=4, 16 shots"; "ZeroshotCLIP"."""
         if self.shots == ZERO_SHOT:
             return self.method
-        return f"{self.method}, {shots_name(self.shots)} shot{'s' * (self.shots != 1)}"
+        return f"{self.method}, {shots_text(self.shots)}"
 
     @property
     def backbone(self) -> str:

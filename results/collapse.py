@@ -10,7 +10,7 @@ from .curves import common_history, finish_by_epoch, lines_by_shots
 from .methods import group
 from .plotting import new_figure
 from .records import Run
-from .tables import shots_name
+from .tables import shots_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def prompts_figure(title: str, runs: Sequence[Run]) -> Figure | None:
         low, high = [one.low for one in pairs], [one.high for one in pairs]
         axes.fill_between(epochs, low, high, color=look["color"], alpha=0.16, linewidth=0)
         axes.plot(epochs, [one.mean for one in pairs], marker="o" if len(epochs) == 1 else None, **look)
-    axes.set_title(title)
+    axes.set_title(title, wrap=True)
     axes.set_ylabel("cosine between prompts of a class")
     axes.set_ylim(top=1.0)
     finish_by_epoch(figure, axes)
@@ -68,7 +68,7 @@ def prompts_figure(title: str, runs: Sequence[Run]) -> Figure | None:
 def describe_prompts(title: str, runs: Sequence[Run]) -> str:
     """The figure in words: first and last epoch."""
     said = [
-        f"{shots_name(shots)} shots: {pairs[0]} → {pairs[-1]}" for shots, pairs in pairs_by_shots(runs).items()
+        f"{shots_text(shots)}: {pairs[0]} → {pairs[-1]}" for shots, pairs in pairs_by_shots(runs).items()
     ]
     return f"Cosine between the prompts of a class, {title}, mean (range of the pairs), first → last epoch: " + (
         "; ".join(said) + "."

@@ -112,7 +112,7 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
     axes.set_xlim(ticks[0][0] - 0.25, ticks[-1][0] + 0.25)
     axes.set_xlabel("training images per class (shots)")
     axes.set_ylabel("accuracy (%)")
-    axes.set_title(title)
+    axes.set_title(title, wrap=True)
 
 
 def accuracy_figure(summary: Summary) -> Figure:
@@ -178,7 +178,7 @@ def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
         for axes, key in ((loss, "loss"), (accuracy, "acc")):
             epochs, means = mean_history(members, key)
             axes.plot(epochs, means, marker="o" if len(epochs) == 1 else None, **look)
-    loss.set_title(title)
+    loss.set_title(title, wrap=True)
     loss.set_ylabel("training loss")
     loss.set_ylim(bottom=0)
     accuracy.set_ylabel("training accuracy (%)")

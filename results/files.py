@@ -16,19 +16,25 @@ class ResultsError(Exception):
 def write_atomic(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
     """Let `write` fill a temporary file beside `path`, then move it into place; makes the folder.
 
+    A link stays one: what it leads to is replaced.  A pipe or device (/dev/stdout) is written to as it is.
     Raises ResultsError with the reason (a full disk, no permission); `path` is then as it was before.
     """
     path = Path(path)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if is_special(path):
+            with path.open("wb") as file:
+                write(file)
+            return path
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
         with os.fdopen(handle, "wb") as file:
             write(file)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
@@ -36,6 +42,11 @@ def write_atomic(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
             raise ResultsError(f"cannot write {path}: {error.strerror or error}") from error
         raise
     return path
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something that is neither file nor folder, which a file must not take the place of."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_text(path: str | Path, text: str) -> Path:

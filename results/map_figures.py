@@ -46,7 +46,7 @@ def draw_map(found: FeatureMap) -> Figure:
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set(visible=True, color=FAINT)
-    axes.set_title(found.title)
+    axes.set_title(found.title, wrap=True)
     heading = "class (numbers:\nits prompts)" if features.prompt_number.max() > 1 else "class (1: its\nprompt)"
     figure.legend(loc="outside right upper", title=heading, alignment="left")
     if uneven:

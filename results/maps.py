@@ -162,7 +162,10 @@ def tsne(images: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def make_map(features: Features, method: str, classnames: Sequence[str], title: str) -> FeatureMap:
-    """`method` is one of METHODS; always the same picture of the same features."""
+    """`method` is one of METHODS; always the same picture of the same features.  Raises ResultsError for one image
+    feature, which spans no plane."""
+    if len(features.images) < 2:
+        raise ResultsError("one image feature makes no map; ask for more images (--count) or classes (--class)")
     project = {"pca": pca, "tsne": tsne}[method]
     images, prompts = centred(features.images), centred(features.prompts)
     image_points, prompt_points, note = project(images, prompts)

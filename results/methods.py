@@ -10,8 +10,9 @@ MATCHING=uniform".  Runs whose result is not to be compared with others are meth
 
 from __future__ import annotations
 
+import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,8 +78,19 @@ def place(run: Run) -> tuple:
 
 
 def data_path(run: Run) -> str:
-    """Tells apart the data sets that share the name `Folder`."""
-    return str(run.config.get("DATASET.FOLDER.PATH") or run.config.get("DATASET.FOLDER.CSV") or "")
+    """Tells apart the data sets that share the name `Folder`; "" for others."""
+    if run.dataset != "Folder":
+        return ""
+    keys = ("DATASET.ROOT", "DATASET.FOLDER.PATH", "DATASET.FOLDER.CSV")
+    path = os.path.join(*(str(run.config.get(key) or "") for key in keys))
+    return os.path.normpath(path) if path else ""
+
+
+def data_names(paths: Iterable[str]) -> dict[str, str]:
+    """{path: what to call it}: its last part, unless another path has the same."""
+    last = {path: os.path.basename(path) for path in paths}
+    times = Counter(last.values())
+    return {path: name if times[name] == 1 else path for path, name in last.items()}
 
 
 def mark(run: Run) -> str:

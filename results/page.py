@@ -33,7 +33,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, captio
     """
     tall = " tall" * (len(rows) > MOST_ROWS)
     header = "".join(f'<th scope="col"{LONG * (len(cell) > MOST_LETTERS)}>{cell}</th>' for cell in head)
-    body = "".join(f'<tr><th scope="row">{row[0]}</th>{"".join(row[1:])}</tr>\n' for row in rows)
+    body = "".join(f'<tr><th scope="row"><div>{row[0]}</div></th>{"".join(row[1:])}</tr>\n' for row in rows)
     note = f'<p class="soft">{caption}</p>' if caption else ""
     return (
         f'<div class="scroll {kind}{tall}" tabindex="0" role="region" aria-label="{esc(label)}">'

@@ -67,6 +67,7 @@ def _style(ink: str, faint: str) -> Any:
         "legend.fontsize": 9,
         "legend.frameon": False,
         "text.color": ink,
+        "text.parse_math": False,  # a dollar sign in a name begins no formula
         "axes.labelcolor": ink,
         "axes.edgecolor": ink,
         "xtick.color": ink,
@@ -100,9 +101,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def cut(text: str, most: int) -> str:
-    """At most `most` characters that can be drawn; a dollar sign begins no formula."""
+    """At most `most` characters that can be drawn."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def short_name(name: str, most: int = 26) -> str:

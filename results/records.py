@@ -7,7 +7,9 @@ A run is a folder that holds `result.json`, written last, or at least the beginn
 from __future__ import annotations
 
 import json
+import math
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,17 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
     "shots": int,
     "seed": int,
     "accuracy": (int, float),
+}
+PARTS: dict[str, type] = {  # that a record may lack, or have as null
+    "config": dict,
+    "data": dict,
+    "seconds": dict,
+    "transport": dict,
+    "versions": dict,
+    "argv": list,
+    "confusions": list,
+    "history": list,
+    "per_class": list,
 }
 
 
@@ -120,9 +133,12 @@ def _read_result(path: Path) -> tuple[dict[str, Any], str]:
         return {}, f"{path.name} has schema {record['schema']!r}, this program reads {SCHEMA}"
     if record.get("complete") is not True:
         return {}, f"{path.name} says that the run is not complete"
-    for key, kind in NEEDED.items():
-        if not isinstance(record.get(key), kind):
-            return {}, f"{path.name} has no valid {key!r} (it has {record.get(key)!r})"
+    kinds = NEEDED | {key: kind for key, kind in PARTS.items() if record.get(key) is not None}
+    bad = [key for key, kind in kinds.items() if not isinstance(record.get(key), kind)]
+    if not bad and not math.isfinite(record["accuracy"]):  # Python reads NaN as JSON
+        bad = ["accuracy"]
+    if bad:
+        return {}, f"{path.name} has no valid {bad[0]!r} (it has {reprlib.repr(record.get(bad[0]))})"
     return record, ""
 
 

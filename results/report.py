@@ -21,7 +21,7 @@ from .report_ablation import ablation_section
 from .report_maps import maps_section
 from .report_transport import transport_section
 from .summary import ALL_IMAGES, ZERO_SHOT, Average, Cell, Section, Spread, Summary, averages, spread
-from .tables import average_title, columns, shots_name
+from .tables import average_title, columns, shots_text
 
 
 def build_report(summary: Summary, output: str | Path, title: str) -> str:
@@ -68,7 +68,7 @@ def header(summary: Summary) -> str:
         for count in (ZERO_SHOT, most):
             value = headline(summary, method, count)
             if value is not None:
-                where = "without training" if count == ZERO_SHOT else f"at {shots_name(most)} shot{'s' * (most != 1)}"
+                where = "without training" if count == ZERO_SHOT else f"at {shots_text(most)}"
                 where += ", average" if len(summary.sections) > 1 else ""
                 tiles.append((f"{method} {where}", tile_number(value)))
     many = len(tiles) > 9
@@ -169,9 +169,9 @@ def describe(title: str, lines: dict) -> str:
         if first[0] == ZERO_SHOT:
             said.append(f"{method} {first[1]:.1f}% without training")
         elif len(points) == 1:
-            said.append(f"{method} {first[1]:.1f}% at {first[0]} shots")
+            said.append(f"{method} {first[1]:.1f}% at {shots_text(first[0])}")
         else:
-            said.append(f"{method} from {first[1]:.1f}% at {first[0]} to {last[1]:.1f}% at {last[0]} shots")
+            said.append(f"{method} from {first[1]:.1f}% at {first[0]} to {last[1]:.1f}% at {shots_text(last[0])}")
     return f"Accuracy against shots, {title}: {'; '.join(said)}."
 
 
@@ -212,5 +212,5 @@ def describe_training(title: str, runs: list[Run]) -> str:
     for shots, members in sorted(group([run for run in runs if losses(run)], lambda run: run.shots).items()):
         first = spread(losses(run)[0] for run in members).mean
         last = spread(losses(run)[-1] for run in members).mean
-        said.append(f"{shots_name(shots)} shots: loss from {first:.2f} to {last:.2f}")
+        said.append(f"{shots_text(shots)}: loss from {first:.2f} to {last:.2f}")
     return f"Training of {title}: {'; '.join(said)}."

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .differences import Difference, Setting, between_methods, between_runs, version_name
-from .methods import group
+from .methods import data_path, group
 from .page import cell, esc, fold, paragraph, section, table
 from .records import Run, relative_to
 from .report_transport import trained_cells
 from .summary import Section, Summary, spread
-from .tables import ABSENT, shots_name
+from .tables import ABSENT, shots_name, shots_text
 
 MOST_FOLDERS = 3  # runs that are named, where so few differ from the rest
 
@@ -79,7 +79,7 @@ def missing_section(summary: Summary, output: Path) -> str:
     for one in summary.sections:
         for (method, shots), held in one.cells.items():
             if held.missing:
-                at = "" if not shots else f" at {shots_name(shots)} shots"
+                at = "" if not shots else f" at {shots_text(shots)}"
                 gaps.append(f"<li>{esc(method)} on {esc(one.title)}{at}: {len(held.runs)} of {held.expected} runs</li>")
     folders = [
         f"<li><code>{esc(relative_to(run.folder, output))}</code>: {esc(run.problem)}</li>"
@@ -173,7 +173,7 @@ def setting_section(summary: Summary) -> str:
 def same_images(runs: Sequence[Run]) -> str:
     """Do all methods of a place have the same data?  Their fingerprints say so."""
     trained = [run for run in runs if run.trained and (run.record.get("data") or {}).get("fingerprint")]
-    places = group(trained, lambda run: (run.dataset, run.classes, run.shots, run.seed)).items()
+    places = group(trained, lambda run: (run.dataset, run.classes, run.shots, run.seed, data_path(run))).items()
     differing = [
         where
         for where, members in places
@@ -181,7 +181,7 @@ def same_images(runs: Sequence[Run]) -> str:
     ]
     if differing:
         told = "; ".join(
-            f"{dataset}, {shots_name(shots)} shots, seed {seed}" for dataset, _, shots, seed in differing[:5]
+            f"{dataset}, {shots_text(shots)}, seed {seed}" for dataset, _, shots, seed, _ in differing[:5]
         )
         return paragraph(
             f"The methods did not see the same images in: {esc(told)}"

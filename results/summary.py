@@ -6,10 +6,9 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-from .methods import data_path, group, name_methods
+from .methods import data_names, data_path, group, name_methods
 from .records import Run
 
 ZERO_SHOT = 0  # the column of methods that saw no training image
@@ -108,6 +107,7 @@ def summarise(runs: Sequence[Run]) -> Summary:
     methods = name_methods(runs)
     method_of = {run: name for name, members in methods.items() for run in members}
     placed = [run for run in runs if run in method_of and run.dataset]
+    names_of_data = data_names({data_path(run) for run in placed})
     sections, repeated = [], []
     for (classes, split), kind in group(placed, lambda run: (run.classes, run.split)).items():
         names = [name for name in methods if any(method_of[run] == name for run in kind)]
@@ -123,7 +123,7 @@ def summarise(runs: Sequence[Run]) -> Summary:
                     cells[name, count] = Cell(chosen, expected)
                     repeated += rest
             columns = sorted({count for _, count in cells}, key=lambda count: (count == ALL_IMAGES, count))
-            title = f"{dataset} ({Path(path).name})" if path else dataset
+            title = f"{dataset} ({names_of_data[path]})" if path else dataset
             sections.append(Section(title, classes, split, names, columns, cells))
     sections.sort(key=lambda section: section.title)
     return Summary(sections, list(methods), [run for run in runs if not run.complete], repeated)

@@ -43,9 +43,13 @@ class Block(NamedTuple):
 def show_block(block: Block, style: str) -> str:
     """`style` is one of FORMATS, except csv."""
     align = ["left" if index < block.words else "right" for index in range(len(block.head))]
-    table = tabulate(block.rows, block.head, tablefmt=FORMATS[style], disable_numparse=True, colalign=align)
+    head, *rows = block.head, *block.rows
+    if style == "markdown":  # a bar would end its cell
+        head, *rows = [[text.replace("|", r"\|") for text in row] for row in (head, *rows)]
+    table = tabulate(rows, head, tablefmt=FORMATS[style], disable_numparse=True, colalign=align)
     if style == "latex":
         table = table.replace("±", r"$\pm$").replace("≥", r"$\geq$").replace(ABSENT, "--")
+        table = table.replace("|", r"\textbar{}")  # in text, LaTeX's usual fonts have a dash there
     title = f"**{block.title}**\n" if style == "markdown" else show_note(block.title, style)
     return f"{title}\n{table}"
 
@@ -125,10 +129,13 @@ def shots_name(shots: int) -> str:
     return "all" if shots == ALL_IMAGES else str(shots)
 
 
-def columns(section: Section) -> list[str]:
+def shots_text(shots: int) -> str:
     """ "0 shots", "1 shot", "2 shots", ..., "all images"."""
-    names = {1: "1 shot", ALL_IMAGES: "all images"}
-    return [names.get(shots, f"{shots} shots") for shots in section.shots]
+    return {1: "1 shot", ALL_IMAGES: "all images"}.get(shots, f"{shots} shots")
+
+
+def columns(section: Section) -> list[str]:
+    return list(map(shots_text, section.shots))
 
 
 def _lines(summary: Summary) -> Iterable[Sequence[Any]]:

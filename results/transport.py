@@ -22,6 +22,7 @@ and "files" by format], "skipped": [{"path", "reason"}]}.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 FOLDER = "transport"  # below the run
 INDEX = "index.json"
 DPI = 110
+STEM = 120  # bytes of an image's name in the names of its pictures
 
 
 def explain(
@@ -92,11 +94,11 @@ def image_reader(cfg: Any) -> Callable[[Path | Image.Image], torch.Tensor]:
     What it returns raises OSError or ValueError for a file that is no image.
     """
     from dassl.data.transforms import build_transform
-    from dassl.utils import read_image
+    from dassl.utils.tools import read_image, to_rgb
 
     with quiet():
         transform: Any = build_transform(cfg, is_train=False)
-    return lambda image: transform(read_image(str(image)) if isinstance(image, Path) else image.convert("RGB"))
+    return lambda image: transform(read_image(str(image)) if isinstance(image, Path) else to_rgb(image))
 
 
 def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:
@@ -196,7 +198,6 @@ def write_all(
 
     pictures: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    digits = max(2, len(str(len(chosen))))
 
     def skip(path: Path, reason: str) -> None:
         skipped.append({"path": str(path), "reason": reason})
@@ -206,7 +207,7 @@ def write_all(
     try:
         for explained in explain(trainer, bar, unreadable=skip):
             path = chosen[len(pictures) + len(skipped)][0]
-            target = folder / f"{len(pictures) + 1:0{digits}d}-{path.stem[:80]}"
+            target = folder / numbered(len(pictures) + 1, len(chosen), path)
             pictures.append(save(explained, target, formats) | {"path": str(path)})
             tqdm.write(_line(target, formats, pictures[-1]), file=sys.stdout)
     finally:  # also what was made before an interruption is listed
@@ -215,6 +216,12 @@ def write_all(
     if skipped:
         print(f"{len(skipped)} of {len(chosen)} files are no images that can be read", file=sys.stderr)
     return (1 if pictures else 2) if skipped else 0
+
+
+def numbered(number: int, count: int, path: Path) -> str:
+    """01-cat: what the pictures of an image are called, of `count` images; a file name has 255 bytes at most."""
+    stem = os.fsencode(path.stem)[:STEM].decode("utf-8", "ignore")
+    return f"{number:0{max(2, len(str(count)))}d}-{stem}"
 
 
 def _line(target: Path, formats: Sequence[str], meta: dict[str, Any]) -> str:

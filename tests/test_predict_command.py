@@ -17,6 +17,7 @@ import train
 from predict.__main__ import main
 from predict.read_ahead import read_ahead
 from predict.source import PredictError
+from results.__main__ import main as results
 from results.images import find_images, image_suffixes
 from tests.runs import REPOSITORY, arguments, make_world
 
@@ -118,6 +119,18 @@ def test_heat_maps(world, photos, capsys, tmp_path):
         assert all(Image.open(path).width > 300 for path in maps)
 
 
+@pytest.mark.parametrize("name", ["n" * 240, "é" * 120, "caf\udce9"], ids=["ascii", "accents", "no UTF-8"])
+def test_heat_maps_of_images_whose_names_are_as_long_as_can_be(world, tmp_path, capsys, name):
+    photo, maps = tmp_path / f"{name}.png", tmp_path / "maps"
+    Image.new("RGB", (30, 20)).save(photo)
+    status, _, err = predicted(capsys, world / "plot", photo, "--device", "cpu", "--explain", maps)
+    assert (status, err) == (0, "")
+    assert results(["transport", str(world / "plot"), "--images", str(photo), "--out", str(maps)]) == 0
+    (listed,) = json.loads((maps / "index.json").read_text())["pictures"]
+    assert listed["path"] == str(photo)
+    assert sorted(path.name for path in maps.iterdir()) == sorted([*listed["files"].values(), "index.json"])
+
+
 # --- files and folders -----------------------------------------------------------------------------------
 
 
@@ -196,6 +209,9 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
     shutil.copytree(world / "plot", moved)
     config = (moved / "config.yaml").read_text()
     (moved / "config.yaml").write_text(config.replace(str(world / "tiny_rn.pt"), "/gone/tiny_rn.pt"))
+    pooled = folder / "pooled"
+    shutil.copytree(world / "plot", pooled)
+    (pooled / "config.yaml").write_text(config.replace("MATCHING: ot", "MATCHING: global"))
     torn = folder / "torn"
     torn.mkdir()
     (torn / "config.yaml").write_text("TRAINER: [")
@@ -214,9 +230,11 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
         "no export": ([weights, photos], "holds tensors, but no exported classifier"),
         "no such path": ([world / "zero", folder / "nowhere"], "nowhere does not exist; give image files"),
         "no places": ([world / "zero", photos, "--explain"], "is of ZeroshotCLIP, which does not match places"),
+        "pooled": ([pooled, photos, "--explain"], "MATCHING global, which looks at an image's one pooled feature"),
         "no classes": ([world / "zero", photos, "--classes-file", os.devnull], "names no class; write one a line"),
         "no such classes": ([world / "zero", photos, "--classes-file", folder / "no.txt"], "cannot be read"),
         "out is a folder": ([world / "zero", photos, "--out", folder], "is a folder; name a file"),
+        "out is an image": ([world / "zero", photos, "--out", photos / "a.jpg"], "would overwrite an image with text"),
     }
 
 

@@ -125,7 +125,7 @@ def test_every_picture_has_words(report):
     )
     assert all(attrs["role"] == "img" and len(attrs["aria-label"]) > 30 for attrs in figures)
     assert "PLOT N=4 from" in figures[0]["aria-label"]
-    cosines = "1 shots: 0.900 → 0.655 (0.410 to 0.900); 4 shots: 0.900 →"  # of 50 epochs
+    cosines = "1 shot: 0.900 → 0.655 (0.410 to 0.900); 4 shots: 0.900 →"  # of 50 epochs
     assert cosines in figures[3]["aria-label"] and cosines in page.text
     assert "Gain over zero-shot by class, Demo, points" in figures[4]["aria-label"]
 
@@ -162,7 +162,7 @@ def test_different_images_are_a_warning(tmp_path):
     write_run(tmp_path / "a", make_record("CoOp", 1, 1))
     write_run(tmp_path / "b", make_record("PLOT", 1, 1, data={"fingerprint": "other"}))
     main(["report", str(tmp_path)])
-    assert "did not see the same images in: Demo, 1 shots, seed 1" in read(tmp_path / "report.html").text
+    assert "did not see the same images in: Demo, 1 shot, seed 1" in read(tmp_path / "report.html").text
 
 
 def test_several_data_sets_and_strange_names(tmp_path):
@@ -240,13 +240,18 @@ frame.onload = () => {{
     const framed = one => one.closest(".scroll, nav, svg *");
     const wide = all("body *").filter(one => box(one).right > view.innerWidth + 1 && !framed(one));
     const tops = all("section").map(one => box(one).top), ends = all("section").map(one => box(one).bottom);
-    const overlaps = [], small = [];
+    const scrolls = all(".scroll").filter(one => one.scrollWidth > one.clientWidth);
+    const hiding = scrolls.flatMap(frame => [...frame.querySelectorAll("tbody th")].filter(
+        one => box(one).width > 0.75 * box(frame).width));
+    const overlaps = [], small = [], cut = [];
     for (const svg of all("svg.figure")) {{
         const texts = [...svg.querySelectorAll("text")];
         for (const text of texts) {{
             const {{a, b}} = text.getScreenCTM();
             const size = parseFloat(view.getComputedStyle(text).fontSize) * Math.hypot(a, b);
             if (size < 7.5) small.push(text.textContent + " " + size);
+            const [at, of] = [box(text), box(svg)];
+            if (at.left < of.left - 1 || at.right > of.right + 1) cut.push(text.textContent);
         }}
         const boxes = texts.map(box);
         boxes.forEach((a, i) => boxes.slice(0, i).forEach((b, j) => {{
@@ -258,7 +263,8 @@ frame.onload = () => {{
     view.scrollTo({{top: 3000, behavior: "instant"}});
     document.title = JSON.stringify({{
         width: view.innerWidth, scheme: view.getComputedStyle(page.body).backgroundColor,
-        fits: root.scrollWidth <= view.innerWidth, wide: wide.map(name), overlaps, small,
+        fits: root.scrollWidth <= view.innerWidth, wide: wide.map(name), overlaps, small, cut,
+        hiding: hiding.map(name),
         laid_out: tops.every((top, i) => ends[i] - top > 60 && (i == 0 || top >= ends[i - 1])),
         links: all("nav a").every(one => page.querySelector(one.getAttribute("href"))),
         nav_stays: Math.abs(box(page.querySelector("nav")).top) < 1,
@@ -316,5 +322,5 @@ def test_page_opens_in_a_browser(request, tmp_path, pages, width, scheme):
     assert title, done.stderr[-2000:]
     seen = json.loads(html.unescape(title[1]))
     right = ("fits", "laid_out", "links", "nav_stays", "curves", "pictures")
-    empty = {"wide": [], "overlaps": [], "small": []}
+    empty = {"wide": [], "overlaps": [], "small": [], "cut": [], "hiding": []}
     assert seen == {"width": width, "scheme": GROUND[scheme], **empty, **dict.fromkeys(right, True)}

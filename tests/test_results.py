@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,9 @@ def test_cell_without_any_run_is_shown_as_missing(tmp_path, capsys):
         ("[]", "holds no record"),
         (json.dumps(make_record("CoOp", 1, 1, complete=False)), "not complete"),
         (json.dumps(make_record("CoOp", 1, 1, accuracy=None)), "no valid 'accuracy'"),
+        (json.dumps(make_record("CoOp", 1, 1, accuracy=float("nan"))), "no valid 'accuracy'"),
+        (json.dumps(make_record("CoOp", 1, 1) | {"config": ["OPTIM.LR", 0.002]}), "no valid 'config'"),
+        (json.dumps(make_record("CoOp", 1, 1, per_class="torn")), "no valid 'per_class'"),
         (json.dumps(make_record("CoOp", 1, 1, schema=7)), "schema 7"),
     ],
 )
@@ -198,6 +203,19 @@ def test_schedule_by_shots_is_one_method(tmp_path):
     assert names(tmp_path, make_record("CoOp", 1, 1), make_record("CoOp", 16, 1)) == {"CoOp": 2}
 
 
+def test_own_pictures_of_two_roots_are_two_data_sets(tmp_path):
+    for root, accuracy in (("a/photos", 10.0), ("b/photos/", 20.0), ("birds", 30.0)):
+        settings = {"DATASET.ROOT": root, "DATASET.FOLDER.PATH": "", "DATASET.FOLDER.CSV": ""}
+        write_run(tmp_path / root, make_record("PLOT", 4, 1, dataset="Folder", accuracy=accuracy, config=settings))
+    summary = summarise(find_runs(tmp_path))
+    assert {section.title: section.cells["PLOT N=4", 4].accuracy.mean for section in summary.sections} == {
+        "Folder (a/photos)": 10,
+        "Folder (b/photos)": 20,
+        "Folder (birds)": 30,
+    }
+    assert not summary.repeated
+
+
 def test_two_schedules_for_the_same_run_are_two_methods(tmp_path):
     assert names(tmp_path, make_record("CoOp", 1, 1), make_record("CoOp", 1, 1, config={"OPTIM.MAX_EPOCH": 200})) == {
         "CoOp OPTIM.MAX_EPOCH=50": 1,
@@ -272,6 +290,16 @@ def test_markdown_and_latex_are_well_formed(tmp_path):
     assert {line.count("&") for line in latex.splitlines() if line.endswith(r"\\")} == {3}
 
 
+def test_markdown_keeps_phrases_with_bars_in_their_cell(tmp_path):
+    for number, phrases in enumerate(("a photo of|a drawing of", "")):
+        write_run(tmp_path / str(number), make_record("PLOT", 4, 1, config={"TRAINER.PLOT.CTX_INIT": phrases}))
+    table = format_table(summarise(find_runs(tmp_path)), "markdown")
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert {row.replace(r"\|", "").count("|") for row in rows} == {3}
+    assert r"CTX_INIT=a photo of\|a drawing of" in table
+    assert r"of\textbar{}a" in format_table(summarise(find_runs(tmp_path)), "latex")
+
+
 def test_csv_keeps_full_precision(tmp_path):
     summary = summarise(find_runs(write_sweep(tmp_path, shots=(1,))))
     rows = {row["method"]: row for row in csv.DictReader(io.StringIO(format_table(summary, "csv")))}
@@ -318,6 +346,20 @@ def test_console_without_unicode_still_gets_a_table(tmp_path):
         env={"PYTHONIOENCODING": "ascii", "PATH": ""},
     )
     assert done.returncode == 0 and b"PLOT N=4" in done.stdout
+
+
+def test_links_and_pipes_stay_what_they_are(tmp_path):
+    (tmp_path / "link").symlink_to("table.txt")
+    for text in ("old", "new"):
+        write_text(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "table.txt").read_text() == text
+    os.mkfifo(tmp_path / "pipe")
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    write_text(tmp_path / "pipe", "text")
+    reader.join(10)
+    assert heard == ["text"] and (tmp_path / "pipe").is_fifo()
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -7,9 +7,12 @@ import pytest
 from PIL import Image
 
 from results.__main__ import main
+from results.ablation_view import Ablation, Row, ablation_figure
+from results.class_figures import gains_figure
+from results.classes import class_gains
 from results.collapse import describe_prompts, pair_history, prompts_figure
 from results.curves import accuracy_figure, accuracy_panels, looks, mean_history, panels, training_figure
-from results.plotting import LOOKS, PAGE_FAINT, PAGE_INK, drawing, inline_svg, save_figure
+from results.plotting import LOOKS, PAGE_FAINT, PAGE_INK, cut, drawing, inline_svg, save_figure
 from results.records import find_runs
 from results.summary import summarise
 from tests.records_support import make_record, write_run, write_sweep
@@ -45,16 +48,39 @@ def test_average_comes_first_with_the_spread_of_the_seeds_averages(tmp_path):
     assert average["CoOp"][1][2] == []  # of other seeds than the other data set: nothing to compare
 
 
-def test_long_names_of_methods_stay_in_the_figure(tmp_path):
+def test_long_names_stay_in_the_figure(tmp_path):
+    data = "a data set whose name is longer than such names usually are"
+    write_run(tmp_path / "zero", make_record("ZeroshotCLIP", -1, -1, dataset=data))
     for number, matching in enumerate(("uniform", "a matching of a very long name")):
-        record = make_record("PLOT", 4, 1, config={"TRAINER.PLOT.MATCHING": matching, "TRAINER.PLOT.STOP": "each"})
-        write_run(tmp_path / str(number), record)
+        config = {"TRAINER.PLOT.MATCHING": matching, "TRAINER.PLOT.STOP": "each"}
+        write_run(tmp_path / str(number), make_record("PLOT", 4, 1, config=config, dataset=data))
     summary = summarise(find_runs(tmp_path))
+    runs = [run for run in summary.complete_runs if run.trained]
+    title = f"{summary.methods[-1]}, {data}"
+    ablation = Ablation(tmp_path, "PLOTPP", data, 16, 1, "test", 9, [Row("global", None, True, 5, 0, 0, {})])
     with drawing():
-        for figure in (accuracy_figure(summary), *(figure for _, figure in accuracy_panels(summary))):
+        figures = [
+            accuracy_figure(summary),
+            *(figure for _, figure in accuracy_panels(summary)),
+            training_figure(title, runs),
+            prompts_figure(title, runs),
+            gains_figure(class_gains(summary)[0], looks(summary)),
+            ablation_figure(ablation),
+        ]
+        for figure in figures:
             figure.draw_without_rendering()
-            box, (legend,) = figure.bbox, figure.legends
-            assert box.x0 <= legend.get_window_extent().x0 and legend.get_window_extent().x1 <= box.x1
+            words = [text for axes in figure.axes for text in (axes._left_title, axes.xaxis.label, axes.yaxis.label)]
+            for one in [*words, *figure.legends]:
+                box, own = figure.bbox, one.get_window_extent()
+                assert box.x0 <= own.x0 and own.x1 <= box.x1 and box.y0 <= own.y0 and own.y1 <= box.y1, one
+
+
+def test_a_dollar_sign_begins_no_formula(tmp_path):
+    for number, words in enumerate((r"a $\frac$ of", "a photo of a")):
+        write_run(tmp_path / str(number), make_record("PLOT", 4, 1, config={"TRAINER.PLOT.CTX_INIT": words}))
+    assert main(["curve", str(tmp_path), "--out", str(tmp_path / "curve.svg")]) == 0
+    assert r"CTX_INIT=a $\frac$ of" in (tmp_path / "curve.svg").read_text()
+    assert cut("$5", 9) == "$5"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 11])

@@ -248,12 +248,20 @@ def test_identical_prompts_are_no_error():
     assert np.isfinite(make_map(features, "pca", "abc", "title").prompt_points).all()
 
 
+@pytest.mark.parametrize("method", maps.METHODS)
+def test_one_image_feature_makes_no_map(method):
+    whole = made_up(prompts=1)
+    alone = whole._replace(images=whole.images[:1], image_label=whole.image_label[:1], decided=whole.decided[:1])
+    with pytest.raises(ResultsError, match="--count"):
+        make_map(alone, method, "abc", "title")
+
+
 def test_figure_numbers_the_prompts_of_every_class():
     found = make_map(made_up(prompts=3), "pca", ["cat", "costs $5", "dog"], "title")
     with drawing():
         figure = draw_map(found)
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3"] * 3
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", r"costs \$5", "dog"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cat", "costs $5", "dog"]
     assert figure.legends[1].get_texts()[0].get_text() == "1.00×"
     with drawing():
         assert len(draw_map(make_map(made_up(prompts=1), "pca", "abc", "")).legends) == 1  # nothing to decide

@@ -228,6 +228,13 @@ def test_read_image(tmp_path):
         U.read_image(str(tmp_path / "none.jpg"))
 
 
+@pytest.mark.parametrize(("name", "dtype"), [("a.png", "<u2"), ("a.tif", "<u2"), ("b.tif", ">u2")])
+def test_of_16_bits_of_grey_the_upper_ones_are_read(tmp_path, name, dtype):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray((grey * np.uint16(257)).astype(dtype)).save(tmp_path / name)
+    assert np.array_equal(np.asarray(U.read_image(tmp_path / name)), np.repeat(grey[..., None], 3, axis=2))
+
+
 def test_download_leaves_a_whole_file_or_none(tmp_path):
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(3_000_000))

@@ -116,10 +116,17 @@ def read_image(path: StrPath) -> Image.Image:
         raise FileNotFoundError(f"No file exists at {os.fspath(path)}")
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return to_rgb(image)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         # Pillow raises all of these for damaged files
         raise OSError(f"cannot read the image {os.fspath(path)}: {error}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """As RGB; of a grey image of 16 bits the upper ones, where Pillow would turn nearly all of it white."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # as before Pillow 11.3
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 FileState = tuple[int, int, int]
