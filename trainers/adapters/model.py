@@ -125,7 +125,8 @@ class PlotAdapterModel(TipModel):
 
     def similarity(self, affinity: Tensor, beta: float) -> Tensor:
         """S (N, C, B, M): each row over the K images of unit length, then summed by class."""
-        rows = F.normalize(torch.exp(beta * (affinity - 1)), dim=1)
+        answers = (beta * affinity).softmax(dim=1)  # exp(-beta (1 - a)) up to a factor, which would underflow
+        rows = F.normalize(answers, dim=1)
         return (self.cache.values.t() @ rows.flatten(2)).unflatten(2, affinity.shape[2:])
 
     def cache_score(self, affinity: Tensor, beta: float) -> Tensor:
