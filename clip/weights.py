@@ -124,9 +124,8 @@ def _unwrapped(content: Mapping[str, Any], facts: dict[str, Any], path: Path) ->
     if not tensors:
         raise RuntimeError(f"{path} holds no tensors; its entries are "
                            f"{', '.join(map(str, list(content)[:5]))}")
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key[len(prefix):]: value for key, value in tensors.items()}
+    while prefix := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), ""):
+        tensors = {key[len(prefix):]: value for key, value in tensors.items()}
     return tensors
 
 

@@ -83,13 +83,14 @@ def write(kind: str, state: dict[str, Tensor], path: Path) -> Path:
         "state_dict": {"state_dict": state, "epoch": 3},
         "model": {"model": state, "optimizer": {"lr": 0.1, "steps": [1, 2]}},
         "module": {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+        "compiled": {f"_orig_mod.module.{key}": value for key, value in state.items()},
     }[kind.removesuffix("-old")]
     torch.save(content, path, _use_new_zipfile_serialization=not kind.endswith("-old"))
     return path
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "plain", "plain-old", "state_dict", "model", "module",
-                                  "safetensors"])
+                                  "compiled", "safetensors"])
 @pytest.mark.parametrize("name", TINY)
 def test_every_wrapping_gives_the_same_model(kind, name, tmp_path, state_dicts):
     path = write(kind, state_dicts[name], tmp_path / "weights.pt")
