@@ -126,6 +126,9 @@ def test_frozen_text_prompts_are_encoded_once(clip_model):
     with torch.no_grad():
         other.prompt_learner.ctx.mul_(2)
     assert torch.equal(other.text_features(), other.encode_prompts()) and model.text_features() is again
+    with torch.no_grad():
+        other.text_encoder.text_projection.mul_(2)
+    assert torch.equal(other.text_features(), other.encode_prompts())
     ctx.requires_grad_(True)
     assert model.text_features() is not model.text_features() and model.text_features().requires_grad
 
