@@ -223,7 +223,7 @@ def _activation(path: Path, state_dict: Mapping[str, Tensor], facts: Mapping[str
     if path.name.startswith("open_clip_") or {"name", "epoch"} <= set(facts):  # as its training does
         raise ValueError(f"{path} was written by open_clip, and nothing tells which activation it was "
                          "trained with; say activation='gelu' (open_clip's default) or 'quick_gelu' (models "
-                         "named -quickgelu)")
+                         "named -quickgelu), in a run with the key MODEL.BACKBONE.ACTIVATION")
     return "quick_gelu"
 
 
