@@ -433,8 +433,13 @@ def test_nothing_is_left_to_hold_out(imagenet):
     cfg, _ = imagenet
     everything = cfg.clone()
     everything.DATASET.NUM_SHOTS = -1
-    with pytest.raises(ValueError, match="all its training images are in the cache; set DATASET.NUM_SHOTS"):
-        validation_images(everything, build_dataset(everything), "val")
+    dataset = build_dataset(everything)
+    with pytest.raises(ValueError, match="ImageNet are in the cache, and it has no validation split of its own; set"):
+        validation_images(everything, dataset, "val")
+    val = [SimpleNamespace(impath="elsewhere.jpg")]
+    dataset = SimpleNamespace(train_x=dataset.train_x, val=val, test=dataset.test)
+    with pytest.raises(ValueError, match="ImageNet are in the cache; set DATASET.NUM_SHOTS to less, or SEARCH to val"):
+        validation_images(everything, dataset, "train")
 
 
 # --- settings --------------------------------------------------------------------------------------------
