@@ -17,7 +17,7 @@ from torch import Tensor
 import clip
 from clip import clip as clip_module
 from clip import weights as weights_module
-from clip.model import CLIP, SIZE_KEYS, build_model
+from clip.model import CLIP, PIXEL_MEAN, SIZE_KEYS, build_model
 from clip.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
@@ -298,6 +298,12 @@ def test_the_config_beside_a_file_from_the_hub_is_asked(tmp_path):
     for entry, want in (({}, "gelu"), ({"quick_gelu": True}, "quick_gelu")):
         beside.write_text(json.dumps({"model_cfg": config | entry}))
         assert read_weights(path).activation == want
+    assert clip.load_clip_to_cpu(path).pixel_mean == PIXEL_MEAN
+    pixels = {"preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}}
+    beside.write_text(json.dumps({"model_cfg": config, **pixels}))
+    model, preprocess = clip.load(path, device="cpu")
+    assert (model.pixel_mean, model.pixel_std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert preprocess.transforms[-1].mean == (0.5, 0.5, 0.5)
     beside.write_text(json.dumps({"model_cfg": config | {"vision_cfg": {"timm_model_name": "x"}}}))
     with pytest.raises(ValueError, match="timm_model_name"):
         read_weights(path)
