@@ -35,14 +35,13 @@ class TipModel(nn.Module):
         super().__init__()
         self.image_encoder = clip_model.visual
         self.logit_scale = clip_model.logit_scale
-        self.dtype = clip_model.dtype
         self.register_buffer("text", text, persistent=False)
         self.cache = cache
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         if isinstance(images, ImageFeatures):
             return images
-        return encode_images(self.image_encoder, images.to(self.dtype), self.kind)
+        return encode_images(self.image_encoder, images.to(self.image_encoder.conv1.weight.dtype), self.kind)
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
         image = self.encode(images)
