@@ -66,7 +66,7 @@ def read_weights(path: str | Path, activation: str = "auto") -> Weights:
         raise FileNotFoundError(f"no weights file at {path}" + (" (it is a folder)" if path.is_dir() else ""))
     entries, facts = _read(path)
     state_dict = _unwrapped(entries, facts, path)
-    config = _config_beside(path)
+    config, pixels = _config_beside(path)
     try:
         refuse_foreign(state_dict)
         if config:
@@ -78,7 +78,7 @@ def read_weights(path: str | Path, activation: str = "auto") -> Weights:
         activation = _activation(path, state_dict, facts, config)
     elif activation not in ACTIVATIONS:
         raise ValueError(f"no activation {activation!r}; choose one of auto, {', '.join(ACTIVATIONS)}")
-    return Weights(state_dict, activation)
+    return Weights(state_dict, activation, pixels.get("mean"), pixels.get("std"))
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -124,9 +124,8 @@ def _unwrapped(content: Mapping[str, Any], facts: dict[str, Any], path: Path) ->
     if not tensors:
         raise RuntimeError(f"{path} holds no tensors; its entries are "
                            f"{', '.join(map(str, list(content)[:5]))}")
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key[len(prefix):]: value for key, value in tensors.items()}
+    while prefix := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), ""):
+        tensors = {key[len(prefix):]: value for key, value in tensors.items()}
     return tensors
 
 
@@ -199,11 +198,14 @@ def open_clip_configs() -> dict[str, dict]:
 
 # --- the activation -------------------------------------------------------------------------------------
 
-def _config_beside(path: Path) -> dict | None:
-    """Model config of open_clip's repositories on the Hugging Face hub, where it lies in the same folder."""
+def _config_beside(path: Path) -> tuple[dict | None, dict]:
+    """What open_clip's repositories on the Hugging Face hub say of model and pixels, if it lies in the same folder."""
     file = path.parent / "open_clip_config.json"
+    if not file.is_file():
+        return None, {}
     try:
-        return json.loads(file.read_text())["model_cfg"] if file.is_file() else None
+        content = json.loads(file.read_text())
+        return content["model_cfg"], content.get("preprocess_cfg") or {}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is no config of open_clip ({error}); mend it or move it away") from error
 
@@ -224,7 +226,7 @@ def _activation(path: Path, state_dict: Mapping[str, Tensor], facts: Mapping[str
     if path.name.startswith("open_clip_") or {"name", "epoch"} <= set(facts):  # as its training does
         raise ValueError(f"{path} was written by open_clip, and nothing tells which activation it was "
                          "trained with; say activation='gelu' (open_clip's default) or 'quick_gelu' (models "
-                         "named -quickgelu)")
+                         "named -quickgelu), in a run with the key MODEL.BACKBONE.ACTIVATION")
     return "quick_gelu"
 
 

@@ -218,6 +218,16 @@ def test_a_class_of_many_alike_images_stays_finite(clip_model, plot, width):
     assert (1 - similarity).abs().max() <= model.transport.max_cost + 1e-3
 
 
+@pytest.mark.parametrize("beta", [20.0, 50.0, 150.0])
+def test_a_sharp_cache_is_still_asked(clip_model, plot, width, beta):
+    """exp(-beta (1 - cosine)) is then far below float32, for images that are unlike all that are cached."""
+    cache, image = cache_of([0, 1, 1, 3], width, 2, 1.0, beta), images_of(2, width, seed=3)
+    model = PlotAdapterModel(clip_model, unit(4, width), cache, plot, 0.3)
+    expected = torch.tensor([cache_similarity(x, rows(cache.keys), [0, 1, 1, 3], beta, 4) for x in rows(image.local)])
+    torch.testing.assert_close(model.similarity(model.affinity(image), beta).permute(2, 1, 3, 0), expected,
+                               rtol=0, atol=1e-6 * beta)
+
+
 @settings(max_examples=20, deadline=None)
 @given(labels=LABELS, seed=st.integers(0, 1000))
 def test_the_plan_is_the_solvers(clip_model, plot, width, labels, seed):
@@ -423,8 +433,13 @@ def test_nothing_is_left_to_hold_out(imagenet):
     cfg, _ = imagenet
     everything = cfg.clone()
     everything.DATASET.NUM_SHOTS = -1
-    with pytest.raises(ValueError, match="all its training images are in the cache; set DATASET.NUM_SHOTS"):
-        validation_images(everything, build_dataset(everything), "val")
+    dataset = build_dataset(everything)
+    with pytest.raises(ValueError, match="ImageNet are in the cache, and it has no validation split of its own; set"):
+        validation_images(everything, dataset, "val")
+    val = [SimpleNamespace(impath="elsewhere.jpg")]
+    dataset = SimpleNamespace(train_x=dataset.train_x, val=val, test=dataset.test)
+    with pytest.raises(ValueError, match="ImageNet are in the cache; set DATASET.NUM_SHOTS to less, or SEARCH to val"):
+        validation_images(everything, dataset, "train")
 
 
 # --- settings --------------------------------------------------------------------------------------------

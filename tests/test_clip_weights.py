@@ -17,7 +17,7 @@ from torch import Tensor
 import clip
 from clip import clip as clip_module
 from clip import weights as weights_module
-from clip.model import CLIP, SIZE_KEYS, build_model
+from clip.model import CLIP, PIXEL_MEAN, SIZE_KEYS, build_model
 from clip.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
@@ -83,13 +83,14 @@ def write(kind: str, state: dict[str, Tensor], path: Path) -> Path:
         "state_dict": {"state_dict": state, "epoch": 3},
         "model": {"model": state, "optimizer": {"lr": 0.1, "steps": [1, 2]}},
         "module": {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+        "compiled": {f"_orig_mod.module.{key}": value for key, value in state.items()},
     }[kind.removesuffix("-old")]
     torch.save(content, path, _use_new_zipfile_serialization=not kind.endswith("-old"))
     return path
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "plain", "plain-old", "state_dict", "model", "module",
-                                  "safetensors"])
+                                  "compiled", "safetensors"])
 @pytest.mark.parametrize("name", TINY)
 def test_every_wrapping_gives_the_same_model(kind, name, tmp_path, state_dicts):
     path = write(kind, state_dicts[name], tmp_path / "weights.pt")
@@ -285,7 +286,7 @@ def test_the_activation_is_found_out_or_asked_for(tmp_path, name, facts, want):
     if want:
         assert clip.load_clip_to_cpu(path).activation == want
     else:
-        with pytest.raises(ValueError, match="say activation='gelu'"):
+        with pytest.raises(ValueError, match="say activation='gelu'.* MODEL.BACKBONE.ACTIVATION"):
             clip.load_clip_to_cpu(path)
     assert clip.load_clip_to_cpu(path, activation="gelu").activation == "gelu"
 
@@ -297,6 +298,12 @@ def test_the_config_beside_a_file_from_the_hub_is_asked(tmp_path):
     for entry, want in (({}, "gelu"), ({"quick_gelu": True}, "quick_gelu")):
         beside.write_text(json.dumps({"model_cfg": config | entry}))
         assert read_weights(path).activation == want
+    assert clip.load_clip_to_cpu(path).pixel_mean == PIXEL_MEAN
+    pixels = {"preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}}
+    beside.write_text(json.dumps({"model_cfg": config, **pixels}))
+    model, preprocess = clip.load(path, device="cpu")
+    assert (model.pixel_mean, model.pixel_std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert preprocess.transforms[-1].mean == (0.5, 0.5, 0.5)
     beside.write_text(json.dumps({"model_cfg": config | {"vision_cfg": {"timm_model_name": "x"}}}))
     with pytest.raises(ValueError, match="timm_model_name"):
         read_weights(path)

@@ -56,7 +56,8 @@ def test_a_tree_without_our_extra_keys_gives_the_originals_constants():
 
 
 def test_global_logits_follow_the_rule():
-    for value, expected in (("auto", [True, False, False]), ("true", [True] * 3), ("false", [False] * 3)):
+    for value, expected in (("auto", [True, False, False]), ("true", [True] * 3), ("false", [False] * 3),
+                            ("True", [True] * 3), ("False", [False] * 3)):
         cfg = full_tree()
         merge_options(cfg, ["TRAINER.PLOT.FUSE_GLOBAL", repr(value)])
         options = PlotOptions.from_cfg(cfg)

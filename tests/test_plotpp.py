@@ -101,7 +101,6 @@ def test_scores_and_gradients_are_the_plain_formulas(clip_model, setting):
     templates = templates_of(dataset, legacy)
     words = [templates[n % len(templates)] for n in range(n_prompts)]
     model = PlotPPModel(learner, clip_model, Transport(), fused)
-    model.dtype = torch.float64
     labels = torch.tensor([2, 0, 3])
     gradients = []
     ours, plain = model(images()).double(), plain_logits(clip_model, learner, words, fused)
@@ -111,6 +110,13 @@ def test_scores_and_gradients_are_the_plain_formulas(clip_model, setting):
         gradients.append(torch.autograd.grad(loss, [learner.ctx, learner.ctx_vision]))
     for got, want in zip(*gradients, strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * want.abs().max().item())
+
+
+def test_a_model_may_be_converted():
+    clip_model = tiny_vit().float()
+    model = PlotPPModel(learner_of(clip_model, "EuroSAT", 4).float(), clip_model, Transport())
+    before = model(images().float())
+    torch.testing.assert_close(model.double()(images()), before, rtol=1e-4, atol=1e-4)
 
 
 def test_frozen_text_prompts_are_encoded_once(clip_model):
@@ -126,6 +132,9 @@ def test_frozen_text_prompts_are_encoded_once(clip_model):
     with torch.no_grad():
         other.prompt_learner.ctx.mul_(2)
     assert torch.equal(other.text_features(), other.encode_prompts()) and model.text_features() is again
+    with torch.no_grad():
+        other.text_encoder.text_projection.mul_(2)
+    assert torch.equal(other.text_features(), other.encode_prompts())
     ctx.requires_grad_(True)
     assert model.text_features() is not model.text_features() and model.text_features().requires_grad
 

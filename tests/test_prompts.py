@@ -148,6 +148,7 @@ def test_phrases_start_the_context(clip_model):
     assert (spread > 0).all() and (spread < 0.06).all()  # near the phrase, and no two alike
     several = learner_of(clip_model, n_prompts=2, init="a photo of a|this is a dog")
     torch.testing.assert_close(several.ctx[1].detach(), clip_model.token_embedding.weight[[589, 533, 320, 1929]])
+    assert several.initial_words == "a photo of a|this is a dog" and one.initial_words == "a photo of a"
     alone = learner_of(clip_model, init="a photo of a")
     torch.testing.assert_close(alone.ctx.detach(), table, rtol=0, atol=1e-7)
 

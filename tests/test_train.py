@@ -264,6 +264,13 @@ def test_other_wrappings_of_the_same_prompts(world, plot_run, tmp_path, change):
     assert result["accuracy"] == plot_run[1]["accuracy"]
 
 
+def test_prompts_of_another_backbone_are_warned_of(world, plot_run, tmp_path):
+    """The text towers are of one width, so the shapes agree."""
+    other = ["MODEL.BACKBONE.NAME", str(world / "tiny_vit.pt"), "INPUT.SIZE", "(64, 64)"]
+    with pytest.warns(UserWarning, match="another CLIP.* MODEL.BACKBONE.NAME .* mean nothing"):
+        train.run(arguments(world, tmp_path / "eval", *other, flags=("--eval-only", "--model-dir", str(plot_run[0]))))
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -65,6 +65,7 @@ def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) 
     learned = {key: value for key, value in own.items() if key not in FIXED}
     check_learned(learned, model.prompt_learner, path)
     check_classes(own, model.prompt_learner, path)
+    check_start(own, model.prompt_learner, path)
     check_frozen({key: value for key, value in state_dict.items() if not key.startswith(prefix)}, model, path)
     return learned
 
@@ -96,6 +97,17 @@ def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -
         raise ValueError(
             f"{path} holds a context for each of {learner.n_classes} classes, but not of this run's classes in this "
             "order; class-specific contexts (CSC) serve no others, and no other backbone"
+        )
+
+
+def check_start(own: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
+    """Warn where the file's prompts begin otherwise: every CLIP embeds the start token in its own way."""
+    theirs = own.get("token_prefix")
+    if theirs is not None and not _same(theirs[:1], learner.token_prefix[:1]):
+        warnings.warn(
+            f"{path} holds prompts that were learned with another CLIP: their start token is not that of this run's "
+            "backbone; set MODEL.BACKBONE.NAME to the one that it was trained with, or its accuracy will mean nothing",
+            stacklevel=2,
         )
 
 

@@ -33,9 +33,13 @@ class PromptModel(nn.Module):
         self.image_encoder = clip_model.visual
         self.text_encoder = TextEncoder(clip_model)
         self.logit_scale = clip_model.logit_scale
-        self.dtype = clip_model.dtype
         self._hold_text = False
         self._held_text: Tensor | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What images are converted to; as CLIP.dtype, it follows `.float()` and the like."""
+        return self.image_encoder.conv1.weight.dtype
 
     @property
     def kind(self) -> str:

@@ -111,7 +111,7 @@ class PromptLearner(ContextLearner):
 
         start, words = self._initial_context(clip_model, n_context, init, generator)  # (N, n, E)
         self.n_context = start.shape[1]
-        self.initial_words = words
+        self.initial_words = (init or words).replace("_", " ")  # of all prompts, for the log
         if class_specific:
             start = self._per_class(start, len(classnames), random=not init, generator=generator)
         self.ctx = nn.Parameter((start if self.has_prompt_axis else start.squeeze(-3)).to(dtype))

@@ -35,14 +35,13 @@ class TipModel(nn.Module):
         super().__init__()
         self.image_encoder = clip_model.visual
         self.logit_scale = clip_model.logit_scale
-        self.dtype = clip_model.dtype
         self.register_buffer("text", text, persistent=False)
         self.cache = cache
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         if isinstance(images, ImageFeatures):
             return images
-        return encode_images(self.image_encoder, images.to(self.dtype), self.kind)
+        return encode_images(self.image_encoder, images.to(self.image_encoder.conv1.weight.dtype), self.kind)
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
         image = self.encode(images)
@@ -125,7 +124,8 @@ class PlotAdapterModel(TipModel):
 
     def similarity(self, affinity: Tensor, beta: float) -> Tensor:
         """S (N, C, B, M): each row over the K images of unit length, then summed by class."""
-        rows = F.normalize(torch.exp(beta * (affinity - 1)), dim=1)
+        answers = (beta * affinity).softmax(dim=1)  # exp(-beta (1 - a)) up to a factor, which would underflow
+        rows = F.normalize(answers, dim=1)
         return (self.cache.values.t() @ rows.flatten(2)).unflatten(2, affinity.shape[2:])
 
     def cache_score(self, affinity: Tensor, beta: float) -> Tensor:

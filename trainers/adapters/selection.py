@@ -75,9 +75,11 @@ def validation_images(cfg: Any, dataset: Any, where: str, test_is_val: bool = Fa
         return _whole(cfg).val, "full_val"
     chosen = _spare(cfg, dataset)
     if not chosen:
+        remedy = "val" if has_val else "none"
         raise ValueError(
-            f"there is nothing to choose alpha and beta on: {cfg.DATASET.NAME} has no validation split of its own, and "
-            "all its training images are in the cache; set DATASET.NUM_SHOTS to less, or SEARCH to none"
+            f"there is nothing to choose alpha and beta on: all training images of {cfg.DATASET.NAME} are in the cache"
+            + ("" if has_val else ", and it has no validation split of its own")
+            + f"; set DATASET.NUM_SHOTS to less, or SEARCH to {remedy}"
         )
     return chosen, "train"
 

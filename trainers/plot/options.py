@@ -64,6 +64,7 @@ class PlotOptions(TransportOptions, PromptOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "fuse_global", str(self.fuse_global).lower())  # True is how every other key spells it
         self._require("dense", KINDS)
         self._require("fuse_global", FUSE_GLOBAL)
 

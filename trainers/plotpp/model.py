@@ -25,7 +25,8 @@ class PlotPPModel(PlotModel):
         self, prompt_learner: TwoSidedPromptLearner, clip_model: CLIP, transport: Transport, fuse_global: bool = False
     ) -> None:
         super().__init__(prompt_learner, clip_model, transport, fuse_global)
-        self._frozen_text = Prepared(nn.ParameterList([prompt_learner.ctx]), self._encode_frozen)
+        made_of = nn.ModuleList([nn.ParameterList([prompt_learner.ctx]), self.text_encoder])
+        self._frozen_text = Prepared(made_of, self._encode_frozen)
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         """M features (B, M, D), and their mean (B, D) taken before they are normalised; they follow what is learned."""
