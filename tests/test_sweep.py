@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ import torch
 from PIL import Image
 
 from results.__main__ import main as results
-from scripts.jobs import ROOT, Job, progress, run_jobs, work_of, worker_pool
+from scripts.jobs import ROOT, Job, Workers, progress, run_jobs, work_of
 from scripts.sweep import main, parse_args, plan_jobs
 from tests.records_support import make_record, write_run
 from tests.runs import make_world
@@ -335,11 +338,52 @@ def test_a_killed_sweep_goes_on(swept, tmp_path):
 
 
 def test_workers_take_the_devices_in_turns(tmp_path):
-    with worker_pool(3, ["7", "cuda:5"]) as pool:
-        seen = [pool.submit(where_am_i, tmp_path, 3) for _ in range(3)]
-        assert sorted(str(one.result()) for one in seen) == ["5", "7", "7"]
-    with worker_pool(1) as pool:
-        assert pool.submit(where_am_i, tmp_path, 1).result() == os.environ.get("CUDA_VISIBLE_DEVICES")
+    with closing(Workers(3, ["7", "cuda:5"])) as workers, ThreadPoolExecutor(3) as threads:
+        seen = list(threads.map(lambda _: workers.call(where_am_i, tmp_path, 3), range(3)))
+        assert sorted(map(str, seen)) == ["5", "7", "7"]
+    with closing(Workers(1)) as workers:
+        assert workers.call(where_am_i, tmp_path, 1) == os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_a_worker_that_dies_costs_its_own_run_only(tmp_path):
+    with closing(Workers(2)) as workers, ThreadPoolExecutor(1) as threads:
+        other = threads.submit(workers.call, wait_for, tmp_path / "end")
+        with pytest.raises(RuntimeError, match="did memory run out"):
+            workers.call(die)
+        assert not other.done()
+        (tmp_path / "end").touch()
+        survivor = other.result()
+        assert survivor in (workers.call(os.getpid), workers.call(os.getpid))
+
+
+def test_workers_end_with_a_sweep_that_is_killed(tmp_path):
+    """They have its stdout, which ends when the last of them does."""
+    script = tmp_path / "sweep.py"
+    script.write_text(
+        f"from pathlib import Path\nfrom scripts.jobs import Workers\nfrom tests.test_sweep import wait_for\n"
+        f"if __name__ == '__main__':\n    Workers(1).call(wait_for, Path({str(tmp_path / 'end')!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    sweep = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    try:
+        while not (tmp_path / "end.begun").exists():
+            assert sweep.poll() is None
+            time.sleep(0.01)
+        sweep.kill()
+        sweep.communicate(timeout=20)
+    finally:
+        (tmp_path / "end").touch()
+
+
+def wait_for(path: Path) -> int:
+    path.with_name(f"{path.name}.begun").touch()
+    while not path.exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def where_am_i(meeting: Path, others: int) -> str | None:
