@@ -23,7 +23,7 @@ from dassl.data.integrity import unreadable
 
 from .downloads import Download, downloads_of, missing_downloads
 from .facts import FACTS, Facts, names_digest
-from .files import list_images
+from .files import list_images, move
 from .layout import Layout, find_file, find_layout
 from .splits import SplitDataset, split_digest
 
@@ -64,8 +64,8 @@ def check(name: str, root: str, images: bool = False) -> Report:
     report.found.append(f"folder {layout.folder}")
     moves = _check_images_folder(report, kind, layout)
     if layout.folder != osp.normpath(folder):
-        report.notes.insert(0, f"the folder is misnamed, which the loader accepts: mv {layout.folder} {folder}")
-        moves.append(f"mv {layout.folder} {folder}")
+        report.notes.insert(0, f"the folder is misnamed, which the loader accepts: {move(layout.folder, folder)}")
+        moves.append(move(layout.folder, folder))
     _check_lists(report, kind, facts, layout)
     if not any(problem.startswith("no ") for problem in report.problems):
         _check_content(report, kind, facts, root, images)
@@ -105,7 +105,7 @@ def _check_images_folder(report: Report, kind: type[SplitDataset], layout: Layou
     proper = osp.normpath(osp.join(layout.folder, kind.image_folder))
     if layout.images != proper:
         report.notes.append(f"the images lie elsewhere than usual, which the loader accepts: they belong into {proper}")
-        return [f"mv {layout.images} {proper}"] if layout.images != layout.folder else []
+        return [move(layout.images, proper)] if layout.images != layout.folder else []
     missing = missing_downloads(report.name, layout.folder, ["images"])
     report.problems += [f"no {path}" for d in missing for path in d.targets(layout.folder) if not osp.exists(path)]
     return []

@@ -17,6 +17,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from .downloads import Download, missing_downloads, wanted_downloads
 from .facts import FACTS
+from .files import move
 from .layout import find_layout
 from .sources import MIRROR, source_of
 from .unpacking import BadArchive, move_into, unpack
@@ -85,7 +86,7 @@ def _misnamed(name: str, root: str, folder: str, downloads: Sequence[Download]) 
         source, target = layout.images, images
     else:
         return ""
-    return f"{FACTS[name].config}: {source} seems to be it; rename it and try again: mv {source} {target}"
+    return f"{FACTS[name].config}: {source} seems to be it; rename it and try again: {move(source, target)}"
 
 
 def _obtain(download: Download, folder: Path, keep: bool, mirror: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,20 @@ def test_under_another_name_and_with_images_elsewhere(textures, tmp_path):
     os.rename(tmp_path / "dtd" / "unpacked" / "images", tmp_path / "dtd" / "images")
     report = check("DescribableTextures", str(tmp_path))
     assert report.state == "complete" and not report.notes
+
+
+def test_commands_can_be_pasted_whatever_the_folders_are_called(textures, tmp_path, capsys):
+    root = tmp_path / "my data"
+    root.mkdir()
+    (root / "DTD").symlink_to(textures / "dtd")
+    assert main(["check", str(root), "dtd", "ucf101"]) == 1
+    assert main(["fetch", "dtd", "--root", str(root), "--again", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(str(root)) > 3
+    for start in ("mv", "python -m datasets check", "python -m datasets fetch", "python train.py"):
+        command = next(start + line.partition(start)[2] for line in out.splitlines() if start in line)
+        assert {str(root), str(root / "DTD")} & set(shlex.split(command)), command
+    assert out.count(f"mv '{root}/DTD' '{root}/dtd'") == 2
 
 
 def test_what_is_accepted_is_what_a_run_reads(textures, tmp_path, capsys):
