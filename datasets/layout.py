@@ -83,6 +83,6 @@ def find_layout(root: str, name: str, dataset_dir: str, image_folder: str) -> La
 
 
 def find_file(layout: Layout, *parts: str) -> str:
-    """A file in the data set's folder, or beside that of its images; the former place where it is in neither."""
+    """A file or folder in the data set's folder, or beside its images; the former place where it is in neither."""
     places = [osp.join(place, *parts) for place in (layout.folder, osp.dirname(layout.images), layout.images)]
-    return next((path for path in places if osp.isfile(path)), places[0])
+    return next((path for path in places if osp.exists(path)), places[0])
