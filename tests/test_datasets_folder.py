@@ -142,6 +142,18 @@ def test_train_as_a_class(tmp_path):
         folder(tmp_path)
 
 
+def test_split_folders_are_no_classes(tmp_path):
+    """Whatever they are called, and with an image beside the class folders: else test images would be trained on."""
+    for names in (("train", "test"), ("training", "testing")):
+        root = tmp_path / "_".join(names)
+        for name in names:
+            write_class_folders(root / name, dict.fromkeys(TEN, 2))
+        (root / names[0] / "all of them.jpg").touch()
+        with pytest.warns(UserWarning, match="1 images lie directly in"):
+            dataset = folder(root)
+        assert sizes(dataset) == [6, 0, 6] and dataset.classnames == ["Zebra", "ant", "red_panda"]
+
+
 WRONG_FOLDERS = {
     "empty": ({}, "no class folders in .*expected .*<class>"),
     "one class": ({"only": 9}, "one class only, 'only'; is it the folder above the one"),
