@@ -117,6 +117,11 @@ def _read_classes(folder: str) -> dict[str, Items]:
     names = list_folders(folder)
     if not names:
         raise ValueError(f"no class folders in {folder}; expected {osp.join(folder, '<class>', '*.jpg')}")
+    of_name: dict[str, str] = {}
+    for name in names:
+        seen = of_name.setdefault(_as_clip_reads(name), name)
+        if seen != name:
+            raise ValueError(f"{folder} has the classes {seen!r} and {name!r}; CLIP cannot tell them apart")
     classes = {}
     for label, name in enumerate(names):
         paths = list_images(osp.join(folder, name), nested=True)
@@ -248,12 +253,17 @@ def _refuse_contradictions(rows: list[_Row]) -> None:
                 f"{row.place}: label {row.label} is called {row.classname!r}, "
                 f"but {seen.classname!r} in {seen.place}"
             )
-        seen = of_name.setdefault(row.classname, row)
+        seen = of_name.setdefault(_as_clip_reads(row.classname), row)
         if seen.label != row.label:
             raise ValueError(
                 f"{row.place}: class {row.classname!r} has label {row.label}, "
                 f"but {seen.label} in {seen.place}; CLIP cannot tell classes of one name apart"
             )
+
+
+def _as_clip_reads(name: str) -> str:
+    """What is left of a class name in a prompt: "_" is a space there, and capitals and repeated spaces are lost."""
+    return " ".join(name.replace("_", " ").lower().split())
 
 
 def _label_order(label: str) -> tuple[bool, int, str]:
