@@ -290,7 +290,7 @@ def assert_same_runs(output: Path, other: Path) -> None:
         assert torch.equal(ours["engine"]["rng"]["torch"], theirs["engine"]["rng"]["torch"])
 
 
-def test_a_complete_run_on_other_pictures_is_not_taken_for_this_one(swept, tmp_path, capsys):
+def test_a_run_on_other_pictures_is_neither_taken_for_this_one_nor_continued(swept, tmp_path, capsys):
     _, argv = swept
     for name, colour in (("cat", "red"), ("dog", "blue")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -303,6 +303,16 @@ def test_a_complete_run_on_other_pictures_is_not_taken_for_this_one(swept, tmp_p
     (tmp_path / "photos/cat/0.png").rename(tmp_path / "photos/dog/new.png")
     assert main(own) == 1
     assert "holds a complete run on other pictures than" in capsys.readouterr().err
+
+    own[own.index("ZeroshotCLIP") : own.index("ZeroshotCLIP") + 1] = ["CoOp", "--shots", "1", "--seeds", "1"]
+    assert main(own) == 0
+    (result,) = (tmp_path / "out").glob("folder/CoOp/**/result.json")
+    result.unlink()
+    (tmp_path / "photos/cat/1.png").rename(tmp_path / "photos/dog/also.png")
+    assert main(own) == 1
+    assert "are of a run on other images" in capsys.readouterr().err and not result.exists()
+    (tmp_path / "photos/dog/also.png").rename(tmp_path / "photos/cat/1.png")
+    assert main(own) == 0 and result.exists()
 
 
 def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path):
