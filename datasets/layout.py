@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .facts import FACTS
 from .files import list_folders
 
+NO_IMAGES = {"annotations", "imagesets"}  # with folders named as those of images: ILSVRC/Annotations/CLS-LOC/train
 DEPTH = 3  # folders below the data set's in which its images are looked for
 
 
@@ -61,7 +62,7 @@ def _search(folder: str, names: set[str], holds: str, depth: int) -> str | None:
     """The first folder with one of these names, or with a child that matches `holds`, at most `depth` levels down."""
     if holds and _holds(folder, holds):
         return folder
-    children = list_folders(folder) if depth else []
+    children = [child for child in list_folders(folder) if _spelling(child) not in NO_IMAGES] if depth else []
     for child in children:
         if _spelling(child) in names:
             return osp.join(folder, child)

@@ -146,6 +146,18 @@ def test_alias_layouts_are_read_like_the_usual_one(write, name, moves, tmp_path)
     assert contents(tmp_path / "moved") == contents(tmp_path / "usual")
 
 
+def test_annotations_of_imagenet_are_not_taken_for_its_images(tmp_path):
+    """The whole archive has three folders CLS-LOC, two of which hold train and val."""
+    base = trees.write_imagenet(tmp_path)
+    archive = base / "ILSVRC"
+    (archive / "Data").mkdir(parents=True)
+    os.rename(base / "images", archive / "Data" / "CLS-LOC")
+    trees.write_lines(archive / "Annotations/CLS-LOC/train" / trees.WNIDS[0] / "1.xml", ["<annotation/>"])
+    trees.write_lines(archive / "ImageSets/CLS-LOC/train_cls.txt", ["1"])
+    dataset = build_dataset(make_cfg(tmp_path, "ImageNet"))
+    assert dataset.image_dir == str(archive / "Data" / "CLS-LOC") and len(dataset.train_x) == 48
+
+
 def test_missing_split_file_is_not_made(tmp_path):
     base = trees.write_food(tmp_path)
     report = check("Food101", str(tmp_path))
