@@ -393,7 +393,12 @@ def execute(
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 2
     if dry_run:
-        list_jobs(jobs, commands=verbose)
+        try:
+            list_jobs(jobs, commands=verbose)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         return 0
     try:
         with progress(len(jobs), verbose) as (tell, quiet):

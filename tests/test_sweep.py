@@ -230,6 +230,21 @@ def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
     assert capsys.readouterr().out == "epoch [1/1]\n"
 
 
+@pytest.mark.parametrize("command", [
+    ["scripts/sweep.py", *BASE, "--dry-run"],
+    ["scripts/experiments.py", "plot/main", "dtd", "4", "--dry-run"],
+    ["-m", "datasets", "check", "."],
+], ids=str)  # fmt: skip
+def test_a_reader_that_has_read_enough_is_no_error(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 # --- end to end ------------------------------------------------------------------------------------------
 
 
