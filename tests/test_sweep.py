@@ -93,6 +93,7 @@ def test_options_follow_lists_of_numbers():
         (["OPTIM.LR"], "KEY VALUE pairs expected"),
         (["SEED", "1"], "use --seeds"),
         (["DATASET.NUM_SHOTS", "1"], "use --shots"),
+        (["DATASET.NAME", "Food101"], "use --dataset"),
     ],
 )
 def test_bad_command_line(extra, complaint, capsys):
