@@ -213,7 +213,8 @@ def check_same_run(job: Job) -> None:
     ]
     if changed:
         raise ValueError(
-            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another --output"
+            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another output "
+            "folder"
         )
 
 
@@ -232,7 +233,7 @@ def check_same_pictures(job: Job) -> None:
     if was not in (None, now):
         raise ValueError(
             f"{job.folder} holds a complete run on other pictures than {job.cfg.DATASET.ROOT} holds now; use another "
-            "--output, or delete that run to make it again"
+            "output folder, or delete that run to make it again"
         )
 
 

@@ -175,7 +175,7 @@ def test_complete_run_of_other_settings_is_no_skip(planned):
         config["DATALOADER"]["NUM_WORKERS"] = 99  # nothing to the result
         write_run(job.folder, {"complete": True, "config": config})
     ((job, reason),) = run_jobs(planned, lambda argv: pytest.fail("nothing to run"), lambda text, done=False: None)
-    assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another --output" in reason
+    assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another output folder" in reason
 
 
 def test_several_at_once_all_come_back(planned):
