@@ -8,6 +8,7 @@ import io
 import json
 import os
 import os.path as osp
+import shlex
 import sys
 import textwrap
 from typing import Any
@@ -189,13 +190,13 @@ def summary(reports: list[Report], root: str, options: argparse.Namespace) -> st
     unfinished = [FACTS[report.name].config for report in states["incomplete"] + states["not found"]]
     if unfinished:
         again = " ".join(unfinished) if options.names or len(unfinished) < len(FACTS) else ""
-        lines.append(f"  do what is listed above, then: python -m datasets check {root} {again}".rstrip())
+        lines.append(f"  do what is listed above, then: python -m datasets check {shlex.quote(root)} {again}".rstrip())
     return "\n".join(lines)
 
 
 def run_command(name: str, root: str) -> str:
     config = FACTS[name].config
-    command = f"python train.py --root {root} --dataset-config-file configs/datasets/{config}.yaml "
+    command = f"python train.py --root {shlex.quote(root)} --dataset-config-file configs/datasets/{config}.yaml "
     command += "--config-file configs/trainers/PLOT/rn50.yaml --trainer PLOT "
     if DATASET_REGISTRY.get(name).eval_only:
         return command + f"--output-dir output/{config} --eval-only --model-dir output/imagenet/seed1"
@@ -299,7 +300,12 @@ def write_text(path: str, text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

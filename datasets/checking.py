@@ -23,7 +23,7 @@ from dassl.data.integrity import unreadable
 
 from .downloads import Download, downloads_of, missing_downloads
 from .facts import FACTS, Facts, names_digest
-from .files import list_images
+from .files import list_images, move
 from .layout import Layout, find_file, find_layout
 from .splits import SplitDataset, split_digest
 
@@ -62,16 +62,15 @@ def check(name: str, root: str, images: bool = False) -> Report:
         return report
     report.folder = layout.folder
     report.found.append(f"folder {layout.folder}")
-    moves = _check_images_folder(report, kind, layout)
+    _check_images_folder(report, kind, layout)
+    moves = []
     if layout.folder != osp.normpath(folder):
-        report.notes.insert(0, f"the folder is misnamed, which the loader accepts: mv {layout.folder} {folder}")
-        moves.append(f"mv {layout.folder} {folder}")
+        report.notes.insert(0, f"the folder is misnamed, which the loader accepts: {move(layout.folder, folder)}")
+        moves.append(move(layout.folder, folder))
     _check_lists(report, kind, facts, layout)
     if not any(problem.startswith("no ") for problem in report.problems):
         _check_content(report, kind, facts, root, images)
-    elsewhere = bool(moves) and osp.isdir(layout.images)
-    missing = [d for d in missing_downloads(name, layout.folder) if not (elsewhere and d.part == "images")]
-    fetch = to_fetch(name, root, missing) if report.problems else []
+    fetch = to_fetch(name, root, missing_downloads(name, layout.folder)) if report.problems else []
     report.todo = [*(moves if fetch else []), *fetch, *report.todo]  # what is fetched goes to the usual place
     return report
 
@@ -96,19 +95,17 @@ def again(name: str, root: str, part: str) -> str:
 # --- the parts -------------------------------------------------------------------------------------------
 
 
-def _check_images_folder(report: Report, kind: type[SplitDataset], layout: Layout) -> list[str]:
-    """Returns what to move where, if the images are elsewhere than usual."""
+def _check_images_folder(report: Report, kind: type[SplitDataset], layout: Layout) -> None:
     if not osp.isdir(layout.images):
         report.problems.append(f"no images folder {layout.images}")
-        return []
+        return
     report.found.append(f"images in {layout.images}" if kind.image_folder else "images in the folder itself")
     proper = osp.normpath(osp.join(layout.folder, kind.image_folder))
     if layout.images != proper:
         report.notes.append(f"the images lie elsewhere than usual, which the loader accepts: they belong into {proper}")
-        return [f"mv {layout.images} {proper}"] if layout.images != layout.folder else []
+        return
     missing = missing_downloads(report.name, layout.folder, ["images"])
     report.problems += [f"no {path}" for d in missing for path in d.targets(layout.folder) if not osp.exists(path)]
-    return []
 
 
 def _check_lists(report: Report, kind: type[SplitDataset], facts: Facts, layout: Layout) -> None:

@@ -17,6 +17,7 @@ from clip.download import Check, Digest
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .facts import FACTS, IMAGENET_NAMES, UCF_FRAMES, google_drive
+from .layout import Layout, find_file, find_images
 from .published import IsArchive, PublishedNames, PublishedSplit
 from .sources import DRIVE, drive_url
 
@@ -40,8 +41,15 @@ class Download:
         """The paths that are there when this download is done."""
         return [osp.join(folder, name) for name in self.gives or (self.file,)]
 
-    def is_missing(self, folder: str) -> bool:
-        return not all(map(osp.exists, self.targets(folder)))
+    def is_missing(self, layout: Layout, image_folder: str) -> bool:
+        """Whether the loader, which reads other places than the usual ones as well, would miss a file of it."""
+
+        def is_there(name: str) -> bool:
+            below = osp.relpath(name, image_folder or ".")
+            as_image = not below.startswith("..") and osp.exists(osp.join(layout.images, below))
+            return as_image or osp.exists(find_file(layout, name))
+
+        return not all(map(is_there, self.gives or (self.file,)))
 
     @property
     def origin(self) -> str:
@@ -71,7 +79,12 @@ def wanted_downloads(name: str, parts: Sequence[str] = ()) -> list[Download]:
 
 def missing_downloads(name: str, folder: str, parts: Sequence[str] = ()) -> list[Download]:
     """Those of them whose files are not in `folder`."""
-    return [download for download in wanted_downloads(name, parts) if download.is_missing(folder)]
+    wanted = wanted_downloads(name, parts)
+    if not osp.isdir(folder):
+        return wanted
+    image_folder = DATASET_REGISTRY.get(name).image_folder
+    layout = Layout(folder, find_images(folder, name, image_folder))
+    return [download for download in wanted if download.is_missing(layout, image_folder)]
 
 
 # --- archives --------------------------------------------------------------------------------------------

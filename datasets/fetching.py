@@ -17,7 +17,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from .downloads import Download, missing_downloads, wanted_downloads
 from .facts import FACTS
-from .layout import find_layout
+from .files import move
+from .layout import find_folder, find_layout
 from .sources import MIRROR, source_of
 from .unpacking import BadArchive, move_into, unpack
 
@@ -35,14 +36,14 @@ def fetch(
     sources.py.
     """
     folder = osp.join(root, DATASET_REGISTRY.get(name).dataset_dir)
-    if not (downloads := plan(name, folder, parts, again)):
+    if not (downloads := plan(name, root, parts, again)):
         return []
     if problem := _misnamed(name, root, folder, downloads):
         return [problem]
     Path(root).mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
     with locked(Path(f"{folder}.fetching")):
-        for download in plan(name, folder, parts, again):  # once more: another process may have fetched it
+        for download in plan(name, root, parts, again):  # once more: another process may have fetched it
             try:
                 _obtain(download, Path(folder), keep, mirror)
                 print(f"{download.file} -> {', '.join(download.targets(folder))}", flush=True)
@@ -53,16 +54,19 @@ def fetch(
     return list(dict.fromkeys(problems))
 
 
-def plan(name: str, folder: str, parts: Sequence[str], again: bool) -> list[Download]:
+def plan(name: str, root: str, parts: Sequence[str], again: bool) -> list[Download]:
     """What there is to fetch, images first."""
-    return wanted_downloads(name, parts) if again else missing_downloads(name, folder, parts)
+    if again:
+        return wanted_downloads(name, parts)
+    usual = DATASET_REGISTRY.get(name).dataset_dir
+    return missing_downloads(name, find_folder(root, name, usual) or osp.join(root, usual), parts)
 
 
 def preview(name: str, root: str, parts: Sequence[str], again: bool) -> str:
     """What `fetch` would do, for people."""
     folder = osp.join(root, DATASET_REGISTRY.get(name).dataset_dir)
-    downloads = plan(name, folder, parts, again)
-    if problem := _misnamed(name, root, folder, downloads):
+    downloads = plan(name, root, parts, again)
+    if downloads and (problem := _misnamed(name, root, folder, downloads)):
         return problem
     lines = [f"{name} ({FACTS[name].config}): " + ("would fetch" if downloads else "nothing to fetch")]
     for download in downloads:
@@ -81,11 +85,11 @@ def _misnamed(name: str, root: str, folder: str, downloads: Sequence[Download]) 
     images = osp.normpath(osp.join(folder, kind.image_folder))
     if layout.folder != osp.normpath(folder):
         source, target = layout.folder, folder
-    elif layout.images != images and any(download.part == "images" for download in downloads):
+    elif layout.images not in (images, folder) and any(download.part == "images" for download in downloads):
         source, target = layout.images, images
     else:
         return ""
-    return f"{FACTS[name].config}: {source} seems to be it; rename it and try again: mv {source} {target}"
+    return f"{FACTS[name].config}: {source} seems to be it; rename it and try again: {move(source, target)}"
 
 
 def _obtain(download: Download, folder: Path, keep: bool, mirror: str) -> None:

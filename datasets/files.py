@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import os.path as osp
+import shlex
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -92,6 +93,11 @@ def write_json_somewhere(content: Any, places: Sequence[str]) -> str | None:
             errors.append(f"{path}: {error.strerror or error}")
     warnings.warn(f"could not be saved, going on without: {'; '.join(errors)}", stacklevel=2)
     return None
+
+
+def move(source: str, target: str) -> str:
+    """The command for a shell, whatever the folders are called."""
+    return shlex.join(["mv", source, target])
 
 
 def first_few(values: Iterable[Any], limit: int = 5) -> str:

@@ -28,7 +28,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from .files import IMAGE_SUFFIXES, first_few, list_folders, list_images, require_files
 from .splits import Items, SplitDataset, new_datum, split_classes
 
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
 
 
 @DATASET_REGISTRY.register()
@@ -87,7 +90,7 @@ def split_from_folders(folder: str) -> tuple[Items, Items, Items]:
 def _split_folders(folder: str) -> dict[str, str]:
     """split -> its folder, or {} where the folders are classes.
 
-    `train` may also be a class of vehicles: it is a split when it holds folders and no images of its own.
+    `train` may also be a class of vehicles: beside other classes it is a split when it holds folders and no images.
     """
     names = list_folders(folder)
     splits: dict[str, str] = {}
@@ -97,9 +100,9 @@ def _split_folders(folder: str) -> dict[str, str]:
             raise ValueError(
                 f"{folder} has two folders for {split}: {osp.basename(splits[split])!r} and {name!r}"
             )
-    if "train" not in splits or not list_folders(splits["train"]) or list_images(splits["train"]):
-        return {}
     others = [name for name in names if name.lower() not in SPLIT_NAMES]
+    if "train" not in splits or not list_folders(splits["train"]) or (others and list_images(splits["train"])):
+        return {}
     classes = [name for name in others if list_images(osp.join(folder, name), nested=True)]
     if classes:
         raise ValueError(
@@ -114,6 +117,11 @@ def _read_classes(folder: str) -> dict[str, Items]:
     names = list_folders(folder)
     if not names:
         raise ValueError(f"no class folders in {folder}; expected {osp.join(folder, '<class>', '*.jpg')}")
+    of_name: dict[str, str] = {}
+    for name in names:
+        seen = of_name.setdefault(_as_clip_reads(name), name)
+        if seen != name:
+            raise ValueError(f"{folder} has the classes {seen!r} and {name!r}; CLIP cannot tell them apart")
     classes = {}
     for label, name in enumerate(names):
         paths = list_images(osp.join(folder, name), nested=True)
@@ -245,12 +253,17 @@ def _refuse_contradictions(rows: list[_Row]) -> None:
                 f"{row.place}: label {row.label} is called {row.classname!r}, "
                 f"but {seen.classname!r} in {seen.place}"
             )
-        seen = of_name.setdefault(row.classname, row)
+        seen = of_name.setdefault(_as_clip_reads(row.classname), row)
         if seen.label != row.label:
             raise ValueError(
                 f"{row.place}: class {row.classname!r} has label {row.label}, "
                 f"but {seen.label} in {seen.place}; CLIP cannot tell classes of one name apart"
             )
+
+
+def _as_clip_reads(name: str) -> str:
+    """What is left of a class name in a prompt: "_" is a space there, and capitals and repeated spaces are lost."""
+    return " ".join(name.replace("_", " ").lower().split())
 
 
 def _label_order(label: str) -> tuple[bool, int, str]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .facts import FACTS
 from .files import list_folders
 
+NO_IMAGES = {"annotations", "imagesets"}  # with folders named as those of images: ILSVRC/Annotations/CLS-LOC/train
 DEPTH = 3  # folders below the data set's in which its images are looked for
 
 
@@ -61,7 +62,7 @@ def _search(folder: str, names: set[str], holds: str, depth: int) -> str | None:
     """The first folder with one of these names, or with a child that matches `holds`, at most `depth` levels down."""
     if holds and _holds(folder, holds):
         return folder
-    children = list_folders(folder) if depth else []
+    children = [child for child in list_folders(folder) if _spelling(child) not in NO_IMAGES] if depth else []
     for child in children:
         if _spelling(child) in names:
             return osp.join(folder, child)
@@ -83,6 +84,6 @@ def find_layout(root: str, name: str, dataset_dir: str, image_folder: str) -> La
 
 
 def find_file(layout: Layout, *parts: str) -> str:
-    """A file in the data set's folder, or beside that of its images; the former place where it is in neither."""
+    """A file or folder in the data set's folder, or beside its images; the former place where it is in neither."""
     places = [osp.join(place, *parts) for place in (layout.folder, osp.dirname(layout.images), layout.images)]
-    return next((path for path in places if osp.isfile(path)), places[0])
+    return next((path for path in places if osp.exists(path)), places[0])

@@ -37,6 +37,7 @@ OWN_KEYS = {  # never among KEY VALUE
     "SEED": "the script's seeds",
     "RESUME": "the same command again",
     "OUTPUT_DIR": "the environment's OUTPUT",
+    "DATASET.NAME": "the script's DATASET",
     "DATASET.ROOT": "the environment's DATA",
     "TRAINER.NAME": "another script",
 }

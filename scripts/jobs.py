@@ -11,12 +11,15 @@ import gc
 import io
 import multiprocessing
 import os
+import queue
 import re
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -210,7 +213,8 @@ def check_same_run(job: Job) -> None:
     ]
     if changed:
         raise ValueError(
-            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another --output"
+            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another output "
+            "folder"
         )
 
 
@@ -229,7 +233,7 @@ def check_same_pictures(job: Job) -> None:
     if was not in (None, now):
         raise ValueError(
             f"{job.folder} holds a complete run on other pictures than {job.cfg.DATASET.ROOT} holds now; use another "
-            "--output, or delete that run to make it again"
+            "output folder, or delete that run to make it again"
         )
 
 
@@ -288,23 +292,57 @@ def _in_worker(argv: list[str]) -> tuple[dict[str, Any], str]:
         return train.run(argv), warned.getvalue()
 
 
-def _start_worker(threads: int, devices: Any) -> None:
-    """Take a device from the queue, which must happen before anything looks for one."""
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices.get(timeout=60)
+def _start_worker(threads: int, device: str | None) -> None:
+    """Choose the device, which must happen before anything looks for one, and end when the process that started this
+    one does: nobody else would ever tell a worker to."""
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
 
 
-def worker_pool(count: int, devices: Sequence[str] = ()) -> ProcessPoolExecutor:
-    """`count` processes with equal shares of the cores, and `devices` dealt out in turns."""
-    share = max(1, (os.cpu_count() or 1) // count)
-    spawn = multiprocessing.get_context("spawn")
-    places: Any = spawn.Queue() if devices else None
-    for number in range(count if devices else 0):
-        places.put(devices[number % len(devices)].removeprefix("cuda:"))
-    return ProcessPoolExecutor(count, mp_context=spawn, initializer=_start_worker, initargs=(share, places))
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # in a worker
+    parent.join()
+    os._exit(1)
+
+
+class Workers:
+    """`count` processes with equal shares of the cores, and `devices` dealt out in turns.
+
+    Each is a pool of its own: a process that dies, for want of memory perhaps, costs its call and no other.
+    """
+
+    def __init__(self, count: int, devices: Sequence[str] = ()) -> None:
+        self.share = max(1, (os.cpu_count() or 1) // count)
+        self.devices = [devices[number % len(devices)].removeprefix("cuda:") if devices else None
+                        for number in range(count)]
+        self.pools = [self._start(device) for device in self.devices]
+        self.idle: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in range(count):
+            self.idle.put(number)
+
+    def _start(self, device: str | None) -> ProcessPoolExecutor:
+        spawn = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker, initargs=(self.share, device))
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What `function` returns in the next process that is free; for several threads."""
+        number = self.idle.get()
+        try:
+            return self.pools[number].submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            self.pools[number] = self._start(self.devices[number])
+            raise RuntimeError("its process was killed, or died; did memory run out?") from error
+        finally:
+            self.idle.put(number)
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.shutdown()
 
 
 @contextlib.contextmanager
@@ -315,10 +353,10 @@ def workers(
 
     Each process loads models and data once, and keeps to one of `devices`, where there are any.
     """
-    with worker_pool(count, devices) as pool:
+    with contextlib.closing(Workers(count, devices)) as processes:
 
         def run(argv: list[str]) -> dict[str, Any]:
-            result, warned = pool.submit(_in_worker, argv).result()
+            result, warned = processes.call(_in_worker, argv)
             for line in filter(str.strip, warned.splitlines()):
                 tell(line)
             return result
@@ -356,7 +394,12 @@ def execute(
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 2
     if dry_run:
-        list_jobs(jobs, commands=verbose)
+        try:
+            list_jobs(jobs, commands=verbose)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         return 0
     try:
         with progress(len(jobs), verbose) as (tell, quiet):

@@ -34,6 +34,7 @@ OWN_KEYS = {
     "RESUME": "the same command again",
     "OUTPUT_DIR": "--output",
     "DATASET.NUM_SHOTS": "--shots",
+    "DATASET.NAME": "--dataset",
     "DATASET.ROOT": "--root",
     "TRAINER.NAME": "--trainers",
 }

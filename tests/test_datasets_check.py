@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,20 @@ def test_under_another_name_and_with_images_elsewhere(textures, tmp_path):
     assert report.state == "complete" and not report.notes
 
 
+def test_commands_can_be_pasted_whatever_the_folders_are_called(textures, tmp_path, capsys):
+    root = tmp_path / "my data"
+    root.mkdir()
+    (root / "DTD").symlink_to(textures / "dtd")
+    assert main(["check", str(root), "dtd", "ucf101"]) == 1
+    assert main(["fetch", "dtd", "--root", str(root), "--again", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(str(root)) > 3
+    for start in ("mv", "python -m datasets check", "python -m datasets fetch", "python train.py"):
+        command = next(start + line.partition(start)[2] for line in out.splitlines() if start in line)
+        assert {str(root), str(root / "DTD")} & set(shlex.split(command)), command
+    assert out.count(f"mv '{root}/DTD' '{root}/dtd'") == 2
+
+
 def test_what_is_accepted_is_what_a_run_reads(textures, tmp_path, capsys):
     (tmp_path / "textures").symlink_to(textures / "dtd")
     report = check("DescribableTextures", str(tmp_path))
@@ -129,6 +144,18 @@ def test_alias_layouts_are_read_like_the_usual_one(write, name, moves, tmp_path)
         with contextlib.suppress(OSError):
             (tmp_path / "moved" / folder).rmdir()
     assert contents(tmp_path / "moved") == contents(tmp_path / "usual")
+
+
+def test_annotations_of_imagenet_are_not_taken_for_its_images(tmp_path):
+    """The whole archive has three folders CLS-LOC, two of which hold train and val."""
+    base = trees.write_imagenet(tmp_path)
+    archive = base / "ILSVRC"
+    (archive / "Data").mkdir(parents=True)
+    os.rename(base / "images", archive / "Data" / "CLS-LOC")
+    trees.write_lines(archive / "Annotations/CLS-LOC/train" / trees.WNIDS[0] / "1.xml", ["<annotation/>"])
+    trees.write_lines(archive / "ImageSets/CLS-LOC/train_cls.txt", ["1"])
+    dataset = build_dataset(make_cfg(tmp_path, "ImageNet"))
+    assert dataset.image_dir == str(archive / "Data" / "CLS-LOC") and len(dataset.train_x) == 48
 
 
 def test_missing_split_file_is_not_made(tmp_path):

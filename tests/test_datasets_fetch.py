@@ -246,11 +246,31 @@ def test_nothing_is_fetched_that_is_there_under_another_name(mirror, root, capsy
     os.rename(root / "DTD", root / "dtd")
     os.rename(root / "dtd" / "images", root / "dtd" / "unpacked")
     (root / "dtd" / "unpacked" / "images").mkdir()
-    assert main(["fetch", "dtd", "--root", str(root)]) == 1
+    assert main(["fetch", "dtd", "--root", str(root), "--only", "images"]) == 0
+    assert main(["fetch", "dtd", "--root", str(root), "--only", "images", "--again"]) == 1
     assert f"mv {root}/dtd/unpacked/images {root}/dtd/images" in capsys.readouterr().err
     assert mirror.requests == []
     offer_split(mirror, "DescribableTextures")
     assert main(["fetch", "dtd", "--root", str(root), "--only", "splits"]) == 0
+
+
+def test_nothing_is_missing_where_the_loader_finds_it(root, capsys):
+    """Images in the data set's folder itself, and lists beside deeper images, are not to be fetched or moved."""
+    trees.write_aircraft(root)
+    os.rename(root / "fgvc_aircraft", root / "data")
+    (root / "fgvc_aircraft").mkdir()
+    os.rename(root / "data", root / "fgvc_aircraft" / "data")
+    trees.write_imagenet(root)
+    for part in ("train", "val"):
+        os.rename(root / "imagenet" / "images" / part, root / "imagenet" / part)
+    os.rmdir(root / "imagenet" / "images")
+    trees.write_variant(root, "imagenet-a", "", trees.WNIDS[:2])
+    command = ["fetch", "fgvc_aircraft", "imagenet", "imagenet_a", "--root", str(root), "--dry-run"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("nothing to fetch") == 3
+    (root / "imagenet" / "classnames.txt").unlink()
+    report = check("ImageNet", str(root))
+    assert "classnames.txt" in str(report.todo) and "login" not in str(report.todo)
 
 
 def test_again_replaces_what_comes_and_leaves_the_rest(mirror, root):

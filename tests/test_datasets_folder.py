@@ -142,6 +142,18 @@ def test_train_as_a_class(tmp_path):
         folder(tmp_path)
 
 
+def test_split_folders_are_no_classes(tmp_path):
+    """Whatever they are called, and with an image beside the class folders: else test images would be trained on."""
+    for names in (("train", "test"), ("training", "testing")):
+        root = tmp_path / "_".join(names)
+        for name in names:
+            write_class_folders(root / name, dict.fromkeys(TEN, 2))
+        (root / names[0] / "all of them.jpg").touch()
+        with pytest.warns(UserWarning, match="1 images lie directly in"):
+            dataset = folder(root)
+        assert sizes(dataset) == [6, 0, 6] and dataset.classnames == ["Zebra", "ant", "red_panda"]
+
+
 WRONG_FOLDERS = {
     "empty": ({}, "no class folders in .*expected .*<class>"),
     "one class": ({"only": 9}, "one class only, 'only'; is it the folder above the one"),
@@ -155,6 +167,7 @@ WRONG_FOLDERS = {
         {"train/a": 2, "train/b": 2, "test/b": 2, "test/a": 0},
         "no image in class folder 'a' of .*test",
     ),
+    "one name": ({"Guinea_pig": 9, "dog": 9, "guinea pig": 9}, "classes 'Guinea_pig' and 'guinea pig'; CLIP cannot"),
     "two vals": ({"train/a": 2, "val/a": 2, "valid/a": 2}, "two folders for val: 'val' and 'valid'"),
 }
 
@@ -284,6 +297,10 @@ WRONG_TABLES = {
     "one name": (
         ["path,label,classname", "1.jpg,0,a", "2.jpg,1,a"],
         "line 3: class 'a' has label 1, but 0 in",
+    ),
+    "one name to CLIP": (
+        ["path,label", "1.jpg,Cat", "2.jpg,dog", "3.jpg,cat"],
+        "line 4: class 'cat' has label cat, but Cat in t.csv, line 2; CLIP cannot",
     ),
     "one class": (["path,label,split", "1.jpg,a,train", "2.jpg,a,test"], "one class only"),
     "only test": (["path,label,split", "1.jpg,a,test", "2.jpg,b,test"], "no training image"),

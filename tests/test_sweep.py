@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ import torch
 from PIL import Image
 
 from results.__main__ import main as results
-from scripts.jobs import ROOT, Job, progress, run_jobs, work_of, worker_pool
+from scripts.jobs import ROOT, Job, Workers, progress, run_jobs, work_of
 from scripts.sweep import main, parse_args, plan_jobs
 from tests.records_support import make_record, write_run
 from tests.runs import make_world
@@ -90,6 +93,7 @@ def test_options_follow_lists_of_numbers():
         (["OPTIM.LR"], "KEY VALUE pairs expected"),
         (["SEED", "1"], "use --seeds"),
         (["DATASET.NUM_SHOTS", "1"], "use --shots"),
+        (["DATASET.NAME", "Food101"], "use --dataset"),
     ],
 )
 def test_bad_command_line(extra, complaint, capsys):
@@ -171,7 +175,7 @@ def test_complete_run_of_other_settings_is_no_skip(planned):
         config["DATALOADER"]["NUM_WORKERS"] = 99  # nothing to the result
         write_run(job.folder, {"complete": True, "config": config})
     ((job, reason),) = run_jobs(planned, lambda argv: pytest.fail("nothing to run"), lambda text, done=False: None)
-    assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another --output" in reason
+    assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another output folder" in reason
 
 
 def test_several_at_once_all_come_back(planned):
@@ -225,6 +229,21 @@ def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
     with progress(1, verbose=True) as (_, quiet), quiet():
         print("epoch [1/1]")
     assert capsys.readouterr().out == "epoch [1/1]\n"
+
+
+@pytest.mark.parametrize("command", [
+    ["scripts/sweep.py", *BASE, "--dry-run"],
+    ["scripts/experiments.py", "plot/main", "dtd", "4", "--dry-run"],
+    ["-m", "datasets", "check", "."],
+], ids=str)  # fmt: skip
+def test_a_reader_that_has_read_enough_is_no_error(command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 # --- end to end ------------------------------------------------------------------------------------------
@@ -287,7 +306,7 @@ def assert_same_runs(output: Path, other: Path) -> None:
         assert torch.equal(ours["engine"]["rng"]["torch"], theirs["engine"]["rng"]["torch"])
 
 
-def test_a_complete_run_on_other_pictures_is_not_taken_for_this_one(swept, tmp_path, capsys):
+def test_a_run_on_other_pictures_is_neither_taken_for_this_one_nor_continued(swept, tmp_path, capsys):
     _, argv = swept
     for name, colour in (("cat", "red"), ("dog", "blue")):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -300,6 +319,16 @@ def test_a_complete_run_on_other_pictures_is_not_taken_for_this_one(swept, tmp_p
     (tmp_path / "photos/cat/0.png").rename(tmp_path / "photos/dog/new.png")
     assert main(own) == 1
     assert "holds a complete run on other pictures than" in capsys.readouterr().err
+
+    own[own.index("ZeroshotCLIP") : own.index("ZeroshotCLIP") + 1] = ["CoOp", "--shots", "1", "--seeds", "1"]
+    assert main(own) == 0
+    (result,) = (tmp_path / "out").glob("folder/CoOp/**/result.json")
+    result.unlink()
+    (tmp_path / "photos/cat/1.png").rename(tmp_path / "photos/dog/also.png")
+    assert main(own) == 1
+    assert "are of a run on other images" in capsys.readouterr().err and not result.exists()
+    (tmp_path / "photos/dog/also.png").rename(tmp_path / "photos/cat/1.png")
+    assert main(own) == 0 and result.exists()
 
 
 def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path):
@@ -335,11 +364,52 @@ def test_a_killed_sweep_goes_on(swept, tmp_path):
 
 
 def test_workers_take_the_devices_in_turns(tmp_path):
-    with worker_pool(3, ["7", "cuda:5"]) as pool:
-        seen = [pool.submit(where_am_i, tmp_path, 3) for _ in range(3)]
-        assert sorted(str(one.result()) for one in seen) == ["5", "7", "7"]
-    with worker_pool(1) as pool:
-        assert pool.submit(where_am_i, tmp_path, 1).result() == os.environ.get("CUDA_VISIBLE_DEVICES")
+    with closing(Workers(3, ["7", "cuda:5"])) as workers, ThreadPoolExecutor(3) as threads:
+        seen = list(threads.map(lambda _: workers.call(where_am_i, tmp_path, 3), range(3)))
+        assert sorted(map(str, seen)) == ["5", "7", "7"]
+    with closing(Workers(1)) as workers:
+        assert workers.call(where_am_i, tmp_path, 1) == os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_a_worker_that_dies_costs_its_own_run_only(tmp_path):
+    with closing(Workers(2)) as workers, ThreadPoolExecutor(1) as threads:
+        other = threads.submit(workers.call, wait_for, tmp_path / "end")
+        with pytest.raises(RuntimeError, match="did memory run out"):
+            workers.call(die)
+        assert not other.done()
+        (tmp_path / "end").touch()
+        survivor = other.result()
+        assert survivor in (workers.call(os.getpid), workers.call(os.getpid))
+
+
+def test_workers_end_with_a_sweep_that_is_killed(tmp_path):
+    """They have its stdout, which ends when the last of them does."""
+    script = tmp_path / "sweep.py"
+    script.write_text(
+        f"from pathlib import Path\nfrom scripts.jobs import Workers\nfrom tests.test_sweep import wait_for\n"
+        f"if __name__ == '__main__':\n    Workers(1).call(wait_for, Path({str(tmp_path / 'end')!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    sweep = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+    try:
+        while not (tmp_path / "end.begun").exists():
+            assert sweep.poll() is None
+            time.sleep(0.01)
+        sweep.kill()
+        sweep.communicate(timeout=20)
+    finally:
+        (tmp_path / "end").touch()
+
+
+def wait_for(path: Path) -> int:
+    path.with_name(f"{path.name}.begun").touch()
+    while not path.exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def where_am_i(meeting: Path, others: int) -> str | None:

@@ -22,6 +22,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from operator import length_hint
 from typing import Any
 
@@ -31,7 +32,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from dassl.data import DataManager
+from dassl.data import DataManager, fingerprint
+from dassl.data.datasets import DatasetBase
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
@@ -163,6 +165,7 @@ class SimpleTrainer(TrainerBase):
     def before_train(self) -> None:
         """Resume from RESUME, or OUTPUT_DIR when it holds checkpoints; open tensorboard, start the clock."""
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        self._check_resumed_data()
         if self.start_epoch and self.cfg.RESUME:
             self._take_best_along()
         if self.start_epoch >= self.max_epoch > 0:
@@ -171,6 +174,26 @@ class SimpleTrainer(TrainerBase):
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    @cached_property
+    def _data_fingerprint(self) -> str | None:
+        dataset = getattr(getattr(self, "dm", None), "dataset", None)
+        return fingerprint(dataset) if isinstance(dataset, DatasetBase) else None  # None: a plugin with data of its own
+
+    def _engine_state(self) -> dict[str, Any]:
+        return super()._engine_state() | {"data": self._data_fingerprint}
+
+    def _check_resumed_data(self) -> None:
+        """What learned from other images, picks or classes is not continued, unless RESUME asks for it, or a run
+        without a seed has drawn new picks: that is told."""
+        was, now = (self._resumed or {}).get("data"), self._data_fingerprint
+        if was is None or now is None or was == now:
+            return
+        place = self.cfg.RESUME or self.output_dir
+        problem = f"the checkpoints in {place} are of a run on other images, or other few-shot picks, than this one's"
+        if not self.cfg.RESUME and self.cfg.SEED >= 0:
+            raise ValueError(f"{problem}; choose another output folder, or delete this one to start over")
+        warnings.warn(problem, stacklevel=3)
 
     def _take_best_along(self) -> None:
         """The best model until now is in RESUME; it may stay the best, and is looked for in OUTPUT_DIR."""
