@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   python -m benchmarks                                    parts and the whole of a training step, and the floor
   python -m benchmarks --subjects text step --classes 10 47 100 397 --repeats 5 --json bench.json
   python -m benchmarks --subjects evaluation sweep        whole programs: a test of 400 images, 30 runs
+  python -m benchmarks --subjects views                   a training step where features of the images are kept
   python -m benchmarks --subjects plotpp-vision plotpp-joint     a step of PLOT++ in both stages, on ViT-B/16
   python -m benchmarks --subjects growth                  how cost grows with classes, prompts, context and batch
 
@@ -51,6 +52,7 @@ SUBJECTS = {
     "transport": Subject("features to scores, forward + backward", subjects.transport, (100, 1000)),
     "matching": Subject("  of that, similarities to scores", subjects.matching, (100, 1000)),
     "step": Subject("training step, images to gradient", subjects.training_step, (47, 100)),
+    "views": Subject("training step, new on kept views", partial(subjects.training_step, kept_views=True), (10, 47)),
     "plotpp-vision": Subject("PLOT++, step of the first stage", partial(subjects.prompted_step, update="vision"), (47,),
                              subjects.PLOTPP),
     "plotpp-joint": Subject("PLOT++, step of the second stage", partial(subjects.prompted_step, update="joint"), (47,),

@@ -105,11 +105,14 @@ def matching(side: str, backbone: str, classes: int, prompts: int, context: int,
     return _loss_step(lambda: original.scores_of(similarity), similarity, batch)
 
 
-def training_step(side: str, backbone: str, classes: int, prompts: int, context: int, batch: int) -> Step:
-    """Images, text, transport, loss, and back to the gradient of the context."""
+def training_step(
+    side: str, backbone: str, classes: int, prompts: int, context: int, batch: int, kept_views: bool = False
+) -> Step:
+    """Images, text, transport, loss, and back to the gradient of the context; with `kept_views` the new side has the
+    features of its images already."""
     model = clip_model(backbone)
     learner = learner_of(model, classes, prompts, context)
-    return _whole_step(side, PlotModel, model, learner, batch)
+    return _whole_step(side, PlotModel, model, learner, batch, kept_views)
 
 
 def prompted_step(side: str, update: str, backbone: str, classes: int, prompts: int, context: int, batch: int) -> Step:
@@ -122,12 +125,15 @@ def prompted_step(side: str, update: str, backbone: str, classes: int, prompts: 
     return _whole_step(side, PlotPPModel, model, learner, batch)
 
 
-def _whole_step(side: str, kind: Callable[..., Any], model: CLIP, learner: ContextLearner, batch: int) -> Step:
+def _whole_step(
+    side: str, kind: Callable[..., Any], model: CLIP, learner: ContextLearner, batch: int, kept_views: bool = False
+) -> Step:
     images = torch.randn(batch, 3, RESOLUTION, RESOLUTION)
     if side == "new":
         freeze_image_tower(model.visual)
         ours = kind(learner, model, Transport())
-        forward = lambda: ours(images)  # noqa: E731
+        seen = ours.encode(images) if kept_views else images
+        forward = lambda: ours(seen)  # noqa: E731
     else:
         tower = TextEncoder(model)
         forward = lambda: original.logits(model, tower, learner, images)  # noqa: E731

@@ -39,8 +39,8 @@ class ImageFeatures(NamedTuple):
         """The same values in memory of their own: the layout that they also have when read from a file."""
         return ImageFeatures(self.pooled.contiguous(), self.local.contiguous())
 
-    def to(self, device: torch.device | str) -> ImageFeatures:
-        return ImageFeatures(self.pooled.to(device), self.local.to(device))
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageFeatures:
+        return ImageFeatures(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
 
 def check_kind(kind: str) -> str:

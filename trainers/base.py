@@ -24,6 +24,7 @@ from .features import FeatureTrainer
 from .model import PromptModel
 from .options import ContextOptions, Options, PhraseOptions
 from .prompts import PromptLearner
+from .views import wanted_views
 
 Learner = TypeVar("Learner", bound=PromptLearner)
 
@@ -37,6 +38,7 @@ class ClipTrainer(FeatureTrainer):
 
     def check_cfg(self, cfg: Any) -> None:
         self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
+        wanted_views(cfg)
 
     def load_clip(self, precision: str) -> CLIP:
         """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with."""

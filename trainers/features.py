@@ -1,7 +1,8 @@
 """Trainers whose image tower is frozen: in a test, what it says about an image is computed once and for all.
 
 The engine asks `evaluation_batches` for the batches of a test.  Here they carry ImageFeatures in the place of images,
-read from a store on disk (clip/feature_store.py), or computed and kept there on the way.
+read from a store on disk (clip/feature_store.py), or computed and kept there on the way.  Training does the same where
+it is asked to see the same views of its images again and again (views.py).
 
 Features are kept as they came out of the loader's batches, and the size of the batches is part of the key: convolutions
 round differently in batches of another size (by 4e-7, RN50 on a CPU), so only then is a test with the cache, bit for
@@ -12,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import PIL
 import torch
@@ -21,21 +22,35 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms import Compose
+from tqdm import tqdm
 
 from clip.feature_store import FeatureStore, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 from dassl.engine import TrainerX
 
+from .views import ViewLoader, Views, wanted_views
+
 MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)
 DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization")
+SEEDED = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomGrayscale", "ColorJitter")  # that tell all of themselves
 COMPUTED_BY = (PIL, torchvision, torch)  # packages whose version may change a pixel or a rounding
+
+
+class Entry(NamedTuple):
+    """A place for features in the store."""
+
+    store: FeatureStore
+    key: str
+    facts: dict[str, Any]  # what the key was made of
+    features: ImageFeatures | None  # of all images, where they are kept already
 
 
 class FeatureTrainer(TrainerX):
     """A trainer that tests on features.  A subclass says which tower is frozen and how images go through it."""
 
     precision: str
+    train_loader_x: Any
 
     def frozen_tower(self) -> tuple[nn.Module, str] | None:
         """(image tower, what is needed of it: see `trainers.model.encode_images`); None where the image side learns."""
@@ -47,6 +62,54 @@ class FeatureTrainer(TrainerX):
 
     def evaluation_batches(self, split: str, loader: Any) -> Iterable[dict[str, Any]]:
         """The loader's batches; "img" holds features where they can be kept, and else the images."""
+        entry = self._entry(loader)
+        if entry is None:
+            return loader
+        if entry.features is None:
+            return self._build(entry, f"{self.cfg.DATASET.NAME} {split}", loader)
+        return self._stored(entry, entry.features, loader)
+
+    def before_train(self) -> None:
+        super().before_train()
+        count = wanted_views(self.cfg)
+        if count and self.start_epoch < self.max_epoch:
+            print(f"Training on {count} views of each image, encoded before the first epoch")
+            self.train_loader_x = ViewLoader(self.train_loader_x, self.training_views(count))
+
+    def training_views(self, count: int) -> ImageFeatures:
+        """Features of `count` views of each training image, view after view.
+
+        Raises ValueError where the image side learns: there is nothing to keep then.
+        """
+        if self.frozen_tower() is None:
+            raise ValueError(
+                f"DATALOADER.TRAIN_X.VIEWS is {count}, but the image side of {self.cfg.TRAINER.NAME} learns, and its "
+                "features change with every step; leave the key at 0"
+            )
+        images, size = self.train_loader_x.dataset, self.train_loader_x.batch_size
+        getattr(images, "prepare", lambda _: None)(0)
+        views = Views(images, count, max(self.cfg.SEED, 0))
+        # a generator of its own: the global one goes on as if nothing had been encoded
+        loader: Any = DataLoader(
+            views, batch_size=size, num_workers=self.cfg.DATALOADER.NUM_WORKERS, generator=torch.Generator()
+        )
+        entry = self._entry(loader)
+        stored = entry.features if entry else None
+        if entry and stored is None:
+            batches = self._build(entry, f"{self.cfg.DATASET.NAME} train, {count} views", loader)
+            for _ in tqdm(batches, "Encoding views", len(loader), disable=None, leave=False):
+                pass
+            stored = entry.store.open(entry.key)
+        elif entry:
+            self._say(f"hit, {entry.store.folder / entry.key}")
+        if stored is not None:
+            return stored
+        bar = tqdm(loader, "Encoding views", disable=None, leave=False)
+        parts = [self.encode(batch["img"].to(self.device)).to("cpu") for batch in bar]
+        return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def _entry(self, loader: Any) -> Entry | None:
+        """Where features of a loader's images are kept; None, having said why, where they cannot be."""
         settings = dict(self.cfg.get("FEATURE_CACHE", {}))
         store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", MAX_GB) * 1e9)
         try:
@@ -56,26 +119,16 @@ class FeatureTrainer(TrainerX):
             if frozen is None or any(parameter.requires_grad for parameter in frozen[0].parameters()):
                 raise NotCacheable("the image side learns")
             facts = describe(*frozen, loader) | {"precision": self.precision, "device": self.device.type}
-            return self._features(store, facts, f"{self.cfg.DATASET.NAME} {split}", loader)
+            key = key_of(facts)
+            return Entry(store, key, facts, store.open(key))
         except NotCacheable as reason:
             self._say(f"off, {reason}")
         except OSError as error:
             self._say(f"off, {error}")
-        return loader
+        return None
 
-    def _features(
-        self, store: FeatureStore, facts: dict[str, Any], about: str, loader: DataLoader
-    ) -> Iterable[dict[str, Any]]:
-        key = key_of(facts)
-        stored = store.open(key)
-        if stored is None:
-            return self._build(store, key, facts, about, loader)
-        return self._stored(stored, store, key, loader)
-
-    def _stored(
-        self, stored: ImageFeatures, store: FeatureStore, key: str, loader: DataLoader
-    ) -> Iterator[dict[str, Any]]:
-        self._say(f"hit, {store.folder / key}")
+    def _stored(self, entry: Entry, stored: ImageFeatures, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        self._say(f"hit, {entry.store.folder / entry.key}")
         # Iterating the loader would draw a seed from the global generator: training goes on with the same numbers
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
         items, size = loader.dataset.data_source, loader.batch_size or 1  # type: ignore[attr-defined]
@@ -89,9 +142,8 @@ class FeatureTrainer(TrainerX):
                 "impath": [items[index].impath for index in part],
             }
 
-    def _build(
-        self, store: FeatureStore, key: str, facts: dict[str, Any], about: str, loader: DataLoader
-    ) -> Iterator[dict[str, Any]]:
+    def _build(self, entry: Entry, about: str, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        store, key, facts, _ = entry
         with store.building(key):
             stored = store.open(key)  # another process may have been faster
             if stored is None:
@@ -105,7 +157,7 @@ class FeatureTrainer(TrainerX):
                     else f"built, {shown(writer.size)} in {store.folder / key}"
                 )
                 return
-        yield from self._stored(stored, store, key, loader)
+        yield from self._stored(entry, stored, loader)
 
     def _say(self, what: str) -> None:
         """A line in the log, but not the same one after every epoch."""
@@ -125,28 +177,32 @@ class NotCacheable(Exception):
 def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
     """Everything that the features of a loader's images depend on, as plain data.  Raises NotCacheable."""
     dataset = getattr(loader, "dataset", None)
-    if type(dataset) is not DatasetWrapper or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
+    views = {"views": dataset.count, "seed": dataset.seed} if isinstance(dataset, Views) else {}
+    images = dataset.images if isinstance(dataset, Views) else dataset
+    if type(images) is not DatasetWrapper or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
         raise NotCacheable("the images do not come one after another from files")
     return {
         "weights": tower_digest(tower),
         "kind": kind,
-        "transform": describe_transform(dataset.transform),
+        "transform": describe_transform(images.transform, DETERMINISTIC + SEEDED if views else DETERMINISTIC),
         "batch": loader.batch_size,
-        "images": len(dataset),
-        "files": files_digest([item.impath for item in dataset.data_source]),
+        "images": len(images),
+        "files": files_digest([item.impath for item in images.data_source]),
         "versions": {package.__name__: str(package.__version__) for package in COMPUTED_BY},
+        **views,
     }
 
 
-def describe_transform(transform: Any) -> str:
+def describe_transform(transform: Any, known: Collection[str] = DETERMINISTIC) -> str:
     """A text that differs between transforms that do different things.
 
-    Raises NotCacheable for steps other than those of `dassl.data.transforms` for tests: they may be random.
+    Raises NotCacheable for steps other than the `known` ones, by default those of `dassl.data.transforms` for tests:
+    they may be random.
     """
     if type(transform) is Compose:
-        return " ".join(describe_transform(step) for step in transform.transforms)
+        return " ".join(describe_transform(step, known) for step in transform.transforms)
     kind = type(transform)
-    if not kind.__module__.startswith(("torchvision.", "dassl.")) or kind.__name__ not in DETERMINISTIC:
+    if not kind.__module__.startswith(("torchvision.", "dassl.")) or kind.__name__ not in known:
         raise NotCacheable(f"who knows whether the transform {kind.__name__} always does the same")
     return f"{kind.__name__} {repr(transform) if kind.__repr__ is not object.__repr__ else vars(transform)}"
 

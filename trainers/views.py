@@ -1,0 +1,94 @@
+"""Training on kept views: every training image is augmented K times before the first epoch, and encoded once a view.
+
+The original draws a new crop of every image in every epoch, and each goes through the frozen tower.  With
+DATALOADER.TRAIN_X.VIEWS at K > 0 an epoch takes one of K views of each image instead, at random, and no image goes
+through the tower in training.  That is another, poorer augmentation: results differ from those of fresh crops, so it
+has to be asked for, and 0 is the default.
+
+A view depends on SEED, its number, and the image's position alone: neither on workers, batches, epochs nor the method.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, Dataset
+
+from clip.features import ImageFeatures
+from dassl.data import DatasetWrapper
+
+
+def wanted_views(cfg: Any) -> int:
+    """DATALOADER.TRAIN_X.VIEWS; 0 for configs without it.  Raises ValueError for a value that cannot be."""
+    count = cfg.DATALOADER.TRAIN_X.get("VIEWS", 0)
+    if count < 0:
+        raise ValueError(f"DATALOADER.TRAIN_X.VIEWS is {count}; give 0 (new crops in every epoch) or a number of views")
+    if count and cfg.DATALOADER.K_TRANSFORMS > 1:
+        raise ValueError("DATALOADER.TRAIN_X.VIEWS keeps one crop of an image a view; set DATALOADER.K_TRANSFORMS to 1")
+    return count
+
+
+class Views(Dataset):
+    """K augmented views of n images, view after view; a sample is that of `images`, a DatasetWrapper for training."""
+
+    def __init__(self, images: DatasetWrapper, count: int, seed: int) -> None:
+        self.images, self.count, self.seed = images, count, seed
+        self.transform = images.transform
+        self.data_source = list(images.data_source) * count
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        view, position = divmod(index, len(self.images))
+        with drawing_from(self.seed, view, position):
+            return self.images[position]
+
+
+@contextmanager
+def drawing_from(*numbers: int) -> Iterator[None]:
+    """Within it all global generators that transforms draw from are seeded by `numbers`; then they go on as before."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    python, legacy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)
+
+
+class ViewLoader:
+    """Stands for a training loader: the same images in the same kind of batches, as features of one of their views.
+
+    features: pooled (K n, D) and local (K n, M, D) of the n images that `loader` loads, view after view.
+    """
+
+    def __init__(self, loader: Any, features: ImageFeatures) -> None:
+        self.dataset, self.batch_size, self.sampler = loader.dataset, loader.batch_size, loader.sampler
+        self.features = features
+        self.count = len(features.pooled) // len(loader.dataset)
+        self.batches = BatchSampler(loader.sampler, loader.batch_size, loader.drop_last)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        items = self.dataset.data_source
+        for batch in self.batches:
+            positions = torch.tensor(batch)
+            rows = positions + len(items) * torch.randint(self.count, positions.shape)
+            yield {
+                "img": ImageFeatures(*(tensor[rows] for tensor in self.features)),
+                "label": torch.tensor([items[position].label for position in batch]),
+                "domain": torch.tensor([items[position].domain for position in batch]),
+                "index": positions,
+                "impath": [items[position].impath for position in batch],
+            }
