@@ -39,7 +39,7 @@ def world(tmp_path_factory) -> Path:
     for name, trainer, options in (
         ("PLOT", "PLOT", ["TRAINER.PLOT.N", "3"]),
         ("CoOp", "CoOp", [*STILL, "TRAINER.COOP.CTX_INIT", phrase]),
-        ("CSC", "CoOp", [*STILL, "TRAINER.COOP.CTX_INIT", phrase, "TRAINER.COOP.CSC", "True"]),
+        ("CSC", "PLOT", [*STILL, "TRAINER.PLOT.N", "1", "TRAINER.PLOT.CTX_INIT", phrase, "TRAINER.PLOT.CSC", "True"]),
         ("CoCoOp", "CoCoOp", [*STILL, "TRAINER.COCOOP.CTX_INIT", phrase]),
         ("PLOTPP", "PLOTPP", ["OPTIM.MAX_EPOCH", "1", "TRAINER.PLOTPP.MODEL_UPD", "vision"]),
     ):

@@ -150,6 +150,19 @@ def test_one_prompt_equals_coop_on_the_mean_local_feature(world, tmp_path):
     torch.testing.assert_close(explained.logits, mean, rtol=1e-4, atol=1e-4)
 
 
+def test_a_phrase_overrides_coops_class_specific_contexts(world, tmp_path, capsys):
+    """As in the original, so that the same settings give the same checkpoint."""
+    options = ["TRAINER.COOP.CSC", "True", "OPTIM.MAX_EPOCH", "1"]
+    shapes = {}
+    for phrase in ("", "a photo of a"):
+        folder = tmp_path / f"run{len(shapes)}"
+        train.run(arguments(world, folder, *options, "TRAINER.COOP.CTX_INIT", phrase, trainer="CoOp"))
+        saved = torch.load(folder / "prompt_learner" / "model.pth.tar-1", weights_only=True)["state_dict"]
+        shapes[phrase] = saved["ctx"].ndim
+        assert ("CTX_INIT overrides TRAINER.COOP.CSC" in capsys.readouterr().out) == bool(phrase)
+    assert shapes == {"": 3, "a photo of a": 2}
+
+
 def test_cocoop_keeps_its_network_and_moves_to_other_classes(world, tmp_path):
     one = ["DATALOADER.TRAIN_X.BATCH_SIZE", "1", "OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
     train.run(arguments(world, tmp_path / "base", *one, "DATASET.SUBSAMPLE_CLASSES", "base", trainer="CoCoOp"))

@@ -43,5 +43,9 @@ class CoOp(PromptTrainer):
     options: CoOpOptions
 
     def assemble(self, clip_model: CLIP) -> nn.Module:
-        layout = {"class_specific": self.options.class_specific, "position": self.options.position}
+        options = self.options
+        class_specific = options.class_specific and not options.init  # a phrase overrides CSC, as in the original
+        if options.class_specific and options.init:
+            print("TRAINER.COOP.CTX_INIT overrides TRAINER.COOP.CSC: one context for all classes")
+        layout = {"class_specific": class_specific, "position": options.position}
         return CoOpModel(self.build_learner(clip_model, PromptLearner, **layout), clip_model)
