@@ -365,7 +365,9 @@ def usage(name: str) -> str:
 
 def overview() -> str:
     scripts = [f"scripts/{name}.sh {' '.join(one.arguments)}\n    {one.about}" for name, one in EXPERIMENTS.items()]
-    return "\n".join(["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]", *scripts])
+    head = ["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]",
+            "The same as scripts/NAME.sh ARGUMENTS [KEY VALUE ...]; NAME --help says more.", ""]
+    return "\n".join([*head, *scripts])
 
 
 def check_arguments(name: str, words: Sequence[str]) -> dict[str, str]:

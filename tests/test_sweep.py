@@ -90,6 +90,7 @@ def test_options_follow_lists_of_numbers():
         (["OPTIM.LR"], "KEY VALUE pairs expected"),
         (["SEED", "1"], "use --seeds"),
         (["DATASET.NUM_SHOTS", "1"], "use --shots"),
+        (["--seeds", "-1"], "give a whole number, 0 or more"),
     ],
 )
 def test_bad_command_line(extra, complaint, capsys):
@@ -103,12 +104,21 @@ def test_bad_command_line(extra, complaint, capsys):
     [
         ("--dataset", "caltech10", "known: caltech101"),
         ("--config", "rn5", "known: "),
-        ("--trainers", "PLOTT", "no config"),
+        ("--trainers", "plot", "no trainer 'plot' in configs/trainers; did you mean 'PLOT'?"),
     ],
 )
 def test_unknown_names_are_found_before_anything_runs(flag, value, complaint, capsys):
     assert main([*BASE, flag, value]) == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("gpus", "devices"), [(0, "0"), (0, "cpu"), (2, "1,2")])
+def test_a_gpu_that_there_is_not_is_found_before_anything_runs(gpus, devices, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("scripts.jobs.worker_pool", lambda *args: pytest.fail("nothing to run"))
+    assert main([*BASE, "--devices", devices]) == 2
+    assert f"there is no GPU '{devices[-1] if gpus else devices}'" in capsys.readouterr().err
 
 
 def test_misspelt_key_is_found_before_anything_runs(capsys):
@@ -171,7 +181,7 @@ def test_complete_run_of_other_settings_is_no_skip(planned):
         config["DATALOADER"]["NUM_WORKERS"] = 99  # nothing to the result
         write_run(job.folder, {"complete": True, "config": config})
     ((job, reason),) = run_jobs(planned, lambda argv: pytest.fail("nothing to run"), lambda text, done=False: None)
-    assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another --output" in reason
+    assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another output folder" in reason
 
 
 def test_several_at_once_all_come_back(planned):
