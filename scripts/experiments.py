@@ -18,7 +18,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
-from scripts.jobs import ROOT, UNTRAINED, Job, add_worker_flags, check_options, config_file, execute, split_options
+from scripts.jobs import (
+    ROOT,
+    UNTRAINED,
+    Job,
+    add_worker_flags,
+    check_options,
+    config_file,
+    execute,
+    piped,
+    split_options,
+)
 
 SEEDS = ("1", "2", "3")
 SHOTS = ("1", "2", "4", "8", "16")
@@ -444,4 +454,4 @@ def _place(variable: str, default: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -87,6 +87,17 @@ def not_negative(text: str) -> int:
     return int(text)
 
 
+def piped(main: Callable[[], int]) -> int:
+    """`main()`; 1 where the reader of our output has gone, as in `| head`."""
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
 def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     """--jobs and --devices."""
     parser.add_argument(

@@ -26,6 +26,7 @@ from scripts.jobs import (
     execute,
     not_negative,
     own_options,
+    piped,
     positive,
     split_options,
 )
@@ -181,4 +182,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -126,6 +126,16 @@ def test_misspelt_key_is_found_before_anything_runs(capsys):
     assert "TRAINER.PLOT.N" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["sweep.py", *BASE, "--dry-run", "--verbose"], ["experiments.py", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(words):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, ROOT / "scripts" / words[0], *words[1:]], stdout=write,
+                          stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    os.close(write)
+    assert done.returncode == 1 and done.stderr == ""
+
+
 def test_help_as_a_script():
     done = subprocess.run(
         [sys.executable, ROOT / "scripts/sweep.py", "--help"], capture_output=True, text=True, check=True
