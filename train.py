@@ -301,7 +301,8 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"error: {error_text(error)}", file=sys.stderr)
         print("(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)", file=sys.stderr)
-        return 1 if isinstance(error, RuntimeError | FloatingPointError) else 2
+        failed = isinstance(error, RuntimeError | FloatingPointError) and not isinstance(error, ValueError)
+        return 1 if failed else 2
 
 
 if __name__ == "__main__":

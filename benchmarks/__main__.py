@@ -18,6 +18,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from dassl.utils.tools import atomic_write
+from scripts.jobs import positive
 
 from . import floor, programs, subjects
 from .measure import NEW, Process, Row, Step, in_turns, measure
@@ -158,15 +159,16 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     known = [*SUBJECTS, *OTHERS]
     default = ["text", "transport", "matching", "step", "floor"]
-    add("--subjects", nargs="+", choices=known, default=default, metavar="NAME", help=f"of {', '.join(known)}")
-    add("--classes", type=int, nargs="+", metavar="C", help="instead of each subject's own")
-    add("--prompts", type=int, metavar="N", help="default: 4")
-    add("--context", type=int, metavar="TOKENS", help="default: 16; of PLOT++: 4")
-    add("--batch", type=int, metavar="B", help="default: 32; of PLOT++: 4")
+    add("--subjects", nargs="+", choices=known, default=default, metavar="NAME",
+        help=f"of {', '.join(known)}; default: {' '.join(default)}")
+    add("--classes", type=positive, nargs="+", metavar="C", help="instead of each subject's own")
+    add("--prompts", type=positive, metavar="N", help="default: 4")
+    add("--context", type=positive, metavar="TOKENS", help="default: 16; of PLOT++: 4")
+    add("--batch", type=positive, metavar="B", help="default: 32; of PLOT++: 4")
     add("--backbone", choices=list(subjects.ARCHITECTURES), help="default: RN50; of PLOT++: ViT-B/16")
-    add("--images", type=int, default=400, metavar="COUNT", help="test images of evaluation and sweep")
-    add("--epochs", type=int, default=1, metavar="E", help="of each run of the sweep")
-    add("--repeats", type=int, default=3, help="turns; the sweep is done once")
+    add("--images", type=positive, default=400, metavar="K", help="test images of evaluation and sweep; default: 400")
+    add("--epochs", type=positive, default=1, metavar="E", help="of each run of the sweep; default: 1")
+    add("--repeats", type=positive, default=3, metavar="K", help="turns; default: 3; the sweep is done once")
     add("--quick", action="store_true", help="leave out the old algorithm without page faults")
     add("--json", metavar="FILE", help="also write the figures to FILE")
     args = parser.parse_args(argv)

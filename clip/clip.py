@@ -50,6 +50,10 @@ def available_models() -> list[str]:
 
 # --- models ---------------------------------------------------------------------------------------------
 
+class UnknownModel(RuntimeError, ValueError):
+    """RuntimeError as of OpenAI's `load`; also a ValueError, since it is the name that is wrong."""
+
+
 def _weights(name: str, activation: str = "auto", root: str | Path | None = None) -> Weights:
     """Weights behind a name or a path; RuntimeError for a name that is neither."""
     if name in _MODELS:
@@ -67,7 +71,7 @@ def _weights(name: str, activation: str = "auto", root: str | Path | None = None
         return fetch_open_clip(*parts, activation, None if root is None else str(root))
     known = [*_MODELS, *_PACKAGED]
     near = difflib.get_close_matches(name, known, 1)
-    raise RuntimeError(f"no CLIP model named {name!r} and no file there; "
+    raise UnknownModel(f"no CLIP model named {name!r} and no file there; "
                        + (f"did you mean {near[0]!r}? " if near else "")
                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', "
                          "or the path of a weights file")

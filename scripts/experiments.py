@@ -18,7 +18,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
-from scripts.jobs import ROOT, UNTRAINED, Job, add_worker_flags, check_options, config_file, execute, split_options
+from scripts.jobs import (
+    ROOT,
+    UNTRAINED,
+    Job,
+    add_worker_flags,
+    check_options,
+    config_file,
+    execute,
+    piped,
+    split_options,
+)
 
 SEEDS = ("1", "2", "3")
 SHOTS = ("1", "2", "4", "8", "16")
@@ -366,7 +376,9 @@ def usage(name: str) -> str:
 
 def overview() -> str:
     scripts = [f"scripts/{name}.sh {' '.join(one.arguments)}\n    {one.about}" for name, one in EXPERIMENTS.items()]
-    return "\n".join(["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]", *scripts])
+    head = ["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]",
+            "The same as scripts/NAME.sh ARGUMENTS [KEY VALUE ...]; NAME --help says more.", ""]
+    return "\n".join([*head, *scripts])
 
 
 def check_arguments(name: str, words: Sequence[str]) -> dict[str, str]:
@@ -443,4 +455,4 @@ def _place(variable: str, default: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -83,6 +83,24 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def not_negative(text: str) -> int:
+    """A type for argparse.  Below 0 train.py draws without a seed, and a folder named seed-1 would be no seed's."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 0 or more")
+    return int(text)
+
+
+def piped(main: Callable[[], int]) -> int:
+    """`main()`; 1 where the reader of our output has gone, as in `| head`."""
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
 def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     """--jobs and --devices."""
     parser.add_argument(
@@ -95,13 +113,35 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _trainers() -> list[str]:
+    return [*UNTRAINED, *sorted(folder.name for folder in (ROOT / "configs" / "trainers").iterdir())]
+
+
 def config_file(name: str) -> Path:
     """configs/<name>.yaml, relative to the working folder where that is the checkout.  Raises ValueError."""
+    from dassl.utils.tools import did_you_mean
+
     path = ROOT / "configs" / f"{name}.yaml"
+    if not path.parent.is_dir():
+        trainer = path.parent.name
+        raise ValueError(f"no trainer {trainer!r} in configs/trainers" + did_you_mean(trainer, _trainers()))
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise ValueError(f"no config {path}; known: {known}")
     return Path(os.path.relpath(path)) if Path.cwd() == ROOT else path
+
+
+def check_devices(devices: Sequence[str]) -> None:
+    """Raises ValueError for a GPU that there is not: the processes that it is for would work on the CPU instead."""
+    import torch
+
+    there = torch.cuda.device_count()
+    for name in devices:
+        number = name.removeprefix("cuda:")  # or the name of a GPU, or of a part of one, for CUDA_VISIBLE_DEVICES
+        renumbered = "CUDA_VISIBLE_DEVICES" in os.environ and there
+        if not there or (number.isdecimal() and int(number) >= there and not renumbered):
+            known = ", ".join(map(str, range(there))) or "none; leave --devices out to work on the CPU"
+            raise ValueError(f"--devices {','.join(devices)}: there is no GPU {name!r}; GPUs here: {known}")
 
 
 # --- running them ----------------------------------------------------------------------------------------
@@ -213,8 +253,8 @@ def check_same_run(job: Job) -> None:
     ]
     if changed:
         raise ValueError(
-            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); use another output "
-            "folder"
+            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); "
+            "use another output folder"
         )
 
 
@@ -394,13 +434,13 @@ def execute(
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 2
     if dry_run:
-        try:
-            list_jobs(jobs, commands=verbose)
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+        list_jobs(jobs, commands=verbose)
         return 0
+    try:
+        check_devices(devices)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     try:
         with progress(len(jobs), verbose) as (tell, quiet):
 

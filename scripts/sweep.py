@@ -24,7 +24,9 @@ from scripts.jobs import (
     check_options,
     config_file,
     execute,
+    not_negative,
     own_options,
+    piped,
     positive,
     split_options,
 )
@@ -97,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="images a class; default: 1 4 16",
     )
-    add("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
+    add("--seeds", nargs="+", type=not_negative, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
     add_worker_flags(parser)
     add("--verbose", action="store_true", help="also show what the runs print")
     add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
@@ -181,4 +183,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(piped(main))

@@ -50,6 +50,13 @@ def fails(side, **settings):
     raise ValueError("nothing to measure")
 
 
+@pytest.mark.parametrize("option", ["--classes", "--batch", "--repeats", "--images"])
+def test_sizes_are_positive(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([option, "0"])
+    assert stop.value.code == 2 and "give a whole number, 1 or more" in capsys.readouterr().err
+
+
 def test_a_subject_that_fails_says_why():
     with pytest.raises(RuntimeError, match="nothing to measure"), Process(NEW, fails, {}):
         pass

@@ -94,6 +94,7 @@ def test_options_follow_lists_of_numbers():
         (["SEED", "1"], "use --seeds"),
         (["DATASET.NUM_SHOTS", "1"], "use --shots"),
         (["DATASET.NAME", "Food101"], "use --dataset"),
+        (["--seeds", "-1"], "give a whole number, 0 or more"),
     ],
 )
 def test_bad_command_line(extra, complaint, capsys):
@@ -107,12 +108,21 @@ def test_bad_command_line(extra, complaint, capsys):
     [
         ("--dataset", "caltech10", "known: caltech101"),
         ("--config", "rn5", "known: "),
-        ("--trainers", "PLOTT", "no config"),
+        ("--trainers", "plot", "no trainer 'plot' in configs/trainers; did you mean 'PLOT'?"),
     ],
 )
 def test_unknown_names_are_found_before_anything_runs(flag, value, complaint, capsys):
     assert main([*BASE, flag, value]) == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("gpus", "devices"), [(0, "0"), (0, "cpu"), (2, "1,2")])
+def test_a_gpu_that_there_is_not_is_found_before_anything_runs(gpus, devices, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("scripts.jobs.worker_pool", lambda *args: pytest.fail("nothing to run"))
+    assert main([*BASE, "--devices", devices]) == 2
+    assert f"there is no GPU '{devices[-1] if gpus else devices}'" in capsys.readouterr().err
 
 
 def test_misspelt_key_is_found_before_anything_runs(capsys):
@@ -234,6 +244,7 @@ def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
 @pytest.mark.parametrize("command", [
     ["scripts/sweep.py", *BASE, "--dry-run"],
     ["scripts/experiments.py", "plot/main", "dtd", "4", "--dry-run"],
+    ["scripts/experiments.py", "--help"],
     ["-m", "datasets", "check", "."],
 ], ids=str)  # fmt: skip
 def test_a_reader_that_has_read_enough_is_no_error(command):

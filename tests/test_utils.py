@@ -117,6 +117,8 @@ def test_availability_suggests_the_nearest_and_on_a_tie_the_later_name():
     U.check_availability("CoOp", ["CoOp"])
     with pytest.raises(ValueError, match=r"'Plot'; did you mean 'PLOT'\? known: CoOp, PLOT"):
         U.check_availability("Plot", ["CoOp", "PLOT"])
+    with pytest.raises(ValueError, match="'plot'; did you mean 'PLOT'"):  # to difflib, TipAdapter is nearer
+        U.check_availability("plot", ["PLOT", "TipAdapter"])
     assert U.get_most_similar_str_to_a_from_b("ab", ["ax", "ay"]) == "ay"
     assert U.get_most_similar_str_to_a_from_b("ab", []) is None
     with pytest.raises(ValueError, match="known: none"):

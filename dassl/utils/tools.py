@@ -175,11 +175,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = list(known)
     if not known:
         return "; none are known yet: import the module that defines it first"
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    if not near:  # differs in more than a letter or two, or only in case
-        near = [k for k in known if k.lower() == str(name).lower()]
+    near = _but_for_case(str(name), known) or difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return f"{hint} known: {', '.join(known)}"
+
+
+def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
+    """The names that differ from `name` only in case; to difflib, "plot" is nearer to "TipAdapter" than to "PLOT"."""
+    return [k for k in known if str(k).lower() == name.lower()]
 
 
 def error_text(error: BaseException) -> str:
@@ -195,7 +198,7 @@ def check_availability(requested: str, available: Iterable[str], what: str = "ch
     available = list(available)
     if requested in available:
         return
-    nearest = get_most_similar_str_to_a_from_b(str(requested), available)
+    nearest = get_most_similar_str_to_a_from_b(str(requested), _but_for_case(str(requested), available) or available)
     known = ", ".join(map(str, available)) or "none"
     if not requested:
         raise ValueError(f"no {what} was given; known: {known}")
