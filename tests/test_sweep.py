@@ -120,7 +120,7 @@ def test_unknown_names_are_found_before_anything_runs(flag, value, complaint, ca
 def test_a_gpu_that_there_is_not_is_found_before_anything_runs(gpus, devices, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("scripts.jobs.worker_pool", lambda *args: pytest.fail("nothing to run"))
+    monkeypatch.setattr("scripts.jobs.workers", lambda *args: pytest.fail("nothing to run"))
     assert main([*BASE, "--devices", devices]) == 2
     assert f"there is no GPU '{devices[-1] if gpus else devices}'" in capsys.readouterr().err
 
