@@ -46,7 +46,7 @@ class Mark(NamedTuple):
     """What is said of runs that are not to be compared with others."""
 
     name: str  # behind the method's name
-    key: str  # of the trainer's node in the config; where it is true the run will get the mark
+    key: str  # of the trainer's node in the config, or ""; where it is true the run will get the mark
     note: str
 
 
@@ -59,6 +59,7 @@ MARKS = {  # by the first word of the record's `protocol`
     "upstream-tuned": Mark(
         "upstream-tuned", "UPSTREAM_TUNED", "its settings were tuned by others, for each data set on the test images"
     ),
+    "untrained": Mark("not trained", "", "evaluated without a checkpoint, with prompts as they were initialised"),
 }
 
 T = TypeVar("T")

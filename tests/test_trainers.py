@@ -6,6 +6,7 @@ import torch.nn.functional as F
 import clip
 import train
 from dassl.engine import TRAINER_REGISTRY
+from results.__main__ import main as results
 from tests.runs import ADAPTERS, arguments, make_world
 
 
@@ -161,6 +162,17 @@ def test_a_phrase_overrides_coops_class_specific_contexts(world, tmp_path, capsy
         shapes[phrase] = saved["ctx"].ndim
         assert ("CTX_INIT overrides TRAINER.COOP.CSC" in capsys.readouterr().out) == bool(phrase)
     assert shapes == {"": 3, "a photo of a": 2}
+
+
+@pytest.mark.parametrize("trainer", ["PLOT", "CoOp", "CoCoOp", "PLOTPP"])
+def test_an_accuracy_of_untrained_prompts_is_marked(world, tmp_path, capsys, trainer):
+    options = ["TRAINER.PLOTPP.EVAL_UNTRAINED", "True"] if trainer == "PLOTPP" else []
+    train.run(arguments(world, tmp_path / "runs" / "no-model", *options, trainer=trainer, flags=("--eval-only",)))
+    train.run(arguments(world, tmp_path / "runs" / "trained", *options, trainer=trainer))
+    capsys.readouterr()
+    assert results(["table", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("(not trained)") == 2 and "with prompts as they were initialised" in out  # a row, and its note
 
 
 def test_cocoop_keeps_its_network_and_moves_to_other_classes(world, tmp_path):

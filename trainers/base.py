@@ -27,6 +27,7 @@ from .prompts import PromptLearner
 from .views import wanted_views
 
 Learner = TypeVar("Learner", bound=PromptLearner)
+UNTRAINED = "untrained: prompts as they were initialised"
 
 
 class ClipTrainer(FeatureTrainer):
@@ -68,6 +69,7 @@ class PromptTrainer(ClipTrainer):
 
     options_type: type[ContextOptions]
     options: ContextOptions
+    protocol: str | None = None  # how a result was come by, where it is not as it should be; for the run's record
 
     def build_learner(self, clip_model: CLIP, kind: type[Learner], **layout: Any) -> Learner:
         """A prompt learner of some kind, with what the options say and `layout` adds."""
@@ -157,6 +159,7 @@ class PromptTrainer(ClipTrainer):
         """
         if not directory:
             print("No model directory given: the prompts stay as they were initialised")
+            self.protocol = UNTRAINED
             return
         for name in self.get_model_names():
             self.load_learned(checkpoint_path(Path(directory) / name, epoch))

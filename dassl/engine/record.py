@@ -43,7 +43,8 @@ SCHEMA = 1
 CONFIG_NAME = "config.yaml"
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
-NO_EFFECT = frozenset(  # keys that change where and how fast, not what comes out
+# keys that change where and how fast, not what comes out (but that other workers draw other random crops)
+NO_EFFECT = frozenset(
     ["OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CHECK_IMAGES"]
     + ["FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB", "DATALOADER.KEEP_MB"]
     + ["DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"]

@@ -19,7 +19,7 @@ KEY = "TRAINER.PLOTADAPTER.PRETRAIN_DIR"
 
 
 @TRAINER_REGISTRY.register()
-class PLOTAdapter(AdapterTrainer, PLOT):  # type: ignore[misc]
+class PLOTAdapter(AdapterTrainer, PLOT):  # type: ignore[misc, override]
     """PLOT on Tip-Adapter: the prompts of a finished PLOT run stay as they are, and the keys of the cache learn.
 
     Seed and shots must be those of that run, so that both have seen the same images.

@@ -80,7 +80,7 @@ class PLOTPP(TransportTrainer):
         elif self.options.pretrained:
             self.load_pretrained()
         elif self.options.evaluate_untrained:
-            print("No model directory given: the prompts are untrained")
+            super().load_model("")
         else:
             raise ValueError(
                 "the prompts are untrained: give the run to evaluate with --model-dir, or its checkpoint as "
