@@ -18,7 +18,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from dassl.utils.tools import atomic_write
-from scripts.jobs import positive
+from scripts.command_line import positive
 
 from . import floor, programs, subjects
 from .measure import NEW, Process, Row, Step, in_turns, measure

@@ -11,7 +11,7 @@ from typing import IO
 
 from results.files import ResultsError, is_special
 from results.images import find_images, image_suffixes
-from scripts.jobs import positive
+from scripts.command_line import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
 from .formats import FORMATS, readable

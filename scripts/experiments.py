@@ -18,17 +18,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
-from scripts.jobs import (
+from scripts.command_line import (
     ROOT,
     UNTRAINED,
-    Job,
     add_worker_flags,
     check_options,
     config_file,
-    execute,
     piped,
     split_options,
 )
+from scripts.jobs import Job, execute
 
 SEEDS = ("1", "2", "3")
 SHOTS = ("1", "2", "4", "8", "16")

@@ -5,33 +5,27 @@ What `sweep.py` and `experiments.py` share: a `Job` is one run, `execute` does t
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import io
-import multiprocessing
 import os
-import queue
-import re
 import shlex
 import sys
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-ROOT = Path(__file__).resolve().parents[1]
+from .command_line import UNTRAINED
+from .workers import check_devices, workers
+
 SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
-UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # evaluated once, with CoOp's config as in the original
 SECOND_STAGE = ("PLOTAdapter",)  # starts from what another trainer learned
 OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
-TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
 
 class Job(NamedTuple):
@@ -48,103 +42,6 @@ class Progress(Protocol):
     """Says a line on the way; `done` when a run is over."""
 
     def __call__(self, message: str, done: bool = False) -> None: ...
-
-
-# --- command lines ---------------------------------------------------------------------------------------
-
-
-def split_options(argv: Sequence[str], one_value: Collection[str]) -> tuple[list[str], list[str]]:
-    """(flags and arguments, KEY VALUE pairs behind them).
-
-    The pairs start at the first word that looks like a config key, unless it is the value of a flag in `one_value`:
-    argparse would take them for more of whatever list comes last.
-    """
-    start = next((i for i, word in enumerate(argv) if is_key(word) and argv[i - 1] not in one_value), len(argv))
-    return list(argv[:start]), list(argv[start:])
-
-
-def check_options(options: Sequence[str], own_keys: Mapping[str, str], owner: str) -> None:
-    """Raises ValueError for half a pair, and for keys in `own_keys` (key: what sets it), which `owner` sets."""
-    if len(options) % 2:
-        raise ValueError(f"KEY VALUE pairs expected, got {' '.join(options)}")
-    for key in options[::2]:
-        if key in own_keys:
-            raise ValueError(f"{key} is set by the {owner}; use {own_keys[key]}")
-
-
-def is_key(word: str) -> bool:
-    return re.fullmatch(r"[A-Z][A-Z0-9_]*(\.\w+)+", word) is not None or word in TOP_KEYS
-
-
-def positive(text: str) -> int:
-    """A type for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
-    return int(text)
-
-
-def not_negative(text: str) -> int:
-    """A type for argparse.  Below 0 train.py draws without a seed, and a folder named seed-1 would be no seed's."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 0 or more")
-    return int(text)
-
-
-def piped(main: Callable[[], int]) -> int:
-    """`main()`; 1 where the reader of our output has gone, as in `| head`."""
-    try:
-        status = main()
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def add_worker_flags(parser: argparse.ArgumentParser) -> None:
-    """--jobs and --devices."""
-    parser.add_argument(
-        "--jobs", type=positive, metavar="N",
-        help="runs at a time, each in a process with its share of the cores; default: 1, or one a device",
-    )
-    parser.add_argument(
-        "--devices", type=lambda text: [name.strip() for name in text.split(",")], default=[], metavar="D,D",
-        help="GPUs for these processes in turns, like 0,1 (or cuda:0,cuda:1); default: the first one for all",
-    )
-
-
-def _trainers() -> list[str]:
-    return [*UNTRAINED, *sorted(folder.name for folder in (ROOT / "configs" / "trainers").iterdir())]
-
-
-def config_file(name: str) -> Path:
-    """configs/<name>.yaml, relative to the working folder where that is the checkout.  Raises ValueError."""
-    from dassl.utils.tools import did_you_mean
-
-    path = ROOT / "configs" / f"{name}.yaml"
-    if not path.parent.is_dir():
-        trainer = path.parent.name
-        raise ValueError(f"no trainer {trainer!r} in configs/trainers" + did_you_mean(trainer, _trainers()))
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"no config {path}; known: {known}")
-    return Path(os.path.relpath(path)) if Path.cwd() == ROOT else path
-
-
-def check_devices(devices: Sequence[str]) -> None:
-    """Raises ValueError for a GPU that there is not: the processes that it is for would work on the CPU instead."""
-    import torch
-
-    there = torch.cuda.device_count()
-    for name in devices:
-        number = name.removeprefix("cuda:")  # or the name of a GPU, or of a part of one, for CUDA_VISIBLE_DEVICES
-        renumbered = "CUDA_VISIBLE_DEVICES" in os.environ and there
-        if not there or (number.isdecimal() and int(number) >= there and not renumbered):
-            known = ", ".join(map(str, range(there))) or "none; leave --devices out to work on the CPU"
-            raise ValueError(f"--devices {','.join(devices)}: there is no GPU {name!r}; GPUs here: {known}")
-
-
-# --- running them ----------------------------------------------------------------------------------------
 
 
 def run_jobs(
@@ -317,91 +214,6 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
                 yield
 
         yield tell, quiet
-
-
-def _in_worker(argv: list[str]) -> tuple[dict[str, Any], str]:
-    """One run in a process of its own: its record, and what it warned of."""
-    import train
-
-    warned = io.StringIO()
-    with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(warned),
-    ):
-        return train.run(argv), warned.getvalue()
-
-
-def _start_worker(threads: int, device: str | None) -> None:
-    """Choose the device, which must happen before anything looks for one, and end when the process that started this
-    one does: nobody else would ever tell a worker to."""
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # in a worker
-    parent.join()
-    os._exit(1)
-
-
-class Workers:
-    """`count` processes with equal shares of the cores, and `devices` dealt out in turns.
-
-    Each is a pool of its own: a process that dies, for want of memory perhaps, costs its call and no other.
-    """
-
-    def __init__(self, count: int, devices: Sequence[str] = ()) -> None:
-        self.share = max(1, (os.cpu_count() or 1) // count)
-        self.devices = [devices[number % len(devices)].removeprefix("cuda:") if devices else None
-                        for number in range(count)]
-        self.pools = [self._start(device) for device in self.devices]
-        self.idle: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for number in range(count):
-            self.idle.put(number)
-
-    def _start(self, device: str | None) -> ProcessPoolExecutor:
-        spawn = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker, initargs=(self.share, device))
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What `function` returns in the next process that is free; for several threads."""
-        number = self.idle.get()
-        try:
-            return self.pools[number].submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            self.pools[number] = self._start(self.devices[number])
-            raise RuntimeError("its process was killed, or died; did memory run out?") from error
-        finally:
-            self.idle.put(number)
-
-    def close(self) -> None:
-        for pool in self.pools:
-            pool.shutdown()
-
-
-@contextlib.contextmanager
-def workers(
-    count: int, tell: Progress, devices: Sequence[str] = ()
-) -> Iterator[Callable[[list[str]], dict[str, Any]]]:
-    """A `run` for several threads, which hands each run to one of `count` processes that share the cores.
-
-    Each process loads models and data once, and keeps to one of `devices`, where there are any.
-    """
-    with contextlib.closing(Workers(count, devices)) as processes:
-
-        def run(argv: list[str]) -> dict[str, Any]:
-            result, warned = processes.call(_in_worker, argv)
-            for line in filter(str.strip, warned.splitlines()):
-                tell(line)
-            return result
-
-        yield run
 
 
 def list_jobs(jobs: Iterable[Job], commands: bool = False) -> None:

@@ -16,20 +16,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
-from scripts.jobs import (
-    SECOND_STAGE,
+from scripts.command_line import (
     UNTRAINED,
-    Job,
     add_worker_flags,
     check_options,
     config_file,
-    execute,
     not_negative,
-    own_options,
     piped,
     positive,
     split_options,
 )
+from scripts.jobs import SECOND_STAGE, Job, execute, own_options
 
 OWN_KEYS = {
     "SEED": "--seeds",

@@ -19,8 +19,10 @@ import torch
 from PIL import Image
 
 from results.__main__ import main as results
-from scripts.jobs import ROOT, Job, Workers, progress, run_jobs, work_of
+from scripts.command_line import ROOT
+from scripts.jobs import Job, progress, run_jobs, work_of
 from scripts.sweep import main, parse_args, plan_jobs
+from scripts.workers import Workers
 from tests.records_support import make_record, write_run
 from tests.runs import make_world
 
@@ -397,7 +399,7 @@ def test_workers_end_with_a_sweep_that_is_killed(tmp_path):
     """They have its stdout, which ends when the last of them does."""
     script = tmp_path / "sweep.py"
     script.write_text(
-        f"from pathlib import Path\nfrom scripts.jobs import Workers\nfrom tests.test_sweep import wait_for\n"
+        f"from pathlib import Path\nfrom scripts.workers import Workers\nfrom tests.test_sweep import wait_for\n"
         f"if __name__ == '__main__':\n    Workers(1).call(wait_for, Path({str(tmp_path / 'end')!r}))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,0 +1,112 @@
+"""Processes that each make one run of train.py after another, and end with the one that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+
+def check_devices(devices: Sequence[str]) -> None:
+    """Raises ValueError for a GPU that there is not: the processes that it is for would work on the CPU instead."""
+    import torch
+
+    there = torch.cuda.device_count()
+    for name in devices:
+        number = name.removeprefix("cuda:")  # or the name of a GPU, or of a part of one, for CUDA_VISIBLE_DEVICES
+        renumbered = "CUDA_VISIBLE_DEVICES" in os.environ and there
+        if not there or (number.isdecimal() and int(number) >= there and not renumbered):
+            known = ", ".join(map(str, range(there))) or "none; leave --devices out to work on the CPU"
+            raise ValueError(f"--devices {','.join(devices)}: there is no GPU {name!r}; GPUs here: {known}")
+
+
+def _in_worker(argv: list[str]) -> tuple[dict[str, Any], str]:
+    """One run in a process of its own: its record, and what it warned of."""
+    import train
+
+    warned = io.StringIO()
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(warned),
+    ):
+        return train.run(argv), warned.getvalue()
+
+
+def _start_worker(threads: int, device: str | None) -> None:
+    """Choose the device, which must happen before anything looks for one, and end when the process that started this
+    one does: nobody else would ever tell a worker to."""
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # in a worker
+    parent.join()
+    os._exit(1)
+
+
+class Workers:
+    """`count` processes with equal shares of the cores, and `devices` dealt out in turns.
+
+    Each is a pool of its own: a process that dies, for want of memory perhaps, costs its call and no other.
+    """
+
+    def __init__(self, count: int, devices: Sequence[str] = ()) -> None:
+        self.share = max(1, (os.cpu_count() or 1) // count)
+        self.devices = [devices[number % len(devices)].removeprefix("cuda:") if devices else None
+                        for number in range(count)]
+        self.pools = [self._start(device) for device in self.devices]
+        self.idle: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in range(count):
+            self.idle.put(number)
+
+    def _start(self, device: str | None) -> ProcessPoolExecutor:
+        spawn = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker, initargs=(self.share, device))
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What `function` returns in the next process that is free; for several threads."""
+        number = self.idle.get()
+        try:
+            return self.pools[number].submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            self.pools[number] = self._start(self.devices[number])
+            raise RuntimeError("its process was killed, or died; did memory run out?") from error
+        finally:
+            self.idle.put(number)
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.shutdown()
+
+
+@contextlib.contextmanager
+def workers(
+    count: int, tell: Callable[[str], None], devices: Sequence[str] = ()
+) -> Iterator[Callable[[list[str]], dict[str, Any]]]:
+    """A `run` for several threads, which hands each run to one of `count` processes that share the cores.
+
+    Each process loads models and data once, and keeps to one of `devices`, where there are any.
+    """
+    with contextlib.closing(Workers(count, devices)) as processes:
+
+        def run(argv: list[str]) -> dict[str, Any]:
+            result, warned = processes.call(_in_worker, argv)
+            for line in filter(str.strip, warned.splitlines()):
+                tell(line)
+            return result
+
+        yield run
