@@ -420,7 +420,10 @@ def test_ctrl_c(mirror, root):
     mirror.add(PETS, make_tar({"images/a.jpg": os.urandom(3_000_000)}))
     mirror.cut, mirror.hold = 2_500_000, threading.Event()  # after the cut, the connection stays open
     command = [sys.executable, "-m", "datasets", "fetch", "pets", "--root", str(root), "--only", "images"]
-    program = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+    )  # fmt: skip
     part = root / "oxford_pets" / "images.tar.gz.part"
     while program.poll() is None and not (part.exists() and part.stat().st_size):
         time.sleep(0.01)
