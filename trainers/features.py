@@ -29,7 +29,7 @@ from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 from dassl.engine import TrainerX
 
-from .views import ViewLoader, Views, wanted_views
+from .views import ViewLoader, Views, batch_of, wanted_views
 
 MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)
 DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization")
@@ -94,16 +94,17 @@ class FeatureTrainer(TrainerX):
             views, batch_size=size, num_workers=self.cfg.DATALOADER.NUM_WORKERS, generator=torch.Generator()
         )
         entry = self._entry(loader)
-        stored = entry.features if entry else None
-        if entry and stored is None:
-            batches = self._build(entry, f"{self.cfg.DATASET.NAME} train, {count} views", loader)
-            for _ in tqdm(batches, "Encoding views", len(loader), disable=None, leave=False):
-                pass
-            stored = entry.store.open(entry.key)
-        elif entry:
-            self._say(f"hit, {entry.store.folder / entry.key}")
-        if stored is not None:
-            return stored
+        if entry:
+            kept = entry.features
+            if kept is None:
+                batches = self._build(entry, f"{self.cfg.DATASET.NAME} train, {count} views", loader)
+                for _ in tqdm(batches, "Encoding views", len(loader), disable=None, leave=False):
+                    pass
+                kept = entry.store.open(entry.key)
+            else:
+                self._say(f"hit, {entry.store.folder / entry.key}")
+            if kept is not None:
+                return kept
         bar = tqdm(loader, "Encoding views", disable=None, leave=False)
         parts = [self.encode(batch["img"].to(self.device)).to("cpu") for batch in bar]
         return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
@@ -134,13 +135,7 @@ class FeatureTrainer(TrainerX):
         items, size = loader.dataset.data_source, loader.batch_size or 1  # type: ignore[attr-defined]
         for first in range(0, len(items), size):
             part = range(first, min(first + size, len(items)))
-            yield {
-                "img": ImageFeatures(*(tensor[first : part.stop].clone() for tensor in stored)),
-                "label": torch.tensor([items[index].label for index in part]),
-                "domain": torch.tensor([items[index].domain for index in part]),
-                "index": torch.tensor(part),
-                "impath": [items[index].impath for index in part],
-            }
+            yield batch_of(items, part, ImageFeatures(*(tensor[first : part.stop].clone() for tensor in stored)))
 
     def _build(self, entry: Entry, about: str, loader: DataLoader) -> Iterator[dict[str, Any]]:
         store, key, facts, _ = entry

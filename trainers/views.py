@@ -10,7 +10,7 @@ A view depends on SEED, its number, and the image's position alone: neither on w
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,12 +32,23 @@ def wanted_views(cfg: Any) -> int:
     return count
 
 
+def batch_of(items: Sequence[Any], positions: Sequence[int], features: ImageFeatures) -> dict[str, Any]:
+    """What a loader gives for the images at `positions` of `items`, with their features in the place of the pixels."""
+    chosen = [items[position] for position in positions]
+    return {
+        "img": features,
+        "label": torch.tensor([item.label for item in chosen]),
+        "domain": torch.tensor([item.domain for item in chosen]),
+        "index": torch.tensor(positions),
+        "impath": [item.impath for item in chosen],
+    }
+
+
 class Views(Dataset):
     """K augmented views of n images, view after view; a sample is that of `images`, a DatasetWrapper for training."""
 
     def __init__(self, images: DatasetWrapper, count: int, seed: int) -> None:
         self.images, self.count, self.seed = images, count, seed
-        self.transform = images.transform
         self.data_source = list(images.data_source) * count
 
     def __len__(self) -> int:
@@ -72,7 +83,7 @@ class ViewLoader:
     """
 
     def __init__(self, loader: Any, features: ImageFeatures) -> None:
-        self.dataset, self.batch_size, self.sampler = loader.dataset, loader.batch_size, loader.sampler
+        self.dataset, self.batch_size = loader.dataset, loader.batch_size
         self.features = features
         self.count = len(features.pooled) // len(loader.dataset)
         self.batches = BatchSampler(loader.sampler, loader.batch_size, loader.drop_last)
@@ -83,12 +94,5 @@ class ViewLoader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         items = self.dataset.data_source
         for batch in self.batches:
-            positions = torch.tensor(batch)
-            rows = positions + len(items) * torch.randint(self.count, positions.shape)
-            yield {
-                "img": ImageFeatures(*(tensor[rows] for tensor in self.features)),
-                "label": torch.tensor([items[position].label for position in batch]),
-                "domain": torch.tensor([items[position].domain for position in batch]),
-                "index": positions,
-                "impath": [items[position].impath for position in batch],
-            }
+            rows = torch.tensor(batch) + len(items) * torch.randint(self.count, (len(batch),))
+            yield batch_of(items, batch, ImageFeatures(*(tensor[rows] for tensor in self.features)))
