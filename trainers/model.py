@@ -56,7 +56,7 @@ class PromptModel(nn.Module):
         """
         if isinstance(images, ImageFeatures):
             return images
-        return encode_images(self.image_encoder, images.to(self.dtype), self.kind)
+        return encode_images(self.image_encoder, images, self.kind)
 
     def score(self, image: ImageFeatures) -> Tensor:
         """Features of B images -> logits (B, C)."""
@@ -90,10 +90,12 @@ class PromptModel(nn.Module):
 
 @torch.no_grad()
 def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
-    """Features of images (B, 3, H, W), laid out as they are when read from a file.
+    """Features of images (B, 3, H, W) of any type, laid out as they are when read from a file.
 
     kind: "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
     """
+    conv1: Any = tower.conv1
+    images = images.to(conv1.weight.dtype)
     if kind == "pooled":
         return ImageFeatures.without_places(tower(images)).contiguous()
     dense: Any = tower.forward_dense

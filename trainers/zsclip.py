@@ -84,7 +84,7 @@ class ZeroshotCLIP(FeatureTrainer):
         return self.clip_model.visual, "pooled"
 
     def encode(self, images: Tensor) -> ImageFeatures:
-        return encode_images(self.clip_model.visual, images.to(self.clip_model.dtype), "pooled")
+        return encode_images(self.clip_model.visual, images, "pooled")
 
     @torch.no_grad()
     def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:

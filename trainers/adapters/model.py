@@ -41,7 +41,7 @@ class TipModel(nn.Module):
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         if isinstance(images, ImageFeatures):
             return images
-        return encode_images(self.image_encoder, images.to(self.image_encoder.conv1.weight.dtype), self.kind)
+        return encode_images(self.image_encoder, images, self.kind)
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
         image = self.encode(images)
