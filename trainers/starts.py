@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from .checkpoints import checkpoint_path
 
-IN_CONFIG = {"seed": r"^SEED: (\d+)$", "shots": r"^ +NUM_SHOTS: (\d+)$"}
 IN_PATH = {"seed": r"\bseed(\d+)\b", "shots": r"(\d+)shots\b"}
 
 
@@ -47,11 +47,10 @@ def warn_of_leak(path: Path, seed: int, shots: int) -> None:
 
 def warn_of_places(path: Path, dense: str, key: str) -> None:
     """Say where the PLOT run that wrote a checkpoint matched other local features than `dense`, the value of `key`."""
-    config = path.parent.parent / "config.yaml"
-    tree = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else None
-    if not isinstance(tree, dict):
+    config = config_of(path)
+    if config is None:
         return
-    theirs = (tree.get("TRAINER", {}).get("PLOT") or {}).get("DENSE", "tokens")
+    theirs = (config.get("TRAINER", {}).get("PLOT") or {}).get("DENSE", "tokens")
     if theirs != dense:
         print(
             f"Warning: the prompts of {path} were trained with the local features {theirs}, and are matched with "
@@ -61,8 +60,16 @@ def warn_of_places(path: Path, dense: str, key: str) -> None:
 
 def origin(checkpoint: Path) -> dict[str, int]:
     """`seed` and `shots` of the run that wrote a checkpoint, as far as its config.yaml, or its folders' names, tell."""
-    config = checkpoint.parent.parent / "config.yaml"
-    text = config.read_text(encoding="utf-8") if config.is_file() else checkpoint.parent.as_posix()
-    patterns = IN_CONFIG if config.is_file() else IN_PATH
-    found = {key: re.findall(pattern, text, re.M) for key, pattern in patterns.items()}
+    config = config_of(checkpoint)
+    if config is not None:
+        told = {"seed": config.get("SEED"), "shots": (config.get("DATASET") or {}).get("NUM_SHOTS")}
+        return {key: value for key, value in told.items() if isinstance(value, int) and value >= 0}
+    found = {key: re.findall(pattern, checkpoint.parent.as_posix()) for key, pattern in IN_PATH.items()}
     return {key: int(values[-1]) for key, values in found.items() if values}
+
+
+def config_of(checkpoint: Path) -> dict[str, Any] | None:
+    """The config of the run that wrote a checkpoint, where its config.yaml is there."""
+    file = checkpoint.parent.parent / "config.yaml"
+    tree = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return tree if isinstance(tree, dict) else None
