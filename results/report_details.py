@@ -94,7 +94,6 @@ def missing_section(summary: Summary, output: Path) -> str:
     )
 
 
-
 # --- cost and setting ------------------------------------------------------------------------------------
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
+from results.records import UNTRAINED
 from scripts.command_line import (
     ROOT,
-    UNTRAINED,
     add_worker_flags,
     check_options,
     config_file,

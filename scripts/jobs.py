@@ -18,7 +18,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from .command_line import UNTRAINED
+from results.records import UNTRAINED
+
 from .workers import check_devices, workers
 
 SKIPPED = "complete, skipped"
@@ -242,17 +243,14 @@ def execute(
 
     try:
         jobs = plan()
+        if not dry_run:
+            check_devices(devices)
     except (ValueError, LookupError, OSError, AssertionError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 2
     if dry_run:
         list_jobs(jobs, commands=verbose)
         return 0
-    try:
-        check_devices(devices)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     try:
         with progress(len(jobs), verbose) as (tell, quiet):
 

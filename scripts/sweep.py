@@ -16,8 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
+from results.records import UNTRAINED
 from scripts.command_line import (
-    UNTRAINED,
     add_worker_flags,
     check_options,
     config_file,
@@ -142,7 +142,7 @@ def _job(args: argparse.Namespace, dataset: str, trainer: str, shots: int | None
 
     argv = ["--root", args.root, "--trainer", trainer]
     argv += ["--dataset-config-file", str(config_file(f"datasets/{dataset}"))]
-    family = "CoOp" if trainer in UNTRAINED else trainer
+    family = "CoOp" if trainer in UNTRAINED else trainer  # with whose config the original evaluates them
     argv += ["--config-file", str(config_file(f"trainers/{family}/{args.config}"))]
     options = list(args.opts)
     if shots is None:

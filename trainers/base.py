@@ -27,7 +27,7 @@ from .prompts import PromptLearner
 from .views import wanted_views
 
 Learner = TypeVar("Learner", bound=PromptLearner)
-UNTRAINED = "untrained: prompts as they were initialised"
+AS_INITIALISED = "untrained: prompts as they were initialised"
 
 
 class ClipTrainer(FeatureTrainer):
@@ -159,7 +159,7 @@ class PromptTrainer(ClipTrainer):
         """
         if not directory:
             print("No model directory given: the prompts stay as they were initialised")
-            self.protocol = UNTRAINED
+            self.protocol = AS_INITIALISED
             return
         for name in self.get_model_names():
             self.load_learned(checkpoint_path(Path(directory) / name, epoch))
