@@ -11,6 +11,7 @@ from benchmarks.__main__ import SUBJECTS, main
 from benchmarks.floor import operations
 from benchmarks.measure import NEW, Process
 from dassl.engine.record import read_result
+from tests.closeness import assert_close
 from tests.runs import REPOSITORY, arguments, make_world
 
 SMALL = {"backbone": "RN50", "classes": 3, "prompts": 2, "context": 2, "batch": 2}
@@ -29,7 +30,7 @@ def test_old_and_new_agree_on_result_and_gradient(name):
     small = SMALL | ({"backbone": "ViT-B/32"} if name.startswith("plotpp") else {})
     old, new = (SUBJECTS[name].make(side, **small) for side in ("old", "new"))
     for a, b in zip(old(), new(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * a.abs().max().item())
+        assert_close(a, b, 1e-4)
 
 
 @pytest.mark.parametrize("trainer", ["PLOT", "CoOp"])

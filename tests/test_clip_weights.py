@@ -19,6 +19,7 @@ from clip import clip as clip_module
 from clip import weights as weights_module
 from clip.model import CLIP, PIXEL_MEAN, SIZE_KEYS, build_model
 from clip.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
+from tests.closeness import assert_close
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
 TINY = ("tiny_rn", "tiny_vit")
@@ -101,7 +102,7 @@ def test_every_wrapping_gives_the_same_model(kind, name, tmp_path, state_dicts):
     images = torch.from_numpy(read_npz(GOLDEN / "inputs" / Path(meta["images"]).name)[0]["images"]).float()
     with torch.no_grad():
         got = model.float().encode_image(images)
-    assert torch.allclose(got, torch.from_numpy(want), rtol=1e-5, atol=1e-5 * abs(want).max())
+    assert_close(got, want)
 
 
 def test_a_trainers_own_way_of_loading_works(tmp_path, state_dicts):
