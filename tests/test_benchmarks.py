@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import original, subjects
+from benchmarks import machine, neighbour, original, subjects
 from benchmarks.__main__ import SUBJECTS, main
 from benchmarks.floor import operations
 from benchmarks.measure import NEW, Process
@@ -75,3 +75,16 @@ def test_operations_are_those_of_the_architecture():
     learner = subjects.learner_of(subjects.clip_model("RN50", with_images=False), 6, 2, 2)
     tokens = 2 * sum(learner.words.lengths[3:])
     assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)
+
+
+def test_a_step_is_the_same_however_its_threads_wait(tmp_path):
+    row = neighbour.compare("a step", [{"folder": str(tmp_path), "threads": 1}], 1)
+    assert row.difference == 0 and row.old > 0 < row.new
+
+
+def test_other_programs_are_noticed():
+    """At least as busy as the neighbour that is started here, whatever else runs on this machine."""
+    with neighbour.neighbour(1):
+        assert max(machine.busy_cores() for _ in range(10)) > 0.5
+    assert "others keep 1.5 of" in machine.noise(1.5) and machine.noise(0.0) == ""
+    assert machine.processor()
