@@ -245,7 +245,7 @@ OTHER = {"ViT-H-14": "head_width=80", "ViT-g-14": "head_width=88", "ViT-bigG-14"
 
 def test_which_of_open_clips_architectures_are_openais():
     configs = open_clip_configs()
-    assert len(configs) > 100
+    assert len(configs) > 80
     assert {name: oddities(configs[name]) for name in PLAIN} == {name: [] for name in PLAIN}
     for name, reason in OTHER.items():
         assert any(reason in oddity for oddity in oddities(configs[name])), name
@@ -329,8 +329,9 @@ def test_release_names_tell_the_activation_as_open_clips_table_does():
         name = Path(published.get("url", "")).name
         if config and not oddities(config) and re.search(r"-[0-9a-f]{8}\.pt$", name):
             seen += 1
-            assert weights_module._activation(Path(name), {}, {}, None) == (
-                "quick_gelu" if published.get("quick_gelu") else "gelu"), (model, tag)
+            quick = published.get("quick_gelu", "quickgelu" in name)  # older tables do not say
+            found = weights_module._activation(Path(name), {}, {}, None)
+            assert found == ("quick_gelu" if quick else "gelu"), (model, tag)
     assert seen > 10
 
 
