@@ -25,7 +25,9 @@ def _signed(magnitude: float) -> float:
     return magnitude * random.choice([-1, 1])
 
 
-def _moved(image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float, smooth: bool) -> Image.Image:
+def _moved(
+    image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float, smooth: bool = False
+) -> Image.Image:
     """Pixel (x, y) comes from (a x + b y + c, d x + e y + f)."""
     resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
     return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), resampling, fillcolor=GREY)
@@ -43,8 +45,8 @@ def _enhanced(name: str) -> Operation:
 OPERATIONS: dict[str, tuple[Operation, float, float]] = {  # what is done, its magnitude at strength 0 and at 9
     "ShearX": (lambda image, m: _moved(image, 1, _signed(m), 0, 0, 1, 0, smooth=True), 0, 0.3),
     "ShearY": (lambda image, m: _moved(image, 1, 0, 0, _signed(m), 1, 0, smooth=True), 0, 0.3),
-    "TranslateX": (lambda image, m: _moved(image, 1, 0, _signed(m * image.width), 0, 1, 0, smooth=False), 0, 150 / 331),
-    "TranslateY": (lambda image, m: _moved(image, 1, 0, 0, 0, 1, _signed(m * image.height), smooth=False), 0, 150 / 331),
+    "TranslateX": (lambda image, m: _moved(image, 1, 0, _signed(m * image.width), 0, 1, 0), 0, 150 / 331),
+    "TranslateY": (lambda image, m: _moved(image, 1, 0, 0, 0, 1, _signed(m * image.height)), 0, 150 / 331),
     "Rotate": (_rotated, 0, 30),
     "Brightness": (_enhanced("Brightness"), 0, 0.9),
     "Color": (_enhanced("Color"), 0, 0.9),
