@@ -48,13 +48,19 @@ def test_random_domain_sampler(counts, share, n_domain):
 @settings(max_examples=60, deadline=None)
 @given(counts=COUNTS, share=st.integers(1, 4))
 def test_sequential_domain_sampler(counts, share):
-    data = items("domain", counts)
+    data = items("domain", counts)[::-1]  # where the domains are not met in their order
     sampler = SeqDomainSampler(data, share * len(counts))
     seen = list(sampler)
-    assert len(seen) == len(sampler) == min(counts) // share * share * len(counts)
-    for domain in range(len(counts)):
-        of_domain = [position for position in seen if data[position].domain == domain]
-        assert of_domain == [p for p, item in enumerate(data) if item.domain == domain][: len(of_domain)]
+    assert len(seen) == len(set(seen)) == len(sampler) == min(counts) // share * share * len(counts)
+    assert [data[p].domain for p in seen] == [d for d in range(len(counts)) for _ in range(share)] * (
+        len(seen) // (share * len(counts))
+    )
+
+
+def test_sequential_domain_sampler_draws_within_the_domains():
+    data = items("domain", [20, 20])
+    sampler = SeqDomainSampler(data, 8)
+    assert list(sampler) != list(sampler) and list(sampler)[:4] != [0, 2, 4, 6]
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,18 +81,36 @@ def test_random_class_sampler(counts, n_ins, classes):
     assert all(count == 1 or counts[data[position].label] < n_ins for position, count in uses.items())
 
 
-def test_an_epoch_repeats_with_the_random_state_and_building_draws_nothing():
+def test_an_epoch_repeats_with_the_random_state():
     data = [SimpleNamespace(label=k % 4, domain=k % 3) for k in range(40)]
-    random.seed(1)
-    state = random.getstate()
-    samplers = [RandomClassSampler(data, 6, 3), RandomDomainSampler(data, 6, 2)]
-    assert random.getstate() == state
-    for sampler in samplers:
+    for sampler in (RandomClassSampler(data, 6, 3), RandomDomainSampler(data, 6, 2), SeqDomainSampler(data, 6)):
         random.seed(2)
         first = list(sampler)
         assert list(sampler) != first
         random.seed(2)
         assert list(sampler) == first
+
+
+# of the public code of Dassl 0.6.3, on the data below: its first epoch, and the next number of `random`
+ORDERS = [
+    (lambda data: RandomDomainSampler(data, 6, 0), 1, 0.438962,
+     [12, 0, 20, 23, 4, 22, 17, 8, 19, 16, 15, 18, 11, 14, 21, 9, 13, 10, 6, 3, 1, 7, 5, 2]),
+    (lambda data: RandomDomainSampler(data, 4, 2), 2, 0.353787,
+     [19, 13, 8, 14, 9, 0, 5, 11, 18, 21, 20, 23, 17, 2, 12, 15]),
+    (lambda data: SeqDomainSampler(data, 6), 1, 0.12089,
+     [0, 21, 2, 11, 10, 22, 18, 3, 20, 8, 13, 19, 9, 15, 14, 17, 4, 16, 12, 6, 23, 5, 1, 7]),
+    (lambda data: RandomClassSampler(data, 6, 3), 1, 0.507717,
+     [17, 9, 21, 10, 2, 14, 8, 12, 4, 11, 3, 19, 5, 1, 13, 23, 22, 23]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "seed", "following", "order"), ORDERS)
+def test_the_order_for_a_seed_is_the_originals(build, seed, following, order):
+    data = [SimpleNamespace(label=k * 7 % 4 if k < 22 else 4, domain=k * 5 % 3) for k in range(24)]
+    random.seed(seed)
+    np.random.seed(seed)
+    sampler = build(data)  # draws an epoch, too
+    assert list(sampler) == order and round(random.random(), 6) == following
 
 
 def test_build_sampler():
@@ -105,9 +129,9 @@ def test_impossible_requests_say_why():
     domains, labels = items("domain", [3, 3]), items("label", [3, 3])
     with pytest.raises(ValueError, match="N_DOMAIN is 3, but the data has only 2"):
         RandomDomainSampler(domains, 6, 3)
-    with pytest.raises(ValueError, match="not divisible"):
+    with pytest.raises(ValueError, match="5 cannot be divided evenly among 2 domains; set it to a multiple of 2"):
         RandomDomainSampler(domains, 5, 0)
-    with pytest.raises(ValueError, match="not divisible"):
+    with pytest.raises(ValueError, match="multiple of 2"):
         SeqDomainSampler(domains, 3)
     with pytest.raises(ValueError, match="between 1 and the batch size, 4"):
         RandomClassSampler(labels, 4, 8)

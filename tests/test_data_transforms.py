@@ -16,11 +16,19 @@ from torchvision import transforms as T
 from dassl.data.transforms import (
     AVAI_CHOICES,
     INTERPOLATION_MODES,
+    CIFAR10Policy,
     Cutout,
     GaussianNoise,
+    ImageNetPolicy,
     InstanceNormalization,
+    RandAugment,
+    RandAugment2,
+    RandAugmentFixMatch,
     Random2DTranslation,
+    SVHNPolicy,
+    autoaugment,
     build_transform,
+    randaugment,
 )
 from tests.closeness import assert_close
 from tests.data_support import make_cfg
@@ -173,14 +181,119 @@ def test_noise_and_instance_normalization():
     assert bool(InstanceNormalization()(torch.ones(3, 4, 4)).isfinite().all())
 
 
-def test_augmentation_follows_torch_and_python_seeds():
+def test_augmentation_follows_the_seeds():
     transform = build_transform(make_cfg(INPUT__TRANSFORMS=tuple(AVAI_CHOICES)))
 
     def once():
-        torch.manual_seed(1)
-        random.seed(1)
+        for seed in (torch.manual_seed, random.seed, np.random.seed):
+            seed(1)
         return transform(picture())
 
-    np.random.seed(int(once().sum()) % 1000)  # NumPy's state plays no part
     assert torch.equal(once(), once())
     assert isinstance(transform, T.Compose)
+
+
+def test_noise_cutout_and_translation_draw_as_the_original(monkeypatch):
+    """Whether there is noise is drawn from `random`, the noise from torch, cutout's places from NumPy."""
+    image = torch.zeros(3, 40, 40)
+    for seed in range(8):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        result = GaussianNoise(0.5, 0.1)(image)
+        torch.manual_seed(seed)
+        noise = torch.randn(3, 40, 40) * 0.1 + 0.5
+        assert torch.equal(result, noise if random.Random(seed).random() <= 0.5 else image)
+
+        np.random.seed(seed)
+        (top, bottom), (left, right) = (axis[[0, -1]] for axis in (Cutout(1, 8)(image + 1)[0] == 0).nonzero().unbind(1))
+        draws = np.random.RandomState(seed)
+        y, x = draws.randint(40), draws.randint(40)
+        assert (top, bottom, left, right) == (max(y - 4, 0), min(y + 3, 39), max(x - 4, 0), min(x + 3, 39))
+
+    ramp = Image.fromarray(np.arange(36 * 36, dtype=np.int32).reshape(36, 36))
+    monkeypatch.setattr("dassl.data.transforms.operations.F.resize", lambda image, size, interpolation: image)
+    random.seed(1)  # 0.134, so it is moved; then 0.847 and 0.764 of 4 pixels
+    corner = np.asarray(Random2DTranslation(32, 32)(ramp))[0, 0]
+    assert divmod(int(corner), 36) == (3, 3)
+    random.seed(3)  # 0.238, then 0.544 and 0.370
+    corner = np.asarray(Random2DTranslation(32, 32)(ramp))[0, 0]
+    assert divmod(int(corner), 36) == (1, 2)
+
+
+# from the public code of Dassl 0.6.3: seed, operations and strengths, the next numbers of `random` and of NumPy
+DRAWN = [
+    (ImageNetPolicy(), 0, "Equalize 0", 0.258917, 0.548814),
+    (ImageNetPolicy(), 2, "Solarize 113.8; AutoContrast 0", 0.169084, 0.435995),
+    (ImageNetPolicy(), 3, "Posterize 6; Equalize 0", 0.915945, 0.550798),
+    (ImageNetPolicy(), 9, "Contrast 0.8", 0.866562, 0.010374),
+    (CIFAR10Policy(), 2, "Rotate 6.667", 0.169084, 0.435995),
+    (CIFAR10Policy(), 3, "Brightness 0.9", 0.62572, 0.550798),
+    (CIFAR10Policy(), 7, "TranslateX 0.4028", 0.072436, 0.076308),
+    (SVHNPolicy(), 0, "Equalize 0; TranslateY 0.3021", 0.965465, 0.548814),
+    (SVHNPolicy(), 1, "Equalize 0; Rotate 10", 0.063107, 0.417022),
+    (SVHNPolicy(), 2, "ShearY 0.2667", 0.73597, 0.435995),
+    (RandAugment(2, 10), 0, "Cutout 13.33; ShearY 0.1", 0.258917, 0.602763),
+    (RandAugment(2, 10), 1, "Invert 0.3333; Cutout 13.33", 0.763775, 0.000114),
+    (RandAugment(2, 10), 2, "TranslateYPixels 33.33; TranslateYPixels 33.33", 0.835499, 0.435995),
+    (RandAugment(2, 10), 3, "Rotate 10; Contrast 0.7", 0.60392, 0.550798),
+    (RandAugment2(2), 0, "Solarize 66.28; ShearY -0.05704", 0.303313, 0.548814),
+    (RandAugment2(2), 2, "TranslateY -0.2491", 0.66973, 0.435995),
+    (RandAugment2(2), 3, "Contrast 1.187", 0.065529, 0.550798),
+    (RandAugmentFixMatch(2), 0, "Solarize 107.7; ShearY -0.1446", 0.404934, 0.548814),
+    (RandAugmentFixMatch(2), 1, "Brightness 0.7374; Solarize 65.3", 0.495435, 0.417022),
+    (RandAugmentFixMatch(2), 3, "Contrast 0.383; Rotate 6.235", 0.065529, 0.550798),
+]
+
+
+@pytest.mark.parametrize(("transform", "seed", "operations", "python", "numpy"), DRAWN)
+def test_policies_draw_as_the_original(transform, seed, operations, python, numpy, monkeypatch):
+    drawn = []
+
+    def watched(name, operation):
+        return lambda image, strength: (drawn.append(f"{name} {strength:.4g}"), operation(image, strength))[1]
+
+    learned = {name: (watched(name, operation), *ends) for name, (operation, *ends) in autoaugment.OPERATIONS.items()}
+    monkeypatch.setattr(autoaugment, "OPERATIONS", learned)
+    plain = {name: watched(name, operation) for name, operation in randaugment.OPERATIONS.items()}
+    monkeypatch.setattr(randaugment, "OPERATIONS", plain)
+    random.seed(seed)
+    np.random.seed(seed)
+    transform(picture())
+    drawn = [entry.replace("Posterize 5.778", "Posterize 6") for entry in drawn]  # rounded within the operation
+    assert "; ".join(drawn) == operations
+    assert (round(random.random(), 6), round(float(np.random.rand()), 6)) == (python, numpy)
+
+
+def test_operations_move_pixels_as_the_original(monkeypatch):
+    image = picture()
+    pixels = np.asarray(image).astype(int)
+    learned, plain = autoaugment.OPERATIONS, randaugment.OPERATIONS
+
+    def done(operation, strength):
+        return np.asarray(operation(image, strength)).astype(int)
+
+    monkeypatch.setattr(random, "choice", lambda signs: signs[1])  # plus
+    monkeypatch.setattr(random, "random", lambda: 0.6)  # turned round
+    moved = done(learned["TranslateX"][0], 0.2)  # by a fifth of 50 pixels; what is uncovered is grey
+    assert np.array_equal(moved[:, :40], pixels[:, 10:]) and (moved[:, 40:] == 128).all()
+    moved = done(learned["TranslateY"][0], 0.2)
+    assert np.array_equal(moved[:32], pixels[8:]) and (moved[32:] == 128).all()
+    moved = done(plain["TranslateX"], 0.2)
+    assert np.array_equal(moved[:, 10:], pixels[:, :40]) and not moved[:, :10].any()
+    assert np.array_equal(done(plain["TranslateYPixels"], 8)[8:], pixels[:32])
+    sheared = done(plain["ShearX"], 0.25)  # row y goes right by y / 4, as pixels are looked up further left
+    assert all(np.array_equal(sheared[y, y // 4 :], pixels[y, : 50 - y // 4]) for y in (9, 21, 33))
+    square = image.crop((0, 0, 40, 40))
+    for rotate, turns in ((learned["Rotate"][0], 1), (plain["Rotate"], -1)):
+        assert np.array_equal(np.asarray(rotate(square, 90)), np.rot90(np.asarray(square), turns))
+    assert (np.asarray(learned["Rotate"][0](image, 30))[0, 0] == 128).all()
+    assert not np.asarray(plain["Rotate"](image, 30))[0, 0].any()
+    brighter = np.minimum(pixels + 40, 255)
+    assert np.array_equal(done(plain["SolarizeAdd"], 40.0), np.where(brighter < 128, brighter, 255 - brighter))
+    assert np.array_equal(done(learned["Posterize"][0], 4.89), pixels & 0b11111000)
+    assert np.array_equal(done(plain["Posterize"], 4.89), pixels & 0b11110000)
+    brightness = done(learned["Brightness"][0], 0.5)
+    assert np.abs(brightness - np.minimum(1.5 * pixels, 255)).max() <= 1
+    monkeypatch.setattr(np.random, "uniform", lambda low: 20)
+    hole = (done(plain["Cutout"], 10) != pixels).any(axis=2).nonzero()
+    assert [(axis.min(), axis.max()) for axis in hole] == [(15, 25), (15, 25)]

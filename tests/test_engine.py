@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import dassl.engine.base
 from dassl.engine import TRAINER_REGISTRY, SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU, build_trainer
@@ -654,6 +655,30 @@ def test_pairs_of_batches(tmp_path, count, batches):
         trainer.run_epoch()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_both_loaders_begin_before_either_is_read(tmp_path, workers):
+    """So that a seed gives the pairs that it gives in the original."""
+    class Semi(TinyPlugin, TrainerXU):
+        run_epoch = TrainerXU.run_epoch
+
+        def forward_backward(self, batch_x, batch_u):
+            self.seen.append((batch_x.tolist(), batch_u.tolist()))
+
+    trainer = seeded(tiny_cfg(tmp_path, "TRAIN.COUNT_ITER", "train_u"), Semi)
+    trainer.seen = []
+    trainer.train_loader_x, trainer.train_loader_u = (
+        DataLoader(torch.arange(size), batch_size=4, shuffle=True, num_workers=workers) for size in (8, 20)
+    )
+    torch.manual_seed(5)
+    trainer.run_epoch()
+    torch.manual_seed(5)
+    first, unlabelled, expected = iter(trainer.train_loader_x), iter(trainer.train_loader_u), []
+    for number in range(5):
+        first = iter(trainer.train_loader_x) if number in (2, 4) else first
+        expected.append((next(first).tolist(), next(unlabelled).tolist()))
+    assert trainer.seen == expected
+
+
 def test_unknown_count_iter(tmp_path):
     trainer = seeded(tiny_cfg(tmp_path, "TRAIN.COUNT_ITER", "train_y"))
     trainer.train_loader_u = trainer.train_loader_x
@@ -677,6 +702,8 @@ def test_simple_net(tmp_path):
         net = SimpleNet(cfg, cfg.MODEL, 3).eval()
         logits, feature = net(torch.zeros(1, 3, 32, 32), return_feature=True)
         assert logits.shape == (1, 3) and feature.shape == (1, width) == (1, net.fdim)
+        features = SimpleNet(cfg, cfg.MODEL, 0).eval()
+        assert features.classifier is None and features(torch.zeros(1, 3, 32, 32)).shape == (1, width)
     cfg.MODEL.BACKBONE.NAME = "resnet_18"
     with pytest.raises(ValueError, match=r"did you mean 'resnet18'"):
         SimpleNet(cfg, cfg.MODEL, 3)

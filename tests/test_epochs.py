@@ -1,6 +1,7 @@
 """Worker processes that stay, and training images that are decoded once: the same numbers as without."""
 from __future__ import annotations
 
+import copy
 import os
 import random
 
@@ -127,10 +128,108 @@ def test_an_epoch_within_an_epoch(items):
     assert len(list(loader)) == 3
 
 
+def tripled(image):
+    return 3 * torch.as_tensor(np.asarray(image)[:12, :12])
+
+
+CHANGES = {
+    "another transform": lambda data: setattr(data, "transform", tripled),
+    "a transform that cannot be pickled": lambda data: setattr(data, "transform", lambda image: tripled(image)),
+    "a step of the transform": lambda data: setattr(data.transform.transforms[1], "p", 1.0),
+    "other items": lambda data: setattr(data, "data_source", data.data_source[::-1]),
+    "an item in place": lambda data: data.data_source.__setitem__(slice(0, 7), data.data_source[7:]),
+    "a label": lambda data: [setattr(item, "label", item.label + 5) for item in data.data_source],
+    "an attribute": lambda data: setattr(data, "shift", 7.0),
+    "within an attribute": lambda data: data.notes["shift"].append(7.0),
+}
+
+
+class Shifted(Noisy):
+    shift = 0.0
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.notes = {"shift": [0.0]}
+
+    def __getitem__(self, idx):
+        sample = super().__getitem__(idx)
+        sample["label"] += self.shift + self.notes["shift"][-1]
+        return sample
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_next_epoch_sees_what_has_changed(items, change):
+    """And draws the numbers that fresh workers draw."""
+    found = []
+    for plain in (True, False):
+        cfg, source = config(2), copy.deepcopy(items)
+        loader = build_data_loader(cfg, "RandomSampler", source, batch_size=4, tfm=build_transform(cfg),
+                                   dataset_wrapper=Shifted)
+        one = plain_loader(loader) if plain else loader
+        set_random_seed(1)
+        rounds = []
+        for number in range(4):
+            if number == 2:
+                CHANGES[change](one.dataset)
+            rounds.append([(b["img"], b["noise"], b["label"], b["index"]) for b in one])
+        found.append(rounds)
+    assert same(*found)
+
+
+def test_only_a_change_costs_fresh_workers(items):
+    loader = loader_of(config(2), items)
+
+    def processes():
+        return {int(p) for batch in loader for p in batch["process"]}
+
+    first = processes()
+    loader.dataset.transform.transforms[1].p = 1.0
+    second = processes()
+    assert not first & second and processes() == second
+    loader.dataset.hook = lambda: None  # cannot be compared
+    third = processes()
+    assert not third & second and not third & processes()
+
+
+def test_what_is_appended_is_there(items):
+    loader = build_data_loader(config(2), "SequentialSampler", items, batch_size=4, is_train=True,
+                               tfm=build_transform(config(2)))
+    seen = {int(i) for batch in loader for i in batch["index"]}
+    items.extend(items[:2])  # the sampler has the list, too
+    assert max(seen) < 14 and {int(i) for batch in loader for i in batch["index"]} == set(range(16))
+
+
 def test_plugins_find_the_usual_attributes(items):
     loader = loader_of(config(2), items)
     assert (loader.batch_size, loader.drop_last, len(loader), len(loader.batch_sampler)) == (4, True, 3, 3)
     assert loader.sampler.data_source is items
+    assert type(loader.batch_sampler) is torch.utils.data.BatchSampler and loader.batch_sampler.batch_size == 4
+    assert len(iter(loader)) == 3
+    loader.batch_sampler.batch_size = 2
+    assert [len(batch["index"]) for batch in loader] == [2] * 7
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_copies_of_a_loader(items, workers):
+    loader = loader_of(config(workers), items)
+    list(loader)
+    running = iter(loader)
+    next(running)
+    other = copy.deepcopy(loader)
+    other.dataset.data_source.pop()
+    assert (len(other.dataset), len(loader.dataset)) == (13, 14)
+    set_random_seed(4)
+    mine = [(batch["img"], batch["noise"]) for batch in other]
+    set_random_seed(4)
+    assert same([mine], [[(batch["img"], batch["noise"]) for batch in plain_loader(other)]])
+    assert len(list(running)) == 2
+
+
+def test_an_iterator_that_is_never_used_leaves_no_trace(items):
+    loader = loader_of(config(2), items)
+    first = {int(p) for batch in loader for p in batch["process"]}
+    iter(loader)
+    assert {int(p) for batch in loader for p in batch["process"]} == first
 
 
 def test_data_sets_that_do_not_know_of_epochs_get_fresh_workers(items):

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from yacs.config import CfgNode as CN
 
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -211,6 +212,8 @@ def test_optimisers_take_their_settings(name, kind, expected):
     net = Net()
     optimizer = build_optimizer(net, cfg)
     (group,) = optimizer.param_groups
+    if name != "sgd":
+        assert group["eps"] == 1e-8 and build_optimizer(net, CN({**cfg, "EPS": 1e-3})).param_groups[0]["eps"] == 1e-3
     assert type(optimizer) is kind and len(group["params"]) == 5  # frozen ones too
     for key, value in (expected | {"lr": 0.1, "weight_decay": 0.01}).items():
         assert group[key] == value

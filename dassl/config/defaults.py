@@ -99,6 +99,7 @@ _C.OPTIM.SGD_NESTEROV = False
 _C.OPTIM.RMSPROP_ALPHA = 0.99
 _C.OPTIM.ADAM_BETA1 = 0.9
 _C.OPTIM.ADAM_BETA2 = 0.999
+_C.OPTIM.EPS = 1e-8  # added to the root of the second moment; adam, amsgrad, adamw, radam, rmsprop
 _C.OPTIM.STAGED_LR = False  # NEW_LAYERS at LR, all other layers at LR * BASE_LR_MULT
 _C.OPTIM.NEW_LAYERS = ()
 _C.OPTIM.BASE_LR_MULT = 0.1

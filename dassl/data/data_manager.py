@@ -38,9 +38,9 @@ def build_data_loader(
 ) -> DataLoader:
     """A loader over `data_source`.
 
-    A training loader drops a short last batch, unless it would be the only one. Its worker processes stay for
-    all epochs; in each they are seeded from torch's global generator, so a restored random state repeats an
-    epoch exactly. Raises AssertionError when there would be no batch at all.
+    A training loader drops a short last batch, unless it would be the only one. Its worker processes stay
+    until the data set changes; in each epoch they are seeded from torch's global generator, so a restored random
+    state repeats an epoch exactly. Raises AssertionError when there would be no batch at all.
     """
     if not data_source:
         raise AssertionError("there is no image to load; check DATASET.ROOT and the split")

@@ -4,10 +4,17 @@ A few-shot epoch is a few batches, less work than starting eight processes. Keep
 torch seeds fresh workers from a number that it draws from the global generator at the start of each epoch, and a
 resumed run repeats an epoch exactly because it restores that generator. So this loader makes the same draw, at the same
 moment, and sends the number along with the batches; a worker that meets a new number seeds itself as a fresh one would.
+
+Workers have copies of the data set. When an epoch begins, and the data set is not what it was when they started, down
+to whatever can be reached from it, they are replaced by fresh ones. Where that cannot be told, because something in it
+cannot be pickled, every epoch has fresh ones.
 """
 from __future__ import annotations
 
+import hashlib
+import pickle
 import random
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -57,37 +64,88 @@ def reseed(positions: Iterable[int], last: int | None) -> int | None:
     return seed
 
 
+class _Hashing:
+    """A file that keeps the digest of what is written only."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.blake2b()
+
+    def write(self, data: Any) -> None:
+        self.digest.update(data)
+
+
+def _contents(value: Any) -> bytes | None:
+    """A digest of all that `value` refers to; None if something in it cannot be pickled.
+
+    Functions and classes count by their names: it does not see what changes in a module or a class.
+    """
+    file = _Hashing()
+    try:
+        pickle.Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    except Exception:  # objects of others say in their own ways that they cannot be pickled
+        return None
+    return file.digest.digest()
+
+
+class _Epoch:
+    """The batches of one epoch; `over` when all were given, or one failed."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches = batches
+        self.over = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._batches)
+        except BaseException:
+            self.over = True
+            raise
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
 class EpochLoader(DataLoader):
     """A DataLoader with persistent workers, equal in every number to one without.
 
     Its data set calls `reseed` in `__getitems__`. Data sets with a method `prepare` have it called before an epoch.
+    What a worker changes in its own copy of the data set stays there until it is replaced.
     """
 
     def __init__(self, dataset: Any, num_workers: int = 0, **settings: Any) -> None:
         super().__init__(dataset, num_workers=num_workers, persistent_workers=num_workers > 0, **settings)
-        self._started = self._running = False
-        if num_workers > 0:
-            self._marks = _SeededBatches(self.batch_sampler)
-            self.__dict__["batch_sampler"] = self._marks  # torch refuses the plain assignment, and means it well
+        self._marks = _SeededBatches(self.batch_sampler)
+        self._copied: bytes | None = None  # what the workers have copies of
+        self._epoch: weakref.ref[_Epoch] | None = None  # that they are, or were, busy with
+
+    @property
+    def _index_sampler(self) -> Any:
+        """Where torch takes the positions of the batches from."""
+        return self._marks if self.num_workers > 0 else super()._index_sampler
 
     def __iter__(self) -> Any:
         prepare = getattr(self.dataset, "prepare", None)
         if prepare is not None:
             prepare(self.num_workers)
-        if self.num_workers == 0:
+        self._marks.seed = None
+        if self.num_workers == 0 or not self.persistent_workers:
             return super().__iter__()
-        if self._running:  # an epoch within an epoch has workers of its own
-            self._marks.seed = None
+        epoch = self._epoch() if self._epoch is not None else None
+        if epoch is not None and not epoch.over:  # an epoch within an epoch has workers of its own
             return self._get_iterator()
-        if self._started:
+        contents = _contents((self.dataset, self.num_workers, self.collate_fn, self.worker_init_fn))
+        if contents is None or contents != self._copied:
+            self._iterator = None  # which ends its workers; torch starts new ones, and makes the draw
+        if self._iterator is not None:
             self._marks.seed = int(torch.empty((), dtype=torch.int64).random_(generator=self.generator))
-        else:
-            self._marks.seed = None
-        self._started = self._running = True
-        return self._watched(super().__iter__())
+        self._copied = contents
+        epoch = _Epoch(super().__iter__())
+        self._epoch = weakref.ref(epoch)
+        return epoch
 
-    def _watched(self, batches: Iterator[Any]) -> Iterator[Any]:
-        try:
-            yield from batches
-        finally:
-            self._running = False
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no workers yet."""
+        return self.__dict__ | {"_iterator": None, "_epoch": None}

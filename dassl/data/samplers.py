@@ -1,9 +1,9 @@
 """The order in which a loader visits the data: torch's samplers, and three that balance domains or classes.
 
-All three draw with Python's global `random` (and NumPy's, for classes that are too small) when iterated, so
-a saved random state repeats an epoch exactly.
+All three draw as the original engine does, from Python's global `random` (and NumPy's, for classes that are too
+small): an epoch when they are built, to learn its length, and one whenever they are iterated. So a seed gives the
+original's order, and a saved random state repeats an epoch exactly.
 """
-
 from __future__ import annotations
 
 import random
@@ -26,21 +26,14 @@ class _DrawnSampler(Sampler[int]):
     """An epoch is drawn as a whole, and where a draw ends is up to chance.
 
     Trainers count batches to know which one is the last (there they step their schedule), so every epoch must have
-    the length that was announced: draws that are too short are repeated, those that are too long are cut.
+    the length that was announced: draws that are too short are repeated, those that are too long are cut. (The
+    original steps too early, or never, in such epochs.)
     """
 
     length: int
 
     def _draw(self) -> list[int]:
         raise NotImplementedError
-
-    def _measure(self) -> int:
-        """Items of one draw; the random state is put back afterwards."""
-        python_state, numpy_state = random.getstate(), np.random.get_state()
-        length = len(self._draw())
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        return length
 
     def __iter__(self) -> Iterator[int]:
         order = self._draw()
@@ -52,70 +45,71 @@ class _DrawnSampler(Sampler[int]):
         return self.length
 
 
-class RandomDomainSampler(_DrawnSampler):
-    """Every batch: `n_domain` random domains with equally many random items of each, none twice in an epoch.
+class _DomainSampler(_DrawnSampler):
+    """Every batch: equally many random items of each of `n_domain` domains, none twice in an epoch, until one of
+    all domains can no longer fill its share."""
 
-    n_domain <= 0 means all domains. A draw ends when a domain can no longer fill its share.
-    Raises ValueError when n_domain exceeds the domains there are or does not divide batch_size.
-    """
-
-    def __init__(self, data_source: Sequence[Any], batch_size: int, n_domain: int) -> None:
+    def __init__(self, data_source: Sequence[Any], batch_size: int, n_domain: int = 0) -> None:
         self.data_source = data_source
         self.domain_dict = _positions_by("domain", data_source)
-        self.domains = list(self.domain_dict)
-        if n_domain is None or n_domain <= 0:
-            n_domain = len(self.domains)
-        if n_domain > len(self.domains):
+        self.domains = self._order(list(self.domain_dict))
+        self.n_domain = n_domain if n_domain and n_domain > 0 else len(self.domains)
+        if self.n_domain > len(self.domains):
             raise ValueError(f"N_DOMAIN is {n_domain}, but the data has only {len(self.domains)} domains")
-        if batch_size % n_domain != 0:
-            raise ValueError(f"batch size {batch_size} is not divisible by N_DOMAIN {n_domain}")
+        if batch_size % max(self.n_domain, 1) != 0:
+            raise ValueError(
+                f"BATCH_SIZE {batch_size} cannot be divided evenly among {self.n_domain} domains; set it to a "
+                f"multiple of {self.n_domain}"
+            )
         self.batch_size = batch_size
-        self.n_domain = n_domain
-        self.n_img_per_domain = batch_size // n_domain
-        self.length = self._measure()
+        self.n_img_per_domain = batch_size // max(self.n_domain, 1)
+        self.length = len(self._draw())
+
+    def _order(self, domains: list[int]) -> list[int]:
+        return domains
+
+    def _choose(self) -> list[int]:
+        """The domains of the next batch."""
+        raise NotImplementedError
 
     def _draw(self) -> list[int]:
         share = self.n_img_per_domain
-        left = {domain: random.sample(positions, len(positions)) for domain, positions in self.domain_dict.items()}
+        left = {domain: list(positions) for domain, positions in self.domain_dict.items()}
         order: list[int] = []
-        while all(len(positions) >= share for positions in left.values()):
-            for domain in random.sample(self.domains, self.n_domain):
-                order += left[domain][-share:]
-                del left[domain][-share:]
+        while left and all(len(positions) >= share for positions in left.values()):
+            for domain in self._choose():
+                rest = left[domain]
+                places = random.sample(range(len(rest)), share)  # those of random.sample(rest, share)
+                order += [rest[place] for place in places]
+                for place in sorted(places, reverse=True):
+                    del rest[place]
         return order
 
 
-class SeqDomainSampler(Sampler[int]):
-    """Every batch: the next items of each domain, equally many, until one cannot fill its share.
+class RandomDomainSampler(_DomainSampler):
+    """Every batch: `n_domain` random domains, equally many random items of each; n_domain <= 0 means all domains.
+
+    Raises ValueError when n_domain exceeds the domains there are or does not divide batch_size.
+    """
+
+    def _choose(self) -> list[int]:
+        return random.sample(self.domains, self.n_domain)
+
+
+class SeqDomainSampler(_DomainSampler):
+    """Every batch: equally many random items of each domain, the domains in ascending order.
 
     Raises ValueError when the number of domains does not divide batch_size.
     """
 
     def __init__(self, data_source: Sequence[Any], batch_size: int) -> None:
-        self.data_source = data_source
-        self.domain_dict = _positions_by("domain", data_source)
-        self.domains = list(self.domain_dict)
-        self.n_domain = len(self.domains)
-        if batch_size % max(self.n_domain, 1) != 0:
-            raise ValueError(
-                f"batch size {batch_size} is not divisible by the number of domains, {self.n_domain}"
-            )
-        self.batch_size = batch_size
-        self.n_img_per_domain = batch_size // max(self.n_domain, 1)
+        super().__init__(data_source, batch_size)
 
-    def _rounds(self) -> int:
-        return min(
-            (len(positions) // self.n_img_per_domain for positions in self.domain_dict.values()), default=0
-        )
+    def _order(self, domains: list[int]) -> list[int]:
+        return sorted(domains)
 
-    def __iter__(self) -> Iterator[int]:
-        share = self.n_img_per_domain
-        for start in range(0, self._rounds() * share, share):
-            for positions in self.domain_dict.values():
-                yield from positions[start : start + share]
-
-    def __len__(self) -> int:
-        return self._rounds() * self.batch_size
+    def _choose(self) -> list[int]:
+        return self.domains
 
 
 class RandomClassSampler(_DrawnSampler):
@@ -140,7 +134,7 @@ class RandomClassSampler(_DrawnSampler):
                 f"a batch of {batch_size} with N_INS {n_ins} needs {self.ncls_per_batch} classes, "
                 f"but the data has {len(self.labels)}; raise N_INS or lower the batch size"
             )
-        self.length = self._measure()
+        self.length = len(self._draw())
 
     def _draw(self) -> list[int]:
         groups: dict[int, list[list[int]]] = {}

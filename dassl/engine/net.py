@@ -15,6 +15,8 @@ __all__ = ["SimpleNet"]
 class SimpleNet(nn.Module):
     """images (B, 3, H, W) -> logits (B, num_classes); with `return_feature` also the features (B, fdim).
 
+    With num_classes 0 there is no classifier (None), and the features are the output.
+
     `model_cfg` is the MODEL section: BACKBONE.NAME is any of torchvision's classification models that ends in
     a linear layer, which is taken off; BACKBONE.PRETRAINED loads torchvision's weights (a download, the first
     time). Heads (MODEL.HEAD) are not offered: ValueError.
@@ -36,7 +38,7 @@ class SimpleNet(nn.Module):
         self._fdim = last.in_features
         parent, _, attribute = path.rpartition(".")
         setattr(self.backbone.get_submodule(parent), attribute, nn.Identity())
-        self.classifier = nn.Linear(self._fdim, num_classes)
+        self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
 
     @property
     def fdim(self) -> int:
@@ -45,5 +47,7 @@ class SimpleNet(nn.Module):
 
     def forward(self, x: Tensor, return_feature: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         feature = self.backbone(x)
+        if self.classifier is None:
+            return feature
         logits = self.classifier(feature)
         return (logits, feature) if return_feature else logits

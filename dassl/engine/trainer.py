@@ -23,6 +23,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
+from itertools import chain, islice, repeat
 from operator import length_hint
 from typing import Any
 
@@ -384,8 +385,11 @@ class TrainerXU(SimpleTrainer):
         sizes["smaller_one"] = min(sizes.values())
         check_availability(self.cfg.TRAIN.COUNT_ITER, sizes, "way to count (TRAIN.COUNT_ITER)")
         num_batches = sizes[self.cfg.TRAIN.COUNT_ITER]
-        batches_x, batches_u = _endless(self.train_loader_x), _endless(self.train_loader_u)
-        self._run_batches(((next(batches_x), next(batches_u)) for _ in range(num_batches)), num_batches)
+        self._run_batches(islice(self._pairs(), num_batches), num_batches)
+
+    def _pairs(self) -> Iterator[tuple[Any, Any]]:
+        """Pairs without end. Both loaders are begun before either is read: that decides what is drawn."""
+        yield from zip(_endless(self.train_loader_x), _endless(self.train_loader_u), strict=True)
 
     def parse_batch_train(
         self, batch_x: dict[str, Any], batch_u: dict[str, Any]
@@ -396,5 +400,4 @@ class TrainerXU(SimpleTrainer):
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:
-    while True:
-        yield from loader
+    return chain(iter(loader), chain.from_iterable(repeat(loader)))  # the first epoch begins here and now

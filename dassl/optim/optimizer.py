@@ -38,27 +38,24 @@ def build_optimizer(
     else:
         params = model.parameters() if isinstance(model, nn.Module) else model
 
-    lr, decay = optim_cfg.LR, optim_cfg.WEIGHT_DECAY
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
-    if optim_cfg.NAME in ("adam", "amsgrad"):
-        amsgrad = optim_cfg.NAME == "amsgrad"
-        return torch.optim.Adam(params, lr=lr, weight_decay=decay, betas=betas, amsgrad=amsgrad)
-    if optim_cfg.NAME == "adamw":
-        return torch.optim.AdamW(params, lr=lr, weight_decay=decay, betas=betas)
-    if optim_cfg.NAME == "radam":
-        return RAdam(params, lr=lr, weight_decay=decay, betas=betas)
-    if optim_cfg.NAME == "rmsprop":
-        return torch.optim.RMSprop(
-            params, lr=lr, momentum=optim_cfg.MOMENTUM, weight_decay=decay, alpha=optim_cfg.RMSPROP_ALPHA
+    common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
+    if optim_cfg.NAME == "sgd":
+        return torch.optim.SGD(
+            params,
+            momentum=optim_cfg.MOMENTUM,
+            dampening=optim_cfg.SGD_DAMPNING,
+            nesterov=optim_cfg.SGD_NESTEROV,
+            **common,
         )
-    return torch.optim.SGD(
-        params,
-        lr=lr,
-        momentum=optim_cfg.MOMENTUM,
-        weight_decay=decay,
-        dampening=optim_cfg.SGD_DAMPNING,
-        nesterov=optim_cfg.SGD_NESTEROV,
-    )
+    common["eps"] = optim_cfg.get("EPS", 1e-8)  # trees of other engines have no such key
+    if optim_cfg.NAME == "rmsprop":
+        return torch.optim.RMSprop(params, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
+    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    if optim_cfg.NAME == "adamw":
+        return torch.optim.AdamW(params, betas=betas, **common)
+    if optim_cfg.NAME == "radam":
+        return RAdam(params, betas=betas, **common)
+    return torch.optim.Adam(params, betas=betas, amsgrad=optim_cfg.NAME == "amsgrad", **common)
 
 
 def _staged_groups(model: Any, optim_cfg: CfgNode) -> list[dict[str, Any]]:

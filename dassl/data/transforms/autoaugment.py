@@ -1,25 +1,87 @@
-"""AutoAugment's three learned policies (Cubuk et al., CVPR 2019), as implemented by torchvision.
+"""AutoAugment's three learned policies (Cubuk et al., CVPR 2019), with the draws of the original engine.
 
-Each takes and returns a PIL image; pixels that a shift or rotation uncovers become grey.
+A policy is 25 pairs of operations, each operation with a probability and a strength from 0 to 9; the tables are
+torchvision's. Every call draws from Python's `random`: the pair, then for each of its two operations whether it
+happens and, where it has one, its sign. Rotations have none, they turn counter-clockwise. torchvision's own
+AutoAugment draws from torch, and some of its operations differ, so its images are others.
+
+A policy takes and returns a PIL image; pixels that a shift, shear or rotation uncovers become grey.
 """
-
 from __future__ import annotations
 
+import random
+
+import numpy as np
+from PIL import Image
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-GREY = [128.0, 128.0, 128.0]
+from .plain import PLAIN, Operation
+
+GREY = (128, 128, 128)
+LEVELS = 10  # of strength
 
 
-class ImageNetPolicy(AutoAugment):
+def _signed(magnitude: float) -> float:
+    return magnitude * random.choice([-1, 1])
+
+
+def _moved(
+    image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float, smooth: bool = False
+) -> Image.Image:
+    """Pixel (x, y) comes from (a x + b y + c, d x + e y + f)."""
+    resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
+    return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), resampling, fillcolor=GREY)
+
+
+def _rotated(image: Image.Image, degrees: float) -> Image.Image:
+    turned = image.convert("RGBA").rotate(degrees)  # what it uncovers is transparent
+    return Image.composite(turned, Image.new("RGBA", turned.size, (*GREY, 128)), turned).convert(image.mode)
+
+
+def _enhanced(name: str) -> Operation:
+    return lambda image, magnitude: PLAIN[name](image, 1 + _signed(magnitude))
+
+
+OPERATIONS: dict[str, tuple[Operation, float, float]] = {  # what is done, its magnitude at strength 0 and at 9
+    "ShearX": (lambda image, m: _moved(image, 1, _signed(m), 0, 0, 1, 0, smooth=True), 0, 0.3),
+    "ShearY": (lambda image, m: _moved(image, 1, 0, 0, _signed(m), 1, 0, smooth=True), 0, 0.3),
+    "TranslateX": (lambda image, m: _moved(image, 1, 0, _signed(m * image.width), 0, 1, 0), 0, 150 / 331),
+    "TranslateY": (lambda image, m: _moved(image, 1, 0, 0, 0, 1, _signed(m * image.height)), 0, 150 / 331),
+    "Rotate": (_rotated, 0, 30),
+    "Brightness": (_enhanced("Brightness"), 0, 0.9),
+    "Color": (_enhanced("Color"), 0, 0.9),
+    "Contrast": (_enhanced("Contrast"), 0, 0.9),
+    "Sharpness": (_enhanced("Sharpness"), 0, 0.9),
+    "Posterize": (lambda image, m: PLAIN["Posterize"](image, round(m)), 8, 4),
+    "Solarize": (PLAIN["Solarize"], 256, 0),
+    "AutoContrast": (PLAIN["AutoContrast"], 0, 0),
+    "Equalize": (PLAIN["Equalize"], 0, 0),
+    "Invert": (PLAIN["Invert"], 0, 0),
+}
+
+
+class _Policy:
+    def __init__(self, policy: AutoAugmentPolicy) -> None:
+        self.pairs = AutoAugment(policy).policies
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        for name, probability, strength in self.pairs[random.randint(0, len(self.pairs) - 1)]:
+            if random.random() < probability:
+                operation, weakest, strongest = OPERATIONS[name]
+                image = operation(image, float(np.linspace(weakest, strongest, LEVELS)[strength or 0]))
+        return image
+
+
+class ImageNetPolicy(_Policy):
     def __init__(self) -> None:
-        super().__init__(AutoAugmentPolicy.IMAGENET, fill=GREY)
+        super().__init__(AutoAugmentPolicy.IMAGENET)
 
 
-class CIFAR10Policy(AutoAugment):
+class CIFAR10Policy(_Policy):
     def __init__(self) -> None:
-        super().__init__(AutoAugmentPolicy.CIFAR10, fill=GREY)
+        super().__init__(AutoAugmentPolicy.CIFAR10)
 
 
-class SVHNPolicy(AutoAugment):
+class SVHNPolicy(_Policy):
     def __init__(self) -> None:
-        super().__init__(AutoAugmentPolicy.SVHN, fill=GREY)
+        super().__init__(AutoAugmentPolicy.SVHN)

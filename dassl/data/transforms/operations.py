@@ -1,9 +1,11 @@
-"""The four operations that torchvision lacks."""
+"""The four operations that torchvision lacks, with the draws of the original engine: Python's `random` for the
+translation and for whether there is noise, NumPy's for the places of cutout, torch's for the noise itself."""
 
 from __future__ import annotations
 
 import random
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -28,18 +30,18 @@ class Random2DTranslation:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         height, width = self.height, self.width
-        if random.random() >= self.p:
+        if random.random() > self.p:
             return F.resize(image, [height, width], self.interpolation)
         taller, wider = round(height * 1.125), round(width * 1.125)
         image = F.resize(image, [taller, wider], self.interpolation)
-        top, left = random.randint(0, taller - height), random.randint(0, wider - width)
+        left, top = round(random.uniform(0, wider - width)), round(random.uniform(0, taller - height))
         return F.crop(image, top, left, height, width)
 
 
 class Cutout:
     """Zero `n_holes` squares of side `length` at random places (Cutout, DeVries & Taylor, 2017).
 
-    Squares may stick out of the image.
+    Squares may stick out of the image; an odd side is one pixel shorter.
 
     image (3, H, W), before normalisation, so that zero means black -> the same shape.
     """
@@ -50,11 +52,11 @@ class Cutout:
 
     def __call__(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
+        half = self.length // 2
         image = image.clone()
         for _ in range(self.n_holes):
-            top = int(torch.randint(height, ())) - self.length // 2
-            left = int(torch.randint(width, ())) - self.length // 2
-            image[..., max(top, 0) : max(top + self.length, 0), max(left, 0) : max(left + self.length, 0)] = 0
+            y, x = np.random.randint(height), np.random.randint(width)
+            image[..., max(y - half, 0) : y + half, max(x - half, 0) : x + half] = 0
         return image
 
 
@@ -67,7 +69,7 @@ class GaussianNoise:
         self.p = p
 
     def __call__(self, image: Tensor) -> Tensor:
-        if float(torch.rand(())) >= self.p:
+        if random.random() > self.p:
             return image
         return image + torch.randn_like(image) * self.std + self.mean
 

@@ -1,34 +1,118 @@
 """RandAugment (Cubuk et al., NeurIPS 2020) and two relatives that draw the strength anew for each operation.
 
-All take and return a PIL image and use torchvision's operations.
-"""
+The operations, their ranges and the draws are the original engine's: Python's `random` gives all operations at once,
+with replacement; then, for each, what it needs: whether it happens, its strength, and whether a shift, shear or
+rotation is turned round. Only the place of RandAugment's cutout comes from NumPy.
 
+All take and return a PIL image; pixels that an operation uncovers become black.
+"""
 from __future__ import annotations
 
-from torchvision import transforms as T
+import random
 
-STRENGTHS = 31  # magnitudes 0, 1, ..., 30 as in the paper
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .plain import PLAIN, Operation
+
+STRONGEST = 30
+CUTOUT_COLOUR = (125, 123, 114)
 
 
-class RandAugment(T.RandAugment):
+def _turned(value: float) -> float:
+    return -value if random.random() > 0.5 else value
+
+
+def _moved(image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float) -> Image.Image:
+    """Pixel (x, y) comes from (a x + b y + c, d x + e y + f)."""
+    return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f))
+
+
+def _cutout(image: Image.Image, side: float) -> Image.Image:
+    # uniform(w) draws between w and 1, so the middle is anywhere, as it should be
+    left, top = (int(max(0, np.random.uniform(length) - side / 2)) for length in image.size)
+    box = (left, top, min(image.width, left + side), min(image.height, top + side))
+    image = image.copy()
+    ImageDraw.Draw(image).rectangle(box, CUTOUT_COLOUR)
+    return image
+
+
+def _solarize_add(image: Image.Image, addition: float) -> Image.Image:
+    brighter = np.clip(np.asarray(image).astype(int) + addition, 0, 255).astype(np.uint8)
+    return PLAIN["Solarize"](Image.fromarray(brighter), 128)
+
+
+OPERATIONS: dict[str, Operation] = PLAIN | {
+    "Cutout": _cutout,
+    "Rotate": lambda image, v: image.rotate(_turned(v)),
+    "ShearX": lambda image, v: _moved(image, 1, _turned(v), 0, 0, 1, 0),
+    "ShearY": lambda image, v: _moved(image, 1, 0, 0, _turned(v), 1, 0),
+    "SolarizeAdd": _solarize_add,
+    "TranslateX": lambda image, v: _moved(image, 1, 0, _turned(v) * image.width, 0, 1, 0),
+    "TranslateY": lambda image, v: _moved(image, 1, 0, 0, 0, 1, _turned(v) * image.height),
+    "TranslateXPixels": lambda image, v: _moved(image, 1, 0, _turned(v), 0, 1, 0),
+    "TranslateYPixels": lambda image, v: _moved(image, 1, 0, 0, 0, 1, _turned(v)),
+}
+
+Ranges = dict[str, tuple[float, float]]  # operation: its strength at 0 and at 1; the order is that of the draws
+
+OF_ONE_STRENGTH: Ranges = {
+    "AutoContrast": (0, 1), "Equalize": (0, 1), "Invert": (0, 1), "Rotate": (0, 30), "Posterize": (4, 8),
+    "Solarize": (0, 256), "SolarizeAdd": (0, 110), "Color": (0.1, 1.9), "Contrast": (0.1, 1.9),
+    "Brightness": (0.1, 1.9), "Sharpness": (0.1, 1.9), "ShearX": (0, 0.3), "ShearY": (0, 0.3), "Cutout": (0, 40),
+    "TranslateXPixels": (0, 100), "TranslateYPixels": (0, 100),
+}  # fmt: skip
+OF_ANY_STRENGTH: Ranges = {
+    "AutoContrast": (0, 1), "Brightness": (0.1, 1.9), "Color": (0.1, 1.9), "Contrast": (0.1, 1.9),
+    "Equalize": (0, 1), "Identity": (0, 1), "Invert": (0, 1), "Posterize": (4, 8), "Rotate": (-30, 30),
+    "Sharpness": (0.1, 1.9), "ShearX": (-0.3, 0.3), "ShearY": (-0.3, 0.3), "Solarize": (0, 256),
+    "TranslateX": (-0.3, 0.3), "TranslateY": (-0.3, 0.3),
+}  # fmt: skip
+DARKER = dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), (0.05, 0.95))
+FIXMATCH: Ranges = {name: DARKER.get(name, limits) for name, limits in OF_ANY_STRENGTH.items() if name != "Invert"}
+
+
+def _apply(image: Image.Image, name: str, ranges: Ranges, share: float) -> Image.Image:
+    least, most = ranges[name]
+    return OPERATIONS[name](image, share * (most - least) + least)
+
+
+class RandAugment:
     """`n` random operations, all of strength `m` (0 to 30)."""
 
     def __init__(self, n: int = 2, m: int = 10) -> None:
-        if not 0 <= m < STRENGTHS:
-            raise ValueError(f"RandAugment strength is {m}; it must be between 0 and {STRENGTHS - 1}")
-        super().__init__(num_ops=n, magnitude=m, num_magnitude_bins=STRENGTHS)
+        if not 0 <= m <= STRONGEST:
+            raise ValueError(f"RandAugment strength is {m}; it must be between 0 and {STRONGEST}")
+        self.n = n
+        self.m = m
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        for name in random.choices(list(OF_ONE_STRENGTH), k=self.n):
+            image = _apply(image, name, OF_ONE_STRENGTH, self.m / STRONGEST)
+        return image
 
 
-class RandAugment2(T.Compose):
+class RandAugment2:
     """`n` random operations of random strength, each applied with probability `p`."""
 
     def __init__(self, n: int = 2, p: float = 0.6) -> None:
-        one_operation = T.RandomChoice([RandAugment(1, m) for m in range(STRENGTHS)])
-        super().__init__([T.RandomApply([one_operation], p=p) for _ in range(n)])
+        self.n = n
+        self.p = p
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        for name in random.choices(list(OF_ANY_STRENGTH), k=self.n):
+            if random.random() <= self.p:
+                image = _apply(image, name, OF_ANY_STRENGTH, random.random())
+        return image
 
 
-class RandAugmentFixMatch(RandAugment2):
+class RandAugmentFixMatch:
     """`n` random operations of random strength, always applied (FixMatch, Sohn et al., NeurIPS 2020)."""
 
     def __init__(self, n: int = 2) -> None:
-        super().__init__(n, p=1.0)
+        self.n = n
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        for name in random.choices(list(FIXMATCH), k=self.n):
+            image = _apply(image, name, FIXMATCH, random.random())
+        return image
