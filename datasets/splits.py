@@ -317,8 +317,8 @@ def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
     chosen = labels[:middle] if subsample == "base" else labels[middle:]
     if len(chosen) < 2:
         raise ValueError(
-            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, which leaves {len(chosen)} of {len(labels)}: with fewer than 2 "
-            "there is nothing to tell apart, and every prediction is right; use 'all', or a data set of 4 classes or more"
+            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, which leaves {len(chosen)} of {len(labels)}: with fewer than "
+            "2 there is nothing to tell apart, and every prediction is right; use 'all', or a data set of 4 classes"
         )
     print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
     new_label = {label: position for position, label in enumerate(chosen)}

@@ -1,4 +1,4 @@
-"""Class names that a CLIP cannot tell apart: named before anything is trained, tested or predicted, by every trainer."""
+"""Class names that a CLIP cannot tell apart: named before anything is trained or tested, by every trainer."""
 from __future__ import annotations
 
 import time

@@ -49,15 +49,16 @@ def check_names(clip_model: CLIP, classnames: Sequence[str], backbone: str, deci
     for name, tokens in zip(classnames, ids, strict=True):
         groups.setdefault(tuple(rows[token] for token in tokens if token not in silent), []).append(name)
 
-    unseen = f"it has never seen {_listed(repr(tokenizer.decode([token]).strip()) for token in silent)}" if silent else ""
+    words = _listed(repr(tokenizer.decode([token]).strip()) for token in silent)
+    unseen = f"it has never seen {words}" if silent else ""
     alike = [names for names in groups.values() if len(names) > 1]
     if alike:
         told = _listed((" = ".join(_shown(names)) for names in alike), "; ")
         problem = f"{backbone} reads the names of different classes alike: {told}" + f" ({unseen})" * bool(unseen)
         if decisive and 2 * len(groups) <= len(classnames):
             raise ValueError(
-                f"{problem}. It can tell {len(groups)} of {len(classnames)} classes apart; choose a MODEL.BACKBONE.NAME "
-                "that knows these words, or give the classes other names"
+                f"{problem}. It can tell {len(groups)} of {len(classnames)} classes apart; choose a "
+                "MODEL.BACKBONE.NAME that knows these words, or give the classes other names"
             )
         warnings.warn(f"{problem}; it cannot tell these classes apart by name: give them other names", stacklevel=3)
     elif unseen:

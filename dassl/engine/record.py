@@ -32,6 +32,7 @@ import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
+from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write
 
 __all__ = [
@@ -216,6 +217,7 @@ def write_result(
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
         "protocol": protocol,
+        "warnings": warned(),
         "selection": getattr(trainer, "selection", None),
         "transport": trainer.diagnostics(),
         "history": trainer.history,
