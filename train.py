@@ -28,7 +28,7 @@ from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.record import evaluated_checkpoint, open_run, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
-from dassl.utils.logger import restore_stdout
+from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
 from dassl.utils.tools import error_text
 from trainers import ALL_OPTIONS, RECIPES
@@ -181,6 +181,7 @@ def show_keys() -> None:
 # --- a run -----------------------------------------------------------------------------------------------
 
 
+@log_warnings()
 def run(argv: list[str] | None = None) -> dict[str, Any]:
     """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
     args = build_parser().parse_args(argv)

@@ -315,8 +315,11 @@ def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
     labels = sorted({item.label for item in lists[0] or []})
     middle = math.ceil(len(labels) / 2)
     chosen = labels[:middle] if subsample == "base" else labels[middle:]
-    if not chosen:
-        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, but {len(labels)} class cannot be halved")
+    if len(chosen) < 2:
+        raise ValueError(
+            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, which leaves {len(chosen)} of {len(labels)}: with fewer than "
+            "2 there is nothing to tell apart, and every prediction is right; use 'all', or a data set of 4 classes"
+        )
     print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
     new_label = {label: position for position, label in enumerate(chosen)}
     return [

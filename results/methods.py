@@ -59,7 +59,7 @@ MARKS = {  # by the first word of the record's `protocol`
     "upstream-tuned": Mark(
         "upstream-tuned", "UPSTREAM_TUNED", "its settings were tuned by others, for each data set on the test images"
     ),
-    "untrained": Mark("not trained", "", "evaluated without a checkpoint, with prompts as they were initialised"),
+    "untrained": Mark("not trained", "", "nothing was trained or loaded: what learns is as it was initialised"),
 }
 
 T = TypeVar("T")

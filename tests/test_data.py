@@ -308,6 +308,12 @@ def test_data_manager_without_validation_and_with_unlabelled(registered, capsys)
     assert "# classes" not in capsys.readouterr().out
 
 
+def test_one_class_is_no_task(registered, monkeypatch):
+    monkeypatch.setattr(Pictures, "lists", {"train_x": registered[:1], "test": registered[:1]})
+    with pytest.raises(ValueError, match="Pictures has one class only, 'class 0'.*give it a second class"):
+        DataManager(make_cfg(DATASET__NAME="Pictures"))
+
+
 def test_data_manager_replaceable_parts(registered, capsys):
     class Upper(DatasetWrapper):
         pass

@@ -325,6 +325,58 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, bad):
         seeded(tiny_cfg(tmp_path), Broken).train()
 
 
+def poisoned(where: str):
+    """A trainer whose last step ruins what it learns, though its loss was finite; in the middle of training its
+    loss would tell."""
+
+    class Poisoned(TinyPlugin):
+        def forward_backward(self, batch):
+            summary = super().forward_backward(batch)
+            if self.epoch + 1 == self.max_epoch and self.batch_idx + 1 == self.num_batches:
+                if where == "gradient":
+                    self.model_zero_grad()
+                    (self.model.prompt_learner.ctx * float("inf")).sum().backward()
+                    self.model_update()
+                else:
+                    getattr(self.model, where).ctx.data[0, 0] = float("nan")
+            return summary
+
+    return Poisoned
+
+
+@pytest.mark.parametrize("options", [(), ("TEST.FINAL_MODEL", "best_val"), ("TEST.NO_TEST", True)])
+@pytest.mark.parametrize("where", ["gradient", "prompt_learner"])
+def test_divergence_in_the_last_step_is_no_result(tmp_path, where, options):
+    with pytest.raises(FloatingPointError, match="diverged: `ctx` of prompt_learner is infinite or NaN after epoch 6"):
+        seeded(tiny_cfg(tmp_path, *options), poisoned(where)).train()
+    assert not list(tmp_path.glob("*/model.pth.tar-6"))
+
+
+def test_frozen_parameters_may_be_anything(tmp_path):
+    class Masked(TinyPlugin):
+        def build_model(self):
+            super().build_model()
+            self.model.prompt_learner.mask = nn.Parameter(torch.tensor([float("-inf")]), requires_grad=False)
+
+    seeded(tiny_cfg(tmp_path), Masked).train()
+
+
+def test_images_that_no_epoch_sees_are_counted(tmp_path, capsys):
+    line = "3 of 15 training images are left out of every epoch: they fill no whole batch of 4 (DATALOADER.TRAIN_X"
+    seeded(tiny_cfg(tmp_path / "run")).train()
+    assert capsys.readouterr().out.count(line) == 1
+    seeded(tiny_cfg(tmp_path / "run")).train()  # nothing left to train
+    seeded(tiny_cfg(tmp_path / "none", "OPTIM.MAX_EPOCH", 0)).train()
+
+    class Whole(TinyPlugin):
+        def build_data_loader(self):
+            super().build_data_loader()
+            self.train_loader_x = DataLoader(self.train_loader_x.dataset, batch_size=5, drop_last=True)
+
+    seeded(tiny_cfg(tmp_path / "whole"), Whole).train()
+    assert "left out" not in capsys.readouterr().out
+
+
 def test_methods_without_training(tmp_path, capsys):
     class ZeroShot(TinyPlugin):
         forward_backward = TrainerX.forward_backward
@@ -478,7 +530,7 @@ def test_a_run_killed_in_any_epoch_continues_as_if_nothing_had_happened(tmp_path
         assert resumed.last_test["results"] == whole.last_test["results"]
         log = without_times(capsys.readouterr().out.replace(str(folder), "RUN"))
         assert log[0] == f"Resuming from RUN after epoch {epoch}"
-        assert log[2:] == expected_log[-len(log) + 2 :]  # after the tensorboard line
+        assert log[3:] == expected_log[-len(log) + 3 :]  # after what is said before the first epoch
 
 
 def test_a_killed_process_continues(tmp_path):

@@ -137,8 +137,13 @@ def test_reset_empty_and_broken_logits():
     feed(judge, [0], [1])
     judge.reset()
     judge.process(torch.tensor([[float("nan"), 0.0], [1.0, 0.0]], dtype=torch.float16), torch.tensor([1, 0]))
-    with pytest.warns(UserWarning, match="1 of 2 images have NaN"):
-        assert judge.evaluate()["accuracy"] == 50.0
+    with pytest.raises(FloatingPointError, match="1 of 2 images have NaN"):
+        judge.evaluate()
+    judge.reset()
+    inf = float("inf")
+    judge.process(torch.tensor([[inf, 0.0], [-inf, -inf], [-inf, 1.0], [0.0, 1.0]]), torch.tensor([0, 0, 1, 1]))
+    with pytest.raises(FloatingPointError, match="2 of 4 images"):  # one class may be out of the question, not all
+        judge.evaluate()
     assert evaluator()._lab2cname[0] == "abyssinian"
     unnamed = Classification(get_cfg_default())
     feed(unnamed, [1], [1])

@@ -90,12 +90,12 @@ def test_base_and_new_share_the_picks_of_all(tree):
 
 
 def test_subsample_classes_rules():
-    items = [new_datum("x", label, f"class {label}") for label in (7, 3, 3, 9)]
+    items = [new_datum("x", label, f"class {label}") for label in (7, 3, 3, 9, 12)]
     assert subsample_classes(items, None, subsample="all") == (items, None)
     base, nothing, test = subsample_classes(items, None, items[:1], subsample="base")
     assert [(item.label, item.classname) for item in base] == [(1, "class 7"), (0, "class 3"), (0, "class 3")]
     assert nothing is None and [item.label for item in test] == [1]
-    assert [item.label for item in subsample_classes(items, subsample="new")[0]] == [0]
+    assert [item.label for item in subsample_classes(items, subsample="new")[0]] == [0, 1]
     with pytest.raises(ValueError, match="SUBSAMPLE_CLASSES is 'both'; it must be"):
         subsample_classes(items, subsample="both")
 
@@ -268,11 +268,11 @@ def test_a_pickle_of_upstream_is_honoured(own_tree, prefix, capsys):
     assert files_in(own_tree) == ["caltech-101/split_fewshot/shot_2-seed_1.pkl"]
 
 
-def test_one_class_has_no_halves():
-    items = [new_datum("a.jpg", 0, "a")]
-    assert len(subsample_classes(items, subsample="base")[0]) == 1
-    with pytest.raises(ValueError, match="1 class cannot be halved"):
-        subsample_classes(items, subsample="new")
+@pytest.mark.parametrize(("half", "left", "classes"), [("base", 1, 1), ("new", 0, 1), ("base", 1, 2), ("new", 1, 3)])
+def test_a_half_of_one_class_is_no_task(half, left, classes):
+    items = [new_datum("a.jpg", label, f"class {label}") for label in range(classes)]
+    with pytest.raises(ValueError, match=f"is '{half}', which leaves {left} of {classes}: with fewer than 2"):
+        subsample_classes(items, subsample=half)
 
 
 def test_a_pickle_of_another_split_is_not_used(own_tree):

@@ -77,7 +77,8 @@ def test_class_names_of_older_records(tmp_path):
     assert read_classnames(tmp_path / "nowhere") is None
 
 
-def test_no_class_is_an_error(world, tmp_path):
+@pytest.mark.parametrize("few", [[], ["cat"]])
+def test_fewer_than_two_classes_are_an_error(world, tmp_path, few):
     train.run(arguments(world, tmp_path / "run", trainer="ZeroshotCLIP", flags=["--eval-only"]))
-    with pytest.raises(ValueError, match="at least one class"):
-        train.load_trainer(tmp_path / "run", classnames=[])
+    with pytest.raises(ValueError, match="at least two classes"):
+        train.load_trainer(tmp_path / "run", classnames=few)

@@ -288,8 +288,9 @@ def test_classes_must_be_told_apart(trained, exported, tmp_path):
     assert load(twice, device="cpu").classes == [*names, names[0]]  # as the run's data set had it
     with pytest.raises(PredictError, match="too long"):
         load(trained("CoOp"), classes=["cat " * 80, "dog"], device="cpu")
-    with pytest.raises(PredictError, match="at least one class"):
-        load(trained("CoOp"), classes=[], device="cpu")
+    for few in ([], ["cat"]):
+        with pytest.raises(PredictError, match="at least two classes"):
+            load(trained("CoOp"), classes=few, device="cpu")
 
 
 # --- exported files --------------------------------------------------------------------------------------

@@ -56,6 +56,21 @@ def test_a_run_leaves_log_checkpoint_and_record(plot_run):
     assert (output / "prompt_learner" / "checkpoint").read_text() == "model.pth.tar-3\n"
 
 
+def test_what_is_warned_of_is_in_log_and_record(world, plot_run, tmp_path):
+    """Of every run of a process, and also what is said before the log is opened."""
+    for name in ("first", "second"):
+        with pytest.warns(UserWarning, match="fewer than 99 training images"):
+            result = train.run(arguments(world, tmp_path / name, "DATASET.NUM_SHOTS", "99", "OPTIM.MAX_EPOCH", "1"))
+        (text,) = result["warnings"]
+        assert text.startswith("fewer than 99 training images")
+        assert (tmp_path / name / "log.txt").read_text().count(f"Warning: {text}\n") == 1
+    options = ("RESUME", str(plot_run[0]), "OPTIM.LR", "0.5")
+    with pytest.warns(UserWarning, match="resuming from .* with another configuration: OPTIM.LR was"):
+        train.run(arguments(world, tmp_path / "resumed", *options))
+    assert "Warning: resuming from " in (tmp_path / "resumed" / "log.txt").read_text()
+    assert train.run(arguments(world, tmp_path / "quiet", "OPTIM.MAX_EPOCH", "1"))["warnings"] == []
+
+
 def test_the_same_seed_gives_the_same_result_and_another_does_not(world, plot_run, tmp_path):
     _, first = plot_run
     again = train.run(arguments(world, tmp_path / "again"))

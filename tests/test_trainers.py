@@ -165,15 +165,39 @@ def test_a_phrase_overrides_coops_class_specific_contexts(world, tmp_path, capsy
     assert shapes == {"": 3, "a photo of a": 2}
 
 
-@pytest.mark.parametrize("trainer", ["PLOT", "CoOp", "CoCoOp", "PLOTPP"])
-def test_an_accuracy_of_untrained_prompts_is_marked(world, tmp_path, capsys, trainer):
+@pytest.mark.parametrize("how", ["no model", "no epoch"])
+@pytest.mark.parametrize("trainer", ["PLOT", "CoOp", "CoCoOp", "PLOTPP", "TipAdapterF", "PLOTAdapter"])
+def test_an_accuracy_of_what_was_not_trained_is_marked(world, tmp_path, capsys, trainer, how):
     options = ["TRAINER.PLOTPP.EVAL_UNTRAINED", "True"] if trainer == "PLOTPP" else []
-    train.run(arguments(world, tmp_path / "runs" / "no-model", *options, trainer=trainer, flags=("--eval-only",)))
+    if how == "no model":
+        if trainer in ADAPTERS:
+            pytest.skip("an empty cache is refused")
+        train.run(arguments(world, tmp_path / "runs" / "not", *options, trainer=trainer, flags=("--eval-only",)))
+    else:
+        with pytest.warns(UserWarning, match="OPTIM.MAX_EPOCH is 0"):
+            train.run(arguments(world, tmp_path / "runs" / "not", *options, "OPTIM.MAX_EPOCH", "0", trainer=trainer))
     train.run(arguments(world, tmp_path / "runs" / "trained", *options, trainer=trainer))
     capsys.readouterr()
     assert results(["table", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
-    assert out.count("(not trained)") == 2 and "with prompts as they were initialised" in out  # a row, and its note
+    assert out.count("(not trained)") == 2 and "is as it was initialised" in out  # a row, and its note
+
+
+def test_prompts_from_elsewhere_are_no_untrained_ones(world, tmp_path, plot_run):
+    """Loaded by a key, or all of it trained in the run that is continued."""
+    source = world / "plot" / "prompt_learner" / "model.pth.tar-3"
+    for number, options in enumerate((["MODEL.INIT_WEIGHTS", str(source)], ["RESUME", str(world / "plot")])):
+        options = ["TRAINER.PLOT.N", "2", *options, "OPTIM.MAX_EPOCH", str(3 * number)]
+        assert train.run(arguments(world, tmp_path / str(number), *options))["protocol"] is None
+    folder = tmp_path / "vision"
+    stage = ["TRAINER.PLOTPP.MODEL_UPD", "vision", "OPTIM.MAX_EPOCH", "1"]
+    train.run(arguments(world, folder, *stage, trainer="PLOTPP"))
+    given = ["TRAINER.PLOTPP.PRETRAIN_DIR", str(folder)]
+    for name, flags, options in (("eval", ("--eval-only",), given), ("zero", (), [*given, "OPTIM.MAX_EPOCH", "0"])):
+        result = train.run(arguments(world, tmp_path / name, *options, trainer="PLOTPP", flags=flags))
+        assert result["protocol"] is None
+    result = train.run(arguments(world, tmp_path / "tip", "OPTIM.MAX_EPOCH", "0", trainer="TipAdapter"))
+    assert result["protocol"] is None  # nothing of it is ever trained
 
 
 def test_cocoop_keeps_its_network_and_moves_to_other_classes(world, tmp_path):

@@ -18,7 +18,6 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
-from .backbone import effective_precision, load_backbone
 from .checkpoints import checkpoint_path, find_learned, state_of
 from .features import FeatureTrainer
 from .model import PromptModel
@@ -27,7 +26,6 @@ from .prompts import PromptLearner
 from .views import wanted_views
 
 Learner = TypeVar("Learner", bound=PromptLearner)
-AS_INITIALISED = "untrained: prompts as they were initialised"
 
 
 class ClipTrainer(FeatureTrainer):
@@ -40,11 +38,6 @@ class ClipTrainer(FeatureTrainer):
     def check_cfg(self, cfg: Any) -> None:
         self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
         wanted_views(cfg)
-
-    def load_clip(self, precision: str) -> CLIP:
-        """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with."""
-        self.precision = effective_precision(precision, self.device)
-        return load_backbone(self.cfg, self.precision, self.device)
 
     def autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
@@ -69,7 +62,6 @@ class PromptTrainer(ClipTrainer):
 
     options_type: type[ContextOptions]
     options: ContextOptions
-    protocol: str | None = None  # how a result was come by, where it is not as it should be; for the run's record
 
     def build_learner(self, clip_model: CLIP, kind: type[Learner], **layout: Any) -> Learner:
         """A prompt learner of some kind, with what the options say and `layout` adds."""
@@ -89,6 +81,11 @@ class PromptTrainer(ClipTrainer):
             "dtype": clip_model.dtype if self.options.context_precision == "model" else torch.float32,
             "generator": torch.Generator().manual_seed(self.cfg.SEED) if self.cfg.SEED >= 0 else None,
         }
+
+    @property
+    def names_decide(self) -> bool:
+        """Contexts of single classes can tell classes apart that are called alike."""
+        return not getattr(self.options, "class_specific", False)
 
     def learns(self, name: str) -> bool:
         """Whether the model's parameter of this name is trained."""
@@ -159,7 +156,6 @@ class PromptTrainer(ClipTrainer):
         """
         if not directory:
             print("No model directory given: the prompts stay as they were initialised")
-            self.protocol = AS_INITIALISED
             return
         for name in self.get_model_names():
             self.load_learned(checkpoint_path(Path(directory) / name, epoch))

@@ -26,9 +26,12 @@ from tqdm import tqdm
 
 from clip.feature_store import FeatureStore, key_of, shown, tower_digest
 from clip.features import ImageFeatures
+from clip.model import CLIP
 from dassl.data import DatasetWrapper
 from dassl.engine import TrainerX
 
+from .backbone import effective_precision, load_backbone
+from .class_words import check_names
 from .views import ViewLoader, Views, batch_of, wanted_views
 
 MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)
@@ -49,8 +52,19 @@ class Entry(NamedTuple):
 class FeatureTrainer(TrainerX):
     """A trainer that tests on features.  A subclass says which tower is frozen and how images go through it."""
 
-    precision: str
+    precision: str  # of the arithmetic
+    names_decide = True  # whether nothing but their names tells classes apart
     train_loader_x: Any
+
+    def load_clip(self, precision: str) -> CLIP:
+        """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with.
+
+        Warns of class names that it cannot tell apart.  Raises ValueError where that leaves nothing to learn or test.
+        """
+        self.precision = effective_precision(precision, self.device)
+        model = load_backbone(self.cfg, self.precision, self.device)
+        check_names(model, self.dm.dataset.classnames, self.cfg.MODEL.BACKBONE.NAME, self.names_decide)
+        return model
 
     def frozen_tower(self) -> tuple[nn.Module, str] | None:
         """(image tower, what is needed of it: see `trainers.model.encode_images`); None where the image side learns."""

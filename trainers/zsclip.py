@@ -13,7 +13,6 @@ from clip.features import ImageFeatures
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
-from .backbone import load_backbone
 from .features import FeatureTrainer
 from .model import encode_images, pooled
 
@@ -74,8 +73,7 @@ class ZeroshotCLIP(FeatureTrainer):
         print(f"Prompts: {[templates[0].format(name) for name in classnames]}")
 
     def build_model(self) -> None:
-        self.precision = "fp32" if self.device.type == "cpu" else "fp16"
-        self.clip_model = load_backbone(self.cfg, self.precision, self.device).to(self.device)
+        self.clip_model = self.load_clip("fp32" if self.device.type == "cpu" else "fp16").to(self.device)
         templates = self.templates()
         self.announce(templates, [name.replace("_", " ") for name in self.dm.dataset.classnames])
         self.text_features = class_features(self.clip_model, templates, self.dm.dataset.classnames)  # (C, D)

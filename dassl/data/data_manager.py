@@ -82,6 +82,11 @@ class DataManager:
         dataset_wrapper: type[Dataset] | None = None,
     ) -> None:
         dataset = build_dataset(cfg)
+        if dataset.num_classes < 2:
+            raise ValueError(
+                f"{cfg.DATASET.NAME} has one class only, {dataset.classnames[0]!r}: there is nothing to tell apart, "
+                "and every prediction would be right; give it a second class"
+            )
         tfm_train = self._choose_transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = self._choose_transform(cfg, custom_tfm_test, is_train=False)
 

@@ -100,6 +100,17 @@ class TrainerBase:
             place = f"epoch {epoch}, batch {batch}"
             raise FloatingPointError(f"Loss is infinite or NaN! ({place}; try a lower OPTIM.LR or fp32)")
 
+    def check_learned(self) -> None:
+        """Raise FloatingPointError when a parameter that learns is not finite: no loss will tell of the last step."""
+        for name, model in self._models.items():
+            for key, parameter in model.named_parameters() if isinstance(model, nn.Module) else ():
+                if parameter.requires_grad and not torch.isfinite(parameter).all():
+                    epoch = getattr(self, "epoch", -1) + 1
+                    raise FloatingPointError(
+                        f"Training has diverged: `{key}` of {name} is infinite or NaN after epoch {epoch}; "
+                        "try a lower OPTIM.LR or fp32"
+                    )
+
     def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
@@ -158,6 +169,7 @@ class TrainerBase:
                 self._restore_resumed()
                 self.before_epoch()
                 self.run_epoch()
+                self.check_learned()
                 self.after_epoch()
             self.train_seconds = time.perf_counter() - started  # of this process, validation included
             self.after_train()

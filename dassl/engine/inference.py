@@ -24,8 +24,9 @@ class ClassList:
     num_source_domains = 0
 
     def __init__(self, classnames: Sequence[str]) -> None:
-        if not classnames:
-            raise ValueError("no class names given: at least one class is needed")
+        if len(classnames) < 2:
+            given = f"the only class is {classnames[0]!r}" if classnames else "no class names given"
+            raise ValueError(f"{given}: at least two classes are needed, or every prediction is the same")
         self.classnames = [str(name) for name in classnames]
         self.num_classes = len(self.classnames)
         self.lab2cname = dict(enumerate(self.classnames))

@@ -32,6 +32,7 @@ import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
+from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write
 
 __all__ = [
@@ -43,6 +44,7 @@ SCHEMA = 1
 CONFIG_NAME = "config.yaml"
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
+UNTRAINED = "untrained: nothing was trained or loaded"  # results/methods.py marks results by the first word
 # keys that change where and how fast, not what comes out (but that other workers draw other random crops)
 NO_EFFECT = frozenset(
     ["OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CHECK_IMAGES"]
@@ -190,6 +192,7 @@ def write_result(
     folder = Path(cfg.OUTPUT_DIR)
     test = trainer.last_test or {}
     results = dict(test.get("results") or {})
+    protocol = _protocol(cfg, trainer, mode, checkpoint)
     if mode == "train" and checkpoint is None:
         checkpoint = _final_checkpoint(cfg, trainer)
     config = _plain_config(cfg, quote=False)
@@ -213,7 +216,8 @@ def write_result(
         "confusions": test.get("confusions"),
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
-        "protocol": getattr(trainer, "protocol", None),
+        "protocol": protocol,
+        "warnings": warned(),
         "selection": getattr(trainer, "selection", None),
         "transport": trainer.diagnostics(),
         "history": trainer.history,
@@ -236,6 +240,16 @@ def write_result(
     with atomic_write(path) as file:
         file.write(text + "\n")
     return path
+
+
+def _protocol(cfg: CfgNode, trainer: Any, mode: str, checkpoint: str | None) -> str | None:
+    """How the result was come by, where it is not as it should be: in the trainer's words, or that what it could
+    learn stayed as it was initialised."""
+    told = getattr(trainer, "protocol", None)
+    learns = any(optim is not None for optim in getattr(trainer, "_optims", {}).values())
+    trained = mode == "train" and (trainer.max_epoch > 0 or trainer.start_epoch > 0)
+    loaded = checkpoint or getattr(trainer, "loaded_checkpoint", None) or cfg.MODEL.INIT_WEIGHTS
+    return told or (UNTRAINED if learns and not trained and not loaded else None)
 
 
 def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:

@@ -171,10 +171,24 @@ class SimpleTrainer(TrainerBase):
             self._take_best_along()
         if self.start_epoch >= self.max_epoch > 0:
             print(f"Nothing left to train: {self.start_epoch} of {self.max_epoch} epochs are done")
+        self._tell_what_is_left_out()
         writer_dir = osp.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    def _tell_what_is_left_out(self) -> None:
+        """Say so where there is nothing to train, or where every epoch drops images that fill no whole batch."""
+        if self.max_epoch == self.start_epoch == 0 and any(optim is not None for optim in self._optims.values()):
+            warnings.warn("OPTIM.MAX_EPOCH is 0: nothing is trained", stacklevel=3)
+        loader: Any = self.train_loader_x
+        if self.start_epoch < self.max_epoch and getattr(loader, "drop_last", False):
+            total = length_hint(loader.sampler)
+            if left := total % loader.batch_size:
+                print(
+                    f"{left} of {total} training images are left out of every epoch: they fill no whole batch of "
+                    f"{loader.batch_size} (DATALOADER.TRAIN_X.BATCH_SIZE)"
+                )
 
     @cached_property
     def _data_fingerprint(self) -> str | None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections import OrderedDict
 from typing import Any
 
@@ -60,8 +59,8 @@ class Classification(EvaluatorBase):
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """mo (B, C) logits, gt (B,) labels."""
-        pred = mo.max(1)[1]  # (B,)
-        self._not_finite += int((~torch.isfinite(mo)).any(dim=1).sum())
+        highest, pred = mo.max(1)  # (B,) each; a NaN is the highest
+        self._not_finite += int((~torch.isfinite(highest)).sum())
         self._correct += int((pred == gt).sum())
         self._total += gt.shape[0]
         self._y_true.extend(gt.tolist())
@@ -71,13 +70,17 @@ class Classification(EvaluatorBase):
         """Print the result block; returns accuracy, error_rate, macro_f1 (and perclass_accuracy) in percent.
 
         With TEST.COMPUTE_CMAT the confusion matrix goes to OUTPUT_DIR/cmat.pt. Raises ValueError when nothing
-        was processed; warns about images whose logits are not finite.
+        was processed, and FloatingPointError where NaN or infinite logits took the place of a prediction (-inf for
+        classes that are out of the question is none).
         """
         if self._total == 0:
             raise ValueError("there is nothing to evaluate: no batch was processed")
         if self._not_finite:
             share = f"{self._not_finite} of {self._total}"
-            warnings.warn(f"{share} images have NaN or infinite logits: no prediction to trust", stacklevel=2)
+            raise FloatingPointError(
+                f"{share} images have NaN or infinite logits, so there is no accuracy to tell; try fp32, and a lower "
+                "OPTIM.LR if it was trained"
+            )
         results: OrderedDict[str, float] = OrderedDict()
         results["accuracy"] = 100.0 * self._correct / self._total
         results["error_rate"] = 100.0 - results["accuracy"]

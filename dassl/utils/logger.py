@@ -4,8 +4,8 @@
     ...
     restore_stdout()               # the screen alone again; or `with log_to(output_dir): ...` around a run
 
-The file is line-buffered, so a run that dies leaves its last line behind. Standard error (warnings, progress
-bars) is not logged, except that the traceback of an exception that ends the run is written to the file.
+The file is line-buffered, so a run that dies leaves its last line behind. Standard error (progress bars) is not
+logged, except the traceback of an exception that ends the run, and within `log_warnings` what is warned of.
 """
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 from .tools import StrPath, mkdir_if_missing
 
-__all__ = ["Logger", "log_to", "restore_stdout", "setup_logger"]
+__all__ = ["Logger", "log_to", "log_warnings", "restore_stdout", "setup_logger", "warned"]
+
+_warned: list[str] = []  # since `log_warnings` was entered
 
 
 class Logger:
@@ -44,9 +47,13 @@ class Logger:
         except UnicodeEncodeError:
             encoding = self.console.encoding or "ascii"
             self.console.write(msg.encode(encoding, "backslashreplace").decode(encoding))
-        if self.file is not None:
-            self.file.write(msg)
+        self.log(msg)
         return len(msg)
+
+    def log(self, text: str) -> None:
+        """Write to the file alone."""
+        if self.file is not None:
+            self.file.write(text)
 
     def writelines(self, lines: list[str]) -> None:
         for line in lines:
@@ -96,6 +103,8 @@ def setup_logger(output: StrPath | None = None) -> Logger | None:
         return None
     restore_stdout()
     logger = Logger(_free_name(os.fspath(output)))
+    for text in _warned:
+        logger.log(f"Warning: {text}\n")
     sys.stdout = logger  # type: ignore[assignment]
     _install_excepthook()
     return logger
@@ -122,6 +131,33 @@ def log_to(output: StrPath | None) -> Iterator[Logger | None]:
     logger = setup_logger(output)
     with logger or contextlib.nullcontext():
         yield logger
+
+
+@contextlib.contextmanager
+def log_warnings() -> Iterator[None]:
+    """Within it what is warned of also goes to the open log, or to the one that is opened next.
+
+    It is all shown, even if it has been before: a run says for itself what is to be said of it.
+    """
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_and_log(message: Warning | str, *where: Any, **more: Any) -> None:
+            show(message, *where, **more)
+            _warned.append(str(message))
+            if isinstance(sys.stdout, Logger):
+                sys.stdout.log(f"Warning: {message}\n")
+
+        warnings.showwarning = show_and_log
+        try:
+            yield
+        finally:
+            _warned.clear()
+
+
+def warned() -> list[str]:
+    """What was warned of since `log_warnings` was last entered, each text once."""
+    return list(dict.fromkeys(_warned))
 
 
 def _install_excepthook() -> None:

@@ -42,6 +42,7 @@ class AdapterTrainer(ClipTrainer):
     model: Any  # a TipModel
     clip_model: CLIP
     n_keys = 1  # of an image
+    names_decide = False  # the cached images tell classes apart, too
 
     @property
     def cache(self) -> Cache:
