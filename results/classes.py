@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from .methods import group
-from .records import UNTRAINED, Run
+from .records import Run
+from .settings import UNTRAINED
 from .summary import ZERO_SHOT, Section, Spread, Summary, spread
 from .tables import shots_text
 

@@ -12,13 +12,16 @@ import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dassl.effect import flatten
+
 from .files import ResultsError
+from .settings import UNTRAINED, of_method
 
 SCHEMA = 1
-UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # one run stands for every number of shots, and for every seed
 NEEDED: dict[str, type | tuple[type, ...]] = {
     "trainer": str,
     "dataset": str,
@@ -69,6 +72,11 @@ class Run:
     @property
     def trained(self) -> bool:
         return self.trainer not in UNTRAINED
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The part of `config` in which runs of one method agree."""
+        return of_method({**self.config, "TRAINER.NAME": self.trainer})
 
 
 def find_runs(output: str | Path) -> list[Run]:
@@ -167,23 +175,6 @@ def _place(trainer: str, classes: Any, split: Any, shots: Any, seed: Any) -> dic
     shots = 0 if untrained else (shots if isinstance(shots, int) and shots > 0 else -1)
     seed = seed if isinstance(seed, int) and seed >= 0 and not untrained else -1
     return {"classes": str(classes or "all"), "split": str(split or "test"), "shots": shots, "seed": seed}
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"A": {"B": 1}} -> {"A.B": 1}; lists become tuples, so that (224, 224) is the same in JSON and YAML."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _plain(value)
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(_plain(item) for item in value)
-    return value
 
 
 def relative_to(folder: Path, output: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .files import ResultsError
-from .records import UNTRAINED
+from .settings import UNTRAINED
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import warnings
 from ast import literal_eval
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -31,11 +31,12 @@ from yacs.config import CfgNode
 import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
+from dassl.effect import effective, flatten
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import StrPath, atomic_write
 
 __all__ = [
-    "NO_EFFECT", "RunFolderError", "is_complete", "open_run", "read_classnames", "read_result", "evaluated_checkpoint",
+    "RunFolderError", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames", "read_result",
     "write_result",
 ]  # fmt: skip
 
@@ -43,13 +44,6 @@ SCHEMA = 1
 CONFIG_NAME = "config.yaml"
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
-# keys that change where and how fast, not what comes out (but that other workers draw other random crops)
-NO_EFFECT = frozenset(
-    ["OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CHECK_IMAGES"]
-    + ["FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB", "DATALOADER.KEEP_MB"]
-    + ["DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"]
-    + ["TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT"]
-)
 
 
 class RunFolderError(ValueError):
@@ -59,11 +53,11 @@ class RunFolderError(ValueError):
 # --- the start of a run ----------------------------------------------------------------------------------
 
 
-def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) -> None:
+def open_run(cfg: CfgNode, mode: str) -> None:
     """Claim OUTPUT_DIR for a run; `mode` is "train" or "eval". Call it before anything is written there.
 
-    Makes the folder, compares its config.yaml with `cfg` except for the keys in `no_effect` and keys that
-    only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
+    Makes the folder, compares its config.yaml with `cfg` except for the keys that change no result and keys
+    that only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
     Raises RunFolderError, with the keys and both values, when the folder holds checkpoints or a result of
     another run, or cannot be made or written to, or when there is no run to resume in RESUME; a folder where
     nothing came of the other run is taken over.
@@ -78,7 +72,7 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
         return
     stored = _stored_config(folder)
     if stored is not None:
-        changed = _differences(stored, cfg, no_effect)
+        changed = _differences(stored, cfg)
         if changed and (_checkpoints(folder) or (folder / RESULT_NAME).exists()):
             raise RunFolderError(
                 f"{folder} holds a run with another configuration ({changed}); "
@@ -90,7 +84,7 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
         if not _holds_training(Path(cfg.RESUME)):
             raise RunFolderError(f"RESUME is {cfg.RESUME}, but there is no run to continue")
         origin = _stored_config(Path(cfg.RESUME))
-        changed = _differences(origin, cfg, no_effect) if origin is not None else ""
+        changed = _differences(origin, cfg) if origin is not None else ""
         if changed:
             warnings.warn(f"resuming from {cfg.RESUME} with another configuration: {changed}", stacklevel=2)
     try:
@@ -155,17 +149,9 @@ def _spells_something_else(text: str) -> bool:
         return False
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _differences(stored: Mapping[str, Any], cfg: CfgNode, no_effect: Collection[str]) -> str:
-    old, new = dict(_flat(stored)), dict(_flat(_plain_config(cfg)))
-    changed = [key for key in sorted(new) if key in old and key not in no_effect and old[key] != new[key]]
+def _differences(stored: Mapping[str, Any], cfg: CfgNode) -> str:
+    old, new = effective(flatten(stored)), effective(flatten(_plain_config(cfg)))
+    changed = [key for key in sorted(new) if key in old and old[key] != new[key]]
     shown = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed[:8]]
     return "; ".join(shown) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
 
@@ -266,9 +252,8 @@ def _describe_data(trainer: Any) -> dict[str, Any] | None:
 
 
 def _digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over the keys that matter for results, with their values."""
-    relevant = {key: value for key, value in _flat(config) if key not in NO_EFFECT}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+    """SHA-256 (hex) over the keys that decide what comes out, with their values."""
+    return hashlib.sha256(json.dumps(effective(flatten(config)), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _peak_memory_mb() -> float | None:
