@@ -109,7 +109,7 @@ def _of_section(section: Section) -> Iterator[Difference]:
 def _of_method(method: str, runs: Sequence[Run]) -> Iterator[Difference]:
     for key in sorted({key for run in runs if run.trained for key in (*run.settings, *CHANCE)}):
         told = [run for run in runs if key in run.config]
-        read = lambda run, key=key: show_value(run.config[key])  # noqa: E731
+        read = lambda run, key=key: show_value(run.settings.get(key, run.config[key]))  # noqa: E731
         if key in SCHEDULE:  # goes by data set and shots
             places = group(told, lambda run: (run.dataset, run.classes, run.shots)).values()
             told = [run for members in places if len(set(map(read, members))) > 1 for run in members]

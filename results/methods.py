@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from .records import Run
-from .settings import SCHEDULE
+from .settings import SCHEDULE, same_path
 
 ALWAYS_NAMED = ("M", "N")  # numbers of prompts, also when there is one method only
 
@@ -64,7 +64,7 @@ def data_path(run: Run) -> str:
         return ""
     keys = ("DATASET.ROOT", "DATASET.FOLDER.PATH", "DATASET.FOLDER.CSV")
     path = os.path.join(*(str(run.config.get(key) or "") for key in keys))
-    return os.path.normpath(path) if path else ""
+    return os.path.normpath(same_path(path)) if path else ""
 
 
 def data_names(paths: Iterable[str]) -> dict[str, str]:
@@ -122,7 +122,7 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
             variants.append((settings, members))
 
     always = [key for key in keys if key.startswith("TRAINER.") and key.rpartition(".")[2] in ALWAYS_NAMED]
-    differing = [key for key in keys if len({members[0].config.get(key) for _, members in variants}) > 1]
+    differing = [key for key in keys if len({members[0].settings.get(key) for _, members in variants}) > 1]
     named = {}
     for mentioned, members in variants:
         told = dict.fromkeys(always + [key for key in differing if key in mentioned])
@@ -148,7 +148,7 @@ def _own(key: str, run: Run) -> str:
 
 
 def _values(run: Run, keys: list[str]) -> tuple:
-    return tuple(run.config.get(key) for key in keys)
+    return tuple(run.settings.get(key) for key in keys)
 
 
 def _collide(runs: list[Run], schedule: list[str]) -> bool:
