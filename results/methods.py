@@ -133,7 +133,7 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
 
 def natural(text: str) -> list:
     """Sorts N=4 before N=16."""
-    return [(0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in re.split(r"(\d+)", text)]
+    return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", text)]
 
 
 def mark_key(run: Run) -> str:

@@ -31,7 +31,7 @@ CHANCE = ("DATALOADER.NUM_WORKERS",)  # changes the random crops, and nothing el
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a flat config, the keys that decide the run's result; a file that is there by one path, however it was given."""
+    """Of a flat config, the keys that decide the run's result; files that exist by their real paths."""
     found = {key: same_path(value) if key in FILES else value for key, value in effective(config).items()}
     if config.get("TRAINER.NAME") in UNTRAINED:
         return {key: value for key, value in found.items() if key.startswith(UNTRAINED_HEED)}

@@ -32,6 +32,8 @@ import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
 from dassl.effect import effective, flatten
+from dassl.reading import load_yaml
+from dassl.result_file import SCHEMA, read_record
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import StrPath, atomic_write
 
@@ -40,7 +42,6 @@ __all__ = [
     "write_result",
 ]  # fmt: skip
 
-SCHEMA = 1
 CONFIG_NAME = "config.yaml"
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
@@ -118,8 +119,8 @@ def _stored_config(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        stored = load_yaml(path)
+    except (OSError, ValueError):
         stored = None
     if not isinstance(stored, dict):
         print(f"{path} cannot be read: not checked whether the folder belongs to this run")
@@ -324,13 +325,11 @@ def _json_ready(value: Any) -> Any:
 
 
 def read_result(folder: StrPath) -> dict[str, Any] | None:
-    """What result.json in `folder` (or the JSON file given) holds; None when missing, torn, or no record."""
+    """What result.json in `folder` (or the JSON file given) holds; None when missing, torn, or no record (a
+    value is not of the kind that it should be)."""
     path = Path(folder)
-    try:
-        record = json.loads((path / RESULT_NAME if path.is_dir() else path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+    record, problem = read_record(path / RESULT_NAME if path.is_dir() else path)
+    return None if problem else record
 
 
 def is_complete(folder: StrPath) -> bool:
