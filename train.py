@@ -96,6 +96,9 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
     for options in ALL_OPTIONS:
         cfg.TRAINER[options.node] = options.defaults()
+    # of these, the keys that change nothing that comes out; the engine knows its own
+    cfg.NO_EFFECT = ("FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    cfg.NO_EFFECT += tuple(key for options in ALL_OPTIONS for key in options.without_effect())
 
 
 FLAGS = {  # flag -> key; applied where the flag was given

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dassl.effect import effective, flatten
 from results.files import ResultsError as PredictError
-from results.records import UNTRAINED, flatten
+from results.settings import UNTRAINED
 from results.trained_run import read_config, require_finished
 
-SECTIONS = ("INPUT.", "MODEL.BACKBONE.", "OPTIM.")
-KEYS = ("SEED", "DATASET.NAME", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_CLASSES", "TRAINER.NAME")
-PLACES = ("_DIR", "_PATH")  # ends of keys that name places on the machine of the training
+# of the keys that decide a result, those that decide predictions or tell how they were learned; and the trainer's own
+KEPT = ("SEED", "TRAINER.NAME", "INPUT.", "MODEL.BACKBONE.", "OPTIM.", "DATASET.")
+PLACES = ("_DIR", "PATH", "CSV")  # ends of keys that name places on the machine of the training
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
 EXPLAINED = ("PLOT", "PLOTAdapter")  # trainers that match places of an image with prompts, or a cache
@@ -93,10 +94,7 @@ class RunFolder(Source):
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of a whole config the keys that decide predictions or tell how they were learned; no place but the backbone's."""
-    own = f"TRAINER.{config['TRAINER.NAME']}.".upper()
-    return {
-        key: value
-        for key, value in config.items()
-        if (key in KEYS or key.startswith(SECTIONS) or key.upper().startswith(own)) and not key.endswith(PLACES)
-    }
-
+    own = f"TRAINER.{config['TRAINER.NAME']}.".upper()  # whole: also what only bounds its memory
+    kept = {key for key in effective(config) if key.startswith(KEPT)}
+    kept |= {key for key in config if key.upper().startswith(own)}
+    return {key: value for key, value in config.items() if key in kept and not key.endswith(PLACES)}

@@ -9,7 +9,7 @@ from predict import export
 
 from . import commands_classes, commands_records, commands_runs
 from .command import STATUS, Command
-from .files import ResultsError
+from .files import ResultsError, tell
 
 COMMANDS = (
     *commands_records.COMMANDS,
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except ResultsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .ablation_view import NAME, SCHEMA, Ablation, Row, ablation_figure, format_ablation
-from .files import ResultsError, write_text
+from .files import ResultsError, tell, write_text
 from .plotting import drawing, save_figure
 from .records import Run, read_run
 from .trained_run import check_transport, load, test_batches
@@ -152,10 +152,9 @@ def run_command(
     sys.stdout.write(format_ablation(found, style))
     recorded = run.record.get("correct")
     if recorded is not None and recorded != found.own.correct:
-        print(
+        tell(
             f"warning: under the run's own setting {found.own.correct} of {found.total} images are right here, but "
-            f"{recorded} of {run.record.get('total')} in its result.json: data, weights or versions have changed since",
-            file=sys.stderr,
+            f"{recorded} of {run.record.get('total')} in its result.json: data, weights or versions have changed since"
         )
     record = {"schema": SCHEMA, "finished": run.record.get("finished"), **found.as_json()}
     written = [write_text(folder / NAME, json.dumps(record, indent=1) + "\n")]
@@ -163,5 +162,5 @@ def run_command(
         figure = ablation_figure(found)
         written += [save_figure(figure, (out or folder) / f"ablation.{suffix}") for suffix in ("png", "svg")]
     for path in written:
-        print(f"written: {path}", file=sys.stderr)
+        tell(f"written: {path}")
     return found

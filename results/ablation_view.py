@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import textwrap
 from collections.abc import Mapping
@@ -14,6 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
 
+from dassl.reading import COUNT, NUMBER, TEXT, WHOLE, Maybe
+
+from .files import read_shaped
 from .plotting import GREY, LOOKS, Look, new_figure
 from .report_transport import DIAGNOSTICS
 from .tables import ABSENT, FORMATS
@@ -29,6 +31,27 @@ NOTE = (
     "and not under the row's setting, \"only here\" the other way round; p: McNemar's exact test of the two counts."
 )
 SIGNIFICANT = 0.05
+MOST_IMAGES = 10**6  # of a test: the exact p takes its time
+SHAPE = {  # of the file
+    "schema": WHOLE,
+    "trainer": TEXT,
+    "dataset": TEXT,
+    "shots": WHOLE,
+    "seed": WHOLE,
+    "split": TEXT,
+    "total": lambda value: COUNT(value) and value <= MOST_IMAGES,
+    "settings": [
+        {
+            "matching": TEXT,
+            "epsilon": Maybe(lambda value: NUMBER(value) and value > 0),
+            "own": lambda value: isinstance(value, bool),
+            "correct": COUNT,
+            "only_own": COUNT,
+            "only_this": COUNT,
+            "transport": {key: Maybe(NUMBER) for key, *_ in DIAGNOSTICS},
+        }
+    ],
+}
 
 
 class Row(NamedTuple):
@@ -96,15 +119,17 @@ class Ablation:
 def read_ablation(path: Path) -> tuple[Ablation, Any]:
     """(what it holds, when the run's result was finished).  Raises ValueError for a file that is not whole."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_shaped(path, SHAPE)
         if record["schema"] != SCHEMA:
             raise ValueError(f"schema {record['schema']!r}, this program reads {SCHEMA}")
         rows = [Row(**{key: entry[key] for key in Row._fields}) for entry in record["settings"]]
         about = {key: record[key] for key in ("trainer", "dataset", "shots", "seed", "split", "total")}
         found = Ablation(path.parent, **about, rows=rows)
         found.own, found.standard_error  # noqa: B018 (there is one, and there are images)
+        if any(row.only_own + row.only_this > found.total for row in rows):
+            raise ValueError("more images differ than there are")
         return found, record.get("finished")
-    except (OSError, KeyError, TypeError, StopIteration, ZeroDivisionError) as error:
+    except (StopIteration, ZeroDivisionError) as error:
         raise ValueError(f"it is not whole ({error!r})") from error
 
 
@@ -229,7 +254,7 @@ def ablation_figure(found: Ablation, title: str = "") -> Figure:
     transported = [row for row in found.rows if row.epsilon is not None]
     _points(top, transported, [found.percent(row.correct) for row in transported], LOOKS[0], "ot")
     for key, name, look in DISTANCES:
-        _points(bottom, transported, [row.transport[key] for row in transported], look, name)
+        _points(bottom, transported, [_number(row.transport.get(key)) for row in transported], look, name)
     across = [row for row in found.rows if row.epsilon is None]
     for index, row in enumerate(across):
         line, color = ACROSS[index % len(ACROSS)], LOOKS[1 + index].color
@@ -257,15 +282,19 @@ def ablation_figure(found: Ablation, title: str = "") -> Figure:
 
 def _points(axes: Axes, rows: list[Row], values: list[float], look: Look, label: str) -> None:
     """A line through the points, hollow where not all had converged."""
-    epsilons = [row.epsilon or math.nan for row in rows]
+    epsilons = [_number(row.epsilon) for row in rows]
     axes.plot(epsilons, values, color=look.color, marker=look.marker, linestyle=look.line, label=label, zorder=3)
     hollow = [(one, value) for one, value, row in zip(epsilons, values, rows, strict=True) if not _converged(row)]
     for one, value in hollow:
         axes.plot([one], [value], marker=look.marker, color="white", markersize=3, linestyle="", zorder=4)
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
 def _converged(row: Row) -> bool:
-    return row.transport["converged_share"] == 1.0
+    return row.transport.get("converged_share") == 1.0
 
 
 def describe_figure(found: Ablation) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import ResultsError
+from .files import ResultsError, say, tell
 from .trained_run import labels_of, load, look_through_test, quiet, read_config
 
 COUNT = 6  # test images, or images a prompt, unless told otherwise
@@ -57,7 +56,7 @@ def with_files(
         except ResultsError as error:
             if names is None:
                 raise
-            print(f"warning: {error}: true classes are not known", file=sys.stderr)
+            tell(f"warning: {error}: true classes are not known")
         else:
             data = trainer.dm.dataset
             parts = [data.train_x, data.val or [], data.test]
@@ -91,7 +90,7 @@ def test_images(trainer: Any, choice: Choice, verbose: bool = False) -> Chosen:
         of_them = len(items)
         wrong = wrong_items(trainer, verbose)
         items = [item for item in items if id(item) in wrong]
-        print(f"{len(items)} of {of_them} {about.replace('image', 'images', 1)} are taken for another class")
+        say(f"{len(items)} of {of_them} {about.replace('image', 'images', 1)} are taken for another class")
     return [(Path(item.impath), item.label) for item in spread_over_classes(items, choice.count or COUNT)]
 
 

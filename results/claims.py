@@ -27,7 +27,7 @@ import numpy as np
 
 from .choosing import CLAIMS_FORMATS, COUNT
 from .claims_figure import draw_claims
-from .files import ResultsError, write_text
+from .files import ResultsError, say, write_text
 from .plotting import drawing, save_figure
 from .trained_run import check_transport, labels_of, load, look_through_test, quiet
 from .transport import DPI, FOLDER, image_reader, to_picture
@@ -165,12 +165,12 @@ def run_command(
         write_text(folder / record["files"]["json"], json.dumps(record, indent=1) + "\n")
     for one in record["prompts"]:
         first = one["claimed"][0]
-        print(
+        say(
             f"prompt {one['prompt']}: largest claim on {one['foremost']} of {ranking.images} images; "
             f"most on {first['true']}, {first['path']} ({first['value']:+.4f})"
         )
     for file in record["files"].values():
-        print(folder / file)
+        say(folder / file)
     return 0
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from .methods import group
-from .records import UNTRAINED, Run
+from .records import Run
+from .settings import UNTRAINED
 from .summary import ZERO_SHOT, Section, Spread, Summary, spread
 from .tables import shots_text
 
@@ -158,7 +159,8 @@ class Confusions(NamedTuple):
 
 def confusions(column: Column) -> Confusions:
     """Mean over the seeds whose records tell."""
-    telling = [run for run in column.runs if run.record.get("confusions") is not None]
+    needed = ("confusions", "total", "correct")
+    telling = [run for run in column.runs if all(run.record.get(key) is not None for key in needed)]
     listed = [{_pair(row): row["count"] for row in run.record["confusions"]} for run in telling]
     totals = [{row["label"]: row["total"] for row in run.record.get("per_class") or []} for run in telling]
     mistakes = [run.record["total"] - run.record["correct"] for run in telling]
@@ -166,7 +168,7 @@ def confusions(column: Column) -> Confusions:
     pairs = []
     for pair in sorted({pair for rows in listed for pair in rows}):
         counts = [rows.get(pair, 0) for rows in listed]
-        known = [(count, of[pair[0].label]) for count, of in zip(counts, totals, strict=True) if pair[0].label in of]
+        known = [(count, of[pair[0].label]) for count, of in zip(counts, totals, strict=True) if of.get(pair[0].label)]
         share = spread(100 * count / total for count, total in known).mean if known else None
         at_least = any(is_cut and not count for is_cut, count in zip(cut, counts, strict=True))
         pairs.append(Confusion(*pair, spread(counts), share, at_least))

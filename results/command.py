@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .files import ResultsError, write_text
+from .files import ResultsError, tell, write_text
 from .tables import FORMATS
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def add_text(parser: argparse.ArgumentParser) -> None:
 def deliver(text: str, out: str | None) -> None:
     """To the file `out`, or to the console."""
     if out:
-        print(f"written: {write_text(out, text)}", file=sys.stderr)
+        tell(f"written: {write_text(out, text)}")
     else:
         sys.stdout.write(text)
 
@@ -72,17 +72,11 @@ def read_summary(args: argparse.Namespace) -> tuple[Summary, int]:
     runs = find_runs(args.output)
     summary = summarise(runs)
     for run in summary.incomplete:
-        print(f"incomplete: {run.folder}: {run.problem}", file=sys.stderr)
+        tell(f"incomplete: {run.folder}: {run.problem}")
     for run in summary.repeated:
-        print(
-            f"not counted: {run.folder}: another run has the same method, data, shots and seed",
-            file=sys.stderr,
-        )
+        tell(f"not counted: {run.folder}: another run has the same method, data, shots and seed")
     if summary.missing:
-        print(
-            f"missing: {summary.missing} of {summary.missing + len(summary.complete_runs)} runs",
-            file=sys.stderr,
-        )
+        tell(f"missing: {summary.missing} of {summary.missing + len(summary.complete_runs)} runs")
     if not summary.complete_runs:
         raise ResultsError(f"{args.output} holds no complete run: nothing to show")
     return summary, int(not summary.whole and not args.allow_missing)

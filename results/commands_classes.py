@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from .command import Command, add_output, add_text, deliver, read_summary
-from .files import ResultsError
+from .files import ResultsError, tell
 
 
 def _shots(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +34,7 @@ def gains(args: argparse.Namespace) -> int:
     _check_shots(summary, args.shots)
     found, missing = class_gains(summary, args.shots)
     for what in missing:
-        print(f"missing: {what}", file=sys.stderr)
+        tell(f"missing: {what}")
     if not found:
         raise ResultsError(f"{args.output} holds no trained run that can be compared with a zero-shot run")
     deliver(format_gains(found, args.format), args.out)
@@ -45,7 +44,7 @@ def gains(args: argparse.Namespace) -> int:
         from .plotting import drawing, save_figure
 
         with drawing():
-            print(f"written: {save_figure(gains_figure(found, looks(summary)), args.figure)}", file=sys.stderr)
+            tell(f"written: {save_figure(gains_figure(found, looks(summary)), args.figure)}")
     return status or int(bool(missing) and not args.allow_missing)
 
 
@@ -60,7 +59,7 @@ def confusions(args: argparse.Namespace) -> int:
     found = all_confusions(summary, args.shots)
     lacking = [run for _, held in found for one in held for run in one.lacking]
     for run in lacking:
-        print(f"no confusions in the record of {run.folder}: it is from before they were kept", file=sys.stderr)
+        tell(f"no confusions in the record of {run.folder}: it is from before they were kept")
     if not any(one.told for _, held in found for one in held):
         raise ResultsError(f"no record in {args.output} has confusions; test the runs again (--eval-only)")
     deliver(format_confusions(found, args.format, args.top), args.out)

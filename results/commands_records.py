@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
 from .command import Command, add_allow_missing, add_output, add_text, deliver, read_summary
-from .files import write_text
+from .files import say, tell, write_text
 from .protocols import PROTOCOLS
 
 PROTOCOL_HELP = {  # (what it reads and shows, examples)
@@ -112,7 +111,7 @@ def curve(args: argparse.Namespace) -> int:
     with drawing():
         figure = accuracy_figure(summary)
         for path in args.out or [Path(args.output, "accuracy.png"), Path(args.output, "accuracy.svg")]:
-            print(f"written: {save_figure(figure, path)}")
+            say(f"written: {save_figure(figure, path)}")
     return status
 
 
@@ -121,7 +120,7 @@ def report(args: argparse.Namespace) -> int:
 
     summary, status = read_summary(args)
     path = write_text(args.out or Path(args.output, "report.html"), build_report(summary, args.output, args.title))
-    print(f"written: {path}")
+    say(f"written: {path}")
     return status
 
 
@@ -137,12 +136,12 @@ def protocol_table(args: argparse.Namespace) -> int:
     found = find_results(args.output, protocol)
     grid = arrange(found, protocol, datasets, getattr(args, "shots", None), args.seeds)
     for result in grid.problems:
-        print(f"incomplete: {result.folder}: {result.problem}", file=sys.stderr)
+        tell(f"incomplete: {result.folder}: {result.problem}")
     for result in grid.repeated:
-        print(f"not counted: {result.folder}: another run has its place", file=sys.stderr)
+        tell(f"not counted: {result.folder}: another run has its place")
     if grid.missing:
         due = sum(cell.expected for cell in grid.cells.values())
-        print(f"missing: {grid.missing} of {due} runs", file=sys.stderr)
+        tell(f"missing: {grid.missing} of {due} runs")
     options = ParseOptions(ci95=args.ci95, sample_std=args.sample_std)
     deliver(format_grid(grid, args.format, options, args.published), args.out)
     return int(bool(grid.missing) and not args.allow_missing)

@@ -141,6 +141,7 @@ def map_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def feature_map(args: argparse.Namespace) -> int:
+    from .files import say
     from .map_figures import draw_map
     from .maps import FOLDER, map_run, save_arrays
     from .plotting import drawing, save_figure
@@ -153,7 +154,7 @@ def feature_map(args: argparse.Namespace) -> int:
         figure = draw_map(found)
         for path in targets:
             written = save_arrays(found, path) if path.suffix == ".npz" else save_figure(figure, path)
-            print(f"written: {written}")
+            say(f"written: {written}")
     return 0
 
 

@@ -151,10 +151,16 @@ def accuracy_panels(summary: Summary) -> list[tuple[str, Figure]]:
 # --- along the training ----------------------------------------------------------------------------------
 
 
+def told(value: Any) -> bool:
+    """Whether an entry of a history is a number, or a list of numbers: what was not finite is null there."""
+    return value is not None and not (isinstance(value, list) and None in value)
+
+
 def common_history(runs: Sequence[Run], key: str) -> list[tuple[int, list[Any]]]:
     """(epoch, history[key] of every run), over the epochs that every run has."""
     per_run = [
-        {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if key in entry} for run in runs
+        {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if told(entry.get(key))}
+        for run in runs
     ]
     epochs = sorted(set.intersection(*map(set, per_run))) if per_run else []
     return [(epoch, [values[epoch] for values in per_run]) for epoch in epochs]

@@ -5,26 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .methods import SCHEDULE, STARTS, group, matters, natural
+from .methods import group, mark_key, natural
 from .records import Run
+from .settings import CHANCE, SCHEDULE
 from .summary import Section, Summary
-
-EXPECTED = (  # keys that a sweep varies, and those that say only how a run is carried out
-    "SEED",
-    "OUTPUT_DIR",
-    "RESUME",
-    "VERSION",
-    "VERBOSE",
-    "DATASET.",
-    "TRAINER.",
-    "FEATURE_CACHE.",
-    "DATALOADER.KEEP_MB",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TEST.PER_CLASS_RESULT",
-    "TEST.COMPUTE_CMAT",
-    "TEST.SPLIT",
-)  # but the trainer's own keys count
 
 
 class Setting(NamedTuple):
@@ -71,8 +55,8 @@ def _settings(runs: Sequence[Run]) -> dict[str, str]:
     """{key: its values over the runs}, of the keys that matter; those of the trainer under their own names."""
     found: dict[str, set[str]] = {}
     for run in runs:
-        for key, value in run.config.items():
-            if matters(key, run):
+        for key, value in run.settings.items():
+            if key != mark_key(run):
                 found.setdefault(own_name(key), set()).add(show_value(value))
     return {key: ", ".join(sorted(values, key=natural)) for key, values in found.items()}
 
@@ -118,23 +102,18 @@ def version_name(key: str) -> str:
 
 
 def _of_section(section: Section) -> Iterator[Difference]:
-    runs = [run for held in section.cells.values() for run in held.runs if "total" in run.record]
+    runs = [run for held in section.cells.values() for run in held.runs if run.record.get("total") is not None]
     yield from _difference(f"test images of {section.title}", "all methods", runs, lambda run: run.record["total"])
 
 
 def _of_method(method: str, runs: Sequence[Run]) -> Iterator[Difference]:
-    for key in sorted({key for run in runs for key in run.config if _is_constant(key, run)}):
+    for key in sorted({key for run in runs if run.trained for key in (*run.settings, *CHANCE)}):
         told = [run for run in runs if key in run.config]
-        read = lambda run, key=key: show_value(run.config[key])  # noqa: E731
+        read = lambda run, key=key: show_value(run.settings.get(key, run.config[key]))  # noqa: E731
         if key in SCHEDULE:  # goes by data set and shots
             places = group(told, lambda run: (run.dataset, run.classes, run.shots)).values()
             told = [run for members in places if len(set(map(read, members))) > 1 for run in members]
         yield from _difference(key, method, told, read)
-
-
-def _is_constant(key: str, run: Run) -> bool:
-    own = key.lower().startswith(f"trainer.{run.trainer}.".lower()) and key not in STARTS
-    return run.trained and (own or not key.startswith(EXPECTED))
 
 
 def _difference(what: str, method: str, runs: Sequence[Run], read: Any) -> Iterator[Difference]:

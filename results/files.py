@@ -1,12 +1,17 @@
-"""Output files: whole or not at all."""
+"""Files: written whole or not at all, and read with all that they say in a shape to be shown; and lines that tell of
+them."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from dassl.reading import load_json, wrong
+from dassl.text import printable
 
 
 class ResultsError(Exception):
@@ -50,5 +55,35 @@ def is_special(path: Path) -> bool:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """UTF-8, atomically."""
-    return write_atomic(path, lambda file: file.write(text.encode("utf-8")))
+    """UTF-8, atomically; what UTF-8 cannot say (a file name of other bytes) becomes ?."""
+    return write_atomic(path, lambda file: file.write(text.encode("utf-8", "replace")))
+
+
+def tell(message: object) -> None:
+    """A line on stderr, whatever the names in it hold."""
+    print(printable(message), file=sys.stderr)
+
+
+def say(message: object) -> None:
+    """Likewise on stdout."""
+    print(printable(message))
+
+
+def read_shaped(path: Path, shape: Any) -> Any:
+    """The JSON in `path`, with every text as it can be shown.  Raises ValueError where it is not of `shape`."""
+    try:
+        tree = load_json(path)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    if bad := wrong(tree, shape):
+        raise ValueError(f"it has no valid {bad}")
+    return for_people(tree)
+
+
+def for_people(value: Any) -> Any:
+    """Plain data with every text as it can be shown: names come from folders that anybody may have named."""
+    if isinstance(value, Mapping):
+        return {printable(key): for_people(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_people(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else printable(value)

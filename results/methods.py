@@ -1,9 +1,9 @@
 """Which runs are the same method, and what to call it.
 
-Two runs are of one method when their configs agree, apart from what a sweep varies (data, seed, paths) and
-from the schedule, which the published recipes choose by the number of shots.  Where that would put two
-different runs into one place (same data, shots and seed), the schedule counts too.  A method is called by its
-trainer and by the settings in which it differs from the other methods of that trainer: "PLOT N=4", "PLOT N=4
+Two runs are of one method when their configs agree in all that changes a result (settings.py), apart from what a sweep
+varies (data, shots, seed) and from the schedule, which the published recipes choose by the number of shots.  Where that
+would put two different runs into one place (same data, shots and seed), the schedule counts too.  A method is called by
+its trainer and by the settings in which it differs from the other methods of that trainer: "PLOT N=4", "PLOT N=4
 MATCHING=uniform".  Runs whose result is not to be compared with others are methods of their own, and marked:
 "TipAdapterF (selected on test)".
 """
@@ -17,29 +17,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from .records import Run
+from .settings import SCHEDULE, same_path
 
-IGNORED = (
-    "OUTPUT_DIR",
-    "RESUME",
-    "VERSION",
-    "VERBOSE",
-    "USE_CUDA",
-    "SEED",
-    "DATASET.",
-    "TRAIN.",
-    "ENV.",
-    "DATALOADER.NUM_WORKERS",
-    "TEST.EVALUATOR",
-    "TEST.PER_CLASS_RESULT",
-    "TEST.COMPUTE_CMAT",
-    "TEST.SPLIT",
-    "TRAINER.",
-)  # and only the trainer's own node of TRAINER is looked at
-SCHEDULE = ("OPTIM.MAX_EPOCH", "DATALOADER.TRAIN_X.BATCH_SIZE")
-UNTRAINED_KEYS = ("MODEL.", "INPUT.")  # all that matters to a method without training
 ALWAYS_NAMED = ("M", "N")  # numbers of prompts, also when there is one method only
-# where a run of several stages starts: another file for each shots and seed
-STARTS = ("TRAINER.PLOTPP.PRETRAIN_DIR", "TRAINER.PLOTADAPTER.PRETRAIN_DIR")
 
 
 class Mark(NamedTuple):
@@ -84,7 +64,7 @@ def data_path(run: Run) -> str:
         return ""
     keys = ("DATASET.ROOT", "DATASET.FOLDER.PATH", "DATASET.FOLDER.CSV")
     path = os.path.join(*(str(run.config.get(key) or "") for key in keys))
-    return os.path.normpath(path) if path else ""
+    return os.path.normpath(same_path(path)) if path else ""
 
 
 def data_names(paths: Iterable[str]) -> dict[str, str]:
@@ -129,8 +109,8 @@ def name_methods(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     """Split the runs of one trainer, and of one mark, by their settings."""
     readable = [run for run in runs if run.complete] or runs
-    shared = set.intersection(*(set(run.config) for run in readable))  # a key that an older record lacks says nothing
-    keys = sorted(key for key in shared if matters(key, runs[0]))
+    # a key that an older record lacks says nothing, and of what the mark tells the name need not
+    keys = sorted(set.intersection(*(set(run.settings) for run in readable)) - {mark_key(runs[0])})
     settings = [key for key in keys if key not in SCHEDULE]
     schedule = [key for key in keys if key in SCHEDULE]
 
@@ -142,7 +122,7 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
             variants.append((settings, members))
 
     always = [key for key in keys if key.startswith("TRAINER.") and key.rpartition(".")[2] in ALWAYS_NAMED]
-    differing = [key for key in keys if len({members[0].config.get(key) for _, members in variants}) > 1]
+    differing = [key for key in keys if len({members[0].settings.get(key) for _, members in variants}) > 1]
     named = {}
     for mentioned, members in variants:
         told = dict.fromkeys(always + [key for key in differing if key in mentioned])
@@ -153,17 +133,13 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
 
 def natural(text: str) -> list:
     """Sorts N=4 before N=16."""
-    return [(0, float(part), "") if part.isdigit() else (1, 0.0, part) for part in re.split(r"(\d+)", text)]
+    return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", text)]
 
 
-def matters(key: str, run: Run) -> bool:
-    """Whether a run with another value there is of another method (the schedule apart)."""
-    if not run.trained:
-        return key.startswith(UNTRAINED_KEYS)
-    kind = _mark_of(run)
-    if key in STARTS or (kind in MARKS and key == _own(MARKS[kind].key, run)):  # the mark tells of it
-        return False
-    return key.lower().startswith(_own("", run).lower()) or not key.startswith(IGNORED)
+def mark_key(run: Run) -> str:
+    """The config key that stands behind a run's mark, or ""."""
+    one = MARKS.get(_mark_of(run))
+    return _own(one.key, run) if one else ""
 
 
 def _own(key: str, run: Run) -> str:
@@ -172,7 +148,7 @@ def _own(key: str, run: Run) -> str:
 
 
 def _values(run: Run, keys: list[str]) -> tuple:
-    return tuple(run.config.get(key) for key in keys)
+    return tuple(run.settings.get(key) for key in keys)
 
 
 def _collide(runs: list[Run], schedule: list[str]) -> bool:

@@ -14,16 +14,16 @@ a warning, and folders without a result are counted and named.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import ResultsError
+from .files import ResultsError, say, tell
 from .methods import mark
 from .records import read_run
 
@@ -58,31 +58,31 @@ def read_metric(path: Path, options: ParseOptions) -> float | None:
             ended = ended or line in markers
             match = pattern.search(line) if ended else None
             if match:
-                try:
-                    value = float(match.group(1))
-                except ValueError:
-                    continue
+                with contextlib.suppress(ValueError):
+                    found = float(match.group(1))
+                    value = found if math.isfinite(found) else value
     return value
 
 
 def find_logs(folder: Path) -> list[Path]:
     """The logs of a run folder, newest first: log.txt is older than any log.txt-<time>.  An editor's backup is none."""
-    logs = [path for path in folder.glob("log.txt*") if LOG_NAME.fullmatch(path.name)]
+    logs = [path for path in folder.glob("log.txt*") if LOG_NAME.fullmatch(path.name) and path.is_file()]
     return sorted(logs, key=lambda path: path.name, reverse=True)
 
 
 def newest_result(folder: Path, options: ParseOptions) -> tuple[Path, float] | None:
     """The newest complete log of a run folder and its value."""
     for path in find_logs(folder):
-        value = read_metric(path, options)
-        if value is not None:
-            return path, value
+        with contextlib.suppress(OSError):
+            value = read_metric(path, options)
+            if value is not None:
+                return path, value
     return None
 
 
 def parse_directory(directory: str | Path, options: ParseOptions) -> Parsed:
     """Read the run folders in `directory`, print its block.  Raises ResultsError if no log has a result."""
-    print(f"Parsing files in {directory}")
+    say(f"Parsing files in {directory}")
     values, missing = [], []
     for entry in entries(directory):
         if not entry.is_dir():
@@ -96,7 +96,7 @@ def parse_directory(directory: str | Path, options: ParseOptions) -> Parsed:
         else:
             path, value = found
             shown = os.path.join(directory, entry.name, path.name)  # as it was given: ./out stays ./out
-            print(f"file: {shown}. {options.keyword}: {value:.2f}%. ")
+            say(f"file: {shown}. {options.keyword}: {value:.2f}%. ")
             if told := mark(read_run(entry)):
                 _warn(f"{entry}: the result is marked{told}")
             values.append(value)
@@ -106,10 +106,10 @@ def parse_directory(directory: str | Path, options: ParseOptions) -> Parsed:
 
     mean, spread = statistics.fmean(values), deviation(values, options)
     print("===")
-    print(f"Summary of directory: {directory}")
+    say(f"Summary of directory: {directory}")
     print(f"* {options.keyword}: {mean:.2f}% +- {spread:.2f}%")
     if missing:
-        print(f"{len(values)} of {len(values) + len(missing)} runs; no result: {', '.join(missing)}")
+        say(f"{len(values)} of {len(values) + len(missing)} runs; no result: {', '.join(missing)}")
     print("===")
     return Parsed(mean, spread, values, missing)
 
@@ -146,4 +146,4 @@ def entries(directory: str | Path) -> list[Path]:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    tell(f"warning: {message}")

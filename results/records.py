@@ -6,37 +6,22 @@ A run is a folder that holds `result.json`, written last, or at least the beginn
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .files import ResultsError
+from dassl.effect import flatten
+from dassl.reading import COUNT, PERCENT, TEXT, WHOLE, load_yaml, wrong
+from dassl.result_file import read_record
 
-SCHEMA = 1
-UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # one run stands for every number of shots, and for every seed
-NEEDED: dict[str, type | tuple[type, ...]] = {
-    "trainer": str,
-    "dataset": str,
-    "shots": int,
-    "seed": int,
-    "accuracy": (int, float),
-}
-PARTS: dict[str, type] = {  # that a record may lack, or have as null
-    "config": dict,
-    "data": dict,
-    "seconds": dict,
-    "transport": dict,
-    "versions": dict,
-    "argv": list,
-    "confusions": list,
-    "history": list,
-    "per_class": list,
-}
+from .files import ResultsError, for_people
+from .settings import UNTRAINED, of_method
+
+NAME: Callable[[Any], bool] = lambda value: TEXT(value) and bool(value.strip())  # noqa: E731
+NEEDED = {"trainer": NAME, "dataset": NAME, "shots": WHOLE, "seed": WHOLE, "accuracy": PERCENT}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +54,11 @@ class Run:
     @property
     def trained(self) -> bool:
         return self.trainer not in UNTRAINED
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The part of `config` in which runs of one method agree."""
+        return of_method({**self.config, "TRAINER.NAME": self.trainer})
 
 
 def find_runs(output: str | Path) -> list[Run]:
@@ -121,35 +111,23 @@ def read_run(folder: Path) -> Run:
 
 def _read_result(path: Path) -> tuple[dict[str, Any], str]:
     """(record, "") or ({}, what is wrong)."""
-    if not path.exists():
-        return {}, "no result.json: not finished"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError covers bad JSON and bad UTF-8
-        return {}, f"{path.name} cannot be read ({error}); run it again"
-    if not isinstance(record, dict):
-        return {}, f"{path.name} holds no record"
-    if record.get("schema", SCHEMA) != SCHEMA:
-        return {}, f"{path.name} has schema {record['schema']!r}, this program reads {SCHEMA}"
+    record, problem = read_record(path)
+    if problem:
+        return {}, problem
     if record.get("complete") is not True:
         return {}, f"{path.name} says that the run is not complete"
-    kinds = NEEDED | {key: kind for key, kind in PARTS.items() if record.get(key) is not None}
-    bad = [key for key, kind in kinds.items() if not isinstance(record.get(key), kind)]
-    if not bad and not math.isfinite(record["accuracy"]):  # Python reads NaN as JSON
-        bad = ["accuracy"]
-    if bad:
-        return {}, f"{path.name} has no valid {bad[0]!r} (it has {reprlib.repr(record.get(bad[0]))})"
-    return record, ""
+    bad = wrong(record, NEEDED)
+    return ({}, f"{path.name} has no valid {bad}") if bad else (for_people(record), "")
 
 
 def _from_config(folder: Path, problem: str) -> Run:
     """An incomplete run, with what its config.yaml tells."""
-    import yaml
-
     try:
-        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        tree = for_people(load_yaml(folder / "config.yaml"))
+    except FileNotFoundError:
         return Run(folder, problem)
+    except (OSError, ValueError) as error:
+        return Run(folder, f"{problem}; config.yaml cannot be read ({error})")
     config = flatten(tree) if isinstance(tree, dict) else {}
     trainer, dataset = str(config.get("TRAINER.NAME") or ""), str(config.get("DATASET.NAME") or "")
     place = _place(
@@ -164,26 +142,9 @@ def _from_config(folder: Path, problem: str) -> Run:
 
 def _place(trainer: str, classes: Any, split: Any, shots: Any, seed: Any) -> dict[str, Any]:
     untrained = trainer in UNTRAINED
-    shots = 0 if untrained else (shots if isinstance(shots, int) and shots > 0 else -1)
-    seed = seed if isinstance(seed, int) and seed >= 0 and not untrained else -1
+    shots = 0 if untrained else (shots if COUNT(shots) and shots > 0 else -1)
+    seed = seed if COUNT(seed) and not untrained else -1
     return {"classes": str(classes or "all"), "split": str(split or "test"), "shots": shots, "seed": seed}
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"A": {"B": 1}} -> {"A.B": 1}; lists become tuples, so that (224, 224) is the same in JSON and YAML."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _plain(value)
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(_plain(item) for item in value)
-    return value
 
 
 def relative_to(folder: Path, output: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from . import report_classes
 from . import report_details as details
 from .collapse import describe_prompts, prompts_figure
-from .curves import accuracy_panels, looks, panels, training_figure
+from .curves import accuracy_panels, common_history, looks, panels, training_figure
 from .methods import group, notes
 from .page import anchor, by_data_set, cell, esc, flow, page, paragraph, section, table
 from .plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg
@@ -208,7 +208,7 @@ def training_section(summary: Summary) -> str:
 
 def describe_training(title: str, runs: list[Run]) -> str:
     said = []
-    losses: Callable[[Run], list] = lambda run: [one["loss"] for one in run.record.get("history") or []]  # noqa: E731
+    losses: Callable[[Run], list] = lambda run: [loss for _, (loss,) in common_history([run], "loss")]  # noqa: E731
     for shots, members in sorted(group([run for run in runs if losses(run)], lambda run: run.shots).items()):
         first = spread(losses(run)[0] for run in members).mean
         last = spread(losses(run)[-1] for run in members).mean

@@ -35,5 +35,5 @@ def describe(path: Path) -> tuple[str, str]:
             told = OWN.format(own=meta["prompts_like_their_own_class"], all=len(file["prompt_label"]))
         names = ", ".join(meta["classnames"][label] for label in labels)
         return f"Map of the features of {names}. {told}", f"{meta['title']}. {told}"
-    except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, zipfile.BadZipFile):
         return f"Map of features, {path.stem}.", path.stem

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dassl.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
+
 from .claims import NAME
+from .files import read_shaped, tell
 from .methods import group
 from .page import cell, esc, image, paragraph, section, table
 from .records import Run, relative_to
@@ -25,6 +26,16 @@ DIAGNOSTICS = (  # key of the record, column, format, whether the worst run coun
     ("marginal_error_max", "largest marginal error", "{:.1e}", True),
     ("converged_share", "converged", "{:.1%}", False),
 )
+FILES = Each(TEXT)  # by format
+SHOWN = {"name": TEXT, "distance_from_uniform": NUMBER, "distance_by_prompt": [Maybe(NUMBER)]}
+PICTURE = {"file": TEXT, "predicted": TEXT, "true": Maybe(TEXT), "grid": Maybe([WHOLE]), "classes": [SHOWN]}
+MAPS = {"pictures": Maybe([PICTURE | {"files": FILES}])}  # index.json, as far as it is read here
+CLAIMS = {
+    "files": FILES,
+    "classes": [TEXT],
+    "images": COUNT,
+    "prompts": [{"prompt": COUNT, "claimed": [{"true": TEXT}]}],
+}
 NO_PLACES = " PLOTPP's plans are between visual and text prompts, each about the whole image."
 
 
@@ -37,7 +48,7 @@ def transport_section(summary: Summary, output: Path) -> str:
             continue
         row = [esc(method if len(summary.sections) == 1 else f"{method}, {title}"), cell(shots_name(shots))]
         for key, _, pattern, worst in DIAGNOSTICS:
-            values = [report[key] for report in reports if isinstance(report.get(key), int | float)]
+            values = [report[key] for report in reports if NUMBER(report.get(key))]
             number = (max(values) if worst else spread(values).mean) if values else None
             row.append(cell(ABSENT if number is None else pattern.format(number)))
         rows.append(row)
@@ -59,10 +70,10 @@ def transport_section(summary: Summary, output: Path) -> str:
 def heat_maps(output: Path) -> str:
     """The pictures that the last `transport` of each run below `output` made, up to MOST_PICTURES."""
     found = [
-        (index.parent, meta, index.parent / meta["files"]["png"])
-        for index, listed in read_lists(output, INDEX)
-        for meta in listed.get("pictures") or []
-        if "png" in meta["files"] and (index.parent / meta["files"]["png"]).is_file()
+        (index.parent, meta, picture)
+        for index, listed in read_lists(output, INDEX, MAPS)
+        for meta in listed.get("pictures") or ()
+        if (picture := picture_beside(index, meta))
     ]
     if not found:
         return ""
@@ -99,9 +110,9 @@ def describe_map(meta: dict[str, Any]) -> tuple[str, str]:
 def claims_sheets(output: Path) -> str:
     """The contact sheets that `claims` left beside the runs below `output`, up to MOST_SHEETS."""
     found = [
-        (path, listed, path.with_name(listed["files"]["png"]))
-        for path, listed in read_lists(output, f"{NAME}*.json")
-        if "png" in listed["files"] and path.with_name(listed["files"]["png"]).is_file()
+        (path, listed, picture)
+        for path, listed in read_lists(output, f"{NAME}*.json", CLAIMS)
+        if (picture := picture_beside(path, listed))
     ]
     if not found:
         return ""
@@ -131,13 +142,20 @@ def name_of_run(folder: Path, output: Path) -> str:
     return paragraph(f"Run <code>{esc(relative_to(folder.parent, output))}</code>", "soft")
 
 
-def read_lists(output: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """(path, content) of the lists of pictures beside the runs below `output`, sorted; torn ones are left out."""
+def read_lists(output: Path, name: str, shape: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(path, content) of the lists of pictures beside the runs below `output`, sorted; those that are torn or not of
+    `shape` are named and left out."""
     for path in sorted(output.glob(f"**/{FOLDER}/{name}")):
-        with contextlib.suppress(OSError, ValueError):
-            listed = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(listed, dict):
-                yield path, listed
+        try:
+            yield path, read_shaped(path, shape)
+        except ValueError as error:
+            tell(f"not shown: {path} cannot be read: {error}")
+
+
+def picture_beside(path: Path, listed: dict[str, Any]) -> Path | None:
+    """The PNG of an entry of the list at `path`, in the list's own folder whatever the entry says; None: it is gone."""
+    name = Path(listed["files"].get("png", "")).name
+    return path.with_name(name) if name and path.with_name(name).is_file() else None
 
 
 def trained_cells(summary: Summary, every: bool = False) -> list[tuple[str, str, int, list[Run]]]:

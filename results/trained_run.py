@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from .files import ResultsError
-from .records import UNTRAINED
+from dassl.reading import TEXT, Maybe, load_yaml, wrong
+from dassl.result_file import read_record
 
+from .files import ResultsError
+from .settings import UNTRAINED
+
+CONFIG = {"TRAINER": {"NAME": TEXT}, "DATASET": Maybe({"ROOT": Maybe(TEXT)})}  # what is read of a config.yaml here
 T = TypeVar("T")
 
 
@@ -43,27 +46,27 @@ def settings_of(run: Path) -> Settings:
     """Raises ResultsError where `run` is no run folder."""
     config = read_config(run)
     trainer = str(config["TRAINER"]["NAME"])
-    return Settings(trainer, config["TRAINER"].get(trainer) or {})
+    node = config["TRAINER"].get(trainer)
+    return Settings(trainer, node if isinstance(node, dict) else {})
 
 
 def read_config(run: Path) -> dict[str, Any]:
     """The tree of the run's config.yaml, which names a trainer.  Raises ResultsError where `run` is no run folder."""
-    import yaml
-
     if not run.is_dir():
         raise ResultsError(
             f"{run} {'is a file, not a folder' if run.exists() else 'does not exist'}; give the folder of one run"
         )
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        config["TRAINER"]["NAME"]
+        config = load_yaml(run / "config.yaml")
     except FileNotFoundError:
         raise ResultsError(
             f"{run} holds no config.yaml, so it is no run folder; give the folder of one run, the one with "
             f"config.yaml and prompt_learner/{_runs_below(run)}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise ResultsError(f"{run / 'config.yaml'} cannot be read: {error}") from None
+    if bad := wrong(config, CONFIG):
+        raise ResultsError(f"{run / 'config.yaml'} has no valid {bad}")
     return config
 
 
@@ -77,20 +80,16 @@ def _runs_below(folder: Path) -> str:
 
 def require_finished(run: Path, trained: bool = True) -> dict[str, Any]:
     """The complete record of a run, one that kept a checkpoint where it was `trained`.  Raises ResultsError."""
-    try:
-        record = json.loads((run / "result.json").read_text(encoding="utf-8"))
-        finished = record["complete"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        record, finished = {}, False
+    record, problem = read_record(run / "result.json")
     evaluated = record.get("checkpoint") if record.get("mode") == "eval" else None
     if trained and not (Path(evaluated).exists() if evaluated else any(run.glob("*/model*.pth.tar*"))):
         remedy = "nothing was trained there, or not to the end. Give the folder of a finished training run"
         if evaluated:
             remedy = f"it evaluated {evaluated}, which is gone"
         raise ResultsError(f"{run} holds no checkpoint: {remedy}")
-    if not finished:
+    if problem or record.get("complete") is not True:
         raise ResultsError(
-            f"{run} is unfinished: it holds no complete result.json. The command that started it finishes it"
+            f"{run} is unfinished: {problem or 'result.json is not complete'}. The command that started it finishes it"
         )
     return record
 

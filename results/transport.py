@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .choosing import FORMATS, Choice, test_images, with_files
-from .files import ResultsError, write_atomic, write_text
+from .files import ResultsError, tell, write_atomic, write_text
 from .heatmap_figure import draw
 from .heatmaps import Explained, ShownClass, distances, plan_distance, softmax
 from .images import find_images
@@ -214,7 +214,7 @@ def write_all(
         listed = {"run": str(run), "pictures": pictures, "skipped": skipped}
         write_text(folder / INDEX, json.dumps(listed, indent=1) + "\n")
     if skipped:
-        print(f"{len(skipped)} of {len(chosen)} files are no images that can be read", file=sys.stderr)
+        tell(f"{len(skipped)} of {len(chosen)} files are no images that can be read")
     return (1 if pictures else 2) if skipped else 0
 
 

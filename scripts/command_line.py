@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from results.records import UNTRAINED
+from results.settings import UNTRAINED
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot

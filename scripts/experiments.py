@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, or imported from anywhere
 
-from results.records import UNTRAINED
+from results.settings import UNTRAINED
 from scripts.command_line import (
     ROOT,
     add_worker_flags,

@@ -18,8 +18,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from results.records import UNTRAINED
-
 from .workers import check_devices, workers
 
 SKIPPED = "complete, skipped"
@@ -131,23 +129,13 @@ def _describe(result: dict[str, Any]) -> str:
 
 def check_same_run(job: Job) -> None:
     """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
-    from dassl.engine.record import NO_EFFECT, read_result
-    from results.records import flatten
+    from dassl.effect import flatten
+    from dassl.engine.record import read_result
+    from results.settings import deciding
 
-    trainer = job.cfg.TRAINER.NAME
-    own = (f"TRAINER.{trainer}.", f"TRAINER.{trainer.upper()}.")
-    heeded = ("MODEL.", "INPUT.", "DATASET.", "TEST.") if trainer in UNTRAINED else ()
-
-    def matters(key: str) -> bool:
-        if key in NO_EFFECT or (key.startswith("TRAINER.") and not key.startswith(own)):
-            return False
-        return not heeded or key.startswith(heeded)
-
-    was, now = flatten((read_result(job.folder) or {}).get("config") or {}), flatten(job.cfg)
+    was, now = (deciding(flatten(config)) for config in ((read_result(job.folder) or {}).get("config") or {}, job.cfg))
     changed = [
-        f"{key} was {was[key]!r}, is {now[key]!r}"
-        for key in was.keys() & now.keys()
-        if matters(key) and was[key] != now[key]
+        f"{key} was {was[key]!r}, is {now[key]!r}" for key in was.keys() & now.keys() if was[key] != now[key]
     ]
     if changed:
         raise ValueError(

@@ -68,8 +68,6 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
         "choose another output folder, or delete this one to start over"
     )
     assert isinstance(caught.value, ValueError) and (tmp_path / "config.yaml").read_text() == before
-    open_run(tiny_cfg(tmp_path, "SEED", 2), "train", no_effect=["SEED", "TRAIN.CHECKPOINT_FREQ", "VERBOSE",
-             "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "USE_CUDA", "TRAIN.PRINT_FREQ"])  # fmt: skip
 
 
 def test_a_folder_where_nothing_came_of_the_run_is_taken_over(tmp_path):

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dassl.effect import flatten
 from results.__main__ import COMMANDS, main
 from results.files import ResultsError, write_atomic, write_text
 from results.methods import name_methods
-from results.records import find_runs, flatten, read_run
+from results.records import find_runs, read_run
 from results.summary import ALL_IMAGES, ZERO_SHOT, averages, spread, summarise
 from results.tables import FORMATS, format_table
 from tests.closeness import assert_close

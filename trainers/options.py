@@ -16,9 +16,10 @@ CONTEXT_PRECISIONS = ("fp32", "model")
 POSITIONS = ("end", "middle", "front")
 
 
-def option(key: str, default: Any, meaning: str) -> Any:
-    """A dataclass field that lives under TRAINER.<node>.<key>."""
-    return field(default=default, metadata={"key": key, "meaning": meaning})
+def option(key: str, default: Any, meaning: str, effect: bool = True) -> Any:
+    """A dataclass field that lives under TRAINER.<node>.<key>; `effect`: whether it changes what comes out, beyond
+    the last digits of a float."""
+    return field(default=default, metadata={"key": key, "meaning": meaning, "effect": effect})
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Options:
         """{full key: (default, meaning)} for help texts."""
         return {f"TRAINER.{cls.node}.{f.metadata['key']}": (f.default, f.metadata["meaning"]) for f in fields(cls)}
 
+    @classmethod
+    def without_effect(cls) -> list[str]:
+        """Full keys that change nothing that comes out."""
+        return [f"TRAINER.{cls.node}.{f.metadata['key']}" for f in fields(cls) if not f.metadata["effect"]]
+
     def _require(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)
         if value not in allowed:
@@ -70,7 +76,10 @@ class ContextOptions(Options):
         "CTX_PREC", "fp32", "number format of the learned context: fp32, or model (as the towers, like the original)"
     )
     text_chunk: int = option(
-        "TEXT_CHUNK", 0, "classes encoded at a time, to bound the memory for a third more work; 0: all at once"
+        "TEXT_CHUNK",
+        0,
+        "classes encoded at a time, to bound the memory for a third more work; 0: all at once",
+        effect=False,
     )
 
     def __post_init__(self) -> None:

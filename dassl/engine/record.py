@@ -16,7 +16,7 @@ import subprocess
 import sys
 import warnings
 from ast import literal_eval
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -31,27 +31,22 @@ from yacs.config import CfgNode
 import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
+from dassl.effect import effective, flatten
+from dassl.reading import load_yaml
+from dassl.result_file import SCHEMA, read_record
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write
 
 __all__ = [
-    "NO_EFFECT", "RunFolderError", "is_complete", "open_run", "read_classnames", "read_result", "evaluated_checkpoint",
+    "RunFolderError", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames", "read_result",
     "write_result",
 ]  # fmt: skip
 
-SCHEMA = 1
 CONFIG_NAME = "config.yaml"
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
 UNTRAINED = "untrained: nothing was trained or loaded"  # results/methods.py marks results by the first word
-# keys that change where and how fast, not what comes out (but that other workers draw other random crops)
-NO_EFFECT = frozenset(
-    ["OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.CHECK_IMAGES"]
-    + ["FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB", "DATALOADER.KEEP_MB"]
-    + ["DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ"]
-    + ["TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT"]
-)
 
 
 class RunFolderError(ValueError):
@@ -61,11 +56,11 @@ class RunFolderError(ValueError):
 # --- the start of a run ----------------------------------------------------------------------------------
 
 
-def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) -> None:
+def open_run(cfg: CfgNode, mode: str) -> None:
     """Claim OUTPUT_DIR for a run; `mode` is "train" or "eval". Call it before anything is written there.
 
-    Makes the folder, compares its config.yaml with `cfg` except for the keys in `no_effect` and keys that
-    only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
+    Makes the folder, compares its config.yaml with `cfg` except for the keys that change no result and keys
+    that only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
     Raises RunFolderError, with the keys and both values, when the folder holds checkpoints or a result of
     another run, or cannot be made or written to, or when there is no run to resume in RESUME; a folder where
     nothing came of the other run is taken over.
@@ -80,7 +75,7 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
         return
     stored = _stored_config(folder)
     if stored is not None:
-        changed = _differences(stored, cfg, no_effect)
+        changed = _differences(stored, cfg)
         if changed and (_checkpoints(folder) or (folder / RESULT_NAME).exists()):
             raise RunFolderError(
                 f"{folder} holds a run with another configuration ({changed}); "
@@ -92,7 +87,7 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
         if not _holds_training(Path(cfg.RESUME)):
             raise RunFolderError(f"RESUME is {cfg.RESUME}, but there is no run to continue")
         origin = _stored_config(Path(cfg.RESUME))
-        changed = _differences(origin, cfg, no_effect) if origin is not None else ""
+        changed = _differences(origin, cfg) if origin is not None else ""
         if changed:
             warnings.warn(f"resuming from {cfg.RESUME} with another configuration: {changed}", stacklevel=2)
     try:
@@ -126,8 +121,8 @@ def _stored_config(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        stored = load_yaml(path)
+    except (OSError, ValueError):
         stored = None
     if not isinstance(stored, dict):
         print(f"{path} cannot be read: not checked whether the folder belongs to this run")
@@ -157,17 +152,9 @@ def _spells_something_else(text: str) -> bool:
         return False
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _differences(stored: Mapping[str, Any], cfg: CfgNode, no_effect: Collection[str]) -> str:
-    old, new = dict(_flat(stored)), dict(_flat(_plain_config(cfg)))
-    changed = [key for key in sorted(new) if key in old and key not in no_effect and old[key] != new[key]]
+def _differences(stored: Mapping[str, Any], cfg: CfgNode) -> str:
+    old, new = effective(flatten(stored)), effective(flatten(_plain_config(cfg)))
+    changed = [key for key in sorted(new) if key in old and old[key] != new[key]]
     shown = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed[:8]]
     return "; ".join(shown) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
 
@@ -280,9 +267,8 @@ def _describe_data(trainer: Any) -> dict[str, Any] | None:
 
 
 def _digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over the keys that matter for results, with their values."""
-    relevant = {key: value for key, value in _flat(config) if key not in NO_EFFECT}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True, default=str).encode()).hexdigest()
+    """SHA-256 (hex) over the keys that decide what comes out, with their values."""
+    return hashlib.sha256(json.dumps(effective(flatten(config)), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _peak_memory_mb() -> float | None:
@@ -353,13 +339,11 @@ def _json_ready(value: Any) -> Any:
 
 
 def read_result(folder: StrPath) -> dict[str, Any] | None:
-    """What result.json in `folder` (or the JSON file given) holds; None when missing, torn, or no record."""
+    """What result.json in `folder` (or the JSON file given) holds; None when missing, torn, or no record (a
+    value is not of the kind that it should be)."""
     path = Path(folder)
-    try:
-        record = json.loads((path / RESULT_NAME if path.is_dir() else path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+    record, problem = read_record(path / RESULT_NAME if path.is_dir() else path)
+    return None if problem else record
 
 
 def is_complete(folder: StrPath) -> bool:

@@ -22,6 +22,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from dassl.text import printable
+
 __all__ = [
     "atomic_write",
     "check_availability",
@@ -33,6 +35,7 @@ __all__ = [
     "get_most_similar_str_to_a_from_b",
     "listdir_nohidden",
     "mkdir_if_missing",
+    "printable",
     "read_image",
     "read_json",
     "set_random_seed",

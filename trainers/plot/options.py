@@ -23,7 +23,9 @@ class TransportOptions(Options):
     threshold: float = option("THRESH", 0.01, "stop when the row scaling changes by less")
     stop: str = option("STOP", "batch", f"stop rule: {', '.join(STOP_RULES)}; batch is the original's")
     matching: str = option("MATCHING", "ot", f"how image features meet prompts: {', '.join(MATCHINGS)}")
-    match_chunk: int = option("MATCH_CHUNK", 0, "classes matched at a time, to bound the memory; 0: all at once")
+    match_chunk: int = option(
+        "MATCH_CHUNK", 0, "classes matched at a time, to bound the memory; 0: all at once", effect=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

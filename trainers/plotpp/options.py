@@ -27,8 +27,10 @@ class PlotPPOptions(TransportOptions, ContextOptions):
     update: str = option("MODEL_UPD", "", "what is trained: vision (the visual prompts), or joint or empty (both)")
     pretrained: str = option("PRETRAIN_DIR", "", "checkpoint file, or run folder, whose prompts are the start")
     evaluate_untrained: bool = option("EVAL_UNTRAINED", False, "allow the evaluation of prompts without training")
-    class_specific: bool = option("CSC", False, "for old command lines: contexts are always generic")
-    position: str = option("CLASS_TOKEN_POSITION", "end", "for old command lines: the name is always at the end")
+    class_specific: bool = option("CSC", False, "for old command lines: contexts are always generic", effect=False)
+    position: str = option(
+        "CLASS_TOKEN_POSITION", "end", "for old command lines: the name is always at the end", effect=False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,0 +1,130 @@
+"""Reading JSON and YAML that others may have written, or torn: all that can be wrong with a file is a ValueError.
+
+What is read nests at most MOST_LEVELS deep, so that whoever walks it down does not fall off the stack, and a small file
+of aliases of aliases cannot unfold into a huge tree.  A shape says, as data, what a tree must hold:
+
+    {"name": TEXT, "rows": Maybe([{"count": COUNT}])}       see `wrong`
+"""
+from __future__ import annotations
+
+import json
+import math
+import os
+import reprlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["COUNT", "Each", "Maybe", "NUMBER", "PERCENT", "TEXT", "WHOLE", "load_json", "load_yaml", "wrong"]
+
+MOST_LEVELS = 50
+MOST_NODES = 100_000  # of YAML, where aliases multiply
+MOST_BYTES = 1_000_000  # of YAML, which is read slowly: a config has 10 kB
+LARGEST = 10**15  # no number of a record is as large
+
+# --- files -----------------------------------------------------------------------------------------------
+
+
+def load_json(path: str | os.PathLike[str]) -> Any:
+    """Raises OSError where the file cannot be read, and ValueError where it is no JSON."""
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        tree = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"it nests more than {MOST_LEVELS} levels deep") from None
+    _measure(tree, len(text))
+    return tree
+
+
+def load_yaml(path: str | os.PathLike[str]) -> Any:
+    """Likewise.  Nothing but plain data is made."""
+    import yaml
+
+    if os.path.getsize(path) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        tree = yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError(f"it nests more than {MOST_LEVELS} levels deep") from None
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # not only its own: a scalar that is not of the type it claims (!!bool x) is a KeyError
+        raise ValueError(" ".join(str(error).split())) from error
+    _measure(tree, MOST_NODES)
+    return tree
+
+
+def _measure(tree: Any, most: int) -> None:
+    level, nodes = [tree], 0
+    for _ in range(MOST_LEVELS):
+        level = [child for node in level for child in _children(node)]
+        nodes += len(level)
+        if not level:
+            return
+        if nodes > most:
+            raise ValueError(f"its aliases unfold to more than {most:,} values")
+    raise ValueError(f"it nests more than {MOST_LEVELS} levels deep")
+
+
+def _children(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return node.values()
+    return node if isinstance(node, list | tuple | set) else ()
+
+
+# --- shapes ----------------------------------------------------------------------------------------------
+
+
+class Maybe(NamedTuple):
+    """May be null, or missing."""
+
+    shape: Any
+
+
+class Each(NamedTuple):
+    """An object with any keys, whose values have this shape."""
+
+    shape: Any
+
+
+def TEXT(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def NUMBER(value: Any) -> bool:
+    """Finite; no truth value."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= LARGEST and not math.isnan(value)
+
+
+def WHOLE(value: Any) -> bool:
+    return isinstance(value, int) and NUMBER(value)
+
+
+def COUNT(value: Any) -> bool:
+    return WHOLE(value) and value >= 0
+
+
+def PERCENT(value: Any) -> bool:
+    return NUMBER(value) and 0 <= value <= 100
+
+
+def wrong(value: Any, shape: Any, at: str = "") -> str:
+    """The first place where `value` is not of `shape`, and what is there: "'rows[3].count' (it has -1)"; "" for none.
+
+    A shape is a test of a value, a list of one shape, an object {key: shape} (which may have other keys), Each, Maybe.
+    """
+    if isinstance(shape, Maybe):
+        return "" if value is None else wrong(value, shape.shape, at)
+    test: Callable[[Any], bool] = shape if callable(shape) else lambda found: isinstance(found, kind)
+    kind = list if isinstance(shape, list) else dict
+    if not test(value):
+        return f"{at.lstrip('.')!r} (it has {reprlib.repr(value)})"
+    parts: Any = ()
+    if isinstance(shape, list):
+        parts = ((item, shape[0], f"{at}[{index}]") for index, item in enumerate(value))
+    elif isinstance(shape, Each):
+        parts = ((item, shape.shape, f"{at}.{key}") for key, item in value.items())
+    elif isinstance(shape, dict):
+        parts = ((value.get(key), one, f"{at}.{key}") for key, one in shape.items())
+    return next(filter(None, (wrong(*part) for part in parts)), "")
