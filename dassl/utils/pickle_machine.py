@@ -240,7 +240,7 @@ def _exactly(value: Any, *kinds: type) -> Any:
 
 
 def _keys(items: Any) -> list[Any]:
-    """The same, if they are hashed in no time: a tuple may hold another one twice, which holds another one twice, ..."""
+    """The same, if they are hashed in no time: a tuple may hold another one twice, which holds a third one twice..."""
     items = list(_exactly(items, list, tuple))
     for item in items:
         parts = item if isinstance(item, tuple) else (item,)

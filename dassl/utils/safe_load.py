@@ -205,7 +205,7 @@ def _load_stream(file: io.BytesIO) -> Any:
 # --- files -----------------------------------------------------------------------------------------------
 
 _DAMAGE = (  # what pickles and archives raise that were cut off or overwritten
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
     pickle.PickleError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
