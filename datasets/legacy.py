@@ -19,7 +19,7 @@ class _Refused(ValueError):
 
 
 class _DatumUnpickler(pickle.Unpickler):
-    """Its stand-in for `Datum` takes the attributes and does nothing; a class of its own, which the pickle may spoil."""
+    """Its stand-in for `Datum` takes attributes and does nothing; it is a class of its own, for the pickle to spoil."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)

@@ -13,6 +13,7 @@ half-written.
 from __future__ import annotations
 
 import collections
+import hashlib
 import io
 import os
 import re
@@ -30,6 +31,7 @@ from .tools import StrPath, atomic_write, mkdir_if_missing
 __all__ = [
     "CheckpointError",
     "UnsafeCheckpointError",
+    "checksum",
     "find_checkpoints",
     "load_checkpoint",
     "load_resume_point",
@@ -118,6 +120,15 @@ def _load_training(path: str) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def checksum(path: StrPath) -> str:
+    """SHA-256 (hex) of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def find_checkpoints(fdir: StrPath) -> dict[int, str]:
