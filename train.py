@@ -26,11 +26,13 @@ from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data import check_images
 from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY, build_trainer
-from dassl.engine.record import evaluated_checkpoint, open_run, write_result
+from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
 from dassl.utils.tools import error_text
+from results.places import UNNEEDED, check_places, trusting
+from results.records import flatten
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 
@@ -261,14 +263,18 @@ def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True, cho
 
 
 def load_trainer(
-    run_folder: str | Path, backbone: str = "", root: str = "", classnames: Sequence[str] | None = None
+    run_folder: str | Path,
+    backbone: str = "",
+    root: str = "",
+    classnames: Sequence[str] | None = None,
+    trust_paths: bool = False,
 ) -> Any:
     """The trainer of a finished run, with its learned prompts, ready for `test` and `explain`.
 
     Rebuilt from the run's config.yaml and its best or last checkpoint, or the one that it evaluated; `backbone` and
     `root` replace paths that have moved since.  Given `classnames` (those of the run or others), no data set is read:
-    it can predict, but not test.
-    Raises FileNotFoundError where the folder holds no run.
+    it can predict, but not test.  Weights and checkpoint outside of the folder need `trust_paths`: see results.places.
+    Raises FileNotFoundError where the folder holds no run, ResultsError where it names such a file.
     """
     folder = Path(run_folder)
     if not (folder / "config.yaml").exists():
@@ -276,6 +282,11 @@ def load_trainer(
     cfg = get_cfg_default()
     extend_cfg(cfg)
     merge_file(cfg, str(folder / "config.yaml"))
+    with trusting(trust_paths):
+        check_places(folder, "" if backbone else cfg.MODEL.BACKBONE.NAME, read_result(folder) or {})
+    for key in flatten(cfg):
+        if key.endswith(UNNEEDED):
+            set_key(cfg, key, "")
     for key, value in {"OUTPUT_DIR": str(folder), "MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}.items():
         if value:
             set_key(cfg, key, value)

@@ -1,4 +1,4 @@
-"""From a name or a file to a state dict in OpenAI's layout, whatever it is wrapped in. Nothing runs code.
+"""From a name or a file to a state dict in OpenAI's layout, whatever it is wrapped in. No file's code is run.
 
 Read: TorchScript archives (OpenAI's releases), torch.save'd dicts, also wrapped as {"state_dict": ...} or
 {"model": ...} and with "module." before the names, safetensors, and open_clip's checkpoints by path or by
@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-import pickle
 import re
 import warnings
 import zipfile
@@ -83,35 +82,57 @@ def read_weights(path: str | Path, activation: str = "auto") -> Weights:
 
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """Content of a file and the facts that it states beside the tensors."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
 
+        try:
             with safe_open(path, framework="pt") as file:
                 names = list(file.keys())
                 return {key: file.get_tensor(key) for key in names}, dict(file.metadata() or {})
-        zipped = zipfile.is_zipfile(path)
-        if zipped and _is_torchscript(path):
-            with warnings.catch_warnings():  # nothing that replaces TorchScript reads these archives
-                warnings.simplefilter("ignore", FutureWarning)
-                return torch.jit.load(str(path), map_location="cpu").state_dict(), {}
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
-    except pickle.UnpicklingError as error:
-        raise RuntimeError(f"{path} holds more than tensors and plain containers; it is not unpickled, "
-                           "because that could run code. Save its state dict alone: "
-                           "torch.save(model.state_dict(), ...)") from error
-    except Exception as error:  # safetensors and torch raise many kinds for a damaged file
-        raise RuntimeError(f"{path} cannot be read as weights: {error}. Is it complete? Known are "
-                           "TorchScript archives, torch.save'd state dicts and .safetensors") from error
+        except Exception as error:  # safetensors raises many kinds for a damaged file
+            raise RuntimeError(f"{path} cannot be read as weights: {error}. Is it complete?") from error
+    content = _unpickled(path)
     if not isinstance(content, Mapping):
         raise RuntimeError(f"{path} holds a {type(content).__name__}, not a state dict")
     return content, {key: value for key, value in content.items() if isinstance(value, str | int | float)}
 
 
+def _unpickled(path: Path) -> Any:
+    """What torch.save wrote, or the state dict of a TorchScript archive; neither is executed."""
+    try:
+        from dassl.utils.safe_load import load_file
+
+        from .torchscript import read_torchscript
+    except ImportError:  # the original Dassl, on which this folder runs as well
+        return _unpickled_by_torch(path)
+    return read_torchscript(path) if _is_torchscript(path) else load_file(path)
+
+
+def _unpickled_by_torch(path: Path) -> Any:
+    """The same by torch's own means: of TorchScript archives, whose code it would run, only OpenAI's releases."""
+    from .clip import _DIGESTS
+    from .download import digest_of
+
+    if _is_torchscript(path):
+        if digest_of(path) not in {digest for digest, _ in _DIGESTS.values()}:
+            raise RuntimeError(f"{path} is a TorchScript archive and none of OpenAI's releases. To read it would run "
+                               "its code; where you trust it, save torch.jit.load(...).state_dict() with torch.save")
+        with warnings.catch_warnings():  # of torch.jit, which is out of fashion
+            warnings.simplefilter("ignore")
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise RuntimeError(f"{path} cannot be read as weights: {error}. Is it complete?") from error
+
+
 def _is_torchscript(path: Path) -> bool:
-    """Whether a zip archive holds a scripted module; torch.save's archives hold no constants.pkl."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    """Whether a file is a zip archive that holds a scripted module; torch.save's archives hold no constants.pkl."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _unwrapped(content: Mapping[str, Any], facts: dict[str, Any], path: Path) -> dict[str, Tensor]:

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from typing import Any
+from typing import Any, BinaryIO
 
 Picks = dict[str, list[tuple[str, int, str]]]  # split -> (path, label, class name)
-
-
-class _PickledDatum:
-    """Stands for `dassl.data.datasets.base_dataset.Datum`: takes the attributes, does nothing."""
 
 
 class _Refused(ValueError):
@@ -23,9 +19,15 @@ class _Refused(ValueError):
 
 
 class _DatumUnpickler(pickle.Unpickler):
+    """Its stand-in for `Datum` takes attributes and does nothing; it is a class of its own, for the pickle to spoil."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.datum = type("Datum", (), {})
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("dassl.data.datasets.base_dataset", "Datum"):
-            return _PickledDatum
+            return self.datum
         raise _Refused(f"it asks for {module}.{name}")
 
 

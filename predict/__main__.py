@@ -11,6 +11,7 @@ from typing import IO
 
 from results.files import ResultsError, is_special
 from results.images import find_images, image_suffixes
+from results.places import FLAG, HELP, trusting
 from scripts.command_line import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
     add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
     add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
+    add(FLAG, action="store_true", help=HELP)
     add(
         "--explain", nargs="?", const=HEAT_MAPS, default="", metavar="DIR",
         help=f"also draw what each prompt of a PLOT run is matched with; default: {HEAT_MAPS}",
@@ -65,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Everything that can be wrong on the command line is looked at before torch is imported."""
     source = open_source(args.run)
-    source.check_backbone(args.backbone)
+    source.check_places(args.backbone)
     if args.explain:
         source.check_explains()
     classes = read_classes(args.classes_file) if args.classes_file else args.classes
@@ -166,7 +168,9 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(console, "reconfigure"):
             console.reconfigure(errors="replace")
     try:
-        return run(build_parser().parse_args(argv))
+        args = build_parser().parse_args(argv)
+        with trusting(args.trust_paths):
+            return run(args)
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

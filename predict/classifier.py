@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from results.places import trusting
+
 from .read_ahead import WORKERS, read_ahead
 from .source import REMEDY, PredictError, RunFolder, Source
 
@@ -136,16 +138,19 @@ def load(
     backbone: str = "",
     device: str = "",
     batch_size: int = BATCH_SIZE,
+    trust_paths: bool = False,
 ) -> Classifier:
     """The classifier that a run has learned: `run` is its folder, or a file that `export` wrote.
 
     classes: other class names than the run's.  backbone: where the weights are now, if they have moved.
-    device: cpu, cuda or cuda:1; by default the GPU, where there is one.
+    device: cpu, cuda or cuda:1; by default the GPU, where there is one.  trust_paths: open also what the run names
+    outside of its folder; see results.places.
     Raises PredictError, before anything is loaded where that is possible.
     """
-    source = open_source(run)
-    source.check_backbone(backbone)
-    return build(source, classes, backbone, device, batch_size)
+    with trusting(trust_paths):
+        source = open_source(run)
+        source.check_places(backbone)
+        return build(source, classes, backbone, device, batch_size)
 
 
 def open_source(run: str | Path) -> Source:

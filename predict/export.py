@@ -4,6 +4,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from results.places import FLAG, HELP
+
 from .source import PredictError
 
 NAME = "classifier.safetensors"
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of one finished run")
     parser.add_argument("--out", metavar="FILE", help=f"default: RUN/{NAME}")
     parser.add_argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved")
+    parser.add_argument(FLAG, action="store_true", help=HELP)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 Tensors: what was learned, under <registered model>.<entry>; and of the frozen CLIP as much as tells it from others:
 frozen.start_of_text (E,), a row of its token embedding, and frozen.logit_scale ().
-Metadata: `prompt_classifier`, a JSON object with
+Metadata: `sha256`, of everything else, since neither safetensors nor most disks notice a turned bit; and
+`prompt_classifier`, a JSON object with
 
     version     of this layout
     classnames  by label
@@ -13,8 +14,10 @@ Metadata: `prompt_classifier`, a JSON object with
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
+import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
     from .classifier import Classifier
 
-MARK, VERSION = "prompt_classifier", 1
+MARK, DIGEST, VERSION = "prompt_classifier", "sha256", 1
 RESULT = ("dataset", "split", "shots", "seed", "accuracy", "total", "protocol", "finished")
 
 
@@ -47,11 +50,16 @@ class ExportedFile(Source):
 
         try:
             with safe_open(path, framework="np") as file:
-                text = (file.metadata() or {}).get(MARK)
+                metadata = file.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise PredictError(f"{path} is no safetensors file ({error}); {REMEDY}") from error
+        text = metadata.get(MARK)
         if text is None:
             raise PredictError(f"{path} holds tensors, but no exported classifier; {REMEDY}")
+        if metadata.get(DIGEST) != _digest(path.read_bytes()):
+            raise PredictError(
+                f"{path} is damaged: its SHA-256 is not the one that it was written with; get it or export it again"
+            )
         try:
             about = json.loads(text)
             if about["version"] != VERSION:
@@ -79,8 +87,6 @@ class ExportedFile(Source):
 
 def write(classifier: Classifier, target: Path) -> Path:
     """Write a classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
-    from safetensors.torch import save
-
     from dassl.engine.inference import learned_state
     from trainers.checkpoints import FIXED
 
@@ -93,8 +99,24 @@ def write(classifier: Classifier, target: Path) -> Path:
         "config": source.config,
         "result": {key: source.result[key] for key in RESULT if source.result.get(key) is not None},
     }
-    content = save(tensors, {MARK: json.dumps(about)})
+    content = sealed(tensors, about)
     return write_atomic(target, lambda file: file.write(content))
+
+
+def sealed(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
+    """The file's content."""
+    from safetensors.torch import save
+
+    metadata = {MARK: json.dumps(about)}
+    return save(tensors, metadata | {DIGEST: _digest(save(tensors, metadata))})
+
+
+def _digest(content: bytes) -> str:
+    """SHA-256 (hex) of a safetensors file but for the digest in it: (length of the header, header as JSON, numbers)."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"].pop(DIGEST, None)
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + content[8 + length :]).hexdigest()
 
 
 def frozen_facts(trainer: Any) -> dict[str, Tensor]:

@@ -12,12 +12,12 @@ from typing import Any
 
 from dassl.effect import effective, flatten
 from results.files import ResultsError as PredictError
+from results.places import UNNEEDED, check_places
 from results.settings import UNTRAINED
 from results.trained_run import read_config, require_finished
 
 # of the keys that decide a result, those that decide predictions or tell how they were learned; and the trainer's own
 KEPT = ("SEED", "TRAINER.NAME", "INPUT.", "MODEL.BACKBONE.", "OPTIM.", "DATASET.")
-PLACES = ("_DIR", "PATH", "CSV")  # ends of keys that name places on the machine of the training
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
 EXPLAINED = ("PLOT", "PLOTAdapter")  # trainers that match places of an image with prompts, or a cache
@@ -49,9 +49,11 @@ class Source(ABC):
         """Whether a context was learned for each class, so that it serves no other classes."""
         return bool(self.config.get(f"TRAINER.{self.trainer.upper()}.CSC"))
 
-    def check_backbone(self, moved_to: str = "") -> None:
-        """Raise PredictError where the weights are a file that is not there (a name is tried when it is loaded)."""
+    def check_places(self, moved_to: str = "") -> None:
+        """Raise PredictError where weights (`moved_to`, if they are given) or checkpoint are of somebody else's choice,
+        or the weights a file that is not there (a name is tried when it is loaded)."""
         name = moved_to or str(self.config.get("MODEL.BACKBONE.NAME", ""))
+        check_places(self.path, "" if moved_to else name, self.result)
         if name.endswith(WEIGHTS) and not Path(name).is_file():
             remedy = "" if moved_to else "; if it has moved, say --backbone PATH"
             raise PredictError(f"the backbone's weights are not at {name}{remedy}")
@@ -97,4 +99,4 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     own = f"TRAINER.{config['TRAINER.NAME']}.".upper()  # whole: also what only bounds its memory
     kept = {key for key in effective(config) if key.startswith(KEPT)}
     kept |= {key for key in config if key.upper().startswith(own)}
-    return {key: value for key, value in config.items() if key in kept and not key.endswith(PLACES)}
+    return {key: value for key, value in config.items() if key in kept and not key.endswith(UNNEEDED)}

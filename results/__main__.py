@@ -10,6 +10,7 @@ from predict import export
 from . import commands_classes, commands_records, commands_runs
 from .command import STATUS, Command
 from .files import ResultsError, tell
+from .places import trusting
 
 COMMANDS = (
     *commands_records.COMMANDS,
@@ -45,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         return sweep(words[1:])
     args = build_parser().parse_args(argv)
     try:
-        return args.run(args)
+        with trusting(getattr(args, "trust_paths", False)):
+            return args.run(args)
     except ResultsError as error:
         tell(f"error: {error}")
         return 2

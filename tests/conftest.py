@@ -16,10 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # programs that tests start share the c
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_feature_cache():
-    """No test reads or writes the user's cache; programs that tests start inherit this one."""
+def _own_places(tmp_path_factory):
+    """No test reads or writes the user's cache; programs that tests start inherit these."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLOT_FEATURE_CACHE", os.path.join(folder, "features"))
+        patch.setenv("PLOT_TRUSTED", str(tmp_path_factory.getbasetemp()))  # the tests' runs name weights beside them
         yield
 
 

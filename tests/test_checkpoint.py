@@ -3,20 +3,32 @@ from __future__ import annotations
 import collections
 import io
 import json
+import math
 import os
 import pickle
 import shutil
 import struct
+import types
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import CheckpointError, UnsafeCheckpointError, load_checkpoint, resume_from_checkpoint
+from dassl.utils import (
+    CheckpointError,
+    UnsafeCheckpointError,
+    load_checkpoint,
+    pickle_machine,
+    resume_from_checkpoint,
+    safe_load,
+)
 from dassl.utils.checkpoint import find_checkpoints, load_resume_point, restore_training, save_checkpoint
+from dassl.utils.pickle_machine import Machine
 from dassl.utils.safe_load import Inert
 from tests.golden_data import GOLDEN
 from tests.test_optim import optim_cfg, rates
@@ -193,6 +205,48 @@ def test_everything_from_the_optimiser_modules_is_inert(tmp_path):
     assert type(content["s"].optimizer) is Inert and not hasattr(content["s"], "step")
 
 
+def test_what_people_keep_is_kept_and_read(tmp_path):
+    kept = {
+        "array": np.arange(6, dtype=">i2").reshape(2, 3).T, "empty": np.zeros((0, 3)), "flags": np.array([True, False]),
+        "texts": np.array(["a", "bcd"]), "number": np.array(2.5), "complex": np.array([1 + 2j], np.complex64),
+        "set": {1, "a", (2, 3)}, "frozen": frozenset({4}), "counts": collections.Counter(a=2), "bytes": b"\xff\0",
+        "ordered": collections.OrderedDict(b=1, a=2), "nested": [{"x": (np.ones(2), {5})}],
+    }  # fmt: skip
+    save_checkpoint({"state_dict": {"w": torch.zeros(1)}, "epoch": 1} | kept, tmp_path)
+    path = tmp_path / "model.pth.tar-1"
+    for content in (load_checkpoint(path), torch.load(path, weights_only=False)):  # the latter as the original engine
+        for name, value in kept.items():
+            assert type(content[name]) is type(value), name
+            if isinstance(value, np.ndarray):
+                assert content[name].dtype == value.dtype.newbyteorder("=")  # NumPy's own pickles turn it, too
+                np.testing.assert_array_equal(content[name], value)
+            elif name != "nested":
+                assert content[name] == value and list(content[name]) == list(value)
+        ((array, numbers),) = [entry["x"] for entry in content["nested"]]
+        assert array.tolist() == [1.0, 1.0] and numbers == {5}
+    with pytest.warns(UserWarning, match=r"not plain data: objects, dates$"):
+        dates = np.array(["2020-01-01"], "datetime64[D]")
+        state = {"state_dict": {}, "epoch": 2, "objects": np.array([1, "a"], dtype=object), "dates": dates}
+        save_checkpoint(state, tmp_path)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_files_that_are_no_dict_and_tensors_of_all_kinds(tmp_path, old):
+    base = torch.arange(12.0).reshape(3, 4)
+    tensors = [base, base[1], base.t()[1:, ::2], base[0].expand(5, 4), torch.tensor(3), torch.zeros(0, 7), base.half(),
+               base.bfloat16(), base.bool(), base.to(torch.complex64), torch.arange(3, dtype=torch.int16),
+               nn.Parameter(base[2]), torch.zeros(2, dtype=torch.uint8)]  # fmt: skip
+    torch.save(tensors, tmp_path / "list.pt", _use_new_zipfile_serialization=not old)
+    found = load_checkpoint(tmp_path / "list.pt")
+    assert type(found) is list
+    for tensor, again in zip(tensors, found, strict=True):
+        assert torch.equal(tensor, again) and tensor.dtype == again.dtype and tensor.stride() == again.stride()
+        assert type(tensor) is type(again) and tensor.requires_grad == again.requires_grad
+    assert found[0].data_ptr() + 16 == found[1].data_ptr()  # one storage
+    torch.save(base, tmp_path / "tensor.pt", _use_new_zipfile_serialization=not old)
+    assert torch.equal(load_checkpoint(tmp_path / "tensor.pt"), base)
+
+
 def test_objects_among_numpy_numbers_are_refused(tmp_path):
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, protocol=2)
@@ -215,26 +269,211 @@ def test_damaged_files(tmp_path):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=f"{name}.* is damaged, incomplete or no checkpoint"):
             load_checkpoint(path)
-    torch.save([1, 2], tmp_path / "list")
-    with pytest.raises(CheckpointError, match="holds a list"):
-        load_checkpoint(tmp_path / "list")
     scripted = torch.jit.trace(nn.Linear(1, 1), torch.zeros(1))
     torch.jit.save(scripted, str(tmp_path / "archive"))
     with pytest.raises(CheckpointError):
         load_checkpoint(tmp_path / "archive")
 
 
+# --- damage ----------------------------------------------------------------------------------------------
+
+
+def small_file(path):
+    state = {"state_dict": {"ctx": torch.randn(4, 16)}, "epoch": 3, "array": np.arange(5), "history": [{"loss": 0.5}]}
+    torch.save(state, path)
+    return path.read_bytes()
+
+
+def test_turned_bits_among_the_numbers_are_found(tmp_path):
+    path = tmp_path / "model.pth.tar-3"
+    whole = small_file(path)
+    numbers = load_checkpoint(path)["state_dict"]["ctx"].numpy().tobytes()
+    place = whole.index(numbers)
+    for bit in (0, 1000, 8 * len(numbers) - 1):
+        damaged = bytearray(whole)
+        damaged[place + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"model.pth.tar-3 .*damaged.*Bad CRC-32 .*data/0"):
+            load_checkpoint(path)
+
+
+@given(st.lists(st.integers(min_value=0), min_size=1, max_size=3), st.booleans())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_bit_turned_anywhere_is_found_or_changes_nothing(tmp_path, bits, cut):
+    path = tmp_path / "model.pth.tar-3"
+    whole = small_file(path)
+    before = load_checkpoint(path)
+    damaged = bytearray(whole)
+    for bit in bits:
+        damaged[bit // 8 % len(damaged)] ^= 1 << bit % 8
+    path.write_bytes(damaged[: bits[0] % len(damaged)] if cut else damaged)
+    try:
+        after = load_checkpoint(path)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+        return
+    assert torch.equal(before["state_dict"]["ctx"], after["state_dict"]["ctx"])
+    assert after["array"].tolist() == before["array"].tolist()
+    assert (after["epoch"], after["history"]) == (before["epoch"], before["history"])
+
+
+def test_files_without_checksums_are_read(tmp_path):
+    """torch.serialization.set_crc32_options(False) leaves zeros, and so must be read."""
+    path = tmp_path / "x"
+    small_file(path)
+    with zipfile.ZipFile(path) as archive:
+        checksums = [(info.filename.encode(), info.CRC) for info in archive.infolist()]
+    content = path.read_bytes()
+    for _, checksum in checksums:
+        content = content.replace(struct.pack("<I", checksum), bytes(4))
+    path.write_bytes(content)
+    with zipfile.ZipFile(path) as archive:
+        assert not any(info.CRC for info in archive.infolist())
+    assert load_checkpoint(path)["epoch"] == 3
+
+
+# --- files that ask for too much -------------------------------------------------------------------------
+
+
+def test_no_file_takes_more_memory_than_a_small_multiple_of_its_size(tmp_path):
+    path = tmp_path / "x"
+    torch.save({"wide": torch.zeros(1).expand(10**6, 10**6)}, path)  # 4 TB as soon as it is computed with
+    with pytest.raises(CheckpointError, match="repeat a few numbers"):
+        load_checkpoint(path)
+    for name, change in {
+        "longer than its storage": lambda pickled: pickled.replace(b"K\x04K\x04\x86", b"K\x04K\xff\x86"),
+        "tensor of size": lambda pickled: pickled.replace(b"K\x04K\x04\x86", b"K\x04J\xff\xff\xff\xff\x86"),
+    }.items():
+        torch.save({"state_dict": torch.zeros(4, 4)}, path)
+        rewritten(path, lambda member, content, change=change: change(content) if member == "data.pkl" else content)
+        with pytest.raises(CheckpointError, match=name):
+            load_checkpoint(path)
+    torch.save({"state_dict": torch.zeros(10**6)}, path)
+    rewritten(path, lambda member, content: content, zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match="is compressed"):
+        load_checkpoint(path)
+
+
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
+    """The archive with other members."""
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as new:
+        for name, content in members.items():
+            new.writestr(name, change(name.partition("/")[2], content))
+
+
+def test_a_member_that_claims_more_than_the_file_has_is_refused(tmp_path):
+    path = tmp_path / "x"
+    torch.save({"state_dict": torch.zeros(100)}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"x/data/0") - 46  # of the central directory
+    content[entry + 20 : entry + 28] = struct.pack("<II", 2**31, 2**31)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="members are longer than the file"):
+        load_checkpoint(path)
+    torch.save({"x": torch.zeros(100)}, path, _use_new_zipfile_serialization=False)
+    count = path.read_bytes().replace(b"cpuq\x06Kd", b"cpuq\x06\x8a\x06" + (2**45).to_bytes(6, "little"))
+    path.write_bytes(count)  # of the storage's numbers: LONG1 instead of BININT1
+    with pytest.raises(CheckpointError, match="a storage of"):
+        load_checkpoint(path)
+
+
+# --- the machine that reads pickles ----------------------------------------------------------------------
+
+NAMES = ("collections OrderedDict", "collections Counter", "collections defaultdict", "numpy dtype", "numpy ndarray",
+         "numpy.core.multiarray _reconstruct", "numpy.core.multiarray scalar", "torch._utils _rebuild_tensor_v2",
+         "torch Size", "torch device", "torch float32", "torch FloatStorage", "torch.optim.sgd SGD", "builtins set",
+         "builtins dict", "_codecs encode", "torch._utils _rebuild_parameter")  # fmt: skip
+ATTRIBUTES = ("update", "__setstate__", "__init__", "__class__", "keys", "append", "__dict__", "_metadata")
+PIECES = (
+    [f"c{name}\n".replace(" ", "\n").encode() for name in NAMES]
+    + [b"X" + struct.pack("<I", len(text)) + text.encode() for text in ATTRIBUTES]
+    + [b"N", b"\x88", b"K\x01", b")", b"]", b"}", b"\x8f", b"(", b"t", b"\x85", b"\x86", b"\x87", b"R", b"\x81"]
+    + [b"\x92", b"b", b"a", b"e", b"s", b"u", b"\x90", b"o", b"d", b"l", b"2", b"0", b"q\x00", b"h\x00", b"Q"]
+)  # fmt: skip
+CLASSES = (collections.OrderedDict, collections.Counter, collections.defaultdict, np.ndarray, np.dtype, torch.Size,
+           torch.Tensor, nn.Parameter, torch.optim.SGD, Inert, pickle_machine.Name, pickle_machine.Machine)  # fmt: skip
+
+
+def everything():
+    """What a pickle could change of this process: attributes of classes and functions, and the lists of the machine."""
+    places = [*CLASSES, pickle_machine, safe_load, torch._utils, collections]
+    functions = [value for value in vars(pickle_machine).values() if callable(value)]
+    functions += [maker for maker in pickle_machine.PLAIN.values() if maker is not None]
+    return (
+        [dict(vars(place)) for place in places],
+        [(dict(vars(value)), value.__defaults__) for value in functions if hasattr(value, "__defaults__")],
+        dict(pickle_machine.PLAIN), dict(safe_load.VALUES), np.dtype("f4").newbyteorder("=") == np.float32,
+    )  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=2, max_size=12), st.booleans())
+@settings(max_examples=1500, deadline=None)
+def test_no_pickle_changes_this_process(pieces, likely):
+    """Any instructions, and any that end in one that changes what lies below its argument."""
+    stream = b"".join(pieces) + (b"}X\x06\x00\x00\x00updateK\x01sb" if likely else b"") + b"."
+    before = everything()
+    machine = Machine(safe_load._Tensors(100).makers(), safe_load.VALUES, safe_load.STAND_INS, lambda pickled: pickled)
+    try:
+        value = machine.run(io.BytesIO(stream))
+    except safe_load._DAMAGE:
+        value = None
+    assert everything() == before
+    assert not callable(value) and not isinstance(value, (type, types.ModuleType))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("torch float32", "torch FloatStorage")])
+def test_attributes_are_given_to_no_class_or_function(tmp_path, name):
+    """Name, state, BUILD: what would replace a method of an allowed class."""
+    stream = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n}X\x06\x00\x00\x00updateK\x01sb."
+    with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+        archive.writestr("x/data.pkl", stream)
+    with pytest.raises(UnsafeCheckpointError, match="asks for attributes for a Name"):
+        load_checkpoint(tmp_path / "x")
+
+
+def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path):
+    """A tuple that holds the next one twice, 60 levels deep, as a key."""
+    stream = b"\x80\x02}K\x01" + b"2\x86" * 60 + b"K\x01s."
+    (tmp_path / "x").write_bytes(stream)
+    with pytest.raises(UnsafeCheckpointError, match="a key that is nested"):
+        load_checkpoint(tmp_path / "x")
+
+
 # --- resuming --------------------------------------------------------------------------------------------
 
 
-def test_the_highest_epoch_is_resumed_whatever_the_pointer_says(tmp_path):
+def test_the_epoch_that_the_pointer_names_is_resumed(tmp_path):
+    model = nn.Linear(1, 1)
+    for epoch in (5, 10, 9):
+        save(tmp_path, epoch, float(epoch))
+    assert (tmp_path / "checkpoint").read_text() == "model.pth.tar-9\n"
+    assert list(find_checkpoints(tmp_path)) == [10, 9, 5]
+    assert resume_from_checkpoint(tmp_path, model) == 9 and model.weight.item() == 9.0
+    (tmp_path / "checkpoint").write_text("model.pth.tar-5\n")
+    assert resume_from_checkpoint(tmp_path, model) == 5 and model.weight.item() == 5.0
+    save(tmp_path, 7, 7.0, model_name="mine.pth")  # numbered on the inside
+    assert resume_from_checkpoint(tmp_path, model) == 7 and model.weight.item() == 7.0
+
+
+def test_a_pointer_to_the_best_model_or_to_nothing_leads_to_the_highest_epoch(tmp_path):
+    model = nn.Linear(1, 1)
     for epoch in (5, 10, 9):
         save(tmp_path, epoch, float(epoch))
     save(tmp_path, 7, 7.0, model_name="model-best.pth.tar")
     assert (tmp_path / "checkpoint").read_text() == "model-best.pth.tar\n"
-    assert list(find_checkpoints(tmp_path)) == [10, 9, 5]
-    model = nn.Linear(1, 1)
     assert resume_from_checkpoint(tmp_path, model) == 10 and model.weight.item() == 10.0
+    for pointer in ("", "../elsewhere/model.pth.tar-9"):
+        (tmp_path / "checkpoint").write_text(pointer)
+        assert resume_from_checkpoint(tmp_path, model) == (9 if pointer else 10)  # only names within the folder
+    (tmp_path / "checkpoint").write_text("model.pth.tar-8\n")
+    with pytest.warns(UserWarning, match="checkpoint names model.pth.tar-8, which is not there"):
+        assert resume_from_checkpoint(tmp_path, model) == 10
+    (tmp_path / "checkpoint").write_text("model.pth.tar-5\n")
+    (tmp_path / "model.pth.tar-5").write_bytes(b"torn")
+    with pytest.warns(UserWarning, match="model.pth.tar-5 .*damaged.*another"):
+        assert resume_from_checkpoint(tmp_path, model) == 10
     save(tmp_path, 12, 12.0, model_name="model-best.pth.tar")  # later than any numbered one
     assert resume_from_checkpoint(tmp_path, model) == 12 and model.weight.item() == 12.0
 
@@ -250,6 +489,9 @@ def test_only_the_best_or_a_file_of_another_name(tmp_path):
     for empty in ("c", "d"):
         with pytest.raises(FileNotFoundError, match="no checkpoint"):
             resume_from_checkpoint(tmp_path / empty, model)
+    torch.save([1, 2], tmp_path / "c/model.pth.tar-1")
+    with pytest.warns(UserWarning, match="holds a list, not a checkpoint"), pytest.raises(CheckpointError):
+        resume_from_checkpoint(tmp_path / "c", model)
 
 
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
@@ -258,7 +500,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
     newest = tmp_path / "model.pth.tar-3"
     newest.write_bytes(newest.read_bytes()[:500])
     model = nn.Linear(1, 1)
-    with pytest.warns(UserWarning, match=r"model.pth.tar-3 .*damaged.*earlier"):
+    with pytest.warns(UserWarning, match=r"model.pth.tar-3 .*damaged.*another"):
         assert resume_from_checkpoint(tmp_path, model) == 2
     assert model.weight.item() == 2.0
     for epoch in (1, 2):
@@ -273,6 +515,7 @@ def test_several_models_resume_at_the_same_epoch(tmp_path):
     for epoch in (1, 2):  # the run was killed between the two files of epoch 3
         save(tmp_path / "b", epoch, -float(epoch))
     epoch, (a, b) = load_resume_point([tmp_path / "a", tmp_path / "b"])
+    assert [(tmp_path / name / "checkpoint").read_text()[-2] for name in "ab"] == ["3", "2"]
     assert epoch == 2 and a["state_dict"]["weight"].item() == 2.0 and b["state_dict"]["weight"].item() == -2.0
     shutil.rmtree(tmp_path / "b")
     with pytest.raises(CheckpointError, match="no epoch was saved for every model"):
@@ -302,6 +545,58 @@ def test_resuming_a_run_of_the_original_engine(tmp_path):
         assert seen == rates(cfg, 50)[stop:]
     assert type(schedule.successor) is torch.optim.lr_scheduler.CosineAnnealingLR
     assert schedule.successor.optimizer is optimizer
+
+
+class OriginalWarmup(torch.optim.lr_scheduler.LRScheduler):
+    """How the original engine's constant warm-up steps, and takes a saved state: every entry becomes an attribute."""
+
+    def __init__(self, optimizer, successor, epochs, rate):
+        self.successor, self.warmup_epoch, self.rate = successor, epochs, rate
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        if self.last_epoch >= self.warmup_epoch:
+            return self.successor.get_last_lr()
+        return [self.rate] * len(self.base_lrs)
+
+    def step(self, epoch=None):
+        if self.last_epoch < self.warmup_epoch:
+            super().step(epoch)
+        else:
+            self.successor.step(epoch)
+            self._last_lr = self.successor.get_last_lr()
+
+    def load_state_dict(self, state):
+        self.__dict__.update(state)
+
+
+@pytest.mark.parametrize("stop", [1, 5])
+def test_the_original_engine_goes_on_from_a_checkpoint_of_ours(tmp_path, stop):
+    """It has its own live schedule, so the rates go on from the saved one along its beginning."""
+    model = nn.Linear(1, 1)
+    cfg, optimizer, schedule = parts(model)
+    for _ in range(stop):
+        optimizer.step()
+        schedule.step()
+    state = {"state_dict": model.state_dict(), "epoch": stop, "optimizer": optimizer.state_dict()}
+    save_checkpoint(state | {"scheduler": schedule.state_dict()}, tmp_path)
+
+    saved = torch.load(tmp_path / f"model.pth.tar-{stop}", weights_only=True)  # as it reads, on a PyTorch of today
+    theirs = torch.optim.SGD(nn.Linear(1, 1).parameters(), cfg.LR, momentum=0.9)
+    live = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, cfg.MAX_EPOCH)
+    warmup = OriginalWarmup(theirs, live, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR)
+    theirs.load_state_dict(saved["optimizer"])
+    warmup.load_state_dict(saved["scheduler"])
+    assert warmup.successor is live
+    start = theirs.param_groups[0]["lr"]
+    assert start == rates(cfg, 50)[stop]
+    for k in range(1, 50 - stop):
+        theirs.step()
+        warmup.step()
+        expected = start * (1 + math.cos(math.pi * k / cfg.MAX_EPOCH)) / 2
+        assert theirs.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-9)
+        if stop == 1:  # saved at the end of the warm-up: as if there had been no break
+            assert theirs.param_groups[0]["lr"] == pytest.approx(rates(cfg, 50)[stop + k], rel=1e-9)
 
 
 def test_torchs_own_schedules_resume(tmp_path):

@@ -5,21 +5,26 @@ import hashlib
 import json
 import pickle
 import re
+import sys
 import warnings
+import zipfile
 from pathlib import Path
+from typing import Tuple  # noqa: UP035 (TorchScript reads annotations)
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import clip
 from clip import clip as clip_module
 from clip import weights as weights_module
 from clip.model import CLIP, PIXEL_MEAN, SIZE_KEYS, build_model
+from clip.torchscript import read_torchscript
 from clip.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
 from tests.closeness import assert_close
+from dassl.utils import load_checkpoint
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
 TINY = ("tiny_rn", "tiny_vit")
@@ -198,7 +203,7 @@ def test_nothing_is_unpickled_that_could_run_code(tmp_path):
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
 def test_a_damaged_file_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"not weights at all")
-    with pytest.raises(RuntimeError, match=rf"{name} (cannot be read|holds)"):
+    with pytest.raises(RuntimeError, match=rf"{name} .*(cannot be read|is damaged)"):
         clip.load_clip_to_cpu(tmp_path / name)
     torch.save(small_state(), tmp_path / "whole.pt")
     (tmp_path / "torn.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-500])
@@ -231,6 +236,145 @@ def test_entries_that_do_not_fit_name_the_file_and_the_architecture(tmp_path):
     torch.save(state, tmp_path / "odd.pt")
     with pytest.raises(RuntimeError, match=r"odd.pt: .*ResNet \(1, 0, 0, 0\).*missing \(visual.* unexpected"):
         clip.load_clip_to_cpu(tmp_path / "odd.pt")
+
+
+# --- TorchScript archives without TorchScript -------------------------------------------------------------
+
+class Part(nn.Module):
+    """Attributes of every kind that such a module may have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2)
+        self.register_buffer("turned", torch.arange(6.0).view(2, 3).t()[:2])
+        self.register_buffer("unsaved", torch.ones(2), persistent=False)
+        self.count, self.text, self.numbers, self.words = 3, "x", [1, 2], ["a"]
+        self.fractions, self.table, self.pair = [0.5], {"a": 1}, (1, torch.zeros(1))
+        self.tensors, self.plain = [torch.zeros(1)], torch.ones(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        more = self.tensors[0] + self.pair[1] + self.plain[0] + self.fractions[0] + self.table["a"] + self.numbers[0]
+        return self.norm(x) + self.turned[:, 0] + self.unsaved + self.count + more
+
+
+class Whole(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seq = nn.Sequential(nn.Linear(2, 2), Part())
+        self.list = nn.ModuleList([self.seq[0], nn.Linear(2, 2)])  # the first lies in two places
+        self.short = nn.Parameter(torch.randn(2).half())
+        self.tied = nn.Parameter(self.seq[0].weight.detach()[1])  # within the same storage
+        self.register_parameter("missing", None)
+        self.input_resolution = nn.Parameter(torch.tensor(224.0), requires_grad=False)
+        self.register_buffer("context_length", torch.tensor(77))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.list:
+            x = part(x)
+        return self.seq(x) + self.short + self.tied
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_an_archive_is_read_as_torchscript_reads_it(tmp_path, how):
+    path, model = tmp_path / "model.pt", Whole().eval()
+    archive = torch.jit.script(model) if how == "script" else torch.jit.trace(model, torch.zeros(2, 2))
+    torch.jit.save(archive, str(path))
+    expected = torch.jit.load(str(path)).state_dict()
+    found = read_torchscript(path)
+    assert list(found) == list(expected) and "list.0.weight" in found and "seq.1.norm.running_var" in found
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype and found[name].stride() == tensor.stride(), name
+        assert torch.equal(found[name], tensor), name
+    assert found["short"].dtype == torch.float16
+    assert found["tied"].data_ptr() == found["seq.0.weight"][1].data_ptr()
+
+
+class Writes(nn.Module):
+    """Restores itself by filling a file."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+        self.written = torch.zeros(8)
+
+    @torch.jit.export
+    def __getstate__(self) -> Tuple[str, bool]:  # noqa: UP006 (TorchScript reads annotations)
+        return (self.target, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[str, bool]) -> None:  # noqa: UP006
+        self.target, self.training = state[0], state[1]
+        file = torch.from_file(state[0], True, 8, dtype=torch.uint8)
+        file.fill_(65)
+        self.written = file.clone()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.fixture
+def armed(tmp_path) -> tuple[Path, Path]:
+    """(an archive that writes into a file when it is loaded, the file)"""
+    target, path = tmp_path / "precious.txt", tmp_path / "model.pt"
+    target.write_text("precious")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(nn.Sequential(nn.Linear(1, 1), Writes(str(target)))), str(path))
+    target.write_text("precious")  # scripting has run it once
+    return path, target
+
+
+def test_the_code_of_an_archive_never_runs(armed):
+    path, target = armed
+    for read in (read_weights, clip.load_clip_to_cpu, load_checkpoint):
+        with pytest.raises(RuntimeError, match=r"model.pt was refused.*nothing was executed"):
+            read(path)
+    assert target.read_text() == "precious"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.load(str(path))
+    assert target.read_text() == "AAAAAAAA"  # the weapon does work
+
+
+def test_on_another_engine_only_openais_archives_are_read(armed, tmp_path, monkeypatch, state_dicts):
+    path, target = armed
+    monkeypatch.setitem(sys.modules, "dassl.utils.safe_load", None)
+    with pytest.raises(RuntimeError, match="model.pt is a TorchScript archive and none of OpenAI's"):
+        read_weights(path)
+    assert target.read_text() == "precious"
+    known = torchscript(state_dicts["tiny_vit"], tmp_path / "tiny.pt")
+    digest = hashlib.sha256(known.read_bytes()).hexdigest()
+    monkeypatch.setitem(clip_module._DIGESTS, "RN50", (digest, "RN50.pt"))
+    assert read_weights(known).state_dict.keys() >= set(SIZE_KEYS)
+    torch.save(small_state(), tmp_path / "plain.pt")
+    assert read_weights(tmp_path / "plain.pt").state_dict.keys() == small_state().keys()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_archives_that_do_not_end_are_refused(tmp_path):
+    """A module that is part of itself, and 40 levels of one that has the next one twice."""
+    path = tmp_path / "model.pt"
+    torch.jit.save(torch.jit.script(nn.Sequential(nn.Linear(1, 1))), str(path))
+    with zipfile.ZipFile(path) as archive:
+        container = archive.read("model/data.pkl")[2:].partition(b"q\x00")[0] + b")\x81"  # its class
+    own = b"\x80\x02" + container + b"q\x00}X\x01\x00\x00\x000h\x00sb."
+    twice = b"}(X\x01\x00\x00\x000%sX\x01\x00\x00\x001%sub"
+    many = b"\x80\x02" + container + b"}bq\x00"
+    for level in range(40):
+        previous = b"h" + bytes([level])
+        many += container + twice % (previous, previous) + b"q" + bytes([level + 1])
+    for pickled in (own, many + b"."):
+        with pytest.raises(RuntimeError, match="does not end"):
+            read_torchscript(repacked(path, tmp_path / "endless.pt", pickled))
+
+
+def repacked(path: Path, target: Path, pickled: bytes) -> Path:
+    """The archive with another data.pkl."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, pickled if name.endswith("/data.pkl") else old.read(name))
+    return target
 
 
 # --- open_clip ------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 from dassl.data.datasets import DatasetBase, Datum
 from datasets.caltech101 import Caltech101
 from datasets.fewshot import few_shot
+from datasets.legacy import read_datum_pickle
 from datasets.splits import new_datum, subsample_classes
 from tests.data_support import make_cfg, relative, triples
 from tests.golden_data import GOLDEN, write_fewshot_tree
@@ -317,6 +318,18 @@ def test_a_pickle_of_something_else_is_refused(own_tree, content):
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(ValueError, match="is not a few-shot file"):
         caltech(own_tree, 2, 1)
+
+
+def test_a_pickle_leaves_nothing_behind_in_this_process(tmp_path):
+    """One that gives the class of its items attributes, and one whose item has none of its own."""
+    item = b"cdassl.data.datasets.base_dataset\nDatum\n"
+    text = b"X\x07\x00\x00\x00_impathX\x01\x00\x00\x00aX\x06\x00\x00\x00_labelK\x01"
+    spoils = item + b"N}(" + text + b"X\x0a\x00\x00\x00_classnameX\x01\x00\x00\x00bu\x86b0}."
+    (tmp_path / "spoils.pkl").write_bytes(b"\x80\x02" + spoils)
+    (tmp_path / "bare.pkl").write_bytes(b"\x80\x02}X\x05\x00\x00\x00train]" + item + b")\x81as.")
+    assert read_datum_pickle(str(tmp_path / "spoils.pkl")) == {}
+    with pytest.raises(ValueError, match="_impath"):
+        read_datum_pickle(str(tmp_path / "bare.pkl"))
 
 
 def test_a_data_set_without_validation(tmp_path):

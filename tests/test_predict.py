@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import train
 from dassl.data import DatasetWrapper
@@ -21,7 +23,7 @@ from dassl.engine.record import read_result
 from datasets.demo_world.scenes import chalk_scene
 from datasets.demo_world.task import CLASSES
 from predict import PredictError, load
-from predict.exported import MARK
+from predict.exported import MARK, ExportedFile, sealed
 from results.__main__ import main as results
 from tests.closeness import assert_close, relative_difference
 from tests.runs import arguments, make_world
@@ -68,7 +70,7 @@ def rewritten(path: Path, target: Path, change=lambda about: None, tensors=None)
     with safe_open(path, framework="np") as file:
         about = json.loads(file.metadata()[MARK])
     change(about)
-    save_file(load_file(path) | (tensors or {}), target, {MARK: json.dumps(about)})
+    target.write_bytes(sealed(load_file(path) | (tensors or {}), about))
     return target
 
 
@@ -345,6 +347,33 @@ def test_damaged_metadata(exported, tmp_path, change, complaint):
 def test_damaged_tensors(exported, tmp_path, tensors, complaint):
     with pytest.raises(PredictError, match=complaint):
         load(rewritten(exported("CoOp"), tmp_path / "damaged.safetensors", tensors=tensors), device="cpu")
+
+
+@given(st.lists(st.integers(min_value=0), min_size=1, max_size=3))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_bit_turned_anywhere_in_a_file_is_found_or_changes_nothing(tmp_path, bits):
+    tensors = {"prompt_learner.ctx": torch.arange(64.0).reshape(4, 16)}
+    about = {"version": 1, "classnames": ["a", "b"], "config": {"TRAINER.NAME": "CoOp"}, "result": {"accuracy": 5.0}}
+    path, damaged = tmp_path / "a.safetensors", bytearray(sealed(tensors, about))
+    path.write_bytes(damaged)
+    before = ExportedFile.read(path)
+    for bit in bits:
+        damaged[bit // 8 % len(damaged)] ^= 1 << bit % 8
+    path.write_bytes(damaged)
+    try:
+        after = ExportedFile.read(path)
+    except PredictError as error:
+        assert str(path) in str(error)
+        return
+    assert after == before and torch.equal(load_file(path)["prompt_learner.ctx"], tensors["prompt_learner.ctx"])
+
+
+def test_a_turned_bit_among_the_numbers_of_a_file_is_named(exported, tmp_path):
+    content = bytearray(exported("CoOp").read_bytes())
+    content[-100] ^= 0x40
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(PredictError, match="a.safetensors is damaged: its SHA-256 is not"):
+        load(tmp_path / "a.safetensors", device="cpu")
 
 
 def test_config_of_a_file_cannot_name_other_files(exported, tmp_path):

@@ -40,9 +40,12 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
     return path
 
 
-def state_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, or what was saved as a bare one; without the `module.` of a parallel wrapper."""
-    state = checkpoint.get("state_dict", checkpoint)
+def state_of(checkpoint: Any) -> dict[str, Tensor]:
+    """The state dict of a checkpoint, or what was saved as a bare one; without the `module.` of a parallel wrapper.
+
+    Empty for a file that holds anything else.
+    """
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
         return {}
     return {str(key).removeprefix("module."): value for key, value in state.items()}

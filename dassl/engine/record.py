@@ -34,7 +34,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.effect import effective, flatten
 from dassl.reading import load_yaml
 from dassl.result_file import SCHEMA, read_record
-from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
+from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_checkpoints
 from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write
 
@@ -203,6 +203,7 @@ def write_result(
         "confusions": test.get("confusions"),
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
+        "checkpoint_sha256": checksum(tested) if checkpoint and (tested := folder / checkpoint).is_file() else None,
         "protocol": protocol,
         "warnings": warned(),
         "selection": getattr(trainer, "selection", None),
@@ -366,10 +367,17 @@ def read_classnames(folder: StrPath) -> list[str] | None:
 def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
     """(run folder, epoch) of the checkpoint that the run in `folder` was tested with; epoch None: the best or last one.
 
-    That is its own, but of an evaluation the one that it evaluated.
+    That is its own, but of an evaluation the one that it evaluated. Raises CheckpointError where the file has changed
+    since it was tested.
     """
     record = read_result(folder) or {}
     tested = record.get("checkpoint")
+    file, known = Path(folder, tested or ""), record.get("checkpoint_sha256")
+    if known and file.is_file() and checksum(file) != known:
+        raise CheckpointError(
+            f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the file"
+            " that was tested; get that one from a copy, or test what there is with train.py --eval-only"
+        )
     if record.get("mode") != "eval" or not tested:
         return str(folder), None
     path = Path(tested)

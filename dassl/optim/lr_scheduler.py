@@ -25,7 +25,10 @@ POSITION = ("last_epoch", "_step_count", "_last_lr")  # where a schedule stands;
 class _BaseWarmupScheduler(LRScheduler):
     """Rates of `get_lr` for epochs 0 ... warmup_epoch - 1, then those of `successor`.
 
-    Its state holds numbers only, and loading it steps the live schedule to where the saved one stood.
+    Its state holds numbers only, and loading it steps the live schedule to where the saved one stood. The original
+    engine takes every entry of a state as an attribute of its own schedule: there must be none called successor, which
+    would put numbers where it needs its live successor. That one goes on from its beginning then, scaled to the rate
+    that the optimiser was saved with: its cosine falls from there to 0, k epochs on by (1 + cos(pi k / MAX_EPOCH)) / 2.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class _BaseWarmupScheduler(LRScheduler):
             super().step(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        return _position(self) | {"successor": _position(self.successor)}
+        return _position(self) | {"after_warmup": _position(self.successor)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Make as many steps as were made before `state_dict`, and give the optimiser the rates of this schedule.
@@ -52,11 +55,11 @@ class _BaseWarmupScheduler(LRScheduler):
         Rates depend on the one before, so to go on from saved ones would be wrong where MAX_EPOCH or LR has changed.
         Raises ValueError for a state in the original engine's form, which holds objects: see `fast_forward`.
         """
-        saved = state_dict.get("successor")
+        saved = state_dict.get("after_warmup")
         if not isinstance(saved, dict):
             raise ValueError("this state does not say where the schedule stood; use fast_forward(epochs)")
-        after_warmup = saved["last_epoch"] - self._fresh_successor["last_epoch"]
-        self.fast_forward(state_dict["last_epoch"] + after_warmup)
+        steps = saved["last_epoch"] - self._fresh_successor["last_epoch"]
+        self.fast_forward(state_dict["last_epoch"] + steps)
         self._step_count, self.successor._step_count = state_dict["_step_count"], saved["_step_count"]
 
     def fast_forward(self, epochs: int) -> None:

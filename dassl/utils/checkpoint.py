@@ -7,11 +7,13 @@ A run keeps one folder for each registered model:
     checkpoint             the name of the file saved last
 
 A file is a dict with state_dict, epoch (E), optimizer, scheduler, val_result, and whatever else the caller
-gives: tensors and plain containers only. Files appear under their names when complete, never half-written.
+gives: tensors, NumPy arrays and plain containers only. Files appear under their names when complete, never
+half-written.
 """
 from __future__ import annotations
 
 import collections
+import hashlib
 import io
 import os
 import re
@@ -29,6 +31,7 @@ from .tools import StrPath, atomic_write, mkdir_if_missing
 __all__ = [
     "CheckpointError",
     "UnsafeCheckpointError",
+    "checksum",
     "find_checkpoints",
     "load_checkpoint",
     "load_resume_point",
@@ -53,8 +56,9 @@ def save_checkpoint(
     """Write `state` to `save_dir`/`model_name`, by default model.pth.tar-<state["epoch"]>.
 
     A leading "module." (of a DataParallel wrapper) is dropped from the keys of state["state_dict"], unless
-    `remove_module_from_keys` is off. `is_best` writes model-best.pth.tar as well. What is neither tensor nor
-    plain container is left out with a warning. Raises OSError, leaving every file as it was, on a full disk.
+    `remove_module_from_keys` is off. `is_best` writes model-best.pth.tar as well. What is neither tensor, array of
+    numbers or texts, nor plain container is left out with a warning. Raises OSError, leaving every file as it was, on a
+    full disk.
     """
     mkdir_if_missing(save_dir)
     weights = state["state_dict"]
@@ -77,19 +81,21 @@ def save_checkpoint(
 
 
 def _plain(value: Any, where: str, dropped: list[str]) -> Any:
-    """`value` with special containers and NumPy data made plain; what cannot be is named in `dropped`."""
+    """`value` without what is no plain data, which is named in `dropped`; containers keep their kind where it is one
+    that any reader knows."""
     if isinstance(value, np.generic):  # first: some of them are also Python numbers
         return value.item()
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.Tensor)):
         return value
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        return torch.from_numpy(np.ascontiguousarray(value))
+    if type(value) is np.ndarray and value.dtype.kind in "?biufcSU":
+        return value
     if isinstance(value, Mapping):
         kept = {key: _plain(entry, f"{where}.{key}", dropped) for key, entry in value.items()}
-        return {key: entry for key, entry in kept.items() if f"{where}.{key}" not in dropped}
+        kind = type(value) if type(value) in (collections.OrderedDict, collections.Counter) else dict
+        return kind({key: entry for key, entry in kept.items() if f"{where}.{key}" not in dropped})
     if isinstance(value, (list, tuple, set, frozenset)):
         entries = [_plain(entry, f"{where}[{i}]", dropped) for i, entry in enumerate(value)]
-        return tuple(entries) if isinstance(value, tuple) else entries
+        return next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))(entries)
     dropped.append(where)
     return None
 
@@ -97,18 +103,32 @@ def _plain(value: Any, where: str, dropped: list[str]) -> Any:
 # --- reading ---------------------------------------------------------------------------------------------
 
 
-def load_checkpoint(fpath: StrPath | None) -> dict[str, Any]:
-    """The dict that `save_checkpoint`, or the original engine, wrote to `fpath`; tensors on the CPU.
+def load_checkpoint(fpath: StrPath | None) -> Any:
+    """What `save_checkpoint`, or the original engine, wrote to `fpath`: a dict; tensors on the CPU.
 
-    Raises ValueError for None, FileNotFoundError, UnsafeCheckpointError for a file that would run code, and
-    CheckpointError for one that is damaged or holds something else.
+    Of other files made by torch.save what they hold: a bare tensor, a list, NumPy arrays. Raises ValueError for None,
+    FileNotFoundError, UnsafeCheckpointError for a file that would run code, and CheckpointError for a damaged one.
     """
     if fpath is None:
         raise ValueError("File path is None")
-    content = load_file(fpath)
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{os.fspath(fpath)} holds a {type(content).__name__}, not a checkpoint")
+    return load_file(fpath)
+
+
+def _load_training(path: str) -> dict[str, Any]:
+    """A checkpoint to go on from; CheckpointError for a file that holds something else."""
+    content = load_checkpoint(path)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def checksum(path: StrPath) -> str:
+    """SHA-256 (hex) of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def find_checkpoints(fdir: StrPath) -> dict[int, str]:
@@ -120,45 +140,66 @@ def find_checkpoints(fdir: StrPath) -> dict[int, str]:
 
 
 def load_resume_point(folders: Sequence[StrPath]) -> tuple[int, list[dict[str, Any]]] | None:
-    """The most finished epochs that every folder has a readable checkpoint of, and those checkpoints.
+    """A number of finished epochs that every folder has a readable checkpoint of, and those checkpoints.
 
-    A damaged file is passed over with a warning. None when no folder holds any checkpoint. Raises
-    CheckpointError when there are some but no epoch is readable in all folders, and UnsafeCheckpointError for
-    a file that would run code: such a file is never passed over.
+    That is the one which the folders' `checkpoint` files name; where they name none or the best model, or not the same,
+    or where a file is missing or damaged, which is a warning, the most epochs. None when no folder holds any
+    checkpoint. Raises CheckpointError when there are some but no epoch is readable in all folders, and
+    UnsafeCheckpointError for a file that would run code: such a file is never passed over.
     """
-    points = [_resume_points(folder) for folder in folders]
+    found = [_resume_points(folder) for folder in folders]
+    points = [of_epoch for of_epoch, _ in found]
     if not any(points):
         return None
     common = sorted(set.intersection(*(set(point) for point in points)), reverse=True)
+    named = min((epoch for _, epoch in found if epoch is not None), default=None)
+    if named in common and all(epoch is not None for _, epoch in found):
+        common.sort(key=lambda epoch: epoch != named)
     for epoch in common:
         try:
-            return epoch, [load_checkpoint(point[epoch]) for point in points]
+            return epoch, [_load_training(point[epoch]) for point in points]
         except UnsafeCheckpointError:
             raise
         except CheckpointError as error:
-            warnings.warn(f"{error}. Looking for an earlier one", stacklevel=2)
+            warnings.warn(f"{error}. Looking for another one", stacklevel=2)
     places = ", ".join(os.fspath(folder) for folder in folders)
     reason = "every checkpoint is damaged" if common else "no epoch was saved for every model"
     raise CheckpointError(f"cannot resume from {places}: {reason}; remove the folder to train from scratch")
 
 
-def _resume_points(folder: StrPath) -> dict[int, str]:
-    """{finished epochs: path}; the best model, and a file of another name, are numbered on the inside."""
+def _resume_points(folder: StrPath) -> tuple[dict[int, str], int | None]:
+    """{finished epochs: path}, and the epochs of the file that the pointer names.
+
+    Files without a number are numbered on the inside: the best model, which may be older than the last one so that a
+    pointer to it counts for nothing, and what a caller of `save_checkpoint` named otherwise.
+    """
     points = find_checkpoints(folder)
-    others = [BEST_NAME]
-    pointer = os.path.join(folder, POINTER_NAME)
-    if not points and os.path.isfile(pointer):
-        with open(pointer, encoding="utf-8", errors="replace") as file:
-            others.append(os.path.basename(file.readline().strip()))
-    for path in (os.path.join(folder, name) for name in others if name):
+    pointed = _pointed_name(folder)
+    epochs = {os.path.basename(path): epoch for epoch, path in points.items()}
+    for name in {BEST_NAME, pointed} - {*epochs, ""}:
+        path = os.path.join(folder, name)
         if os.path.isfile(path):
             try:
-                points.setdefault(int(load_checkpoint(path)["epoch"]), path)
+                epochs[name] = int(_load_training(path)["epoch"])
+                if name == pointed != BEST_NAME:
+                    points[epochs[name]] = path
+                points.setdefault(epochs[name], path)
             except UnsafeCheckpointError:
                 raise
             except (CheckpointError, KeyError, TypeError, ValueError) as error:
                 warnings.warn(f"passing over {path}: {error}", stacklevel=3)
-    return points
+        elif name != BEST_NAME:
+            warnings.warn(f"{os.path.join(folder, POINTER_NAME)} names {name}, which is not there", stacklevel=3)
+    return points, None if pointed == BEST_NAME else epochs.get(pointed)
+
+
+def _pointed_name(folder: StrPath) -> str:
+    """The file that was saved last, of this folder; "" where nothing tells."""
+    pointer = os.path.join(folder, POINTER_NAME)
+    if not os.path.isfile(pointer):
+        return ""
+    with open(pointer, encoding="utf-8", errors="replace") as file:
+        return os.path.basename(file.readline().strip())
 
 
 # --- resuming --------------------------------------------------------------------------------------------
@@ -170,9 +211,9 @@ def resume_from_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
 ) -> int:
-    """Restore the newest readable checkpoint of a folder; returns the number of finished epochs.
+    """Restore the checkpoint of a folder to go on from; returns the number of finished epochs.
 
-    Raises FileNotFoundError when the folder holds none; see `load_resume_point` for damaged ones.
+    Raises FileNotFoundError when the folder holds none; see `load_resume_point` for which it is.
     """
     found = load_resume_point([fdir])
     if found is None:
@@ -210,7 +251,7 @@ def restore_training(
 def _restore_schedule(scheduler: Any, state: dict[str, Any], epoch: int) -> None:
     """Move the live schedule to where the saved one stood; never replace its parts by loaded ones."""
     if hasattr(scheduler, "fast_forward"):
-        if isinstance(state.get("successor"), dict):
+        if "after_warmup" in state:
             scheduler.load_state_dict(state)
         else:  # the original engine pickled the inner schedule as an object: count its steps again
             scheduler.fast_forward(epoch)

@@ -1,27 +1,44 @@
-"""Read a checkpoint file without running what is in it.
+"""Read a checkpoint file without running what is in it, and notice where it was damaged.
 
-A pickle may name any function to be called while it is read. Files of this project hold tensors and plain
-containers only, which torch's own safe loader reads. Checkpoints of the original engine also hold scheduler
-and optimiser objects; these are read by an unpickler that knows a short list of names, replaces everything
-from `torch.optim` by an inert stand-in, and refuses the rest before anything is executed.
+`torch.save` writes a zip archive: a pickle, and the bytes of each storage in a member of its own, with a checksum;
+until 2020 it wrote pickles and bytes one after the other, without any. The pickles are read by `pickle_machine`, which
+calls nothing that they name; scheduler and optimiser objects, which checkpoints of the original engine hold, become
+inert. No file can ask for more memory than a small multiple of its own size.
 """
 from __future__ import annotations
 
-import collections
+import contextlib
 import difflib
+import io
+import math
 import os
 import pickle
+import struct
 import textwrap
-import types
-import warnings
-from typing import Any
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 
+from .pickle_machine import Inert, Machine, Maker, Refused
 from .tools import StrPath
 
-__all__ = ["CheckpointError", "UnsafeCheckpointError", "load_file"]
+__all__ = ["Archive", "CheckpointError", "Inert", "UnsafeCheckpointError", "load_file", "reading"]
+
+STAND_INS = ("torch.optim", "dassl.optim")
+REPEATED = 8  # a file's tensors may show its bytes so many times over, as expanded and tied ones do
+SMALL = 2**26  # bytes: and this much they may in any case
+LEGACY = (0x1950A86A20F9469CFC6C, 1001)  # what files in the old format begin with: magic number, version
+STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+    "ComplexDoubleStorage": torch.complex128, "ComplexFloatStorage": torch.complex64, "UntypedStorage": torch.uint8,
+}  # fmt: skip
+DTYPES = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 
 
 class CheckpointError(RuntimeError):
@@ -32,78 +49,164 @@ class UnsafeCheckpointError(CheckpointError):
     """A file that would run code when read. It was not read any further."""
 
 
-class Inert:
-    """Stands where an optimiser or scheduler object was pickled; keeps its attributes, can do nothing."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):
-            self.__dict__.update(state)
+# --- tensors ---------------------------------------------------------------------------------------------
 
 
-def _numpy_scalar(dtype: np.dtype, data: bytes) -> Any:
-    if dtype.hasobject or dtype.itemsize != len(data):
-        raise pickle.UnpicklingError(f"a NumPy number of type {dtype} is not plain")
-    return np.frombuffer(data, dtype)[0].item()
+class _StorageType(NamedTuple):
+    dtype: torch.dtype
 
 
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"text encoded as {encoding} is not plain")
-    return text.encode("latin1")
+class _Storage(NamedTuple):
+    dtype: torch.dtype
+    data: Tensor  # its bytes, uint8
 
 
-_BUILTINS = (dict, list, tuple, set, frozenset, int, float, bool, str, complex)
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("collections", "defaultdict"): collections.defaultdict,
-    ("collections", "Counter"): collections.Counter,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("torch.nn.parameter", "Parameter"): torch.nn.Parameter,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "scalar"): _numpy_scalar,
-    ("numpy._core.multiarray", "scalar"): _numpy_scalar,
-    ("_codecs", "encode"): _latin1,
-}
-_ALLOWED |= {(module, kind.__name__): kind for kind in _BUILTINS for module in ("builtins", "__builtin__")}
-_STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
-_STAND_INS = (["torch", "optim"], ["dassl", "optim"])
+VALUES = {
+    f"{module}.{name}": _StorageType(dtype)
+    for name, dtype in STORAGES.items()
+    for module in ("torch", "torch.cuda", "torch.storage")
+} | DTYPES
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows the names above, tensor types and storages, and stand-ins; refuses every other name."""
+class _Tensors:
+    """What makes the tensors of one file, whose size bounds what they may be."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if module in _STORAGE_MODULES and name.endswith("Storage") and name.isidentifier():
-            return getattr(torch.storage if module == "torch.storage" else torch, name)
-        if module.split(".")[:2] in _STAND_INS:
-            return Inert
-        raise UnsafeCheckpointError(f"{module}.{name}")
+    def __init__(self, file_size: int) -> None:
+        self.left = REPEATED * file_size + SMALL
+
+    def makers(self) -> dict[str, Maker | None]:
+        return {
+            "torch._utils._rebuild_tensor": self.tensor,
+            "torch._utils._rebuild_tensor_v2": self.tensor,
+            "torch._utils._rebuild_tensor_v3": self.tensor_of_type,
+            "torch._utils._rebuild_parameter": self.parameter,
+            "torch._utils._rebuild_parameter_with_state": self.parameter,
+            "torch.Size": lambda sizes=(): torch.Size(sizes),
+            "torch.device": lambda kind, *index: torch.device(kind, *index),
+        }
+
+    def tensor(
+        self, storage: Any, offset: Any, size: Any, stride: Any, gradient: Any = False, hooks: Any = None,
+        metadata: Any = None,
+    ) -> Tensor:  # fmt: skip
+        return self.tensor_of_type(storage, offset, size, stride, gradient, hooks, storage.dtype, metadata)
+
+    def tensor_of_type(
+        self, storage: Any, offset: Any, size: Any, stride: Any, gradient: Any, hooks: Any, dtype: Any,
+        metadata: Any = None,
+    ) -> Tensor:  # fmt: skip
+        """torch's own enlarges a storage that is too small for its tensor."""
+        if type(storage) is not _Storage or not isinstance(dtype, torch.dtype) or metadata:
+            raise pickle.UnpicklingError("a tensor of an unknown kind")
+        if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
+            raise pickle.UnpicklingError(f"a tensor of size {size}, stride {stride}, offset {offset}")
+        empty = 0 in size
+        reach = 0 if empty else offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
+        if reach * dtype.itemsize > storage.data.numel():
+            raise pickle.UnpicklingError("a tensor that is longer than its storage")
+        self.left -= dtype.itemsize * math.prod(size)
+        if self.left < 0:
+            raise pickle.UnpicklingError("tensors that repeat a few numbers, and would take far more than the file")
+        tensor = torch.empty(0, dtype=dtype).set_(storage.data.untyped_storage(), 0 if empty else offset, size, stride)
+        return tensor.requires_grad_(gradient is True)
+
+    def parameter(self, data: Any, gradient: Any, *_: Any) -> Tensor:
+        if not isinstance(data, Tensor):
+            raise pickle.UnpicklingError("a parameter that is no tensor")
+        return torch.nn.Parameter(data, gradient is True)
 
 
-def _load_pickle(file: Any, **kwargs: Any) -> Any:
-    return _Unpickler(file, **kwargs).load()
+# --- archives --------------------------------------------------------------------------------------------
 
 
-_pickle_module: Any = types.ModuleType("dassl_allow_list_pickle")
-_pickle_module.Unpickler = _Unpickler
-_pickle_module.load = _load_pickle
+class Archive:
+    """What torch.save and torch.jit.save write today; the checksum of every member that is read is compared."""
+
+    def __init__(self, file: IO[bytes], stand_ins: tuple[str, ...] = STAND_INS) -> None:
+        self.zip = zipfile.ZipFile(file)
+        self.size = os.fstat(file.fileno()).st_size
+        self.stand_ins = stand_ins
+        members = self.zip.infolist()
+        if sum(member.compress_size for member in members) > self.size:
+            raise zipfile.BadZipFile("its members are longer than the file")
+        for member in members:
+            if member.CRC == 0:  # written with torch.serialization.set_crc32_options(False): nothing to compare with
+                del member.CRC
+        self.members = {member.filename.partition("/")[2]: member for member in members}
+        self.storages: dict[Any, Tensor] = {}
+        self.swapped = "byteorder" in self.members and self.read("byteorder") == b"big"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.members
+
+    def read(self, name: str, limit: int = 0) -> bytes:
+        """A member; one that is compressed, which those with numbers never are, only where it is below a limit."""
+        member = self.members[name]
+        stored = member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size
+        if not stored and member.file_size > limit:
+            raise zipfile.BadZipFile(f"{name} is compressed, to {member.compress_size:,} of {member.file_size:,} bytes")
+        return self.zip.read(member)
+
+    def unpickle(self, name: str = "data.pkl", makers: dict[str, Maker | None] | None = None) -> Any:
+        known = _Tensors(self.size).makers() | (makers or {})
+        return Machine(known, VALUES, self.stand_ins, self.storage).run(io.BytesIO(self.read(name)))
+
+    def storage(self, pickled: Any) -> _Storage:
+        _, (dtype,), key, _, count = pickled
+        if key not in self.storages:
+            content = self.read(f"data/{key}")
+            if len(content) != count * dtype.itemsize:
+                raise zipfile.BadZipFile(f"data/{key} has {len(content):,} bytes, not {count * dtype.itemsize:,}")
+            self.storages[key] = _bytes(content)
+            if self.swapped:
+                self.storages[key].untyped_storage().byteswap(dtype)
+        return _Storage(dtype, self.storages[key])
 
 
-# what torch and pickle raise for files that were cut off or overwritten
-_DAMAGE = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError,
-    RuntimeError, TypeError, ValueError, pickle.PickleError,
+def _bytes(content: bytes) -> Tensor:
+    """In memory of torch's own, which is aligned as its kernels expect."""
+    data = torch.empty(len(content), dtype=torch.uint8)
+    memoryview(data.numpy())[:] = content
+    return data
+
+
+# --- files in the old format -----------------------------------------------------------------------------
+
+
+def _load_stream(file: io.BytesIO) -> Any:
+    """Pickles: magic number, version, machine, content, keys of the storages; then the storages in that order."""
+    size = file.getbuffer().nbytes
+    storages: dict[Any, _Storage] = {}
+
+    def storage(pickled: Any) -> _Storage:
+        _, (dtype,), key, _, count, view = pickled
+        if key not in storages:
+            taken = count * dtype.itemsize + sum(other.data.numel() for other in storages.values())
+            if view is not None or not 0 <= taken <= size:
+                raise pickle.UnpicklingError(f"a storage of {count} numbers, view {view}")
+            storages[key] = _Storage(dtype, torch.empty(count * dtype.itemsize, dtype=torch.uint8))
+        return storages[key]
+
+    machine = Machine(_Tensors(size).makers(), VALUES, STAND_INS, storage)
+    if (machine.run(file), machine.run(file)) != LEGACY:
+        raise pickle.UnpicklingError("torch.save did not write it")
+    machine.run(file)
+    content, keys = machine.run(file), machine.run(file)
+    if set(keys) != set(storages):
+        raise pickle.UnpicklingError("the numbers of some tensors are missing")
+    for key in keys:
+        dtype, data = storages[key]
+        (count,) = struct.unpack("<q", file.read(8))
+        if count * dtype.itemsize != data.numel() or file.readinto(memoryview(data.numpy())) != data.numel():
+            raise EOFError(f"the file ends within storage {key}")
+    return content
+
+
+# --- files -----------------------------------------------------------------------------------------------
+
+_DAMAGE = (  # what pickles and archives raise that were cut off or overwritten
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+    pickle.PickleError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -111,31 +214,42 @@ def load_file(path: StrPath) -> Any:
     """What torch.save wrote to `path`, tensors on the CPU.
 
     Raises FileNotFoundError (with the nearest name in the folder), UnsafeCheckpointError for a file that
-    names anything but tensors, plain containers and optimiser objects, CheckpointError for a damaged one.
+    names anything but tensors, plain containers, arrays and optimiser objects, CheckpointError for a damaged one.
     """
+    with reading(path) as file:
+        if is_archive(file):
+            return Archive(file).unpickle()
+        return _load_stream(io.BytesIO(file.read()))
+
+
+def is_archive(file: IO[bytes]) -> bool:
+    """By its first or last bytes, of which one may be damaged; `file` stands at its beginning afterwards."""
+    file.seek(0)
+    found = file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)
+    file.seek(0)
+    return found
+
+
+@contextlib.contextmanager
+def reading(path: StrPath) -> Iterator[IO[bytes]]:
+    """The opened file; what goes wrong within is raised as `load_file` says."""
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(_missing(path))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols and storage classes out of fashion
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except pickle.UnpicklingError:  # objects: perhaps a checkpoint of the original engine
-                return torch.load(path, map_location="cpu", pickle_module=_pickle_module, weights_only=False)
-    except UnsafeCheckpointError as error:
-        raise UnsafeCheckpointError(
-            f"{path} was refused: it asks to load {error}, which could run code and no checkpoint needs; "
-            "nothing was executed. Get the weights as plain tensors from a source you trust"
-        ) from None
-    except PermissionError:
-        raise
-    except _DAMAGE as error:
-        detail = textwrap.shorten(str(error).split(". ")[0], 160) or "no details"
-        raise CheckpointError(
-            f"{path} ({os.path.getsize(path):,} bytes) is damaged, incomplete or no checkpoint: "
-            f"{type(error).__name__}: {detail}"
-        ) from error
+    with open(path, "rb") as file:
+        try:
+            yield file
+        except Refused as error:
+            raise UnsafeCheckpointError(
+                f"{path} was refused: it asks for {error}, which could run code and no checkpoint needs; "
+                "nothing was executed. Get the weights as plain tensors from a source you trust"
+            ) from None
+        except _DAMAGE as error:
+            detail = textwrap.shorten(str(error).split(". ")[0], 160) or "no details"
+            raise CheckpointError(
+                f"{path} ({os.path.getsize(path):,} bytes) is damaged, incomplete or no checkpoint: "
+                f"{type(error).__name__}: {detail}"
+            ) from error
 
 
 def _missing(path: str) -> str:

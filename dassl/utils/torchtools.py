@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .checkpoint import load_checkpoint, resume_from_checkpoint, save_checkpoint
+from .checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint, save_checkpoint
 from .tools import StrPath, check_availability
 
 __all__ = [
@@ -28,7 +28,9 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
     A leading "module." is ignored on both sides. What does not fit is listed; nothing fitting is a warning.
     """
     content = load_checkpoint(weight_path)
-    loaded = content.get("state_dict", content)
+    loaded = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{weight_path} holds a {type(loaded).__name__}, not a state dict")
     if isinstance(model, nn.DataParallel):
         model = model.module
     own = model.state_dict()
