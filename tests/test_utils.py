@@ -125,6 +125,16 @@ def test_availability_suggests_the_nearest_and_on_a_tie_the_later_name():
         U.check_availability("Plot", [])
 
 
+def test_printable_escapes_what_would_command_a_terminal():
+    name = "a\x1b[2J\r\n\tb\x9b\u2028\u202egnp.exe\u2069\udc80\x7f"
+    assert U.printable(name) == r"a\x1b[2J\r\n\tb\x9b\u2028\u202egnp.exe\u2069\udc80\x7f"
+    assert U.printable(Path("d") / "\x07.png") == os.path.join("d", r"\x07.png")
+    for harmless in ("C:\\photos\\new", "Größe 12 µm", "猫", "क्‍ष", "👩‍👩‍👧", "سگ", " "):
+        assert U.printable(harmless) == harmless
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert "\n" not in U.printable(every) and U.printable(every).encode()  # one line, in UTF-8
+
+
 def test_tolist_if_not():
     assert U.tolist_if_not("a") == ["a"] and U.tolist_if_not([1]) == [1]
     assert U.tolist_if_not(("a",)) == [("a",)]

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import random
+import re
 import urllib.request
 import uuid
 import warnings
@@ -33,6 +34,7 @@ __all__ = [
     "get_most_similar_str_to_a_from_b",
     "listdir_nohidden",
     "mkdir_if_missing",
+    "printable",
     "read_image",
     "read_json",
     "set_random_seed",
@@ -183,6 +185,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
     """The names that differ from `name` only in case; to difflib, "plot" is nearer to "TipAdapter" than to "PLOT"."""
     return [k for k in known if str(k).lower() == name.lower()]
+
+
+_NOT_PRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f"  # control characters: ESC, newlines, tabs
+    r"\u2028\u2029"  # separators of lines and of paragraphs
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
+    r"\ud800-\udfff]"  # bytes of file names that are no UTF-8
+)
+
+
+def printable(text: object) -> str:
+    """`text` for one line of a terminal or log: what would command the terminal, or break the line, as an escape.
+
+    Control characters, separators of lines, marks of the writing direction and lone surrogates become what Python
+    would write for them: a file called "a", ESC, "[2J" is shown as a\\x1b[2J. All other Unicode stays as it is.
+    """
+    return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def error_text(error: BaseException) -> str:
