@@ -91,6 +91,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
+    cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features

@@ -14,15 +14,17 @@ import textwrap
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils.tools import atomic_write
+from dassl.utils.tools import atomic_write, printable
 
 from .checking import Report, build_quietly, check
 from .downloads import PARTS
 from .facts import FACTS, picks_digest
 from .fetching import fetch, preview
-from .files import relative_posix
+from .files import list_folders, list_images, relative_posix
+from .own_pictures import check_own
 from .sources import MIRROR
 
+OWN = "folder"  # the name of pictures of one's own
 STATUS = "exit status: 0 everything is there and complete; 1 something is missing or wrong; 2 bad command line."
 MARKS = {"complete": "ok", "incomplete": "!!", "not found": "--"}
 
@@ -46,12 +48,17 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=raw,
         description="Look for the data sets below ROOT: folders (also under other names), split files, counts, class\n"
         "names, and the beginning and end of every image file. Says what to fetch from where, and what to run next.",
-        epilog="examples:\n  python -m datasets check ~/data\n  python -m datasets check ~/data caltech101 dtd --images"
+        epilog="examples:\n  python -m datasets check ~/data\n"
+        "  python -m datasets check ~/data caltech101 dtd --images\n"
+        f"  python -m datasets check ~/photos {OWN}     # your own: bad files, and files that are there twice"
         f"\n\n{STATUS}",
     )
     sub.add_argument("root", metavar="ROOT", help="the folder that holds the data sets' folders (DATASET.ROOT)")
-    sub.add_argument("names", metavar="NAME", nargs="*", help="as caltech101 or Caltech101; default: all")
+    meaning = f"as caltech101 or Caltech101 (default: all), or {OWN} for pictures of your own in ROOT"
+    sub.add_argument("names", metavar="NAME", nargs="*", help=meaning)
     sub.add_argument("--images", action="store_true", help="decode every image as well (minutes for a large data set)")
+    sub.add_argument("--csv", default="", metavar="FILE", help=f"of {OWN}: the table of images, as DATASET.FOLDER.CSV")
+    sub.add_argument("--test-csv", default="", metavar="FILE", help=f"of {OWN}: as DATASET.FOLDER.TEST_CSV")
     sub.set_defaults(run=run_check)
 
     sub = commands.add_parser(
@@ -154,10 +161,17 @@ def registry_name(text: str) -> str:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    names = list(dict.fromkeys(map(registry_name, options.names))) or list(FACTS)
     root = osp.abspath(osp.expanduser(options.root))
+    own = [name.lower() for name in options.names] == [OWN]
     if not osp.isdir(root):
         raise UsageError(f"no folder {root}; ROOT is the folder that holds the data sets' folders")
+    if not own and (options.csv or options.test_csv):
+        raise UsageError(f"--csv and --test-csv are for pictures of your own: name the data set {OWN}")
+    if own:
+        report = check_own(root, options.csv, options.test_csv)
+        print(describe(report))
+        return 0 if report.state == "complete" else 1
+    names = list(dict.fromkeys(map(registry_name, options.names))) or list(FACTS)
     reports = []
     for name in names:
         report = check(name, root, options.images)
@@ -166,15 +180,17 @@ def run_check(options: argparse.Namespace) -> int:
     if any(report.todo for report in reports):
         print("Addresses are those that were published; a fetch tells whether they still answer.\n")
     print(summary(reports, root, options))
+    if not any(report.exists for report in reports) and any(list_images(osp.join(root, f)) for f in list_folders(root)):
+        print(f"are these pictures of your own? then: python -m datasets check {shlex.quote(root)} {OWN}")
     return 0 if all(report.state == "complete" for report in reports) else 1
 
 
 def describe(report: Report) -> str:
-    lines = [f"[{MARKS[report.state]}] {report.name} ({FACTS[report.name].config}): {report.state}"]
+    lines = [f"[{MARKS[report.state]}] {report.name} ({report.config}): {report.state}"]
     for mark, entries in (("", report.found), ("note: ", report.notes), ("problem: ", report.problems)):
         lines += [textwrap.indent(f"{mark}{entry}", "     ") for entry in entries]
     lines += [f"     to do: {entry}" for entry in dict.fromkeys(report.todo)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, "\n".join(lines).split("\n"))) + "\n"
 
 
 def summary(reports: list[Report], root: str, options: argparse.Namespace) -> str:

@@ -19,15 +19,13 @@ from typing import Any
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.data.integrity import unreadable
+from dassl.data.integrity import bad_lines, unreadable
 
 from .downloads import Download, downloads_of, missing_downloads
 from .facts import FACTS, Facts, names_digest
 from .files import list_images, move
 from .layout import Layout, find_file, find_layout
 from .splits import SplitDataset, split_digest
-
-SHOWN = 20  # unreadable images that are named
 
 
 @dataclass
@@ -41,6 +39,11 @@ class Report:
     todo: list[str] = field(default_factory=list)  # what to do about them
     notes: list[str] = field(default_factory=list)  # worth knowing, nothing is wrong
     exists: bool = True
+
+    @property
+    def config(self) -> str:
+        """What the command line calls it."""
+        return FACTS[self.name].config if self.name in FACTS else self.name.lower()
 
     @property
     def state(self) -> str:
@@ -157,10 +160,10 @@ def _check_content(report: Report, kind: type[SplitDataset], facts: Facts, root:
     elif report.problems:
         report.todo.append(f"compare with {facts.images}" + (f"; {facts.split_source}" if facts.split_source else ""))
     paths = dict.fromkeys(item.impath for items in (train, val or [], dataset.test) for item in items)
-    bad = unreadable([(path, images) for path in paths], f"Reading {report.name}")
+    bad = unreadable(dict.fromkeys(paths, images), f"Reading {report.name}")
     if bad:
-        shown = bad[:SHOWN] + [f"..., {len(bad)} in all"] * (len(bad) > SHOWN)
-        report.problems.append(f"{len(bad)} of {len(paths)} images cannot be read:\n" + "\n".join(shown))
+        lines = "\n".join(bad_lines(bad, len(bad)))
+        report.problems.append(f"{len(bad)} of {len(paths)} images cannot be read:\n{lines}")
         report.todo.append(again(report.name, root, "images"))
     else:
         ways = "decoded" if images else "looked at, first and last bytes"
@@ -185,12 +188,18 @@ def _count_words(counts: tuple[int, int, int]) -> list[str]:
 # --- building -------------------------------------------------------------------------------
 
 
-def build_quietly(kind: type[SplitDataset], root: str, shots: int = -1, seed: int = 1, warn: bool = False) -> Any:
-    """The data set as a run would build it, without what it prints and, unless `warn`, what it warns of."""
+def build_quietly(
+    kind: type[SplitDataset], root: str, shots: int = -1, seed: int = 1, warn: bool = False, **options: Any
+) -> Any:
+    """The data set as a run would build it, without what it prints and, unless `warn`, what it warns of.
+
+    `options` are further keys of DATASET.
+    """
     with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(io.StringIO()):
         cfg = get_cfg_default()
         cfg.DATASET.ROOT, cfg.DATASET.NAME = root, kind.__name__
         cfg.DATASET.NUM_SHOTS, cfg.SEED, cfg.OUTPUT_DIR = shots, seed, output
+        cfg.DATASET.update(options)
         with warnings.catch_warnings():
             if not warn:
                 warnings.simplefilter("ignore")

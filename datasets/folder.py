@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import csv
 import os.path as osp
+import shlex
 import warnings
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -53,26 +55,43 @@ class Folder(SplitDataset):
 
     def load_split(self, cfg: Any) -> tuple[Items, Items, Items]:
         if self.csv:
-            split = split_from_tables(self.dataset_dir, self.csv, self.test_csv)
+            split = split_from_tables(self.dataset_dir, self.csv, self.test_csv, self._looked_at)
             place, remedy = self.csv, "there is nothing to tell apart"
         else:
-            split = split_from_folders(self.dataset_dir)
+            split = split_from_folders(self.dataset_dir, self._looked_at)
             place, remedy = self.dataset_dir, "is it the folder above the one that holds the class folders?"
         names = {item.classname for item in split[0]}
         if len(names) == 1:
             raise ValueError(f"{place} has one class only, {names.pop()!r}; {remedy}")
         return split
 
+    def _looked_at(self, items: Items) -> Items:
+        """All images, before they are split: what is skipped counts as if it were not there."""
+        (items,) = self.leave_out_bad(items)
+        self.all_images = [*self.all_images, *(item.impath for item in items)]
+        return items
+
+    def check_command(self) -> str:
+        tables = zip(("--csv", "--test-csv"), (self.csv, self.test_csv), strict=True)
+        words = [self.dataset_dir, "folder", *(word for flag, table in tables if table for word in (flag, table))]
+        return f"python -m datasets check {shlex.join(words)}"
+
+
+LookedAt = Callable[[Items], Items]
+
 
 # --- folders ---------------------------------------------------------------------------------------------
 
 
-def split_from_folders(folder: str) -> tuple[Items, Items, Items]:
-    """(train, val, test) of a folder of class folders, or of split folders that hold class folders."""
+def split_from_folders(folder: str, looked_at: LookedAt) -> tuple[Items, Items, Items]:
+    """(train, val, test) of a folder of class folders, or of split folders that hold class folders.
+
+    All images go through `looked_at`, which may leave some out, before they are split.
+    """
     splits = _split_folders(folder)
     if not splits:
-        return split_classes(_read_classes(folder))
-    train = _read_classes(splits["train"])
+        return split_classes(_read_classes(folder, looked_at))
+    train = _read_classes(splits["train"], looked_at)
     if "test" not in splits and "val" in splits:
         splits["test"] = splits.pop("val")
         name = osp.basename(splits["test"])
@@ -81,7 +100,7 @@ def split_from_folders(folder: str) -> tuple[Items, Items, Items]:
         print(f"Note: {folder} has no test/: splitting its train/ into train, val and test")
         return split_classes(train)
     others = [
-        _like_train(_read_classes(splits[name]), train, name) if name in splits else []
+        _like_train(_read_classes(splits[name], looked_at), train, name) if name in splits else []
         for name in ("val", "test")
     ]
     return [item for items in train.values() for item in items], others[0], others[1]
@@ -112,7 +131,7 @@ def _split_folders(folder: str) -> dict[str, str]:
     return splits
 
 
-def _read_classes(folder: str) -> dict[str, Items]:
+def _read_classes(folder: str, looked_at: LookedAt) -> dict[str, Items]:
     """class name -> its images, sorted by path; labels follow the sorted names."""
     names = list_folders(folder)
     if not names:
@@ -135,7 +154,10 @@ def _read_classes(folder: str) -> dict[str, Items]:
         warnings.warn(
             f"{len(stray)} images lie directly in {folder}, in no class folder; ignored", stacklevel=2
         )
-    return classes
+    left: dict[str, Items] = {name: [] for name in names}
+    for item in looked_at([item for items in classes.values() for item in items]):
+        left[item.classname].append(item)
+    return left
 
 
 def _like_train(classes: dict[str, Items], train: dict[str, Items], split: str) -> Items:
@@ -160,8 +182,10 @@ class _Row(NamedTuple):
     place: str  # "table.csv, line 7", for messages
 
 
-def split_from_tables(folder: str, table: str, test_table: str = "") -> tuple[Items, Items, Items]:
-    """(train, val, test) of a CSV table, with the rows of `test_table` (if any) as test."""
+def split_from_tables(
+    folder: str, table: str, test_table: str, looked_at: LookedAt
+) -> tuple[Items, Items, Items]:
+    """(train, val, test) of a CSV table, with the rows of `test_table` (if any) as test; `looked_at` as above."""
     rows = _read_table(osp.join(folder, osp.expanduser(table)), folder)
     if test_table:
         if wrong := [row for row in rows if row.split == "test"]:
@@ -177,8 +201,9 @@ def split_from_tables(folder: str, table: str, test_table: str = "") -> tuple[It
         for position, label in enumerate(sorted({row.label for row in rows}, key=_label_order))
     }
     parts: dict[str, Items] = {"": [], "train": [], "val": [], "test": []}
-    for row in rows:
-        parts[row.split].append(new_datum(row.path, labels[row.label], row.classname))
+    split_of = {row.path: row.split for row in rows}
+    for item in looked_at([new_datum(row.path, labels[row.label], row.classname) for row in rows]):
+        parts[split_of[item.impath]].append(item)
     if not parts[""]:
         if not parts["test"] and parts["val"]:
             print(f"Note: {table} has no test rows: its val rows are the test set; there is no val set")

@@ -12,6 +12,7 @@ import json
 import math
 import os.path as osp
 import random
+import shlex
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +59,8 @@ class SplitDataset(DatasetBase):
     split_file = ""  # CoOp's split file, in dataset_dir; "" for data sets that say themselves what is what
     eval_only = False  # its training list is its test list, there to name the classes: nothing may train on it
     keep_picks = True  # whether few-shot picks are written to a file
+    all_images: Sequence[str] = ()  # paths of one's own pictures, also of those that this run does not use
+    skipped: Sequence[str] = ()  # what was left out for DATASET.SKIP_BAD, relative to dataset_dir
 
     def __init__(self, cfg: Any) -> None:
         root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT))
@@ -72,11 +75,14 @@ class SplitDataset(DatasetBase):
             print(f"Note: {type(self).__name__} is read from {self.image_dir}; its usual place is {proper}")
         self.split_path = find_file(layout, self.split_file) if self.split_file else ""
         self.split_fewshot_dir = osp.join(self.dataset_dir, "split_fewshot")
+        self.skips_bad = cfg.DATASET.get("SKIP_BAD", False)
 
         train, val, test = self.load_split(cfg)
+        train, val, test = self.leave_out_bad(train, val, test)
         check_labels(train, val, test, type(self).__name__)
         if not self.eval_only:
-            few_train, few_val = few_shot(self, cfg, train, val, keep=self.keep_picks)
+            keep = self.keep_picks and not self.skipped  # files of picks are for the whole split
+            few_train, few_val = few_shot(self, cfg, train, val, keep=keep)
             subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
             train, val, test = subsample_classes(few_train, few_val, test, subsample=subset)
         super().__init__(train_x=train, val=val, test=test)
@@ -108,6 +114,44 @@ class SplitDataset(DatasetBase):
     def make_split(self) -> tuple[Items, Items, Items]:
         """(train, val, test) from the raw data, when there is no split file."""
         raise FileNotFoundError(f"no split file {self.split_path}")
+
+    def leave_out_bad(self, *lists: Items | None) -> Sequence[Any]:
+        """The lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded, which are named.
+
+        All are decoded, so that what is left does not depend on shots and seed. Raises ValueError when nothing is left
+        of a class.
+        """
+        if not self.skips_bad:
+            return lists
+        from dassl.data.integrity import bad_images, bad_lines  # no part of upstream's engine, nor is the key
+
+        items = [item for items in lists for item in items or []]
+        bad = bad_images(dict.fromkeys((item.impath for item in items), True))
+        if not bad:
+            return lists
+        self.skipped = [*self.skipped, *(relative_posix(path, self.dataset_dir) for path in bad)]
+        print(f"Skipped, for DATASET.SKIP_BAD: {len(bad)} images that cannot be read")
+        print(*bad_lines(bad, len(bad)), sep="\n")
+        warnings.warn(f"skipped: {len(bad)} of {len(items)} images cannot be read; the log names them", stacklevel=3)
+        left = [None if items is None else [item for item in items if item.impath not in bad] for items in lists]
+        names = {item.classname for items in left for item in items or []}
+        if gone := sorted({item.classname for item in items} - names):
+            raise ValueError(
+                f"none of the images of class {first_few(map(repr, gone))} can be read, so that skipping them leaves "
+                "nothing of it; replace them, or take the class out of the data set"
+            )
+        return left
+
+    @property
+    def about_bad_images(self) -> str:
+        """What can be done about images that cannot be read, for the end of a message."""
+        command = self.check_command()
+        return f"{command} finds all of them, and DATASET.SKIP_BAD True (of a sweep: --skip-bad) goes on without them"
+
+    def check_command(self) -> str:
+        name = type(self).__name__
+        config = FACTS[name].config if name in FACTS else name
+        return f"python -m datasets check {shlex.quote(osp.dirname(self.dataset_dir))} {config} --images"
 
     def annotation(self, *parts: str) -> str:
         """The path of a file below `dataset_dir` that tells the splits or classes.

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from dassl.image_formats import image_suffixes
 from results.files import ResultsError, is_special
-from results.images import find_images, image_suffixes
+from results.images import find_images
 from results.places import FLAG, HELP, trusting
 from scripts.command_line import positive
 

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from .files import ResultsError
+from dassl.image_formats import image_suffixes
 
-# Pillow recognises these and cannot decode them, or starts another program to do it
-NO_PICTURES = ("BUFR", "GRIB", "HDF5", "MPEG", "WMF", "EPS")
+from .files import ResultsError
 
 
 def find_images(places: Iterable[str | Path], leave_out: Path | None = None) -> list[Path]:
@@ -52,14 +51,3 @@ def _refuse(error: OSError) -> None:
 
 def _same(here: str, name: str, folder: Path | None) -> bool:
     return folder is not None and folder.is_dir() and os.path.samefile(os.path.join(here, name), folder)
-
-
-def image_suffixes() -> set[str]:
-    """File name endings, like ".jpg", of what Pillow reads on this machine."""
-    from PIL import Image
-
-    Image.init()
-    return {
-        suffix for suffix, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and kind not in NO_PICTURES
-    }  # fmt: skip

@@ -94,7 +94,7 @@ def image_reader(cfg: Any) -> Callable[[Path | Image.Image], torch.Tensor]:
     What it returns raises OSError or ValueError for a file that is no image.
     """
     from dassl.data.transforms import build_transform
-    from dassl.utils.tools import read_image, to_rgb
+    from dassl.utils.images import read_image, to_rgb
 
     with quiet():
         transform: Any = build_transform(cfg, is_train=False)

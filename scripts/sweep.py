@@ -98,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--seeds", nargs="+", type=not_negative, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
     add_worker_flags(parser)
+    add("--skip-bad", action="store_true", help="go on without images that cannot be read (DATASET.SKIP_BAD True)")
     add("--verbose", action="store_true", help="also show what the runs print")
     add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
@@ -109,7 +110,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     flags, options = split_options(argv, ONE_VALUE)
     parser = build_parser()
     args = parser.parse_args(flags)
-    args.opts = options
+    args.opts = ["DATASET.SKIP_BAD", "True"] * args.skip_bad + options
     try:
         check_options(options, OWN_KEYS, "sweep")
     except ValueError as error:

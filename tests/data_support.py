@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,22 @@ def write_class_folders(root: Path, counts: dict[str, int], suffix: str = ".jpg"
                 write_picture(path, 1000 * seed + number)
             else:
                 path.touch()
+
+
+BAD_IMAGES = ("cut.jpg", "pipe.png", "postscript.png", "random.jpg", "thin.png", "zero.jpg", "middle.png")
+
+
+def write_bad_images(folder: Path) -> None:
+    """Files with names of pictures that are none, or that cost too much: BAD_IMAGES."""
+    whole = write_picture(folder / "cut.jpg", size=(200, 150)).read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    os.mkfifo(folder / "pipe.png")
+    (folder / "postscript.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    (folder / "random.jpg").write_bytes(np.random.default_rng(1).bytes(2000))
+    Image.new("RGB", (1, 20_000)).save(folder / "thin.png")
+    (folder / "zero.jpg").touch()
+    whole = write_picture(folder / "middle.png").read_bytes()  # its beginning and end are as they should be
+    (folder / "middle.png").write_bytes(whole[:200] + bytes(100) + whole[300:])
 
 
 def relative(items: list | None, folder: Path | str) -> list[str]:

@@ -23,8 +23,8 @@ from clip import weights as weights_module
 from clip.model import CLIP, PIXEL_MEAN, SIZE_KEYS, build_model
 from clip.torchscript import read_torchscript
 from clip.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
-from tests.closeness import assert_close
 from dassl.utils import load_checkpoint
+from tests.closeness import assert_close
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
 TINY = ("tiny_rn", "tiny_vit")

@@ -18,7 +18,7 @@ import dassl.data
 from dassl.data import DataManager, DatasetWrapper, check_images, fingerprint
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
-from dassl.data.integrity import unreadable
+from dassl.data.integrity import bad_lines, unreadable
 from tests.closeness import assert_close
 from tests.data_support import make_cfg, write_picture
 
@@ -359,8 +359,15 @@ def test_check_images_names_the_bad_ones(pictures, capfd):
     assert capfd.readouterr().err == ""  # no bar where there is no terminal
     for item in pictures[:8]:
         Path(item.impath).write_bytes(b"?")
-    with pytest.raises(ValueError, match=r"9 of 10(.|\n)*\n  \.\.\.\n"):
+    with pytest.raises(ValueError, match=r"^9 of 10 image files") as caught:
         check_images(dataset)
+    assert str(caught.value).count(str(Path(pictures[0].impath).parent)) == 9  # all at once
+
+
+def test_of_many_bad_files_a_dozen_is_named():
+    bad = {f"{number}\x1b[2J.jpg": "why" for number in range(14)}
+    assert bad_lines(bad) == [rf"{number}\x1b[2J.jpg: why" for number in range(12)] + ["... and 2 more"]
+    assert len(bad_lines(bad, len(bad))) == 14
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
@@ -368,12 +375,12 @@ def test_a_cut_file_is_found_without_decoding_the_whole_ones(tmp_path, suffix, m
     whole, cut, longer = (write_picture(tmp_path / f"{name}{suffix}") for name in ("whole", "cut", "longer"))
     cut.write_bytes(cut.read_bytes()[:-30])
     longer.write_bytes(longer.read_bytes() + bytes(1000))  # some cameras do that
-    (line,) = unreadable([(str(path), False) for path in (whole, cut, longer)])
-    assert line.startswith(f"{cut}: ")
+    assert list(unreadable({str(path): False for path in (whole, cut, longer)})) == [str(cut)]
+    assert list(unreadable({str(path): True for path in (whole, cut, longer)})) == [str(cut)]
     if suffix in (".jpg", ".png"):
         monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: 1 / 0)
-        assert unreadable([(str(whole), False)]) == []
-        assert len(unreadable([(str(whole), True)])) == 1
+        assert unreadable({str(whole): False}) == {}
+        assert list(unreadable({str(whole): True})) == [str(whole)]
 
 
 def test_damaged_files_of_every_kind_are_found(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 
 from dassl.data.datasets import build_dataset
 from datasets.__main__ import main, registry_name, run_command
-from datasets.checking import check, unreadable
+from datasets.checking import check
 from datasets.facts import FACTS
 from tests import dataset_trees as trees
 from tests.data_support import make_cfg
@@ -238,10 +238,6 @@ def test_imagenet_and_a_variant(tmp_path):
     assert f"they belong into {tmp_path}/imagenet-sketch/images" in text_of(report)
     assert "without classnames.txt" in text_of(report)
     assert "--eval-only --model-dir output/imagenet" in run_command("ImageNetSketch", "data")
-
-
-def test_all_readable():
-    assert unreadable([]) == []
 
 
 # --- picks -----------------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 import train
+from dassl.image_formats import image_suffixes
 from predict.__main__ import main
 from predict.read_ahead import read_ahead
 from predict.source import PredictError
 from results.__main__ import main as results
-from results.images import find_images, image_suffixes
+from results.images import find_images
 from tests.runs import REPOSITORY, arguments, make_world
 
 
@@ -140,7 +141,7 @@ def test_folders_are_searched_and_files_taken_as_given(photos, tmp_path):
     assert [path.name for path in found[1:]] == ["a.jpg", "b.png", "d, e.tif", "c.JPEG", "f.webp"]
     assert find_images([photos], leave_out=photos / "deep")[2:] == [photos / "d, e.tif", photos / "f.webp"]
     assert {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tiff", ".ppm"} <= image_suffixes()
-    assert not {".pdf", ".mpg", ".eps", ".h5"} & image_suffixes()
+    assert not {".pdf", ".mpg", ".eps", ".h5", ".ps", ".psd", ".ico", ".jp2", ".fits"} & image_suffixes()
 
 
 def test_folders_without_images(tmp_path):

@@ -241,6 +241,52 @@ def test_read_image(tmp_path):
         U.read_image(str(tmp_path / "none.jpg"))
 
 
+def test_only_pictures_of_known_formats_reach_a_decoder(tmp_path, monkeypatch):
+    for suffix in ("jpg", "png", "webp", "bmp", "gif", "tif", "ppm"):
+        Image.new("RGB", (8, 6), "red").save(tmp_path / f"a.{suffix}")
+        assert U.read_image(tmp_path / f"a.{suffix}").size == (8, 6)
+    first, second = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    assert U.read_image(tmp_path / "phone.jpg").size == (40, 30)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: pytest.fail("a program was started"))
+    (tmp_path / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    Image.new("RGB", (32, 32)).save(tmp_path / "icon.png", "ICO")
+    Image.new("RGB", (32, 32)).save(tmp_path / "paint.png", "PCX")
+    for name in ("script.png", "icon.png", "paint.png"):
+        with pytest.raises(OSError, match=f"{name}: it is damaged, or no picture in one of the formats JPEG, PNG"):
+            U.read_image(tmp_path / name)
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", "/dev/zero", tmp_path):
+        with pytest.raises(OSError, match=f"{path}: it is a folder, pipe or device"):
+            U.read_image(path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    assert U.read_image(tmp_path / "link.png").size == (4, 4)
+    with pytest.raises(OSError, match="pipe.png: it is a folder, pipe or device"):
+        U.read_json(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("size", [(1, 101), (20_000, 1), (3, 301)])
+def test_pictures_that_would_be_huge_after_resizing_are_not_decoded(tmp_path, monkeypatch, size):
+    Image.new("RGB", size).save(tmp_path / "thin.png")
+    Image.new("RGB", (size[0] // size[1] // 101 + 1, 100)).save(tmp_path / "strip.png")  # 100 to 1, or less
+    assert U.read_image(tmp_path / "strip.png").height == 100
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("it was decoded"))
+    says = rf"thin.png: it has {size[0]:,} x {size[1]:,} pixels, .* at most 100 times the shorter, .*; cut it"
+    with pytest.raises(OSError, match=says):
+        U.read_image(tmp_path / "thin.png")
+
+
+def test_a_picture_beyond_pillows_limit_is_named_with_what_to_do(tmp_path, monkeypatch):
+    Image.new("RGB", (50, 50)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(OSError, match=r"large.png: Image size \(2500 pixels\) exceeds limit of 2000 .*smaller"):
+        U.read_image(tmp_path / "large.png")
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("a.png", "<u2"), ("a.tif", "<u2"), ("b.tif", ">u2")])
 def test_of_16_bits_of_grey_the_upper_ones_are_read(tmp_path, name, dtype):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from tqdm import tqdm
 
-from dassl.utils import read_image
+from dassl.utils.images import open_image, read_image
 from dassl.utils.tools import FileState, file_state
 
 KEEP_MB = 2048  # unless DATALOADER.KEEP_MB says otherwise
@@ -104,9 +104,9 @@ def _estimate(paths: list[str]) -> float:
     looked_at, total = 0, 0
     for path in paths[:: -(-len(paths) // LOOKED_AT)]:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 total += _bytes(image)
                 looked_at += 1
-        except Exception:  # Pillow raises nearly anything on damaged files; whoever reads it will hear
+        except OSError:  # whoever reads it will hear
             continue
     return total / looked_at * len(paths) if looked_at else float("inf")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import os.path as osp
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
-from dassl.utils.tools import FileState, file_state
+from dassl.utils.images import ImageError, open_image
+from dassl.utils.tools import FileState, file_state, printable
 
 from .image_memory import IMAGES
 
@@ -20,6 +20,7 @@ SPLITS = ("train_x", "train_u", "val", "test")
 MOST_DECODED = 20_000  # images of a split; decoding takes milliseconds each, and 16 shots of ImageNet are 16,000
 MOST_REMEMBERED = 200_000  # files whose state is known to be good, from run to run of a process
 CHUNK = 32  # images per task, so that a hundred thousand of them do not become as many tasks
+SHOWN = 12  # bad files that a message names
 
 
 def fingerprint(dataset: Any) -> str:
@@ -52,8 +53,12 @@ def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SP
 
     Files that this process has found sound before, and that have not changed, are not looked at again.
     Splits of more than MOST_DECODED images are not decoded either: damage in the middle of a file is found on the
-    way. `progress` shows a bar when the console is a terminal. Raises ValueError that names the first five bad
-    files and says how many there are.
+    way. Of one's own pictures (`dataset.all_images`, where it has them) also those are looked at that this run does
+    not use, and where something is wrong all are decoded, so that no further try finds more. `progress` shows a bar
+    when the console is a terminal.
+
+    Raises ValueError that names the first SHOWN bad files, how many there are, and what the data set says of them
+    (`dataset.about_bad_images`).
     """
     decode: dict[str, bool] = {}  # path -> whether fully
     for name in splits:
@@ -61,18 +66,41 @@ def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SP
         fully = name != "test" and len(items) <= MOST_DECODED
         for item in items:
             decode[item.impath] = decode.get(item.impath, False) or fully
-    unknown = [task for task in decode.items() if not _known_sound(*task)]
-    bad = unreadable(unknown, progress=progress)
-    _remember_sound(unknown, bad)
+    own = getattr(dataset, "all_images", ())
+    decode = dict.fromkeys(own, False) | decode
+    bad = bad_images(decode, progress)
+    if bad and own:
+        bad |= bad_images(dict.fromkeys(own, True), progress)
     if bad:
-        shown = "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else "")
+        shown = "\n  ".join(bad_lines(bad))
+        advice = getattr(dataset, "about_bad_images", "")
         raise ValueError(
             f"{len(bad)} of {len(decode)} image files cannot be read:\n  {shown}\n"
             "replace them (the archive may be incompletely unpacked), or take them out of the data set"
+            + (f"; {advice}" if advice else "")
         )
 
 
+def bad_lines(bad: Mapping[str, str], limit: int = SHOWN) -> list[str]:
+    """For messages: "path: reason" of the first ones, and how many more there are."""
+    lines = [f"{printable(path)}: {reason}" for path, reason in list(bad.items())[:limit]]
+    return lines + [f"... and {len(bad) - limit} more"] * (len(bad) > limit)
+
+
+# --- looking at files ------------------------------------------------------------------------------------
+
 _sound: dict[str, tuple[FileState | None, bool]] = {}  # found readable by this process: state, whether decoded
+
+
+def bad_images(decode: Mapping[str, bool], progress: bool = True) -> dict[str, str]:
+    """As `unreadable`, but for what this process knows to be sound."""
+    unknown = {path: fully for path, fully in decode.items() if not _known_sound(path, fully)}
+    bad = unreadable(unknown, progress=progress)
+    if len(_sound) + len(unknown) - len(bad) > MOST_REMEMBERED:
+        _sound.clear()
+    sound = [path for path in unknown if path not in bad][:MOST_REMEMBERED]
+    _sound.update((path, (file_state(path), unknown[path])) for path in sound)
+    return bad
 
 
 def _known_sound(path: str, fully: bool) -> bool:
@@ -82,33 +110,26 @@ def _known_sound(path: str, fully: bool) -> bool:
     return state is not None and (decoded or not fully) and state == file_state(path)
 
 
-def _remember_sound(tasks: Sequence[tuple[str, bool]], bad: Sequence[str]) -> None:
-    if bad:
-        return
-    if len(_sound) + len(tasks) > MOST_REMEMBERED:
-        _sound.clear()
-    _sound.update((path, (file_state(path), fully)) for path, fully in tasks[:MOST_REMEMBERED])
-
-
 def unreadable(
-    tasks: Sequence[tuple[str, bool]], title: str = "Checking images", progress: bool = True
-) -> list[str]:
-    """A line for every image file that cannot be read; `tasks` are (path, whether to decode it fully).
+    decode: Mapping[str, bool], title: str = "Checking images", progress: bool = True
+) -> dict[str, str]:
+    """path -> reason, of every image file that cannot be read; `decode` says of each path whether to decode it fully.
 
     Otherwise its header is read, and it is decoded only where it does not end as its format does: it may be cut.
 
     `progress` shows a bar called `title` when the console is a terminal.
     """
+    tasks = list(decode.items())
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
-    bad: list[str] = []
+    bad: dict[str, str] = {}
     # Pillow lets go of the interpreter lock while it decodes, so threads do run side by side.
     with (
         ThreadPoolExecutor(max_workers=min(16, 2 * (os.cpu_count() or 1))) as pool,
         tqdm(total=len(tasks), desc=title, unit="image", disable=None if progress else True, leave=False) as bar,
     ):
         try:
-            for chunk, errors in zip(chunks, pool.map(_check_chunk, chunks), strict=True):
-                bad += errors
+            for chunk, found in zip(chunks, pool.map(_check_chunk, chunks), strict=True):
+                bad |= found
                 bar.update(len(chunk))
         except BaseException:  # Ctrl-C should not wait for the remaining images
             pool.shutdown(wait=False, cancel_futures=True)
@@ -116,19 +137,24 @@ def unreadable(
     return bad
 
 
-def _check_chunk(tasks: Iterable[tuple[str, bool]]) -> list[str]:
-    errors = []
+def _check_chunk(tasks: Sequence[tuple[str, bool]]) -> dict[str, str]:
+    bad = {}
     for path, fully in tasks:
         try:
-            with Image.open(path) as image:
+            with open_image(path) as image:
                 if fully or not _has_its_end(path, image.format):
+                    # A JPEG at an eighth of its size: all of the file is read, but most of the arithmetic is saved.
+                    image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
                     image.load()
-        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-            errors.append(f"{path}: {error}")
-    return errors
+        except ImageError as error:
+            bad[path] = error.reason
+        except OSError as error:
+            bad[path] = printable(error)
+    return bad
 
 
-ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # what a whole file closes with, but for some trailing bytes
+_JPEG_END = b"\xff\xd9"
+ENDS = {"JPEG": _JPEG_END, "MPO": _JPEG_END, "PNG": b"IEND\xaeB`\x82"}  # of a whole file, but for some trailing bytes
 TAIL = 256
 
 

@@ -257,7 +257,8 @@ def _describe_data(trainer: Any) -> dict[str, Any] | None:
     dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
     if not isinstance(dataset, DatasetBase):  # a plugin with data of its own
         return None
-    return {
+    skipped = list(getattr(dataset, "skipped", ()))
+    described = {
         "fingerprint": fingerprint(dataset),
         "classes": dataset.num_classes,
         "train": len(dataset.train_x or []),
@@ -265,6 +266,7 @@ def _describe_data(trainer: Any) -> dict[str, Any] | None:
         "test": len(dataset.test or []),
         "classnames": list(dataset.classnames),
     }
+    return described | ({"skipped": {"count": len(skipped), "images": skipped}} if skipped else {})
 
 
 def _digest(config: Mapping[str, Any]) -> str:

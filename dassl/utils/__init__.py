@@ -8,6 +8,7 @@ from .checkpoint import (
     resume_from_checkpoint,
     save_checkpoint,
 )
+from .images import read_image
 from .logger import Logger, log_to, restore_stdout, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry
@@ -21,7 +22,6 @@ from .tools import (
     listdir_nohidden,
     mkdir_if_missing,
     printable,
-    read_image,
     read_json,
     set_random_seed,
     tolist_if_not,

@@ -9,6 +9,8 @@ import json
 import os
 import platform
 import random
+import re
+import stat
 import urllib.request
 import uuid
 import warnings
@@ -19,7 +21,6 @@ from typing import IO, Any
 import numpy as np
 import PIL
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from dassl.text import printable
@@ -36,7 +37,6 @@ __all__ = [
     "listdir_nohidden",
     "mkdir_if_missing",
     "printable",
-    "read_image",
     "read_json",
     "set_random_seed",
     "tolist_if_not",
@@ -100,8 +100,17 @@ def atomic_write(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def not_regular(path: StrPath) -> str:
+    """ "" for a regular file and where there is none; else what is wrong: opening a pipe would wait without end."""
+    if not os.path.exists(path) or stat.S_ISREG(os.stat(path).st_mode):
+        return ""
+    return "it is a folder, pipe or device; only regular files are opened"
+
+
 def read_json(fpath: StrPath) -> Any:
-    """The content of a JSON file, in UTF-8 with or without a byte-order mark."""
+    """The content of a JSON file, in UTF-8 with or without a byte-order mark. Raises OSError or ValueError."""
+    if problem := not_regular(fpath):
+        raise OSError(f"cannot read {printable(os.fspath(fpath))}: {problem}")
     with open(fpath, encoding="utf-8-sig") as file:
         return json.load(file)
 
@@ -111,25 +120,6 @@ def write_json(obj: Any, fpath: StrPath) -> None:
     text = json.dumps(obj, indent=4, separators=(",", ": "))
     with atomic_write(fpath) as file:
         file.write(text)
-
-
-def read_image(path: StrPath) -> Image.Image:
-    """The picture at `path` as RGB. Raises OSError naming the file when it is missing or not decodable."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"No file exists at {os.fspath(path)}")
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow raises all of these for damaged files
-        raise OSError(f"cannot read the image {os.fspath(path)}: {error}") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """As RGB; of a grey image of 16 bits the upper ones, where Pillow would turn nearly all of it white."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # as before Pillow 11.3
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 FileState = tuple[int, int, int]
@@ -186,6 +176,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
     """The names that differ from `name` only in case; to difflib, "plot" is nearer to "TipAdapter" than to "PLOT"."""
     return [k for k in known if str(k).lower() == name.lower()]
+
+
+_NOT_PRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f"  # control characters: ESC, newlines, tabs
+    r"\u2028\u2029"  # separators of lines and of paragraphs
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
+    r"\ud800-\udfff]"  # bytes of file names that are no UTF-8
+)
+
+
+def printable(text: object) -> str:
+    """`text` for one line of a terminal or log: what would command the terminal, or break the line, as an escape.
+
+    Control characters, separators of lines, marks of the writing direction and lone surrogates become what Python
+    would write for them: a file called "a", ESC, "[2J" is shown as a\\x1b[2J. All other Unicode stays as it is.
+    """
+    return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def error_text(error: BaseException) -> str:
