@@ -9,8 +9,8 @@ import json
 import os
 import platform
 import random
+import shutil
 import urllib.request
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +21,8 @@ import PIL
 import torch
 from PIL import Image
 from tqdm import tqdm
+
+from dassl.temporary import temporary_name
 
 __all__ = [
     "atomic_write",
@@ -66,19 +68,20 @@ def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Iterator[IO[Any]]:
     """A file to write to, that appears under `path` only when the block ends well.
 
     The text (UTF-8) or bytes (mode "wb") go to a temporary name in the same folder, which is then renamed: a
     reader sees the old file or the new one, never half of one. Parent folders are made. When writing fails
-    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so.
+    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so, with `size`, the
+    bytes that are to be written, where that is known.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'mode must be "w" or "wb", got {mode!r}')
     path = os.fspath(path)
-    folder, name = os.path.split(path)
+    folder = os.path.dirname(path)
     mkdir_if_missing(folder)
-    temporary = os.path.join(folder, f".{name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_name(path)
     try:
         with open(temporary, mode.replace("w", "x"), encoding=None if mode == "wb" else "utf-8") as file:
             yield file
@@ -86,15 +89,29 @@ def atomic_write(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and disk_failed(error):
             kept = "the old file is as it was" if os.path.exists(path) else "no file was left behind"
             remedy = "free some space or choose another folder"
-            text = f"{os.strerror(error.errno)} while writing {path}: {kept}; {remedy}"
+            text = f"{os.strerror(error.errno)} while writing {path}{_room(folder, size)}: {kept}; {remedy}"
             raise OSError(error.errno, text) from error
         raise
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+def disk_failed(error: BaseException) -> bool:
+    """Whether an error tells of a disk that is full, read-only or broken, and not of a name that is wrong."""
+    return isinstance(error, OSError) and error.errno in _DISK
+
+
+def _room(folder: str, size: int | None) -> str:
+    """How much is needed and how much there is, for a message."""
+    try:
+        free = f"{shutil.disk_usage(folder or '.').free / 1e6:.1f} MB free in {folder or '.'}"
+    except OSError:
+        return ""
+    return f" ({free})" if size is None else f" ({size / 1e6:.1f} MB needed, {free})"
 
 
 def read_json(fpath: StrPath) -> Any:
