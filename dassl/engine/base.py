@@ -8,10 +8,13 @@ It knows neither data nor losses. A run is this little program:
         run_epoch()
         after_epoch()               # validates and saves when due
     after_train()                   # tests
+
+Before each epoch the state is held, for a run that is interrupted (state.py, interruption.py).
 """
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -23,12 +26,17 @@ from torch import Tensor, nn
 
 from dassl.utils.checkpoint import (
     BEST_NAME,
+    CheckpointError,
+    UnsafeCheckpointError,
     load_checkpoint,
     load_resume_point,
     restore_training,
     save_checkpoint,
 )
 from dassl.utils.rng import get_rng_state, set_rng_state
+
+from .interruption import Interrupted, Signals, heeding_signals
+from .state import StateKeeper, furthest_state
 
 __all__ = ["SummaryWriter", "TrainerBase"]
 
@@ -54,6 +62,8 @@ class TrainerBase:
         self._writer: Any = None
         self.history: list[dict[str, Any]] = []  # one entry an epoch: epoch (from 1), mean meters, lr, epoch_facts()
         self._resumed: dict[str, Any] | None = None  # to be restored right before the first epoch
+        self._signals = Signals()
+        self._state = StateKeeper(None, 0)  # of the run that `train` is in
 
     # --- models ---
 
@@ -157,24 +167,58 @@ class TrainerBase:
     # --- the run ---
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Run epochs start_epoch ... max_epoch - 1 (0-based); `before_train` may move start_epoch."""
+        """Run epochs start_epoch ... max_epoch - 1 (0-based); `before_train` may move start_epoch.
+
+        A signal that asks the run to stop (interruption.py) ends it with Interrupted, which says what is kept.
+        """
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
-        try:
-            self.before_train()
-            self.epoch = max(self.start_epoch - 1, 0)
-            started = time.perf_counter()
-            for epoch in range(self.start_epoch, self.max_epoch):
-                self.epoch = epoch
-                self._restore_resumed()
-                self.before_epoch()
-                self.run_epoch()
-                self.check_learned()
-                self.after_epoch()
-            self.train_seconds = time.perf_counter() - started  # of this process, validation included
-            self.after_train()
-        finally:
-            self.close_writer()
+        begun = False
+        with heeding_signals() as self._signals:
+            try:
+                self._state = StateKeeper(getattr(self, "output_dir", None), self._state_minutes())
+                self.before_train()
+                self.epoch = max(self.start_epoch - 1, 0)
+                self._state.begin(self.start_epoch)
+                begun = True
+                started = time.perf_counter()
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
+                    self._restore_resumed()
+                    self._state.after(epoch, self._whole_state)
+                    self.before_epoch()
+                    self.run_epoch()
+                    self.check_learned()
+                    self.after_epoch()
+                    self._heed_signals()
+                self.train_seconds = time.perf_counter() - started  # of this process, validation included
+                self.after_train()
+                self._state.finish()
+            except KeyboardInterrupt as stop:
+                self._state.keep()
+                outlook = self._state.outlook(self.epoch + 1, max_epoch) if begun else (
+                    "interrupted before training began; the same command starts again")
+                raise Interrupted(outlook, getattr(stop, "number", signal.SIGINT)) from None
+            except FloatingPointError:  # it would diverge again
+                raise
+            except Exception:
+                self._state.keep()
+                raise
+            finally:
+                self.close_writer()
+
+    def _state_minutes(self) -> float:
+        """How often the state is written; 0 for trainers without a configuration."""
+        cfg = getattr(self, "cfg", None)
+        return float(cfg.TRAIN.get("STATE_MINUTES", 0)) if cfg is not None and "TRAIN" in cfg else 0.0
+
+    def _heed_signals(self) -> None:
+        """Between two steps: stop, or write the state, where a signal has asked for it."""
+        self._signals.check()
+        if self._signals.keep:
+            self._signals.keep = False
+            self._state.keep()
+            print(f"The state after epoch {self._state.saved} is kept, as a signal asked for")
 
     def before_train(self) -> None:
         pass
@@ -227,17 +271,30 @@ class TrainerBase:
         gradient scaler, the best validation result, and the history of meters.
         """
         engine = self._engine_state()
-        for name in self.get_model_names():
+        for name, state in self._model_states(epoch + 1).items():
+            whole = state | {"val_result": val_result, "engine": engine}
+            save_checkpoint(whole, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+        if not model_name and directory == getattr(self, "output_dir", None):
+            self._state.saved = max(self._state.saved, epoch + 1)
+
+    def _model_states(self, done: int) -> dict[str, dict[str, Any]]:
+        """For each registered model what a checkpoint holds of it after `done` epochs."""
+        states = {}
+        for name, model in self._models.items():
             optim, sched = self._optims[name], self._scheds[name]
-            state = {
-                "state_dict": self._models[name].state_dict(),
-                "epoch": epoch + 1,
+            states[name] = {
+                "state_dict": (model.module if isinstance(model, nn.DataParallel) else model).state_dict(),
+                "epoch": done,
                 "optimizer": None if optim is None else optim.state_dict(),
                 "scheduler": None if sched is None else sched.state_dict(),
-                "val_result": val_result,
-                "engine": engine,
             }
-            save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+        return states
+
+    def _whole_state(self) -> dict[str, Any]:
+        """Everything that an exact continuation from before this epoch needs."""
+        engine = self._engine_state()
+        engine["history"] = list(self.history)
+        return {"epoch": self.epoch, "models": self._model_states(self.epoch), "engine": engine}
 
     def _engine_state(self) -> dict[str, Any]:
         scaler = getattr(self, "scaler", None)
@@ -251,20 +308,34 @@ class TrainerBase:
     def resume_model_if_exist(self, directory: str) -> int:
         """Restore every model from the last epoch saved for all of them; returns the epochs finished.
 
-        0 when no model is registered, a model's folder is missing, or the folders hold no checkpoint. The
-        random generators follow right before the next epoch, so that it runs as if there had been no break.
+        That is the epoch of a checkpoint in `directory`, or of the state that an interrupted run kept there or in
+        `output_dir`, whichever is further. 0 when no model is registered, a model's folder is missing, or the folders
+        hold no checkpoint. The random generators follow right before the next epoch, so that it runs as if there had
+        been no break.
         """
-        folders = [os.path.join(directory, name) for name in self.get_model_names()]
+        names = self.get_model_names()
+        folders = [os.path.join(directory, name) for name in names]
+        kept = furthest_state([directory, getattr(self, "output_dir", directory)], names) if names else None
         found = None
         if folders and all(os.path.isdir(folder) for folder in folders):
-            found = load_resume_point(folders)
+            try:
+                found = load_resume_point(folders)
+            except CheckpointError as error:
+                if kept is None or isinstance(error, UnsafeCheckpointError):
+                    raise
+        if kept is not None and (found is None or kept[0]["epoch"] > found[0]):
+            state, source = kept
+            checkpoints = [state["models"][name] | {"engine": state["engine"]} for name in names]
+            found, sources = (state["epoch"], checkpoints), [source] * len(names)
+        else:
+            source, sources = directory, folders
         if found is None:
             print("No checkpoint found, train from scratch")
             return 0
         epoch, checkpoints = found
-        for name, folder, checkpoint in zip(self.get_model_names(), folders, checkpoints, strict=True):
-            restore_training(checkpoint, self._models[name], self._optims[name], self._scheds[name], folder)
-        print(f"Resuming from {directory} after epoch {epoch}")
+        for name, place, checkpoint in zip(names, sources, checkpoints, strict=True):
+            restore_training(checkpoint, self._models[name], self._optims[name], self._scheds[name], place)
+        print(f"Resuming from {source} after epoch {epoch}")
         self._resumed = checkpoints[0].get("engine")
         if self._resumed is not None:
             self.best_result = self._resumed["best_result"]

@@ -330,6 +330,7 @@ class SimpleTrainer(TrainerBase):
             lr = self._shown_lr()
             if lr is not None:
                 self.write_scalar("train/lr", lr, step)
+            self._heed_signals()
             end = time.time()
         entry: dict[str, Any] = {"epoch": self.epoch + 1} | {name: meter.avg for name, meter in losses.meters.items()}
         self.history.append(entry | ({} if lr_used is None else {"lr": lr_used}) | self.epoch_facts())
@@ -369,6 +370,7 @@ def _check_run_options(cfg: CfgNode) -> None:
     for key, number, least in (
         ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1),
         ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 0),
+        ("TRAIN.STATE_MINUTES", cfg.TRAIN.get("STATE_MINUTES", 0.0), 0),
     ):
         if number < least:
             raise ValueError(f"{key} is {number}; it must be at least {least}")

@@ -64,20 +64,30 @@ def save_checkpoint(
     weights = state["state_dict"]
     if remove_module_from_keys:
         weights = collections.OrderedDict((k.removeprefix("module."), value) for k, value in weights.items())
-    dropped: list[str] = []
-    plain = {key: _plain(value, key, dropped) for key, value in state.items() if key != "state_dict"}
-    if dropped:
-        warnings.warn(f"not saved, because not plain data: {', '.join(dropped)}", stacklevel=2)
-
-    buffer = io.BytesIO()  # in memory first: torch's own writer may abort the process on a full disk
-    torch.save({"state_dict": weights} | plain, buffer)
+    plain = plain_data({key: value for key, value in state.items() if key != "state_dict"})
     name = model_name or f"model.pth.tar-{state['epoch']}"
     for target in (name, BEST_NAME) if is_best else (name,):
-        with atomic_write(os.path.join(save_dir, target), "wb") as file:
-            file.write(buffer.getbuffer())
+        write_tensors({"state_dict": weights} | plain, os.path.join(save_dir, target))
     with atomic_write(os.path.join(save_dir, POINTER_NAME)) as file:
         file.write(f"{name}\n")
     print(f"Checkpoint saved to {os.path.join(save_dir, name)}")
+
+
+def plain_data(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` as tensors and plain containers; what is neither is left out with a warning."""
+    dropped: list[str] = []
+    plain = {key: _plain(value, key, dropped) for key, value in content.items()}
+    if dropped:
+        warnings.warn(f"not saved, because not plain data: {', '.join(dropped)}", stacklevel=3)
+    return plain
+
+
+def write_tensors(content: dict[str, Any], path: StrPath) -> None:
+    """Write a dict of tensors and plain containers, whole or not at all."""
+    buffer = io.BytesIO()  # in memory first: torch's own writer may abort the process on a full disk
+    torch.save(content, buffer)
+    with atomic_write(path, "wb", size=buffer.getbuffer().nbytes) as file:
+        file.write(buffer.getbuffer())
 
 
 def _plain(value: Any, where: str, dropped: list[str]) -> Any:

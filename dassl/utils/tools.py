@@ -9,10 +9,9 @@ import json
 import os
 import platform
 import random
-import re
+import shutil
 import stat
 import urllib.request
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ import PIL
 import torch
 from tqdm import tqdm
 
+from dassl.temporary import temporary_name
 from dassl.text import printable
 
 __all__ = [
@@ -69,19 +69,20 @@ def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Iterator[IO[Any]]:
     """A file to write to, that appears under `path` only when the block ends well.
 
     The text (UTF-8) or bytes (mode "wb") go to a temporary name in the same folder, which is then renamed: a
     reader sees the old file or the new one, never half of one. Parent folders are made. When writing fails
-    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so.
+    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so, with `size`, the
+    bytes that are to be written, where that is known.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'mode must be "w" or "wb", got {mode!r}')
     path = os.fspath(path)
-    folder, name = os.path.split(path)
+    folder = os.path.dirname(path)
     mkdir_if_missing(folder)
-    temporary = os.path.join(folder, f".{name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_name(path)
     try:
         with open(temporary, mode.replace("w", "x"), encoding=None if mode == "wb" else "utf-8") as file:
             yield file
@@ -89,15 +90,29 @@ def atomic_write(path: StrPath, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and disk_failed(error):
             kept = "the old file is as it was" if os.path.exists(path) else "no file was left behind"
             remedy = "free some space or choose another folder"
-            text = f"{os.strerror(error.errno)} while writing {path}: {kept}; {remedy}"
+            text = f"{os.strerror(error.errno)} while writing {path}{_room(folder, size)}: {kept}; {remedy}"
             raise OSError(error.errno, text) from error
         raise
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+def disk_failed(error: BaseException) -> bool:
+    """Whether an error tells of a disk that is full, read-only or broken, and not of a name that is wrong."""
+    return isinstance(error, OSError) and error.errno in _DISK
+
+
+def _room(folder: str, size: int | None) -> str:
+    """How much is needed and how much there is, for a message."""
+    try:
+        free = f"{shutil.disk_usage(folder or '.').free / 1e6:.1f} MB free in {folder or '.'}"
+    except OSError:
+        return ""
+    return f" ({free})" if size is None else f" ({size / 1e6:.1f} MB needed, {free})"
 
 
 def not_regular(path: StrPath) -> str:
@@ -176,23 +191,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
     """The names that differ from `name` only in case; to difflib, "plot" is nearer to "TipAdapter" than to "PLOT"."""
     return [k for k in known if str(k).lower() == name.lower()]
-
-
-_NOT_PRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f"  # control characters: ESC, newlines, tabs
-    r"\u2028\u2029"  # separators of lines and of paragraphs
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
-    r"\ud800-\udfff]"  # bytes of file names that are no UTF-8
-)
-
-
-def printable(text: object) -> str:
-    """`text` for one line of a terminal or log: what would command the terminal, or break the line, as an escape.
-
-    Control characters, separators of lines, marks of the writing direction and lone surrogates become what Python
-    would write for them: a file called "a", ESC, "[2J" is shown as a\\x1b[2J. All other Unicode stays as it is.
-    """
-    return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def error_text(error: BaseException) -> str:
