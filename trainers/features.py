@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms import Compose
 from tqdm import tqdm
 
+from clip.clip import check_model_name
 from clip.feature_store import FeatureStore, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
@@ -51,6 +52,11 @@ class FeatureTrainer(TrainerX):
 
     precision: str
     train_loader_x: Any
+
+    @classmethod
+    def check_cfg(cls, cfg: Any) -> None:
+        """Raise ValueError for settings that cannot be, before anything is loaded."""
+        check_model_name(cfg.MODEL.BACKBONE.NAME)
 
     def frozen_tower(self) -> tuple[nn.Module, str] | None:
         """(image tower, what is needed of it: see `trainers.model.encode_images`); None where the image side learns."""
