@@ -5,6 +5,7 @@ The one place that imports everything: it reads the command line, builds the con
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -22,15 +23,18 @@ from yacs.config import CfgNode
 
 import datasets  # noqa: F401  (registers the data sets)
 import trainers
-from dassl.config import get_cfg_default, merge_file, merge_options
+from dassl.config import check_names, check_values, get_cfg_default, merge_file, merge_options
+from dassl.config.values import NAMES, NUMBERS, at_least
 from dassl.data import check_images
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
-from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
-from dassl.utils.tools import error_text
+from dassl.utils.tools import end_bars, error_text
 from results.places import UNNEEDED, check_places, trusting
 from results.records import flatten
 from trainers import ALL_OPTIONS, RECIPES
@@ -140,7 +144,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
     for key, value in flags.items():
         set_key(cfg, key, value)
-    if args.seed >= 0:
+    if args.seed != -1:
         cfg.SEED = args.seed
     if args.device:
         cfg.USE_CUDA = args.device != "cpu"
@@ -154,8 +158,35 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         else:
             set_key(cfg, key, value)
             notes.append(f"{key} {value} from the published schedule of {cfg.TRAINER.NAME}")
+    check_cfg(cfg)
     cfg.freeze()
     return cfg, notes
+
+
+OUR_NUMBERS = {
+    "DATALOADER.KEEP_MB": at_least(0),
+    "DATALOADER.TRAIN_X.VIEWS": at_least(0),
+    "FEATURE_CACHE.MAX_GB": at_least(0),
+}
+OUR_NAMES = {
+    "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),
+    "MODEL.BACKBONE.ACTIVATION": ("auto", "quick_gelu", "gelu"),
+}
+
+
+def check_cfg(cfg: CfgNode) -> None:
+    """Raise ValueError, saying which key and what to write, for whatever can be seen to be wrong without any work."""
+    for key, name, registry in (
+        ("trainer (TRAINER.NAME)", cfg.TRAINER.NAME, TRAINER_REGISTRY),
+        ("dataset (DATASET.NAME)", cfg.DATASET.NAME, DATASET_REGISTRY),
+        ("evaluator (TEST.EVALUATOR)", cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY),
+    ):
+        check_availability(name, registry.registered_names(), key)
+    check_names(cfg, names=NAMES | OUR_NAMES)
+    check_values(cfg, rules=NUMBERS | OUR_NUMBERS)
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if isinstance(inspect.getattr_static(kind, "check_cfg"), classmethod):  # one that needs no trainer
+        kind.check_cfg(cfg)
 
 
 def choose_device(name: str) -> None:
@@ -313,11 +344,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
+        end_bars()
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
     except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
+        end_bars()
         print(f"error: {error_text(error)}", file=sys.stderr)
         print("(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)", file=sys.stderr)
         failed = isinstance(error, RuntimeError | FloatingPointError) and not isinstance(error, ValueError)

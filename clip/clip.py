@@ -69,12 +69,22 @@ def _weights(name: str, activation: str = "auto", root: str | Path | None = None
         return read_weights(name, activation)
     if parts := open_clip_name(name):
         return fetch_open_clip(*parts, activation, None if root is None else str(root))
+    raise _unknown(name)
+
+
+def check_model_name(name: str) -> None:
+    """Raise UnknownModel unless `name` may be a model's: known, open_clip's, or a file's. Reads no weights."""
+    if not (name in _MODELS or name in _PACKAGED or Path(name).is_file() or open_clip_name(name)):
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> UnknownModel:
     known = [*_MODELS, *_PACKAGED]
     near = difflib.get_close_matches(name, known, 1)
-    raise UnknownModel(f"no CLIP model named {name!r} and no file there; "
-                       + (f"did you mean {near[0]!r}? " if near else "")
-                       + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', "
-                         "or the path of a weights file")
+    return UnknownModel(f"no CLIP model (MODEL.BACKBONE.NAME) named {name!r} and no file there; "
+                        + (f"did you mean {near[0]!r}? " if near else "")
+                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', "
+                          "or the path of a weights file")
 
 
 def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:

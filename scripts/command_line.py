@@ -23,7 +23,16 @@ def split_options(argv: Sequence[str], one_value: Collection[str]) -> tuple[list
     argparse would take them for more of whatever list comes last.
     """
     start = next((i for i, word in enumerate(argv) if is_key(word) and argv[i - 1] not in one_value), len(argv))
-    return list(argv[:start]), list(argv[start:])
+    return list(argv[:start]), _pairs(argv[start:])
+
+
+def _pairs(options: Sequence[str]) -> list[str]:
+    """KEY VALUE KEY VALUE, also where it was KEY=VALUE."""
+    if not options:
+        return []
+    from dassl.config import split_equals  # torch comes with it
+
+    return split_equals(options)
 
 
 def check_options(options: Sequence[str], own_keys: Mapping[str, str], owner: str) -> None:
@@ -36,6 +45,8 @@ def check_options(options: Sequence[str], own_keys: Mapping[str, str], owner: st
 
 
 def is_key(word: str) -> bool:
+    """Whether it looks like a config key, or like KEY=VALUE."""
+    word = word.partition("=")[0]
     return re.fullmatch(r"[A-Z][A-Z0-9_]*(\.\w+)+", word) is not None or word in TOP_KEYS
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yacs.config import CfgNode
 
-from dassl.config import ConfigError, clean_cfg, get_cfg_default, merge_file, merge_options
+from dassl.config import ConfigError, clean_cfg, get_cfg_default, merge_file, merge_options, split_equals
 from tests.golden_data import GOLDEN
 
 # what that run configured; every other value in its listing is a default
@@ -130,6 +130,23 @@ def test_merge_options():
     assert merge_options(cfg, []) == set()
 
 
+def test_a_whole_number_will_do_for_a_float(tmp_path):
+    cfg = get_cfg_default()
+    merge_options(cfg, ["OPTIM.LR", "1", "OPTIM.GAMMA", 2, "OPTIM.WEIGHT_DECAY", "0"])
+    merge_file(cfg, write(tmp_path / "a.yaml", "OPTIM:\n  MOMENTUM: 1\nTRAINER: {MME: {LMDA: 3}}\n"))
+    found = [cfg.OPTIM.LR, cfg.OPTIM.GAMMA, cfg.OPTIM.WEIGHT_DECAY, cfg.OPTIM.MOMENTUM, cfg.TRAINER.MME.LMDA]
+    assert found == [1, 2, 0, 1, 3] and {type(value) for value in found} == {float}
+
+
+def test_keys_with_an_equals_sign():
+    cfg = get_cfg_default()
+    options = ["OPTIM.LR=0.5", "DATASET.ROOT", "a=b", "INPUT.SIZE=(8, 8)", "DATASET.NAME=x=y", "VERBOSE", "False"]
+    assert split_equals(options)[::2] == ["OPTIM.LR", "DATASET.ROOT", "INPUT.SIZE", "DATASET.NAME", "VERBOSE"]
+    merge_options(cfg, [*options, "OPTIM.NAME="])
+    assert (cfg.OPTIM.LR, cfg.DATASET.ROOT, cfg.INPUT.SIZE, cfg.DATASET.NAME) == (0.5, "a=b", (8, 8), "x=y")
+    assert cfg.VERBOSE is False and cfg.OPTIM.NAME == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -138,8 +155,12 @@ def test_merge_options():
         (["TRAIN.MAX_EPOCH", "3"], "did you mean OPTIM.MAX_EPOCH?"),
         (["DATASETS.NUM_SHOT", "4"], "did you mean DATASET.NUM_SHOTS?"),
         (["OPTIM.LR.X", "1.0"], "there is no key OPTIM.LR.X"),
-        (["OPTIM.LR", "1"], "OPTIM.LR on the command line got 1 (int) but needs"),
-        (["OPTIM.LR", "1"], "needs a number with a decimal point (float); write 1.0"),
+        (["OPTIM.LR", "high"], "OPTIM.LR on the command line got 'high' (str) but needs a number (float)"),
+        (["OPTIM.LR", "True"], "OPTIM.LR on the command line got True (bool) but needs a number (float)"),
+        (["OPTIM.LRR=0.1"], "there is no key OPTIM.LRR (on the command line); did you mean OPTIM.LR?"),
+        (["OPTIM.LR=high"], "OPTIM.LR on the command line got 'high' (str)"),
+        (["OPTIM.LR=1.0", "VERBOSE"], "'VERBOSE', the last option on the command line, has no value"),
+        (["OPTIM.LR=1.0", "--seed=1"], "--seed=1 on the command line comes after a KEY VALUE pair"),
         (["OPTIM.MAX_EPOCH", "50.0"], "got 50.0 (float) but needs a whole number (int); write 50"),
         (["OPTIM.STEPSIZE", "5"], "write (5,)"),
         (["VERBOSE", "false"], "needs True or False (bool); write False"),
@@ -211,7 +232,7 @@ def test_both_ways_of_merging_agree(tmp_path):
     ("text", "message"),
     [
         ("OPTIM:\n  LR: 1e-3\n  MAX_EPOK: 3\n", "no key OPTIM.MAX_EPOK (in {path}, line 3); did you mean "),
-        ("OPTIM:\n  LR: 1\n", "OPTIM.LR in {path}, line 2 got 1 (int)"),
+        ("OPTIM:\n  LR: true\n", "OPTIM.LR in {path}, line 2 got True (bool) but needs a number (float)"),
         ("OPTIM:\n  LR:\n", "OPTIM.LR in {path}, line 2 has no value"),
         ("OPTIM: 3\n", "OPTIM in {path}, line 1 is a section"),
         ("OPTIM:\n  LR: {X: 1.0}\n", "there is no key OPTIM.LR.X"),

@@ -19,6 +19,7 @@ from dassl.data import DataManager, DatasetWrapper, check_images, fingerprint
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from dassl.data.integrity import bad_lines, unreadable
+from dassl.utils.rng import get_rng_state, set_rng_state
 from tests.closeness import assert_close
 from tests.data_support import make_cfg, write_picture
 
@@ -249,11 +250,10 @@ def test_a_restored_random_state_repeats_the_epoch(registered, workers):
     torch.manual_seed(3)
     random.seed(3)
     epoch(loader)
-    state, python_state = torch.get_rng_state(), random.getstate()
+    state = get_rng_state()
     second = epoch(loader)
     fresh = DataManager(cfg).train_loader_x
-    torch.set_rng_state(state)
-    random.setstate(python_state)
+    set_rng_state(state)
     repeated = epoch(fresh)
     assert len(second) == 3
     for (index, image), (index_again, image_again) in zip(second, repeated, strict=True):

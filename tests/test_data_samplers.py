@@ -121,7 +121,7 @@ def test_build_sampler():
     assert isinstance(
         build_sampler("RandomClassSampler", data_source=data, batch_size=4, n_ins=2), RandomClassSampler
     )
-    with pytest.raises(ValueError, match="'Random'; known: RandomSampler"):
+    with pytest.raises(ValueError, match="sampler .DATALOADER.*'Random'; did you mean '.*known: RandomSampler"):
         build_sampler("Random", data_source=data)
 
 

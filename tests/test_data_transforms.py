@@ -115,7 +115,7 @@ def test_no_transform_and_unknown_names(capsys):
     assert build_transform(make_cfg(INPUT__NO_TRANSFORM=True)) is None
     with pytest.raises(AssertionError, match="'random_flop'; did you mean 'random_flip'"):
         build_transform(make_cfg(INPUT__TRANSFORMS=("random_flop",)))
-    with pytest.raises(ValueError, match="'cubic'; known: bilinear, bicubic, nearest"):
+    with pytest.raises(ValueError, match="INPUT.INTERPOLATION.*'cubic'; did you mean 'bicubic'. known: bilinear"):
         build_transform(make_cfg(INPUT__INTERPOLATION="cubic"))
 
 

@@ -399,7 +399,7 @@ def test_methods_without_training(tmp_path, capsys):
     [
         (["TEST.FINAL_MODEL", "best"], r"TEST.FINAL_MODEL.*did you mean 'best_val'"),
         (["TEST.SPLIT", "vall"], r"TEST.SPLIT.*did you mean 'val'"),
-        (["TRAIN.PRINT_FREQ", 0], "TRAIN.PRINT_FREQ is 0; it must be at least 1"),
+        (["TRAIN.PRINT_FREQ", 0], "TRAIN.PRINT_FREQ is 0; it must be 1 or more"),
         (["OPTIM.MAX_EPOCH", -1], "OPTIM.MAX_EPOCH is -1"),
         (["TEST.EVALUATOR", "Clasification"], "Classification"),
     ],

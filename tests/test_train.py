@@ -173,7 +173,7 @@ def replaced(argv, flag, value):
         (["TRAINER.PLOT.DENSE", "patches"], "TRAINER.PLOT.DENSE must be one of tokens, value, got 'patches'"),
         (["TRAINER.PLOT.NN", "4"], "TRAINER.PLOT.N"),
         (["OPTIM.MAX_EPOCHS", "4"], "OPTIM.MAX_EPOCH"),
-        (["OPTIM.LR", "1"], "OPTIM.LR"),
+        (["OPTIM.LR", "-1"], "OPTIM.LR"),
         (["DATASET.SUBSAMPLE_CLASSES", "old"], "base"),
         (["DATASET.NAME", "Caltec101"], "Caltech101"),
         (["INPUT.SIZE", "(224, 224)"], "96 x 96"),

@@ -35,8 +35,10 @@ class ClipTrainer(FeatureTrainer):
     model: Any
     loaded_checkpoint: str | None = None  # the file that the learned part was last taken from
 
-    def check_cfg(self, cfg: Any) -> None:
-        self.options_type.from_cfg(cfg)  # raises on a bad value, before anything is loaded
+    @classmethod
+    def check_cfg(cls, cfg: Any) -> None:
+        super().check_cfg(cfg)
+        cls.options_type.from_cfg(cfg)
         wanted_views(cfg)
 
     def autocast(self) -> Any:

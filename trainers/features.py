@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms import Compose
 from tqdm import tqdm
 
+from clip.clip import check_model_name
 from clip.feature_store import FeatureStore, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from clip.model import CLIP
@@ -56,6 +57,10 @@ class FeatureTrainer(TrainerX):
     names_decide = True  # whether nothing but their names tells classes apart
     train_loader_x: Any
 
+    @classmethod
+    def check_cfg(cls, cfg: Any) -> None:
+        """Raise ValueError for settings that cannot be, before anything is loaded."""
+        check_model_name(cfg.MODEL.BACKBONE.NAME)
     def load_clip(self, precision: str) -> CLIP:
         """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with.
 

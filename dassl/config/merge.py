@@ -1,13 +1,15 @@
 """Merge files and command-line options into a configuration, with yacs's rules and more helpful errors.
 
 The rules: a key must exist; a string is read as a Python literal when it is one ("(224, 224)", "1e-5",
-"False"); the new value must have the old one's type, except that lists and tuples become each other. Nothing
-is merged when anything is wrong.
+"False"); the new value must have the old one's type, except that lists and tuples become each other. Beyond yacs, a
+whole number will do for a number with a decimal point, and a command line may have KEY=VALUE. Nothing is merged when
+anything is wrong.
 """
 from __future__ import annotations
 
 import difflib
 import os
+import re
 from ast import literal_eval
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,7 +19,7 @@ from yacs.config import CfgNode as CN
 
 from dassl.utils.tools import StrPath, path_hint
 
-__all__ = ["ConfigError", "merge_file", "merge_options"]
+__all__ = ["ConfigError", "merge_file", "merge_options", "split_equals"]
 
 
 class ConfigError(ValueError):
@@ -25,12 +27,12 @@ class ConfigError(ValueError):
 
 
 def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line") -> set[str]:
-    """Merge [key, value, key, value, ...] in place, later pairs winning; returns the dotted keys.
+    """Merge [key, value, "key=value", key, value, ...] in place, later ones winning; returns the dotted keys.
 
     Raises ConfigError for an unknown key, a value of the wrong type, or a key without a value; `source` is
     how the message calls the place that the options come from.
     """
-    opts = list(opts)
+    opts = split_equals(opts)
     pairs = list(zip(opts[0::2], opts[1::2], strict=False))
     flag = next((str(key) for key, _ in pairs if str(key).startswith("-")), None)
     if flag is None and len(opts) % 2 and str(opts[-1]).startswith("-"):
@@ -40,6 +42,17 @@ def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line"
     if len(opts) % 2:
         raise ConfigError(f"{opts[-1]!r}, the last option on {source}, has no value; write KEY VALUE pairs")
     return _merge(cfg, ((str(key), value, f"on {source}") for key, value in pairs))
+
+
+def split_equals(opts: Sequence[Any]) -> list[Any]:
+    """[key, value, key, value, ...] of options in which "key=value" may stand for two words."""
+    words: list[Any] = []
+    for word in opts:
+        pair = None
+        if len(words) % 2 == 0 and isinstance(word, str):
+            pair = re.fullmatch(r"([A-Za-z_][\w.]*)=(.*)", word, re.DOTALL)
+        words += pair.groups() if pair else [word]
+    return words
 
 
 def merge_file(cfg: CN, path: StrPath) -> set[str]:
@@ -90,6 +103,8 @@ def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> set[str]:
     for key, value, place in entries:
         old = _look_up(trial, key, place)
         value = _value(value)
+        if type(old) is float and type(value) is int and abs(value) < 1e300:
+            value = float(value)
         if isinstance(old, CN):
             if value is None:  # "TRAIN:" with nothing below it
                 continue
@@ -145,7 +160,7 @@ def _known_keys(node: CN, prefix: str = "") -> Iterator[str]:
             yield from _known_keys(child, f"{prefix}{name}.")
 
 
-_KINDS = {bool: "True or False", int: "a whole number", float: "a number with a decimal point", str: "text",
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text",
           tuple: "a tuple", list: "a list"}
 
 
@@ -161,8 +176,6 @@ def _wanted(old: Any) -> str:
 def _remedy(value: Any, old: Any) -> str:
     if isinstance(old, bool) and str(value).lower() in ("true", "false", "0", "1", "yes", "no", "on", "off"):
         return f"; write {str(value).lower() in ('true', '1', 'yes', 'on')}"
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        return f"; write {float(value)}"
     if isinstance(old, int) and isinstance(value, float) and value.is_integer():
         return f"; write {int(value)}"
     if isinstance(old, (tuple, list)) and isinstance(value, (int, float, str)):

@@ -14,6 +14,8 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
+from dassl.config.values import check_values
+
 from .datasets import build_dataset
 from .datasets.base_dataset import Datum
 from .epochs import EpochLoader, reseed
@@ -81,6 +83,7 @@ class DataManager:
         custom_tfm_test: Any = None,
         dataset_wrapper: type[Dataset] | None = None,
     ) -> None:
+        check_values(cfg.DATALOADER, "DATALOADER")
         dataset = build_dataset(cfg)
         if dataset.num_classes < 2:
             raise ValueError(

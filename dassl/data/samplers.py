@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 
+from dassl.config.values import SAMPLERS
+from dassl.utils import check_availability
+
 
 def _positions_by(attribute: str, data_source: Sequence[Any]) -> dict[int, list[int]]:
     """value of the attribute -> positions of its items, both in the order first seen."""
@@ -164,14 +167,12 @@ def build_sampler(
     n_ins: int = 16,
 ) -> Sampler[int]:
     """The sampler called `sampler_type`. Raises ValueError for an unknown name."""
+    check_availability(sampler_type, SAMPLERS, "sampler (DATALOADER.*.SAMPLER)")
     data = data_source or []
-    builders = {
-        "RandomSampler": lambda: RandomSampler(data),
-        "SequentialSampler": lambda: SequentialSampler(data),
-        "RandomDomainSampler": lambda: RandomDomainSampler(data, batch_size, n_domain),
-        "SeqDomainSampler": lambda: SeqDomainSampler(data, batch_size),
-        "RandomClassSampler": lambda: RandomClassSampler(data, batch_size, n_ins),
-    }
-    if sampler_type not in builders:
-        raise ValueError(f"no sampler named {sampler_type!r}; known: {', '.join(builders)}")
-    return builders[sampler_type]()
+    if sampler_type == "RandomDomainSampler":
+        return RandomDomainSampler(data, batch_size, n_domain)
+    if sampler_type == "SeqDomainSampler":
+        return SeqDomainSampler(data, batch_size)
+    if sampler_type == "RandomClassSampler":
+        return RandomClassSampler(data, batch_size, n_ins)
+    return {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}[sampler_type](data)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from dassl.config.values import check_names, check_values
 from dassl.data import DataManager, fingerprint
 from dassl.data.datasets import DatasetBase
 from dassl.evaluation import build_evaluator
@@ -95,7 +96,8 @@ class SimpleTrainer(TrainerBase):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.check_cfg(cfg)
-        _check_run_options(cfg)
+        check_names(cfg.TEST, "TEST")
+        check_values(cfg.TRAIN, "TRAIN")
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
         self.max_epoch: int = cfg.OPTIM.MAX_EPOCH
@@ -359,21 +361,6 @@ class SimpleTrainer(TrainerBase):
         """None for trainers that keep their optimiser to themselves."""
         first = next(iter(self._optims.values()), None)
         return None if first is None else self.get_current_lr()
-
-
-def _check_run_options(cfg: CfgNode) -> None:
-    for key, value, allowed in (
-        ("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ["last_step", "best_val"]),
-        ("TEST.SPLIT", cfg.TEST.SPLIT, ["test", "val"]),
-    ):
-        check_availability(value, allowed, f"value of {key}:")
-    for key, number, least in (
-        ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1),
-        ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 0),
-        ("TRAIN.STATE_MINUTES", cfg.TRAIN.get("STATE_MINUTES", 0.0), 0),
-    ):
-        if number < least:
-            raise ValueError(f"{key} is {number}; it must be at least {least}")
 
 
 class TrainerX(SimpleTrainer):

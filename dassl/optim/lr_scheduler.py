@@ -13,12 +13,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
+from dassl.config.values import NAMES, check_values
 from dassl.utils import check_availability
 
 __all__ = ["ConstantWarmupScheduler", "LinearWarmupScheduler", "build_lr_scheduler"]
 
-AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
-AVAI_WARMUPS = ["linear", "constant"]
 POSITION = ("last_epoch", "_step_count", "_last_lr")  # where a schedule stands; the rest is its definition
 
 
@@ -135,7 +134,8 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     With WARMUP_EPOCH > 0 these count from the end of the warm-up, or with WARMUP_RECOUNT False from epoch 0.
     Raises ValueError for unknown names and for a STEPSIZE of the wrong kind.
     """
-    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS, "schedule (OPTIM.LR_SCHEDULER)")
+    check_availability(optim_cfg.LR_SCHEDULER, NAMES["OPTIM.LR_SCHEDULER"], "schedule (OPTIM.LR_SCHEDULER)")
+    check_values(optim_cfg, "OPTIM")
     stepsize = optim_cfg.STEPSIZE
     steps = list(stepsize) if isinstance(stepsize, (list, tuple)) else [stepsize]
     whole = all(isinstance(step, int) for step in steps)
@@ -154,7 +154,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     if optim_cfg.WARMUP_EPOCH <= 0:
         return schedule
 
-    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, "warm-up (OPTIM.WARMUP_TYPE)")
+    check_availability(optim_cfg.WARMUP_TYPE, NAMES["OPTIM.WARMUP_TYPE"], "warm-up (OPTIM.WARMUP_TYPE)")
     if not optim_cfg.WARMUP_RECOUNT:
         schedule.last_epoch = optim_cfg.WARMUP_EPOCH
     if optim_cfg.WARMUP_TYPE == "constant":

@@ -9,13 +9,12 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from dassl.config.values import NAMES, check_values
 from dassl.utils import check_availability
 
 from .radam import RAdam
 
 __all__ = ["build_optimizer"]
-
-AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 
 
 def build_optimizer(
@@ -26,9 +25,11 @@ def build_optimizer(
     `model` may also be an iterable of parameters or of parameter groups; `param_groups` replaces it. With
     STAGED_LR, `model` must be a module: its direct children in NEW_LAYERS get LR, everything else
     LR * BASE_LR_MULT, as two groups in the order (rest, new).
-    Raises ValueError for an unknown OPTIM.NAME or layer, TypeError for STAGED_LR without a module.
+    Raises ValueError for an unknown OPTIM.NAME or layer and for numbers that cannot be, TypeError for STAGED_LR
+    without a module.
     """
-    check_availability(optim_cfg.NAME, AVAI_OPTIMS, "optimiser (OPTIM.NAME)")
+    check_availability(optim_cfg.NAME, NAMES["OPTIM.NAME"], "optimiser (OPTIM.NAME)")
+    check_values(optim_cfg, "OPTIM")
     if param_groups is not None:
         if optim_cfg.STAGED_LR:
             warnings.warn("OPTIM.STAGED_LR is ignored, because parameter groups were given", stacklevel=2)
@@ -40,6 +41,11 @@ def build_optimizer(
 
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     if optim_cfg.NAME == "sgd":
+        if optim_cfg.SGD_NESTEROV and (optim_cfg.MOMENTUM <= 0 or optim_cfg.SGD_DAMPNING != 0):
+            raise ValueError(
+                f"OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0, not {optim_cfg.MOMENTUM} "
+                f"and {optim_cfg.SGD_DAMPNING}; set it to False, or those"
+            )
         return torch.optim.SGD(
             params,
             momentum=optim_cfg.MOMENTUM,

@@ -198,6 +198,12 @@ def error_text(error: BaseException) -> str:
     return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
+def end_bars() -> None:
+    """Close progress bars that an exception has left open: what is said next begins on a line of its own."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
 def check_availability(requested: str, available: Iterable[str], what: str = "choice") -> None:
     """Raise ValueError unless `requested` is one of `available`: the nearest name and all of them are listed.
 

@@ -50,8 +50,10 @@ class AdapterTrainer(ClipTrainer):
 
     # --- building ----------------------------------------------------------------------------------------
 
-    def check_cfg(self, cfg: Any) -> None:
-        options: Any = self.options_type.from_cfg(cfg)
+    @classmethod
+    def check_cfg(cls, cfg: Any) -> None:
+        super().check_cfg(cfg)
+        options: Any = cls.options_type.from_cfg(cfg)
         if options.leaky and (cfg.TEST.NO_TEST or cfg.TEST.FINAL_MODEL != "last_step"):
             raise ValueError(
                 "SELECT_ON_TEST_LEAKY chooses the epoch by test accuracy: leave TEST.NO_TEST at False, and "

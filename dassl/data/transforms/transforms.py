@@ -7,42 +7,21 @@ preprocessing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
+from dassl.config.values import NAMES, TRANSFORMS, check_values
+from dassl.utils import check_availability
+from dassl.utils.tools import did_you_mean
+
 from .autoaugment import CIFAR10Policy, ImageNetPolicy, SVHNPolicy
 from .operations import Cutout, GaussianNoise, InstanceNormalization, Random2DTranslation
 from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
 
-INTERPOLATION_MODES = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-    "nearest": InterpolationMode.NEAREST,
-}
-
-AVAI_CHOICES = [
-    "random_flip",
-    "random_resized_crop",
-    "normalize",
-    "instance_norm",
-    "random_crop",
-    "random_translation",
-    "center_crop",  # accepted, but changes nothing: the test pipeline always crops the centre
-    "cutout",
-    "imagenet_policy",
-    "cifar10_policy",
-    "svhn_policy",
-    "randaugment",
-    "randaugment_fixmatch",
-    "randaugment2",
-    "gaussian_noise",
-    "colorjitter",
-    "randomgrayscale",
-    "gaussian_blur",
-]
+INTERPOLATION_MODES = {name: InterpolationMode(name) for name in NAMES["INPUT.INTERPOLATION"]}
+AVAI_CHOICES = list(TRANSFORMS)
 
 Step = tuple[str, Callable[[Any], Any]]  # what is printed, what is done
 
@@ -53,7 +32,7 @@ def build_transform(
     """The transform for training or test images, or None with INPUT.NO_TRANSFORM.
 
     `choices` replaces `cfg.INPUT.TRANSFORMS`; their order does not matter. Prints the steps.
-    Raises AssertionError for an unknown name.
+    Raises AssertionError for an unknown name, ValueError for other settings that cannot be.
     """
     if cfg.INPUT.NO_TRANSFORM:
         print("Note: no transform is applied")
@@ -61,13 +40,9 @@ def build_transform(
     choices = cfg.INPUT.TRANSFORMS if choices is None else choices
     for name in choices:
         if name not in AVAI_CHOICES:
-            near = get_close_matches(str(name), AVAI_CHOICES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise AssertionError(f"no transform named {name!r}{hint}; known: {', '.join(AVAI_CHOICES)}")
-    if cfg.INPUT.INTERPOLATION not in INTERPOLATION_MODES:
-        raise ValueError(
-            f"INPUT.INTERPOLATION is {cfg.INPUT.INTERPOLATION!r}; known: {', '.join(INTERPOLATION_MODES)}"
-        )
+            raise AssertionError(f"no transform (INPUT.TRANSFORMS) named {name!r}{did_you_mean(name, AVAI_CHOICES)}")
+    check_availability(cfg.INPUT.INTERPOLATION, INTERPOLATION_MODES, "interpolation (INPUT.INTERPOLATION)")
+    check_values(cfg.INPUT, "INPUT")
     print("Building transform_train" if is_train else "Building transform_test")
     steps = _train_steps(cfg.INPUT, choices) if is_train else _test_steps(cfg.INPUT, choices)
     for description, _ in steps:
