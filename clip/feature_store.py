@@ -24,7 +24,6 @@ import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +75,7 @@ _digests: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = we
 
 
 def tower_digest(tower: nn.Module) -> str:
-    """SHA-256 (hex) over what a tower computes with: its modules, its weights with their types, and its code.
+    """SHA-256 (hex) over what a tower computes with: its modules, and its weights with their types.
 
     Computed once for a tower, and again when its tensors were replaced or written to.
     """
@@ -85,7 +84,7 @@ def tower_digest(tower: nn.Module) -> str:
     known = _digests.get(tower)
     if known is not None and known[0] == state:
         return known[1]
-    digest = hashlib.sha256(_code())
+    digest = hashlib.sha256()
     for name, module in tower.named_modules():
         facts = (name, type(module).__qualname__, module.extra_repr(), getattr(module, "num_heads", ""))
         digest.update(repr(facts).encode())
@@ -94,12 +93,6 @@ def tower_digest(tower: nn.Module) -> str:
         digest.update(_bytes(tensor.detach()))
     _digests[tower] = (state, digest.hexdigest())
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _code() -> bytes:
-    """This package, as far as it may decide how a tower computes: any of it, to be safe."""
-    return b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
 def _bytes(tensor: Tensor) -> Any:

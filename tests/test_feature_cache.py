@@ -20,7 +20,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import set_random_seed
 from tests.runs import arguments, make_world
 from trainers.backbone import load_backbone
-from trainers.features import FeatureTrainer, NotCacheable, describe, describe_transform, files_digest
+from trainers.features import FeatureTrainer, NotCacheable, describe, describe_transform, files_digest, steps_of
 from trainers.model import PromptModel
 
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
@@ -258,12 +258,12 @@ def test_changed_weights_are_seen_by_the_next_test(world, cache):
 ])
 def test_transforms_that_may_be_random_are_not_cached(transform):
     with pytest.raises(NotCacheable):
-        describe_transform(transform)
+        describe_transform(steps_of(transform))
 
 
 def test_test_transforms_are_described(world, cache):
     cfg = built(world, cache).cfg
-    texts = {describe_transform(build_transform(cfg, is_train=False, choices=choices))
+    texts = {describe_transform(steps_of(build_transform(cfg, is_train=False, choices=choices)))
              for choices in ([], ["normalize"], ["normalize", "instance_norm"])}
     assert len(texts) == 3 and all("object at" not in text for text in texts)
 

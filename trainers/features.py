@@ -6,17 +6,19 @@ it is asked to see the same views of its images again and again (views.py).
 
 Features are kept as they came out of the loader's batches, and the size of the batches is part of the key: convolutions
 round differently in batches of another size (by 4e-7, RN50 on a CPU), so only then is a test with the cache, bit for
-bit, the one without.  The number of threads made no difference there; another kind of processor, or a GPU that picks
-its kernels by trying them, rounds on its own anyway.
+bit, the one without.  The kind of processor is part of the key, too; the number of threads made no difference, and a
+GPU that picks its kernels by trying them rounds on its own anyway.
 """
 from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import PIL
+import PIL.features
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -33,12 +35,15 @@ from dassl.engine import TrainerX
 
 from .backbone import effective_precision, load_backbone
 from .class_words import check_names
+from .feature_code import code_digest
+from .model import encode_images
 from .views import ViewLoader, Views, batch_of, wanted_views
 
 MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)
 DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization")
 SEEDED = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomGrayscale", "ColorJitter")  # that tell all of themselves
 COMPUTED_BY = (PIL, torchvision, torch)  # packages whose version may change a pixel or a rounding
+DECODERS = ("jpg", "libjpeg_turbo", "webp")  # libraries that Pillow was built with, and may have been with others
 
 
 class Entry(NamedTuple):
@@ -138,7 +143,7 @@ class FeatureTrainer(TrainerX):
             frozen = self.frozen_tower()
             if frozen is None or any(parameter.requires_grad for parameter in frozen[0].parameters()):
                 raise NotCacheable("the image side learns")
-            facts = describe(*frozen, loader) | {"precision": self.precision, "device": self.device.type}
+            facts = describe(*frozen, loader) | {"precision": self.precision, "processor": processor(self.device)}
             key = key_of(facts)
             return Entry(store, key, facts, store.open(key))
         except NotCacheable as reason:
@@ -195,30 +200,52 @@ def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
     images = dataset.images if isinstance(dataset, Views) else dataset
     if type(images) is not DatasetWrapper or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
         raise NotCacheable("the images do not come one after another from files")
+    steps = list(steps_of(images.transform))
+    starts = {encode_images, type(dataset), type(images), *map(type, tower.modules()), *map(type, steps)}
     return {
+        "code": code_digest(starts),
         "weights": tower_digest(tower),
         "kind": kind,
-        "transform": describe_transform(images.transform, DETERMINISTIC + SEEDED if views else DETERMINISTIC),
+        "transform": describe_transform(steps, DETERMINISTIC + SEEDED if views else DETERMINISTIC),
         "batch": loader.batch_size,
         "images": len(images),
         "files": files_digest([item.impath for item in images.data_source]),
-        "versions": {package.__name__: str(package.__version__) for package in COMPUTED_BY},
+        "versions": {package.__name__: str(package.__version__) for package in COMPUTED_BY}
+        | {library: str(PIL.features.version(library)) for library in DECODERS},
         **views,
     }
 
 
-def describe_transform(transform: Any, known: Collection[str] = DETERMINISTIC) -> str:
+def processor(device: torch.device) -> str:
+    """What a rounding may depend on: the GPU, or the CPU's instructions as far as they are used."""
+    if device.type == "cuda":
+        return f"cuda, {torch.cuda.get_device_name(device)}"
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    return " ".join([device.type, platform.machine(), torch.backends.cpu.get_cpu_capability(), limit]).strip()
+
+
+def steps_of(transform: Any) -> Iterator[Any]:
+    """The steps of a transform, one after another."""
+    if type(transform) is Compose:
+        for step in transform.transforms:
+            yield from steps_of(step)
+    else:
+        yield transform
+
+
+def describe_transform(steps: Iterable[Any], known: Collection[str] = DETERMINISTIC) -> str:
     """A text that differs between transforms that do different things.
 
     Raises NotCacheable for steps other than the `known` ones, by default those of `dassl.data.transforms` for tests:
     they may be random.
     """
-    if type(transform) is Compose:
-        return " ".join(describe_transform(step, known) for step in transform.transforms)
-    kind = type(transform)
-    if not kind.__module__.startswith(("torchvision.", "dassl.")) or kind.__name__ not in known:
-        raise NotCacheable(f"who knows whether the transform {kind.__name__} always does the same")
-    return f"{kind.__name__} {repr(transform) if kind.__repr__ is not object.__repr__ else vars(transform)}"
+    told = []
+    for step in steps:
+        kind = type(step)
+        if not kind.__module__.startswith(("torchvision.", "dassl.")) or kind.__name__ not in known:
+            raise NotCacheable(f"who knows whether the transform {kind.__name__} always does the same")
+        told.append(f"{kind.__name__} {repr(step) if kind.__repr__ is not object.__repr__ else vars(step)}")
+    return " ".join(told)
 
 
 def files_digest(paths: list[str]) -> str:
