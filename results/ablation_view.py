@@ -16,7 +16,7 @@ from tabulate import tabulate
 from dassl.reading import COUNT, NUMBER, TEXT, WHOLE, Maybe
 
 from .files import read_shaped
-from .plotting import GREY, LOOKS, Look, new_figure
+from .plotting import GREY, LOOKS, Look, new_figure, set_title
 from .report_transport import DIAGNOSTICS
 from .tables import ABSENT, FORMATS
 
@@ -245,7 +245,7 @@ def ablation_figure(found: Ablation, title: str = "") -> Figure:
     figure = new_figure(5.4, 6.0)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     top.set_xscale("log")
-    top.set_title(title or f"{found.trainer}, {found.dataset}: the same prompts under other matchings", wrap=True)
+    set_title(top, title or f"{found.trainer}, {found.dataset}: the same prompts under other matchings")
     top.set_ylabel(f"{found.split} accuracy (%)")
     bottom.set_ylabel("distance of the plan\nfrom uniform")
     bottom.set_xlabel("epsilon of the transport (cosine distance)")
