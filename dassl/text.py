@@ -1,9 +1,14 @@
-"""Text on its way to a terminal."""
+"""Text on its way to a terminal or to a spreadsheet, whatever the names in it hold."""
 from __future__ import annotations
 
+import csv
+import io
 import re
+from typing import Any
 
-__all__ = ["printable"]
+from wcwidth import wcswidth
+
+__all__ = ["columns", "csv_line", "pad", "printable"]
 
 _NOT_PRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f"  # control characters: ESC, newlines, tabs
@@ -20,3 +25,29 @@ def printable(text: object) -> str:
     would write for them: a file called "a", ESC, "[2J" is shown as a\\x1b[2J. All other Unicode stays as it is.
     """
     return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def csv_line(*cells: Any) -> str:
+    """A line of CSV, with its end.  Floats are at full precision, None is empty.
+
+    Text is `printable`, and where a spreadsheet would compute it (it begins with =, +, - or @) an apostrophe comes
+    before it, which spreadsheets take for "this is text" and do not show.  Numbers stay numbers.
+    """
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(_inert(cell) if isinstance(cell, str) else cell for cell in cells)
+    return line.getvalue()
+
+
+def _inert(text: str) -> str:
+    text = printable(text)
+    return "'" + text if text.lstrip().startswith(("=", "+", "-", "@")) else text
+
+
+def columns(text: object) -> int:
+    """How many columns of a terminal `printable(text)` takes: two for each Chinese character."""
+    return wcswidth(printable(text))
+
+
+def pad(text: object, width: int) -> str:
+    """`printable(text)`, with spaces up to so many columns."""
+    return printable(text) + " " * (width - columns(text))

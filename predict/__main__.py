@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import IO
 
 from dassl.image_formats import image_suffixes
-from results.files import ResultsError, is_special
+from dassl.text import columns, printable
+from results.files import ResultsError, is_special, tell
 from results.images import find_images
 from results.places import FLAG, HELP, trusting
 from scripts.command_line import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
-from .formats import FORMATS, readable
+from .formats import FORMATS
 from .source import PredictError
 
 HEAT_MAPS = "heatmaps"
@@ -30,8 +31,10 @@ EXAMPLES = f"""examples:
   python -m results export RUN --out pets.safetensors && python -m predict pets.safetensors photos
 
 Images are read and cropped as in a test of the run.  What is no image is named on stderr and left out.  json is an
-array with one object a line; csv has a line an image and rank: path,rank,class,probability.  Of the published test one
-thing differs: with PLOT the score of an image does not depend on the other images (TRAINER.PLOT.STOP each).
+array with one object a line, and exact; csv has a line an image and rank: path,rank,class,probability, where a name
+that a spreadsheet would compute (=1+1) comes after an apostrophe, and control characters are written out.  Of the
+published test one thing differs: with PLOT the score of an image does not depend on the other images
+(TRAINER.PLOT.STOP each).
 
 exit status: 0 all done; 1 done, but some images could not be read; 2 bad command line or input, or nothing could be
 predicted; 130 interrupted.
@@ -89,15 +92,18 @@ def run(args: argparse.Namespace) -> int:
         predictions = stream(classifier, paths, unreadable)
         if args.explain:
             predictions = explained(classifier, predictions, Path(args.explain), len(paths))
-        width = min(WIDEST_PATH, max(len(str(path)) for path in paths))
+        width = min(WIDEST_PATH, max(map(columns, paths)))
         for text in FORMATS[style](predictions, args.top, width):
             write(file, text)
         if len(unreadable) == len(paths):
             raise PredictError("no image could be read: nothing is predicted")
     if unreadable:
-        print(f"{len(unreadable)} of {len(paths)} images could not be read", file=sys.stderr)
+        tell(f"{len(unreadable)} of {len(paths)} images could not be read")
     if args.out:
-        print(f"written: {args.out}", file=sys.stderr)
+        tell(f"written: {args.out}")
+    if args.explain:
+        drawn = len(paths) - len(unreadable)
+        tell(f"written: {drawn} heat map{'s' * (drawn != 1)} in {args.explain}")
     return int(bool(unreadable))
 
 
@@ -121,7 +127,7 @@ def stream(classifier: Classifier, paths: Sequence[Path], unreadable: list[Path]
 
         def leave_out(path: Path | None, error: Exception) -> None:
             reason = str(error) if str(path) in str(error) else f"cannot read the image {path}: {error!r}"
-            tqdm.write(f"left out: {readable(reason)}", file=sys.stderr)
+            tqdm.write(f"left out: {printable(reason)}", file=sys.stderr)
             unreadable.append(path or Path())
             bar.update()
 
@@ -178,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ResultsError, OSError, RuntimeError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130

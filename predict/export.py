@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from results.files import say
 from results.places import FLAG, HELP
 
 from .source import PredictError
@@ -35,6 +36,6 @@ def run(args: argparse.Namespace) -> int:
         raise PredictError(f"{args.folder} is no folder; give the folder of a finished run")
     classifier = load(args.folder, backbone=args.backbone, device="cpu")
     path = write(classifier, Path(args.out or Path(args.folder, NAME)))
-    print(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(classifier.classes)} classes)")
+    say(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(classifier.classes)} classes)")
     return 0
 

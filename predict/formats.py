@@ -1,11 +1,10 @@
 """Predictions as text, piece by piece as they come."""
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+
+from dassl.text import columns, csv_line, pad
 
 from .classifier import Prediction
 
@@ -15,17 +14,18 @@ WIDEST = 24  # of the columns with class names; a longer name pushes its line ap
 def as_table(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
     """A line an image: its path, then class and probability, the likeliest first."""
     for prediction in predictions:
-        width = min(WIDEST, max(map(len, prediction.classes)))
-        scores = [f"{name:{width}} {probability:5.3f}" for name, probability in prediction.top(top)]
-        yield f"{readable(prediction.path):{path_width}}  {'   '.join(scores)}\n"
+        width = min(WIDEST, max(map(columns, prediction.classes)))
+        scores = [f"{pad(name, width)} {probability:5.3f}" for name, probability in prediction.top(top)]
+        yield f"{pad(prediction.path, path_width)}  {'   '.join(scores)}\n"
 
 
 def as_csv(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
-    """A line an image and rank under a heading, which spreadsheets and pandas filter; probabilities in full."""
-    yield _csv_line("path", "rank", "class", "probability")
+    """A line an image and rank under a heading, which spreadsheets and pandas filter; probabilities in full, text as
+    `csv_line` has it."""
+    yield csv_line("path", "rank", "class", "probability")
     for prediction in predictions:
         for rank, (name, probability) in enumerate(prediction.top(top), start=1):
-            yield _csv_line(readable(prediction.path), rank, name, probability)
+            yield csv_line(str(prediction.path), rank, name, probability)
 
 
 def as_json(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
@@ -50,14 +50,3 @@ FORMATS: dict[str, Callable[[Iterable[Prediction], int, int], Iterator[str]]] = 
     "json": as_json,
     "csv": as_csv,
 }
-
-
-def readable(path: object) -> str:
-    """As text that any file takes: bytes of a file name that are no UTF-8 become ?."""
-    return str(path).encode("utf-8", "replace").decode("utf-8")
-
-
-def _csv_line(*cells: Any) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()

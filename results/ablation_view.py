@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import textwrap
 from collections.abc import Mapping
@@ -16,9 +14,9 @@ from tabulate import tabulate
 from dassl.reading import COUNT, NUMBER, TEXT, WHOLE, Maybe
 
 from .files import read_shaped
-from .plotting import GREY, LOOKS, Look, new_figure
+from .plotting import GREY, LOOKS, Look, new_figure, set_title
 from .report_transport import DIAGNOSTICS
-from .tables import ABSENT, FORMATS
+from .tables import ABSENT, FORMATS, csv_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,15 +215,13 @@ def cells(found: Ablation, row: Row) -> list[str]:
 
 
 def _csv(found: Ablation) -> str:
-    buffer = io.StringIO()
     keys = [key for key, _, _, _ in DIAGNOSTICS]
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["matching", "epsilon", "own", "accuracy", "correct", "total", "only_own", "only_this", "p", *keys])
+    head = ["matching", "epsilon", "own", "accuracy", "correct", "total", "only_own", "only_this", "p", *keys]
+    rows = []
     for row in found.rows:
-        epsilon = "" if row.epsilon is None else repr(row.epsilon)
-        counts = [repr(found.percent(row.correct)), row.correct, found.total, row.only_own, row.only_this, row.p]
-        writer.writerow([row.matching, epsilon, int(row.own), *counts, *(row.transport.get(key, "") for key in keys)])
-    return buffer.getvalue()
+        counts = [found.percent(row.correct), row.correct, found.total, row.only_own, row.only_this, row.p]
+        rows.append([row.matching, row.epsilon, int(row.own), *counts, *(row.transport.get(key) for key in keys)])
+    return csv_text(head, rows)
 
 
 # --- the figure ------------------------------------------------------------------------------------------
@@ -245,7 +241,7 @@ def ablation_figure(found: Ablation, title: str = "") -> Figure:
     figure = new_figure(5.4, 6.0)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     top.set_xscale("log")
-    top.set_title(title or f"{found.trainer}, {found.dataset}: the same prompts under other matchings", wrap=True)
+    set_title(top, title or f"{found.trainer}, {found.dataset}: the same prompts under other matchings")
     top.set_ylabel(f"{found.split} accuracy (%)")
     bottom.set_ylabel("distance of the plan\nfrom uniform")
     bottom.set_xlabel("epsilon of the transport (cosine distance)")

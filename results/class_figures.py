@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .classes import Class, Gains
-from .plotting import Look, legend_below, new_figure, short_name
+from .plotting import Look, legend_below, new_figure, set_title, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +72,6 @@ def draw_gains(axes: Axes, gains: Gains, look: dict[str, Look]) -> None:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("gain over zero-shot accuracy (in brackets), points", wrap=True)
     left_out = len(gains.classes) - len(classes)
-    axes.set_title(gains.title + (f", without {left_out} classes in between" if left_out else ""), wrap=True)
+    set_title(axes, gains.title + (f", without {left_out} classes in between" if left_out else ""))
     if left_out:
         axes.axhline(len(classes) / 2 - 0.5, color=axes.xaxis.label.get_color(), linewidth=1, linestyle=(0, (4, 3)))

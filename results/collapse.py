@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .curves import common_history, finish_by_epoch, lines_by_shots
 from .methods import group
-from .plotting import new_figure
+from .plotting import new_figure, set_title
 from .records import Run
 from .tables import shots_text
 
@@ -58,7 +58,7 @@ def prompts_figure(title: str, runs: Sequence[Run]) -> Figure | None:
         low, high = [one.low for one in pairs], [one.high for one in pairs]
         axes.fill_between(epochs, low, high, color=look["color"], alpha=0.16, linewidth=0)
         axes.plot(epochs, [one.mean for one in pairs], marker="o" if len(epochs) == 1 else None, **look)
-    axes.set_title(title, wrap=True)
+    set_title(axes, title)
     axes.set_ylabel("cosine between prompts of a class")
     axes.set_ylim(top=1.0)
     finish_by_epoch(figure, axes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .files import ResultsError
 from .methods import group
-from .plotting import GREY, LOOKS, Look, legend_below, new_figure
+from .plotting import GREY, LOOKS, Look, legend_below, new_figure, set_title
 from .records import Run
 from .summary import ZERO_SHOT, Section, Summary, averages, qualifier
 
@@ -112,7 +112,7 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
     axes.set_xlim(ticks[0][0] - 0.25, ticks[-1][0] + 0.25)
     axes.set_xlabel("training images per class (shots)")
     axes.set_ylabel("accuracy (%)")
-    axes.set_title(title, wrap=True)
+    set_title(axes, title)
 
 
 def accuracy_figure(summary: Summary) -> Figure:
@@ -184,7 +184,7 @@ def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
         for axes, key in ((loss, "loss"), (accuracy, "acc")):
             epochs, means = mean_history(members, key)
             axes.plot(epochs, means, marker="o" if len(epochs) == 1 else None, **look)
-    loss.set_title(title, wrap=True)
+    set_title(loss, title)
     loss.set_ylabel("training loss")
     loss.set_ylim(bottom=0)
     accuracy.set_ylabel("training accuracy (%)")

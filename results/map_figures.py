@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .maps import FeatureMap
-from .plotting import FAINT, new_figure, short_name
+from .plotting import FAINT, new_figure, set_title, short_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,7 @@ def draw_map(found: FeatureMap) -> Figure:
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set(visible=True, color=FAINT)
-    axes.set_title(found.title, wrap=True)
+    set_title(axes, found.title)
     heading = "class (numbers:\nits prompts)" if features.prompt_number.max() > 1 else "class (1: its\nprompt)"
     figure.legend(loc="outside right upper", title=heading, alignment="left")
     if uneven:

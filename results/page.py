@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from dassl.text import printable
+
 CSS = Path(__file__).with_name("report.css")
 MOST_LETTERS = 12  # of a head that stands in one line
 LONG = ' class="long"'
@@ -17,7 +19,7 @@ FEW = 3  # data sets that are shown one below the other
 
 def esc(value: object) -> str:
     """Text for anywhere between tags or inside a quoted attribute."""
-    return html.escape(str(value), quote=True)
+    return html.escape(printable(value), quote=True)
 
 
 def anchor(text: str) -> str:

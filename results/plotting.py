@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .files import ResultsError, write_atomic
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, FAINT = "#1f2328", "#c9d1d9"
 # Stand-ins that no figure uses otherwise: inline SVG takes the page's text colour instead, light or dark.
 PAGE_INK, PAGE_FAINT = "#010203", "#010204"
+TITLE = 48  # letters of a line of a title that is not measured
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -98,6 +101,14 @@ def new_figure(width: float, height: float) -> Figure:
     engine: Any = figure.get_layout_engine()
     engine.set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.03)
     return figure
+
+
+def set_title(axes: Axes, text: str) -> None:
+    """In as many lines as it takes."""
+    if text.count("$") > 1:  # where matplotlib wraps, it reads a formula in spite of text.parse_math
+        axes.set_title(textwrap.fill(text, TITLE))
+    else:
+        axes.set_title(text, wrap=True)
 
 
 def cut(text: str, most: int) -> str:

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from dassl.text import printable
+
 from .files import ResultsError
 from .methods import mark
 from .parse import ParseOptions, deviation, newest_result
@@ -188,7 +190,7 @@ def _read(folder: Path, protocol: Protocol) -> Result | None:
         match = layout.pattern.search(folder.as_posix())
         if match is None:
             continue
-        names = match.groupdict()
+        names = {key: name and printable(name) for key, name in match.groupdict().items()}
         if not protocol.wants(names["dataset"]):
             return None
         shots, seed = int(names.get("shots") or ZERO_SHOT), int(names.get("seed") or -1)

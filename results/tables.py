@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
+
+from dassl.text import csv_line
 
 from .methods import notes
 from .summary import ALL_IMAGES, Average, Cell, Section, Summary, averages, qualifier
@@ -67,12 +67,8 @@ def show_document(notes: Iterable[str], blocks: Iterable[Block], style: str) -> 
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Floats at full precision; None is empty."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([repr(value) if isinstance(value, float) else value for value in row] for row in rows)
-    return buffer.getvalue()
+    """Ends with a newline; see `csv_line`."""
+    return "".join(csv_line(*row) for row in (columns, *rows))
 
 
 # --- accuracies ------------------------------------------------------------------------------------------

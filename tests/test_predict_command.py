@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from wcwidth import wcswidth
 
 import train
 from dassl.image_formats import image_suffixes
@@ -115,6 +117,7 @@ def test_heat_maps(world, photos, capsys, tmp_path):
     for _ in range(2):  # the second time the maps lie among the images
         status, text, err = predicted(capsys, *words)
         assert status == 1 and len(text.splitlines()) == 5 and "1 of 6 images could not be read" in err
+        assert f"written: 5 heat maps in {tmp_path / 'p' / 'maps'}\n" in err
         maps = sorted((tmp_path / "p" / "maps").iterdir())
         assert [path.name for path in maps] == ["01-a.png", "02-b.png", "03-d, e.png", "04-c.png", "05-f.png"]
         assert all(Image.open(path).width > 300 for path in maps)
@@ -125,7 +128,7 @@ def test_heat_maps_of_images_whose_names_are_as_long_as_can_be(world, tmp_path, 
     photo, maps = tmp_path / f"{name}.png", tmp_path / "maps"
     Image.new("RGB", (30, 20)).save(photo)
     status, _, err = predicted(capsys, world / "plot", photo, "--device", "cpu", "--explain", maps)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, f"written: 1 heat map in {maps}\n")
     assert results(["transport", str(world / "plot"), "--images", str(photo), "--out", str(maps)]) == 0
     (listed,) = json.loads((maps / "index.json").read_text())["pictures"]
     assert listed["path"] == str(photo)
@@ -181,6 +184,29 @@ def test_names_that_are_no_text(world, photos, capfd, tmp_path):
         assert main([str(word) for word in [*words, "--out", out]]) == 0 and main([str(word) for word in words]) == 0
         assert "caf" in out.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "found.json").read_text())[0]["path"].endswith(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any characters in a name")
+def test_names_command_neither_a_terminal_nor_a_spreadsheet(world, photos, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photos / "a.jpg", "=1+1.jpg")
+    shutil.copy(photos / "a.jpg", "b\x1b[2J\n.jpg")
+    shutil.copy(photos / "a.jpg", "猫.jpg")
+    Path("cut\x1b[1m.jpg").write_bytes(b"no image")
+    names = ["--device", "cpu", "--classes", "@cat", "-2", "\tdog", "\x1bbird"]
+    found = {style: predicted(capsys, world / "zero", ".", "=1+1.jpg", "--format", style, "--top", 9, *names)
+             for style in ("table", "csv", "json")}  # fmt: skip
+    for status, out, err in found.values():
+        assert status == 1 and "\x1b" not in out + err and r"cut\x1b[1m.jpg" in err
+    rows = list(csv.DictReader(io.StringIO(found["csv"][1])))
+    assert {row["class"] for row in rows} == {"'@cat", "'-2", r"\tdog", r"\x1bbird"}
+    assert rows[-1]["path"] == "'=1+1.jpg" and all(float(row["probability"]) >= 0 for row in rows)
+    exact = {score["class"] for score in json.loads(found["json"][1])[0]["predictions"]}
+    assert exact == {"@cat", "-2", "\tdog", "\x1bbird"} and "b\x1b[2J\n.jpg" in [
+        Path(entry["path"]).name for entry in json.loads(found["json"][1])
+    ]
+    lines = found["table"][1].splitlines()
+    assert len(lines) == 4 and len({wcswidth(line) for line in lines}) == 1  # the Chinese name is two columns wide
 
 
 def test_reading_ahead_is_bounded_and_in_order():

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from dassl.effect import flatten
+from dassl.text import csv_line
 from results.__main__ import COMMANDS, main
 from results.files import ResultsError, write_atomic, write_text
 from results.methods import name_methods
@@ -308,6 +310,20 @@ def test_csv_keeps_full_precision(tmp_path):
     accuracy = [make_record("PLOT", 1, seed)["accuracy"] for seed in (1, 2, 3)]
     assert float(rows["PLOT N=4"]["mean"]) == pytest.approx(np.mean(accuracy), rel=1e-15)
     assert (rows["PLOT N=4"]["shots"], rows["PLOT N=4"]["seeds"], rows["ZeroshotCLIP"]["shots"]) == ("1", "3", "0")
+
+
+def test_csv_is_nothing_that_a_spreadsheet_computes(tmp_path):
+    write_run(tmp_path, make_record("PLOT", 1, 1) | {"dataset": '=HYPERLINK("http://x")', "accuracy": 3.25})
+    (row,) = csv.DictReader(io.StringIO(format_table(summarise(find_runs(tmp_path)), "csv")))
+    assert row["dataset"] == '\'=HYPERLINK("http://x")' and row["mean"] == "3.25"
+    assert csv_line("+1", "-x", " @a", "a=b", -1.5, -2, None, "\t=1", "") == "'+1,'-x,' @a,a=b,-1.5,-2,,\\t=1,\n"
+
+
+def test_wide_characters_stand_in_columns(tmp_path):
+    for name in ("猫と犬", "Café"):
+        write_run(tmp_path / name, make_record("PLOT", 1, 1) | {"trainer": name})
+    lines = [line for line in format_table(summarise(find_runs(tmp_path))).splitlines() if "(1)" in line]
+    assert len(lines) == 2 and len({wcswidth(line) for line in lines}) == 1
 
 
 @pytest.mark.parametrize("style", FORMATS)

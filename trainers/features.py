@@ -66,6 +66,7 @@ class FeatureTrainer(TrainerX):
     def check_cfg(cls, cfg: Any) -> None:
         """Raise ValueError for settings that cannot be, before anything is loaded."""
         check_model_name(cfg.MODEL.BACKBONE.NAME)
+
     def load_clip(self, precision: str) -> CLIP:
         """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with.
 
