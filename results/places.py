@@ -44,8 +44,8 @@ def check_places(source: Path, backbone: str, record: Mapping[str, Any]) -> None
         if place and os.path.exists(str(place)) and not _may_open(Path(str(place)), source):
             raise ResultsError(
                 f"{source} names the {what} {place}, outside of its folder, and whoever wrote it may not choose what "
-                f"is opened here. If it is your own, say {flag}{FLAG} (in Python: trust_paths=True), or for good put the "
-                f"folder of that file into the environment variable {TRUSTED}"
+                f"is opened here. If it is your own, say {flag}{FLAG} (in Python: trust_paths=True), or for good put "
+                f"the folder of that file into the environment variable {TRUSTED}"
             )
 
 
