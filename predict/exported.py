@@ -69,7 +69,7 @@ class ExportedFile(Source):
                 )
             config, names = deciding(about["config"]), tuple(map(str, about["classnames"]))
             return cls(path, config, dict(about["result"]), names)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PredictError(f"{path} has damaged metadata ({error!r}); export the run again") from error
 
     def classnames(self) -> Sequence[str]:

@@ -342,7 +342,7 @@ def test_no_file_takes_more_memory_than_a_small_multiple_of_its_size(tmp_path):
         load_checkpoint(path)
     for name, change in {
         "longer than its storage": lambda pickled: pickled.replace(b"K\x04K\x04\x86", b"K\x04K\xff\x86"),
-        "tensor of size": lambda pickled: pickled.replace(b"K\x04K\x04\x86", b"K\x04J\xff\xff\xff\xff\x86"),
+        "where lengths belong": lambda pickled: pickled.replace(b"K\x04K\x04\x86", b"K\x04J\xff\xff\xff\xff\x86"),
     }.items():
         torch.save({"state_dict": torch.zeros(4, 4)}, path)
         rewritten(path, lambda member, content, change=change: change(content) if member == "data.pkl" else content)
@@ -433,11 +433,15 @@ def test_attributes_are_given_to_no_class_or_function(tmp_path, name):
         load_checkpoint(tmp_path / "x")
 
 
-def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path):
-    """A tuple that holds the next one twice, 60 levels deep, as a key."""
-    stream = b"\x80\x02}K\x01" + b"2\x86" * 60 + b"K\x01s."
-    (tmp_path / "x").write_bytes(stream)
-    with pytest.raises(UnsafeCheckpointError, match="a key that is nested"):
+@pytest.mark.parametrize("place", ["key", "element", "storage"])
+def test_keys_that_take_for_ever_to_hash_are_refused(tmp_path, place):
+    """A tuple that holds the next one twice, 60 levels deep."""
+    nested = b"K\x01" + b"2\x86" * 60
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + nested + b"X\x03\x00\x00\x00cpuK\x01tQ"
+    stream = {"key": b"}" + nested + b"K\x01s", "element": b"\x8f(" + nested + b"\x90", "storage": storage}[place]
+    with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02" + stream + b".")
+    with pytest.raises(CheckpointError, match="a key that is nested|a storage without a name"):
         load_checkpoint(tmp_path / "x")
 
 

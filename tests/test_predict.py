@@ -368,6 +368,15 @@ def test_a_bit_turned_anywhere_in_a_file_is_found_or_changes_nothing(tmp_path, b
     assert after == before and torch.equal(load_file(path)["prompt_learner.ctx"], tensors["prompt_learner.ctx"])
 
 
+def test_deeply_nested_metadata_is_damage(tmp_path, monkeypatch):
+    dumps = json.dumps
+    with monkeypatch.context() as patch:
+        patch.setattr("json.dumps", lambda value, **how: value if isinstance(value, str) else dumps(value, **how))
+        (tmp_path / "a.safetensors").write_bytes(sealed({"a": torch.zeros(1)}, "[" * 100_000))
+    with pytest.raises(PredictError, match="a.safetensors has damaged metadata"):
+        load(tmp_path / "a.safetensors", device="cpu")
+
+
 def test_a_turned_bit_among_the_numbers_of_a_file_is_named(exported, tmp_path):
     content = bytearray(exported("CoOp").read_bytes())
     content[-100] ^= 0x40

@@ -221,7 +221,7 @@ class _DType:
 def _array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
     """Raises ValueError where the length of `data` is not that of the shape."""
     plain = _exactly(dtype, _DType).numpy()
-    size = plain.itemsize * math.prod(_exactly(length, int) for length in _exactly(shape, tuple))
+    size = plain.itemsize * math.prod(lengths(shape))
     if size != len(_exactly(data, bytes, bytearray)):
         raise ValueError(f"{len(data)} bytes for an array of {size}")
     return np.ndarray(shape, plain, bytearray(data), order=order)
@@ -231,6 +231,13 @@ def _latin1(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
         raise Refused(f"text encoded as {encoding}")
     return text.encode("latin1")
+
+
+def lengths(shape: Any) -> tuple[int, ...]:
+    """A shape or strides; their product is computed in no time."""
+    if len(shape) > 64 or any(type(length) is not int or not 0 <= length < 2**62 for length in shape):
+        raise pickle.UnpicklingError(f"{str(shape)[:80]} where lengths belong")
+    return tuple(shape)
 
 
 def _exactly(value: Any, *kinds: type) -> Any:

@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .pickle_machine import Inert, Machine, Maker, Refused
+from .pickle_machine import Inert, Machine, Maker, Refused, lengths
 from .tools import StrPath
 
 __all__ = ["Archive", "CheckpointError", "Inert", "UnsafeCheckpointError", "load_file", "reading"]
@@ -98,8 +98,7 @@ class _Tensors:
         """torch's own enlarges a storage that is too small for its tensor."""
         if type(storage) is not _Storage or not isinstance(dtype, torch.dtype) or metadata:
             raise pickle.UnpicklingError("a tensor of an unknown kind")
-        if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
-            raise pickle.UnpicklingError(f"a tensor of size {size}, stride {stride}, offset {offset}")
+        size, stride, (offset,) = lengths(size), lengths(stride), lengths([offset])
         empty = 0 in size
         reach = 0 if empty else offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
         if reach * dtype.itemsize > storage.data.numel():
@@ -153,6 +152,8 @@ class Archive:
 
     def storage(self, pickled: Any) -> _Storage:
         _, (dtype,), key, _, count = pickled
+        if type(key) is not str:
+            raise pickle.UnpicklingError("a storage without a name")
         if key not in self.storages:
             content = self.read(f"data/{key}")
             if len(content) != count * dtype.itemsize:
@@ -180,10 +181,12 @@ def _load_stream(file: io.BytesIO) -> Any:
 
     def storage(pickled: Any) -> _Storage:
         _, (dtype,), key, _, count, view = pickled
+        if type(key) is not str or view is not None:
+            raise pickle.UnpicklingError("a storage of an unknown kind")
         if key not in storages:
             taken = count * dtype.itemsize + sum(other.data.numel() for other in storages.values())
-            if view is not None or not 0 <= taken <= size:
-                raise pickle.UnpicklingError(f"a storage of {count} numbers, view {view}")
+            if not 0 <= taken <= size:
+                raise pickle.UnpicklingError(f"a storage of {count:,} numbers in a file of {size:,} bytes")
             storages[key] = _Storage(dtype, torch.empty(count * dtype.itemsize, dtype=torch.uint8))
         return storages[key]
 
@@ -192,7 +195,7 @@ def _load_stream(file: io.BytesIO) -> Any:
         raise pickle.UnpicklingError("torch.save did not write it")
     machine.run(file)
     content, keys = machine.run(file), machine.run(file)
-    if set(keys) != set(storages):
+    if not all(type(key) is str for key in keys) or set(keys) != set(storages):
         raise pickle.UnpicklingError("the numbers of some tensors are missing")
     for key in keys:
         dtype, data = storages[key]
