@@ -10,7 +10,6 @@ import os
 import platform
 import random
 import re
-import stat
 import urllib.request
 import uuid
 import warnings
@@ -100,9 +99,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def not_regular(path: StrPath) -> str:
     """ "" for a regular file and where there is none; else what is wrong: opening a pipe would wait without end."""
-    if not os.path.exists(path) or stat.S_ISREG(os.stat(path).st_mode):
-        return ""
-    return "it is a folder, pipe or device; only regular files are opened"
+    special = os.path.exists(path) and not os.path.isfile(path)
+    return "it is a folder, pipe or device; only regular files are opened" if special else ""
 
 
 def read_json(fpath: StrPath) -> Any:
