@@ -57,6 +57,8 @@ def raise_no_folder(folder: str, remedy: str) -> NoReturn:
 def require_files(paths: Sequence[str], named_by: str, remedy: str) -> None:
     """Raise FileNotFoundError unless every path exists; names the first five and says how many are missing.
 
+    As repr shows them: a name may hold what would command a terminal.
+
     One directory listing per folder rather than one look-up per file, which network storage makes slow.
     """
     listings: dict[str, set[str]] = {}
@@ -72,7 +74,7 @@ def require_files(paths: Sequence[str], named_by: str, remedy: str) -> None:
         if name not in listings[folder] and not (listings[folder] and osp.exists(path)):
             missing.append(path)
     if missing:
-        shown = "\n  ".join(missing[:5]) + ("\n  ..." if len(missing) > 5 else "")
+        shown = "\n  ".join(map(repr, missing[:5])) + ("\n  ..." if len(missing) > 5 else "")
         raise FileNotFoundError(
             f"{len(missing)} of the {len(paths)} image files named by {named_by} do not exist:\n"
             f"  {shown}\n{remedy}"

@@ -219,6 +219,8 @@ def split_from_tables(
 
 def _read_table(path: str, folder: str) -> list[_Row]:
     name = osp.basename(path)
+    if osp.exists(path) and not osp.isfile(path):
+        raise ValueError(f"{path} is a folder, pipe or device; the table must be a file")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -270,7 +272,7 @@ def _refuse_contradictions(rows: list[_Row]) -> None:
         if seen is not row:
             difference = "label" if seen.label != row.label else "split" if seen.split != row.split else "row"
             raise ValueError(
-                f"{row.place}: {row.path} has a second {difference}; the first is in {seen.place}"
+                f"{row.place}: {row.path!r} has a second {difference}; the first is in {seen.place}"
             )
         seen = of_label.setdefault(row.label, row)
         if seen.classname != row.classname:

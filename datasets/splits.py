@@ -330,13 +330,13 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
             )
             if known is None:
                 raise ValueError(
-                    f"{source}: label {item.label} ({item.classname!r}, {item.impath}) occurs in {split} "
+                    f"{source}: label {item.label} ({item.classname!r}, {item.impath!r}) occurs in {split} "
                     "but not in train; every class needs training images"
                 )
             if known != item.classname:
                 raise ValueError(
                     f"{source}: label {item.label} is called {known!r} and also {item.classname!r} "
-                    f"({split}: {item.impath}); every label needs exactly one name"
+                    f"({split}: {item.impath!r}); every label needs exactly one name"
                 )
     if unused := sorted(set(range(max(names) + 1)) - set(names)):
         raise ValueError(

@@ -30,14 +30,14 @@ EXAMPLES = f"""examples:
   python -m predict RUN photos --explain              # heat maps of a PLOT run, in {HEAT_MAPS}/
   python -m results export RUN --out pets.safetensors && python -m predict pets.safetensors photos
 
-Images are read and cropped as in a test of the run.  What is no image is named on stderr and left out.  json is an
-array with one object a line, and exact; csv has a line an image and rank: path,rank,class,probability, where a name
-that a spreadsheet would compute (=1+1) comes after an apostrophe, and control characters are written out.  Of the
-published test one thing differs: with PLOT the score of an image does not depend on the other images
-(TRAINER.PLOT.STOP each).
+Images are read and cropped as in a test of the run.  What is no image is named on stderr when its turn comes and left
+out: of a long list nothing is read twice, and a bad file costs no other its answer.  json is an array with one object
+a line, and exact; csv has a line an image and rank: path,rank,class,probability, where a name that a spreadsheet would
+compute (=1+1) comes after an apostrophe, and control characters are written out.  Of the published test one thing
+differs: with PLOT the score of an image does not depend on the other images (TRAINER.PLOT.STOP each).
 
-exit status: 0 all done; 1 done, but some images could not be read; 2 bad command line or input, or nothing could be
-predicted; 130 interrupted.
+exit status: 0 all done; 1 done, but some images could not be read (0 with --skip-bad); 2 bad command line or input, or
+nothing could be predicted; 130 interrupted.
 """
 
 
@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     classes = parser.add_mutually_exclusive_group()
     classes.add_argument("--classes", nargs="+", metavar="NAME", help="other class names than the run's")
     classes.add_argument("--classes-file", default="", metavar="FILE", help="the same from a file, one a line")
+    add("--skip-bad", action="store_true", help="images that cannot be read are no failure; they are listed at the end")
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
     add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
     add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
@@ -87,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
         from dassl.utils.memory import keep_freed_memory
 
         keep_freed_memory()
-    unreadable: list[Path] = []
+    unreadable: list[str] = []
     with output(args.out) as file:
-        predictions = stream(classifier, paths, unreadable)
+        predictions = stream(classifier, paths, unreadable, each=not args.skip_bad)
         if args.explain:
             predictions = explained(classifier, predictions, Path(args.explain), len(paths))
         width = min(WIDEST_PATH, max(map(columns, paths)))
@@ -99,12 +100,14 @@ def run(args: argparse.Namespace) -> int:
             raise PredictError("no image could be read: nothing is predicted")
     if unreadable:
         tell(f"{len(unreadable)} of {len(paths)} images could not be read")
+        for reason in unreadable if args.skip_bad else ():
+            tell(f"  {reason}")
     if args.out:
         tell(f"written: {args.out}")
     if args.explain:
         drawn = len(paths) - len(unreadable)
         tell(f"written: {drawn} heat map{'s' * (drawn != 1)} in {args.explain}")
-    return int(bool(unreadable))
+    return int(bool(unreadable) and not args.skip_bad)
 
 
 def read_classes(path: str) -> list[str]:
@@ -119,16 +122,21 @@ def read_classes(path: str) -> list[str]:
     return names
 
 
-def stream(classifier: Classifier, paths: Sequence[Path], unreadable: list[Path]) -> Iterator[Prediction]:
-    """Predictions as they come, with a bar on stderr where that is a terminal; notes what cannot be read."""
+def stream(
+    classifier: Classifier, paths: Sequence[Path], unreadable: list[str], each: bool = True
+) -> Iterator[Prediction]:
+    """Predictions as they come, with a bar on stderr where that is a terminal; what cannot be read is noted with the
+    reason, and with `each` also said at once."""
     from tqdm import tqdm
 
     with tqdm(total=len(paths), unit="image", disable=None) as bar:
 
         def leave_out(path: Path | None, error: Exception) -> None:
-            reason = str(error) if str(path) in str(error) else f"cannot read the image {path}: {error!r}"
-            tqdm.write(f"left out: {printable(reason)}", file=sys.stderr)
-            unreadable.append(path or Path())
+            named = isinstance(error, OSError)  # as those of reading are
+            reason = printable(error if named else f"cannot read the image {path}: {error!r}")
+            unreadable.append(reason)
+            if each:
+                tqdm.write(f"left out: {reason}", file=sys.stderr)
             bar.update()
 
         for prediction in classifier.stream(paths, leave_out):

@@ -19,6 +19,7 @@ def make_cfg(root: Path | str = "", name: str = "Caltech101", **keys: Any) -> Cf
     cfg.DATASET.ROOT = str(root)
     cfg.DATASET.NAME = name
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    cfg.DATASET.SKIP_BAD = False
     cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})
     cfg.OUTPUT_DIR = str(Path(root) / "output")
     cfg.DATALOADER.NUM_WORKERS = 0

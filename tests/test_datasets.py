@@ -273,11 +273,11 @@ WRONG_LABELS = {
         [["d", 0, "cat"]],
         "label 0 is called 'cat' and",
     ),
-    "another name in test": ([["a", 0, "cat"]], [["b", 0, "dog"]], r"'dog' \(test: b\)"),
+    "another name in test": ([["a", 0, "cat"]], [["b", 0, "dog"]], r"'dog' \(test: 'b'\)"),
     "only in test": (
         [["a", 0, "cat"]],
         [["b", 1, "dog"]],
-        r"label 1 \('dog', b\) occurs in test but not in train",
+        r"label 1 \('dog', 'b'\) occurs in test but not in train",
     ),
     "gap": ([["a", 0, "cat"], ["b", 2, "dog"]], [["c", 0, "cat"]], "no training image has 1"),
     "from one": ([["a", 1, "cat"], ["b", 2, "dog"]], [["c", 1, "cat"]], "no training image has 0"),

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from datasets.__main__ import main, registry_name, run_command
 from datasets.checking import check
 from datasets.facts import FACTS
 from tests import dataset_trees as trees
-from tests.data_support import make_cfg
+from tests.data_support import BAD_IMAGES, make_cfg, write_bad_images, write_class_folders
 from tests.runs import REPOSITORY
 
 DTD = "split_zhou_DescribableTextures.json"
@@ -238,6 +239,29 @@ def test_imagenet_and_a_variant(tmp_path):
     assert f"they belong into {tmp_path}/imagenet-sketch/images" in text_of(report)
     assert "without classnames.txt" in text_of(report)
     assert "--eval-only --model-dir output/imagenet" in run_command("ImageNetSketch", "data")
+
+
+def test_pictures_of_ones_own(tmp_path, capsys):
+    write_class_folders(tmp_path, {"cat": 10, "dog": 10}, suffix=".png", real=True)
+    assert main(["check", str(tmp_path), "folder"]) == 0
+    said = capsys.readouterr().out
+    assert "10 train, 4 val, 6 test images of 2 classes" in said and "all 20 images can be read (decoded)" in said
+    write_bad_images(tmp_path / "cat")
+    shutil.copy(tmp_path / "cat" / "001.png", tmp_path / "dog" / "copy\x1b[2J.png")
+    assert main(["check", str(tmp_path), "folder"]) == 1
+    said = capsys.readouterr().out
+    assert "7 of 28 images cannot be read" in said and all(f"cat/{name}: " in said for name in BAD_IMAGES)
+    assert r"cat/001.png = dog/copy\x1b[2J.png (of 2 classes)" in said and "\x1b" not in said
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\n" + "".join(f"{c}/{n:03}.png,{c}\n" for c in ("cat", "dog") for n in range(10)))
+    assert main(["check", str(tmp_path), "folder", "--csv", "t.csv"]) == 0
+    assert "all 20 images can be read" in capsys.readouterr().out
+    assert main(["check", str(tmp_path)]) == 1  # none of the published data sets is there
+    assert capsys.readouterr().out.endswith(f"pictures of your own? then: python -m datasets check {tmp_path} folder\n")
+    (tmp_path / "yak").mkdir()
+    assert main(["check", str(tmp_path), "folder"]) == 1
+    said = capsys.readouterr().out
+    assert "no image in class folder 'yak'" in said and "7 of 28 images cannot be read" in said
 
 
 # --- picks -----------------------------------------------------------------------------------------------

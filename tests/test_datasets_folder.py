@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from dassl.data import fingerprint
+from dassl.data import check_images, fingerprint
+from dassl.engine.record import _describe_data
 from datasets.folder import Folder
-from tests.data_support import make_cfg, relative, triples, write_class_folders
+from tests.data_support import (
+    BAD_IMAGES,
+    make_cfg,
+    relative,
+    triples,
+    write_bad_images,
+    write_class_folders,
+)
 
 TEN = {"red_panda": 10, "Zebra": 10, "ant": 10}
 
@@ -286,7 +297,7 @@ WRONG_TABLES = {
     ),
     "two labels": (
         ["path,label", "1.jpg,a", "./1.jpg,b"],
-        r"line 3: .*1\.jpg has a second label; .* in t\.csv, line 2",
+        r"line 3: .*1\.jpg' has a second label; .* in t\.csv, line 2",
     ),
     "two splits": (["path,label,split", "1.jpg,a,train", "1.jpg,a,test"], "line 3: .*has a second split"),
     "two rows": (["path,label", "1.jpg,a", "1.jpg,a"], "line 3: .*has a second row"),
@@ -330,4 +341,72 @@ def test_tables_and_images_that_are_not_there(tmp_path):
         folder(tmp_path, CSV="t.csv")
     (tmp_path / "t.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
     with pytest.raises(ValueError, match=r"t\.csv is not a CSV table in UTF-8"):
+        folder(tmp_path, CSV="t.csv")
+
+
+# --- pictures that cannot be read ------------------------------------------------------------------------
+
+
+def write_photos(root: Path, bad: bool = True) -> None:
+    write_class_folders(root, TEN, suffix=".png", real=True)
+    if bad:
+        write_bad_images(root / "ant")
+
+
+def test_all_bad_pictures_are_found_at_once_whatever_a_run_uses(tmp_path):
+    write_photos(tmp_path)
+    dataset = folder(tmp_path, DATASET__NUM_SHOTS=1, SEED=1)
+    for splits in (["train_x", "test"], ["test"], ["val"]):
+        with pytest.raises(ValueError, match=r"^7 of 37 image files cannot be read") as caught:
+            check_images(dataset, progress=False, splits=splits)
+        message = str(caught.value)
+        assert all(f"{tmp_path}/ant/{name}: " in message for name in BAD_IMAGES)
+        assert f"python -m datasets check {tmp_path} folder finds all of them" in message
+        assert "DATASET.SKIP_BAD True" in message
+    (tmp_path / "t.csv").write_text("path,label\n")
+    table = Folder.check_command(SimpleNamespace(dataset_dir="a b", csv="t.csv", test_csv=""))
+    assert table == "python -m datasets check 'a b' folder --csv t.csv"
+
+
+@pytest.mark.parametrize("layout", ["class folders", "split folders", "table"])
+def test_skipped_pictures_count_as_if_they_were_not_there(tmp_path, layout, capsys):
+    datasets = []
+    for name in ("clean", "bad"):
+        root = tmp_path / name
+        if layout == "split folders":
+            write_class_folders(root / "test", TEN, suffix=".png", real=True)
+            write_photos(root / "train", bad=name == "bad")
+        else:
+            write_photos(root, bad=name == "bad")
+        paths = sorted(path for path in root.rglob("*.*g"))
+        rows = [f"{path.relative_to(root)},{path.parent.name}" for path in paths]
+        (root / "t.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+        keys = {"DATASET__SKIP_BAD": True, "DATASET__NUM_SHOTS": 2, "SEED": 1}
+        build = partial(folder, root, CSV="t.csv" if layout == "table" else "", **keys)
+        if name == "bad":
+            with pytest.warns(UserWarning, match=r"skipped: 7 of \d+ images cannot be read"):
+                datasets.append(build())
+        else:
+            datasets.append(build())
+    clean, skipping = datasets
+    assert fingerprint(clean) == fingerprint(skipping)  # the same split, and the same few-shot picks
+    where = "train/ant" if layout == "split folders" else "ant"
+    assert sorted(skipping.skipped) == sorted(f"{where}/{name}" for name in BAD_IMAGES) and clean.skipped == ()
+    said = capsys.readouterr().out
+    assert "7 images that cannot be read" in said and all(name in said for name in BAD_IMAGES)
+    check_images(skipping)
+    assert _describe_data(SimpleNamespace(dm=SimpleNamespace(dataset=skipping)))["skipped"]["count"] == 7
+
+
+def test_a_class_of_which_nothing_is_left_is_named(tmp_path):
+    write_photos(tmp_path, bad=False)
+    (tmp_path / "yak").mkdir()
+    write_bad_images(tmp_path / "yak")
+    with pytest.raises(ValueError, match="none of the images of class 'yak' can be read"), pytest.warns(UserWarning):
+        folder(tmp_path, DATASET__SKIP_BAD=True)
+
+
+def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(ValueError, match=r"t\.csv is a folder, pipe or device"):
         folder(tmp_path, CSV="t.csv")

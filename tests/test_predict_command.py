@@ -22,6 +22,7 @@ from predict.read_ahead import read_ahead
 from predict.source import PredictError
 from results.__main__ import main as results
 from results.images import find_images
+from tests.data_support import BAD_IMAGES, write_bad_images
 from tests.runs import REPOSITORY, arguments, make_world
 
 
@@ -166,12 +167,29 @@ def test_what_is_no_image_is_named_and_left_out(world, photos, capsys, tmp_path)
     assert status == 1 and len(json.loads(text)) == 5
     assert err.count("left out: ") == len(bad) and all(name in err for name in bad)
     assert "4 of 9 images could not be read" in err
+    status, same, err = predicted(
+        capsys, world / "zero", tmp_path / "p", "--format", "json", "--device", "cpu", "--skip-bad"
+    )
+    assert (status, same) == (0, text) and "left out" not in err  # said at the end, and no failure
+    assert err.startswith("4 of 9 images could not be read\n  cannot read the image") and err.count("\n") == 5
+    assert all(name in err for name in bad)
     out = tmp_path / "out.csv"
     out.write_text("as it was")
     words = [world / "zero", tmp_path / "p" / "cut.jpg", tmp_path / "p" / "empty.png", "--out", out, "--device", "cpu"]
     status, text, err = predicted(capsys, *words)
     assert (status, text) == (2, "") and "nothing is predicted" in err and out.read_text() == "as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "p"]
+
+
+def test_pictures_that_are_not_to_be_opened(world, photos, capsys, tmp_path):
+    shutil.copytree(photos, tmp_path / "p")
+    write_bad_images(tmp_path / "p")
+    (tmp_path / "p" / "zero.jpg").rename(tmp_path / "p" / "zero\x1b[2J\n.jpg")
+    status, text, err = predicted(capsys, world / "zero", tmp_path / "p", "--format", "json", "--device", "cpu")
+    assert status == 1 and len(json.loads(text)) == 5 and err.count("left out: ") == len(BAD_IMAGES)
+    assert "pipe.png: it is a folder, pipe or device" in err and "thin.png: it has 1 x 20,000 pixels" in err
+    assert "postscript.png: it is damaged, or no picture in one of the formats" in err
+    assert r"zero\x1b[2J\n.jpg: it is empty" in err and "\x1b" not in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes as a name")

@@ -24,6 +24,7 @@ from scripts.jobs import Job, progress, run_jobs, work_of
 from scripts.sweep import main, parse_args, plan_jobs
 from scripts.workers import Workers
 from tests.closeness import assert_close
+from tests.data_support import BAD_IMAGES, write_bad_images
 from tests.records_support import make_record, write_run
 from tests.runs import make_world
 
@@ -343,6 +344,33 @@ def test_a_run_on_other_pictures_is_neither_taken_for_this_one_nor_continued(swe
     assert "are of a run on other images" in capsys.readouterr().err and not result.exists()
     (tmp_path / "photos/dog/also.png").rename(tmp_path / "photos/cat/1.png")
     assert main(own) == 0 and result.exists()
+
+
+def test_a_sweep_goes_on_without_bad_pictures_and_its_records_name_them(swept, tmp_path, capsys):
+    _, argv = swept
+    for name, colour in (("cat", "red"), ("dog", "blue")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(6):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / "photos" / name / f"{index}.png")
+    write_bad_images(tmp_path / "photos" / "cat")
+    own = ["--root", str(tmp_path / "photos"), "--output", str(tmp_path / "out"), "--dataset", "folder"]
+    own += ["--config", "rn50", "--trainers", "ZeroshotCLIP", "CoOp", "--shots", "1", "--seeds", "1"]
+    backbone = argv[argv.index("MODEL.BACKBONE.NAME") :]
+    assert main([*own, *backbone]) == 1
+    said = capsys.readouterr().err
+    assert "7 of 19 image files cannot be read" in said and "of a sweep: --skip-bad" in said
+    assert not list((tmp_path / "out").glob("**/result.json"))  # not even the first run began
+    assert main([*own, "--skip-bad", *backbone]) == 0
+    results = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("**/result.json")]
+    for data in (result["data"] for result in results):
+        assert data["skipped"]["count"] == 7
+        assert sorted(data["skipped"]["images"]) == sorted(f"cat/{name}" for name in BAD_IMAGES)
+    assert len(results) == 2
+    logs = "".join(path.read_text() for path in (tmp_path / "out").glob("folder/CoOp/**/log.txt*"))
+    assert "7 images that cannot be read" in logs
+    assert all(f"photos/cat/{name}: " in logs for name in BAD_IMAGES)
+    assert main([*own, "--skip-bad", *backbone]) == 0
+    assert capsys.readouterr().err.count("complete, skipped") == 2
 
 
 def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path):

@@ -117,9 +117,8 @@ def _room(folder: str, size: int | None) -> str:
 
 def not_regular(path: StrPath) -> str:
     """ "" for a regular file and where there is none; else what is wrong: opening a pipe would wait without end."""
-    if not os.path.exists(path) or stat.S_ISREG(os.stat(path).st_mode):
-        return ""
-    return "it is a folder, pipe or device; only regular files are opened"
+    special = os.path.exists(path) and not os.path.isfile(path)
+    return "it is a folder, pipe or device; only regular files are opened" if special else ""
 
 
 def read_json(fpath: StrPath) -> Any:
