@@ -29,12 +29,14 @@ from dassl.data import check_images
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.engine.interruption import exit_status
 from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
+from dassl.engine.run_folder import hold_folder
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
-from dassl.utils.tools import end_bars, error_text
+from dassl.utils.tools import disk_failed, end_bars, error_text
 from results.places import UNNEEDED, check_places, trusting
 from results.records import flatten
 from trainers import ALL_OPTIONS, RECIPES
@@ -55,7 +57,12 @@ EXAMPLES = """examples:
         --config-file configs/trainers/CoOp/rn50.yaml --output-dir output/photos DATASET.NUM_SHOTS 4
 
 Flags come first, KEY VALUE pairs last.  --show-keys prints the keys of our trainers with their meaning.
-exit status: 0 done, 1 failed, 2 bad command line or config, 130 interrupted.
+A run that is stopped (Ctrl-C, SIGTERM, a time limit) is continued by the same command, from the last finished epoch:
+its state is kept then, and every TRAIN.STATE_MINUTES, in training-state.pth.tar, which the finished run removes.
+SIGUSR1 keeps it and goes on; under Slurm, #SBATCH --signal=B:TERM@60 stops a run a minute before its limit (where the
+script runs it by `exec`, or else by `srun`, without the B:).
+
+exit status: 0 done, 1 failed, 2 bad command line or config, 128 + signal (130: Ctrl-C, 143: SIGTERM) stopped.
 """
 
 
@@ -225,19 +232,20 @@ def run(argv: list[str] | None = None) -> dict[str, Any]:
     choose_device(args.device)
     cfg, notes = setup_cfg(args)
     mode = "eval" if args.eval_only else "train"
-    open_run(cfg, mode)
-    if cfg.SEED >= 0:
-        print(f"Setting fixed seed: {cfg.SEED}")
-        set_random_seed(cfg.SEED)
-    logger = setup_logger(cfg.OUTPUT_DIR)
-    try:
-        return _run_logged(args, cfg, notes, mode, argv)
-    except BaseException as error:
-        if logger is not None:
-            logger.log_traceback(error)  # the log keeps the whole story, the console a line
-        raise
-    finally:
-        restore_stdout()
+    with hold_folder(cfg.OUTPUT_DIR):
+        goes_on = open_run(cfg, mode)
+        if cfg.SEED >= 0:
+            print(f"Setting fixed seed: {cfg.SEED}")
+            set_random_seed(cfg.SEED)
+        logger = setup_logger(cfg.OUTPUT_DIR, goes_on)
+        try:
+            return _run_logged(args, cfg, notes, mode, argv)
+        except BaseException as error:
+            if logger is not None:
+                logger.log_traceback(error)  # the log keeps the whole story, the console a line
+            raise
+        finally:
+            restore_stdout()
 
 
 def _run_logged(
@@ -332,7 +340,7 @@ def load_trainer(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line: exit status 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Command line; exit status as in the help text."""
     try:
         if build_parser().parse_args(argv).show_keys:
             show_keys()
@@ -343,10 +351,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         end_bars()
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        return 130
+        print(str(stop) or "interrupted before training began; the same command starts again", file=sys.stderr)
+        return exit_status(stop)
     except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
@@ -354,7 +362,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error_text(error)}", file=sys.stderr)
         print("(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)", file=sys.stderr)
         failed = isinstance(error, RuntimeError | FloatingPointError) and not isinstance(error, ValueError)
-        return 1 if failed else 2
+        return 1 if failed or disk_failed(error) else 2
 
 
 if __name__ == "__main__":

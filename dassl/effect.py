@@ -28,6 +28,7 @@ NO_EFFECT = (
     "DATALOADER.NUM_WORKERS",  # but that other workers draw other random crops
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.STATE_MINUTES",
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",
 )

@@ -8,7 +8,7 @@
     ===
 
 Where the original falls over or keeps silent, this one does not: both end-of-training markers are known, the
-newest complete log of a folder counts (a continued run writes log.txt-<time>), stray entries are skipped with
+newest complete log of a folder counts (a continued run may write log.txt-<time>), stray entries are skipped with
 a warning, and folders without a result are counted and named.
 """
 
@@ -29,6 +29,7 @@ from .records import read_run
 
 TRAINING_ENDED = ("Finish training", "Finished training")  # Dassl 0.6 and later; 0.5 and earlier
 RESULT_BLOCK = ("=> result",)
+RUN_GOES_ON = "** The run goes on: "  # as dassl/utils/logger.py writes it; importing that would load torch
 LOG_NAME = re.compile(r"log\.txt(-\d[\d-]*)?")  # the logger adds the time where there is a log already
 
 
@@ -49,13 +50,16 @@ class Parsed(NamedTuple):
 
 
 def read_metric(path: Path, options: ParseOptions) -> float | None:
-    """The last value of the metric after the end marker; None: the log is not complete."""
+    """The last value of the metric after the end marker; None: the log is not complete.
+
+    Where a run went on in the same log, its end has to come again before anything counts.
+    """
     pattern = re.compile(rf"\* {re.escape(options.keyword)}: ([.\deE+-]+)%")
     markers = RESULT_BLOCK if options.test_log else TRAINING_ENDED
     ended, value = False, None
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in map(str.strip, lines):
-            ended = ended or line in markers
+            ended = (ended or line in markers) and not line.startswith(RUN_GOES_ON)
             match = pattern.search(line) if ended else None
             if match:
                 with contextlib.suppress(ValueError):

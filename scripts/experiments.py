@@ -65,8 +65,10 @@ flags:
   --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
   --verbose  also show what the runs print
 
-A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last checkpoint.
-exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted"""
+A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
+finished epoch.
+exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
+143 stopped by SIGTERM"""
 
 
 # --- the table -------------------------------------------------------------------------------------------

@@ -224,10 +224,12 @@ def execute(
 ) -> int:
     """Plan and run, in this process unless several `at_once` or `devices` are asked for.
 
-    Returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 130 interrupted.
+    Returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 128 + the number of the signal
+    that stopped it.
     """
     import train
-    from dassl.utils.tools import error_text
+    from dassl.engine.interruption import exit_status, heeding_signals
+    from dassl.utils.tools import disk_failed, error_text
 
     try:
         jobs = plan()
@@ -235,12 +237,12 @@ def execute(
             check_devices(devices)
     except (ValueError, LookupError, OSError, AssertionError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)
-        return 2
+        return 1 if disk_failed(error) else 2
     if dry_run:
         list_jobs(jobs, commands=verbose)
         return 0
     try:
-        with progress(len(jobs), verbose) as (tell, quiet):
+        with heeding_signals(at_once=True), progress(len(jobs), verbose) as (tell, quiet):
 
             def run(job_argv: list[str]) -> dict[str, Any]:
                 with quiet():
@@ -252,9 +254,9 @@ def execute(
             else:
                 with workers(count, tell, devices) as run_elsewhere:
                     failed = run_jobs(jobs, run_elsewhere, tell, count)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+        return exit_status(stop)
     if failed:
         print(f"{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
         for job, reason in failed:

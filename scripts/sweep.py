@@ -56,10 +56,12 @@ EXAMPLES = """examples:
         --trainers CoOp PLOT --jobs 4 --devices 0,1
 
 Each run has its own folder in OUTPUT, under the original's names; its log.txt holds what it printed.  A run is
-skipped when its result.json says that it is complete; an interrupted one goes on from its last checkpoint.
+skipped when its result.json says that it is complete; an interrupted one goes on from its last
+finished epoch.
 `python -m results table OUTPUT` shows what came out.
 
-exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted.
+exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
+143 stopped by SIGTERM.
 """
 
 

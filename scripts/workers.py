@@ -7,11 +7,15 @@ import io
 import multiprocessing
 import os
 import queue
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+GRACE = 30  # seconds in which a run keeps its state, when the sweep has gone
 
 
 def check_devices(devices: Sequence[str]) -> None:
@@ -32,17 +36,22 @@ def _in_worker(argv: list[str]) -> tuple[dict[str, Any], str]:
     import train
 
     warned = io.StringIO()
-    with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(warned),
-    ):
-        return train.run(argv), warned.getvalue()
+    try:
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(warned),
+        ):
+            return train.run(argv), warned.getvalue()
+    except KeyboardInterrupt as stop:
+        _end_without_parent()
+        raise RuntimeError(str(stop)) from None  # this run's end, not the sweep's
 
 
 def _start_worker(threads: int, device: str | None) -> None:
     """Choose the device, which must happen before anything looks for one, and end when the process that started this
-    one does: nobody else would ever tell a worker to."""
+    one does: nobody else would ever tell a worker to.  Ctrl-C is for that process, which passes it on as SIGTERM."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -55,7 +64,15 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # in a worker
     parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # a run in training keeps its state
+    time.sleep(GRACE)
     os._exit(1)
+
+
+def _end_without_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
 
 
 class Workers:
@@ -65,6 +82,7 @@ class Workers:
     """
 
     def __init__(self, count: int, devices: Sequence[str] = ()) -> None:
+        self._others = set(multiprocessing.active_children())
         self.share = max(1, (os.cpu_count() or 1) // count)
         self.devices = [devices[number % len(devices)].removeprefix("cuda:") if devices else None
                         for number in range(count)]
@@ -89,8 +107,21 @@ class Workers:
             self.idle.put(number)
 
     def close(self) -> None:
+        """Wait until every process is done with its call, and end them."""
         for pool in self.pools:
             pool.shutdown()
+
+    def stop(self) -> None:
+        """End the processes now: runs in training keep their state first.  A second Ctrl-C does not wait for that."""
+        mine = set(multiprocessing.active_children()) - self._others
+        try:
+            for process in mine:
+                process.terminate()
+            self.close()
+        except KeyboardInterrupt:
+            for process in mine:
+                process.kill()
+            raise
 
 
 @contextlib.contextmanager
@@ -101,12 +132,18 @@ def workers(
 
     Each process loads models and data once, and keeps to one of `devices`, where there are any.
     """
-    with contextlib.closing(Workers(count, devices)) as processes:
+    processes = Workers(count, devices)
 
-        def run(argv: list[str]) -> dict[str, Any]:
-            result, warned = processes.call(_in_worker, argv)
-            for line in filter(str.strip, warned.splitlines()):
-                tell(line)
-            return result
+    def run(argv: list[str]) -> dict[str, Any]:
+        result, warned = processes.call(_in_worker, argv)
+        for line in filter(str.strip, warned.splitlines()):
+            tell(line)
+        return result
 
+    try:
         yield run
+    except KeyboardInterrupt:
+        processes.stop()
+        raise
+    finally:
+        processes.close()

@@ -114,12 +114,30 @@ def test_folders_of_other_programs_and_unreadable_ones(tmp_path, capsys):
     (tmp_path / "prompt_learner/model.pth.tar-5").touch()
     open_run(tiny_cfg(tmp_path), "train")
     assert capsys.readouterr().out.count("\n") == 1 and (tmp_path / "config.yaml").exists()
-    for broken in ("a: [", "just text", "\xff"):
-        (tmp_path / "config.yaml").write_text(broken, encoding="latin1")
-        open_run(tiny_cfg(tmp_path), "train")
-        assert "cannot be read" in capsys.readouterr().out
     open_run(tiny_cfg(tmp_path), "train")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kept", ["model/model.pth.tar-1", "model/model-best.pth.tar", "training-state.pth.tar",
+                                  "result.json"])  # fmt: skip
+def test_a_config_that_cannot_be_read_gives_nothing_away(tmp_path, kept):
+    """Cut off between two lines it is good YAML that knows fewer keys, and so nothing that speaks against this run."""
+    open_run(tiny_cfg(tmp_path, "OPTIM.LR", 0.5), "train")
+    path = tmp_path / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    optim = next(number for number, line in enumerate(lines) if line.startswith("OPTIM"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / kept).touch()
+    for broken in ("", "a: [", "just text", "\xff", "".join(lines[:optim]), "".join(lines[:-1])):
+        path.write_text(broken, encoding="latin1")
+        with pytest.raises(RunFolderError, match="config.yaml cannot be read .* restore it, or delete it if you know"):
+            open_run(tiny_cfg(tmp_path), "train")
+        with pytest.raises(RunFolderError, match="config.yaml cannot be read|there is no run to continue"):
+            open_run(tiny_cfg(tmp_path / "other", "RESUME", str(tmp_path)), "train")
+        assert path.read_text(encoding="latin1") == broken
+    (tmp_path / kept).unlink()
+    open_run(tiny_cfg(tmp_path), "train")  # nothing is lost
+    assert yaml.safe_load(path.read_text())["OPTIM"]["LR"] == 0.1
 
 
 def test_resuming_from_another_configuration_warns(tmp_path):

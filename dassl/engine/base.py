@@ -161,6 +161,7 @@ class TrainerBase:
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """A point of a tensorboard curve; nothing without a writer."""
+        self._heed_signals()  # loops that plugins bring come by here in every step
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
@@ -173,39 +174,42 @@ class TrainerBase:
         """
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
-        begun = False
-        with heeding_signals() as self._signals:
-            try:
-                self._state = StateKeeper(getattr(self, "output_dir", None), self._state_minutes())
-                self.before_train()
-                self.epoch = max(self.start_epoch - 1, 0)
-                self._state.begin(self.start_epoch)
-                begun = True
-                started = time.perf_counter()
-                for epoch in range(self.start_epoch, self.max_epoch):
-                    self.epoch = epoch
-                    self._restore_resumed()
-                    self._state.after(epoch, self._whole_state)
-                    self.before_epoch()
-                    self.run_epoch()
-                    self.check_learned()
-                    self.after_epoch()
-                    self._heed_signals()
-                self.train_seconds = time.perf_counter() - started  # of this process, validation included
-                self.after_train()
-                self._state.finish()
-            except KeyboardInterrupt as stop:
-                self._state.keep()
-                outlook = self._state.outlook(self.epoch + 1, max_epoch) if begun else (
-                    "interrupted before training began; the same command starts again")
-                raise Interrupted(outlook, getattr(stop, "number", signal.SIGINT)) from None
-            except FloatingPointError:  # it would diverge again
+        try:
+            self.before_train()
+            self.epoch = max(self.start_epoch - 1, 0)
+            self._state = StateKeeper(getattr(self, "output_dir", None), self._state_minutes(), self.start_epoch)
+            with heeding_signals() as self._signals:
+                self._run_epochs()
+            self._state.finish()
+        finally:
+            self.close_writer()
+
+    def _run_epochs(self) -> None:
+        try:
+            started = time.perf_counter()
+            for epoch in range(self.start_epoch, self.max_epoch):
+                self.epoch = epoch
+                self._restore_resumed()
+                self._state.after(epoch, self._whole_state)
+                self.before_epoch()
+                self.run_epoch()
+                self.check_learned()
+                self.after_epoch()
+                self._heed_signals()
+            self.train_seconds = time.perf_counter() - started  # of this process, validation included
+            self.after_train()
+            self._heed_signals()
+        except FloatingPointError:  # it would diverge again
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            self._state.keep()
+            if not isinstance(error, KeyboardInterrupt) and self._signals.stop is None:
                 raise
-            except Exception:
-                self._state.keep()
-                raise
-            finally:
-                self.close_writer()
+            # Ctrl-C also reaches the worker processes of loaders, whose end may be noticed first
+            if not self._signals.heeded:
+                self._writer = None  # it may have been caught within its lock, and would wait for itself
+            text = self._state.outlook(self.epoch + 1, self.max_epoch)
+            raise Interrupted(text, self._signals.stop or signal.SIGINT) from None
 
     def _state_minutes(self) -> float:
         """How often the state is written; 0 for trainers without a configuration."""

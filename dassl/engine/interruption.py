@@ -1,11 +1,12 @@
 """Signals that end a run, or ask it to keep its state.
 
-    SIGINT (Ctrl-C), SIGTERM, SIGHUP    the run stops where it is; what is kept is written by whoever catches the
-                                        exception. A second Ctrl-C stops at once.
-    SIGUSR1                             the run writes its state at the next step and goes on (Slurm sends it some time
-                                        before the limit where it is asked to: sbatch --signal=B:USR1@60)
+    SIGINT (Ctrl-C), SIGTERM, SIGHUP    the run stops at the next step, and keeps its state. A second Ctrl-C does not
+                                        wait for the step.
+    SIGUSR1                             the run keeps its state at the next step, and goes on
 
-Signals that the program was told to ignore (by nohup, or in the background of a script) stay ignored.
+At the next step, because an exception that comes from a handler may come up in the middle of anything: in a destructor,
+where it is lost, or within the lock of a library, which then waits for itself. Signals that the program was told to
+ignore (by nohup, or in the background of a script) stay ignored.
 """
 from __future__ import annotations
 
@@ -40,11 +41,12 @@ def exit_status(error: KeyboardInterrupt) -> int:
 
 
 class Signals:
-    """What has been asked for: to stop (the signal's number), to keep the state."""
+    """What has been asked for: to stop (the number), to keep the state. `heeded`: stopped between two steps."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
         self.stop: int | None = None
-        self.keep = False
+        self.keep = self.heeded = False
+        self._at_once = at_once
         self._process = os.getpid()
 
     def heed(self, number: int, frame: FrameType | None) -> None:
@@ -53,25 +55,29 @@ class Signals:
             return
         if signal.Signals(number).name in KEEP:
             self.keep = True
-        elif self.stop is None:
-            self.stop = number
+            return
+        again, self.stop = self.stop is not None, self.stop or number
+        if self._at_once or (again and number == signal.SIGINT):
             raise Interrupted(number=number)
-        elif number == signal.SIGINT:  # who presses Ctrl-C twice will not wait
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            with contextlib.suppress(OSError):  # not print, in whose middle this may be
+                os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
     def check(self) -> None:
-        """Raise Interrupted once more: an exception that comes up in a destructor is lost."""
+        """Between two steps: raise Interrupted where a signal has asked to stop."""
         if self.stop is not None:
+            self.heeded = True
             raise Interrupted(number=self.stop)
 
 
 @contextlib.contextmanager
-def heeding_signals() -> Iterator[Signals]:
+def heeding_signals(at_once: bool = False) -> Iterator[Signals]:
     """Within it the signals above are heeded; then those that had the say before have it again.
 
-    Only the main thread can do that: elsewhere nothing changes.
+    `at_once`: where there are no steps, they raise Interrupted wherever the program is. Only the main thread can heed
+    signals: elsewhere nothing changes.
     """
-    asked = Signals()
+    asked = Signals(at_once)
     before: dict[int, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():

@@ -6,10 +6,12 @@ result.json says so.
 """
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import re
 import subprocess
@@ -38,26 +40,28 @@ from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_ch
 from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write
 
+from .run_folder import RunFolderError, make_folder
+from .state import STATE_NAME
+
 __all__ = [
     "RunFolderError", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames", "read_result",
     "write_result",
 ]  # fmt: skip
 
 CONFIG_NAME = "config.yaml"
+MODE = "# mode: "  # its first line says what kind of run it is
+END = "# end"  # its last line: without it, it is not whole
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
 UNTRAINED = "untrained: nothing was trained or loaded"  # results/methods.py marks results by the first word
 
 
-class RunFolderError(ValueError):
-    """The output folder cannot be used for this run."""
-
-
 # --- the start of a run ----------------------------------------------------------------------------------
 
 
-def open_run(cfg: CfgNode, mode: str) -> None:
+def open_run(cfg: CfgNode, mode: str) -> bool:
     """Claim OUTPUT_DIR for a run; `mode` is "train" or "eval". Call it before anything is written there.
+    Returns whether the folder is that of this same run, begun before.
 
     Makes the folder, compares its config.yaml with `cfg` except for the keys that change no result and keys
     that only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
@@ -67,16 +71,13 @@ def open_run(cfg: CfgNode, mode: str) -> None:
     """
     _check_mode(mode)
     folder = Path(cfg.OUTPUT_DIR)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be made: {error}; choose another") from error
+    make_folder(folder)
     if mode == "eval" and _holds_training(folder):
-        return
-    stored = _stored_config(folder)
+        return False
+    stored, changed = _stored_config(folder), ""
     if stored is not None:
         changed = _differences(stored, cfg)
-        if changed and (_checkpoints(folder) or (folder / RESULT_NAME).exists()):
+        if changed and _holds_work(folder):
             raise RunFolderError(
                 f"{folder} holds a run with another configuration ({changed}); "
                 "choose another output folder, or delete this one to start over"
@@ -92,9 +93,13 @@ def open_run(cfg: CfgNode, mode: str) -> None:
             warnings.warn(f"resuming from {cfg.RESUME} with another configuration: {changed}", stacklevel=2)
     try:
         with atomic_write(folder / CONFIG_NAME) as file:
-            file.write(f"# mode: {mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}")
+            file.write(f"{MODE}{mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}{END}\n")
     except OSError as error:
-        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {error.strerror}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = os.strerror(error.errno) if error.errno else error
+        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {reason}") from error
+    return stored is not None and not changed
 
 
 def _check_mode(mode: str) -> None:
@@ -106,28 +111,44 @@ def _holds_training(folder: Path) -> bool:
     config = folder / CONFIG_NAME
     if config.is_file():
         with open(config, encoding="utf-8", errors="replace") as file:
-            if file.readline().strip() == "# mode: train":
+            if file.readline().strip() == f"{MODE}train":
                 return True
     return _checkpoints(folder)
 
 
 def _checkpoints(folder: Path) -> bool:
     numbered = any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*"))
-    return numbered or any(folder.glob(f"*/{BEST_NAME}"))
+    return numbered or any(folder.glob(f"*/{BEST_NAME}")) or (folder / STATE_NAME).exists()
+
+
+def _holds_work(folder: Path) -> bool:
+    return _checkpoints(folder) or (folder / RESULT_NAME).exists()
 
 
 def _stored_config(folder: Path) -> dict[str, Any] | None:
+    """None where there is none, or where nothing would be lost of the run whose config cannot be read.
+
+    Raises RunFolderError where something would.
+    """
     path = folder / CONFIG_NAME
     if not path.is_file():
         return None
     try:
+        text = path.read_text(encoding="utf-8")
+        if text.startswith(MODE) and not text.rstrip().endswith(END):
+            raise ValueError("its end is missing")
         stored = load_yaml(path)
-    except (OSError, ValueError):
-        stored = None
-    if not isinstance(stored, dict):
-        print(f"{path} cannot be read: not checked whether the folder belongs to this run")
+        if not isinstance(stored, dict):
+            raise ValueError("it holds no configuration")
+        return stored
+    except (OSError, ValueError) as error:
+        if _holds_work(folder):
+            reason = str(error).partition("\n")[0]
+            raise RunFolderError(
+                f"{path} cannot be read ({reason}), and only it can tell whose checkpoints or result are beside it; "
+                "restore it, or delete it if you know that they belong to this run, or choose another output folder"
+            ) from error
         return None
-    return stored
 
 
 def _plain_config(cfg: Mapping[str, Any], quote: bool = True) -> dict[str, Any]:

@@ -32,24 +32,19 @@ LARGEST = 256e6  # bytes that are held in memory
 class StateKeeper:
     """Keeps the state of one run in `folder`/training-state.pth.tar; a `folder` of None, or 0 `minutes`: keeps none.
 
-    `saved` counts the epochs that the next start of the run need not repeat: `TrainerBase` raises it where it writes a
-    checkpoint.
+    `saved` counts the epochs that the next start of the run need not repeat, at first those `done` by earlier starts;
+    `TrainerBase` raises it where it writes a checkpoint.
     """
 
-    def __init__(self, folder: str | None, minutes: float) -> None:
+    def __init__(self, folder: str | None, minutes: float, done: int = 0) -> None:
         self.path = os.path.join(folder, STATE_NAME) if folder is not None and minutes > 0 else None
         self.folder = folder
         self.period = 60 * minutes
-        self.saved = 0
+        self.saved = done
         self._held: dict[str, Any] | None = None
         self._started = self._written = time.monotonic()
         self._spent = 0.0
         self._complained = False
-
-    def begin(self, done: int) -> None:
-        """Where the first epoch begins, `done` having been finished by earlier starts of the run."""
-        self.saved = done
-        self._started = self._written = time.monotonic()
 
     def after(self, done: int, state: Callable[[], dict[str, Any]]) -> None:
         """After `done` epochs: hold what `state` returns, and write it when it is due.

@@ -271,6 +271,7 @@ class SimpleTrainer(TrainerBase):
                 stack.callback(batches.close)
             # the bar is on stderr, and only when that is a terminal
             for batch in tqdm(batches, total=length_hint(loader) or None, disable=None):
+                self._heed_signals()
                 image, label = self.parse_batch_test(batch)
                 self.evaluator.process(self.model_inference(image), label)
         results = self.evaluator.evaluate()
@@ -326,13 +327,13 @@ class SimpleTrainer(TrainerBase):
             done = self.batch_idx + 1
             if done % self.cfg.TRAIN.PRINT_FREQ == 0 or num_batches < self.cfg.TRAIN.PRINT_FREQ:
                 self._print_progress(losses, batch_time, data_time)
+            self._heed_signals()
             step = self.epoch * num_batches + self.batch_idx
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
             lr = self._shown_lr()
             if lr is not None:
                 self.write_scalar("train/lr", lr, step)
-            self._heed_signals()
             end = time.time()
         entry: dict[str, Any] = {"epoch": self.epoch + 1} | {name: meter.avg for name, meter in losses.meters.items()}
         self.history.append(entry | ({} if lr_used is None else {"lr": lr_used}) | self.epoch_facts())

@@ -15,15 +15,17 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from .tools import StrPath, mkdir_if_missing
 
 __all__ = ["Logger", "log_to", "log_warnings", "restore_stdout", "setup_logger", "warned"]
 
 _warned: list[str] = []  # since `log_warnings` was entered
+
+GOES_ON = "** The run goes on: "  # then date and time; what is above it came from an earlier start of the run
 
 
 class Logger:
@@ -33,12 +35,13 @@ class Logger:
     Closing it closes the file, never the console, and puts the console back when this object is sys.stdout.
     """
 
-    def __init__(self, fpath: StrPath | None = None) -> None:
+    def __init__(self, fpath: StrPath | None = None, append: bool = False) -> None:
         self.console = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (a program without a console has no stdout)
-        self.file = None
+        self.file: IO[str] | None = None
         if fpath is not None:
             mkdir_if_missing(os.path.dirname(os.fspath(fpath)))
-            self.file = open(fpath, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
+            mode = "a" if append else "w"
+            self.file = open(fpath, mode, encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
 
     def write(self, msg: str) -> int:
         """Write to both; characters that the console's encoding lacks are escaped there."""
@@ -52,8 +55,17 @@ class Logger:
 
     def log(self, text: str) -> None:
         """Write to the file alone."""
+        self._try(lambda file: file.write(text))
+
+    def _try(self, write: Callable[[IO[str]], Any]) -> None:
+        """A disk that is full ends the log, not what it tells of."""
         if self.file is not None:
-            self.file.write(text)
+            try:
+                write(self.file)
+            except OSError as error:
+                name = self.file.name
+                self._close_file()
+                warnings.warn(f"the log {name} ends here: {error.strerror or error}", stacklevel=5)
 
     def writelines(self, lines: list[str]) -> None:
         for line in lines:
@@ -61,18 +73,24 @@ class Logger:
 
     def flush(self) -> None:
         self.console.flush()
-        if self.file is not None:
-            self.file.flush()
+        self._try(lambda file: file.flush())
 
     def log_traceback(self, error: BaseException) -> None:
-        """Write the traceback to the file alone: the console gets it from the interpreter."""
-        if self.file is not None:
-            with contextlib.suppress(OSError):
-                self.file.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+        """Write the traceback to the file alone: the console gets it from the interpreter.
+
+        Of an interruption that says what is kept, these words alone.
+        """
+        if isinstance(error, KeyboardInterrupt) and str(error):
+            self.log(f"{error}\n")
+        else:
+            self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
     def close(self) -> None:
         if sys.stdout is self:
             sys.stdout = self.console
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self.file is not None:
             file, self.file = self.file, None
             with contextlib.suppress(OSError):  # a full disk, which the failing write has already reported
@@ -92,17 +110,21 @@ class Logger:
         return getattr(self.console, name)
 
 
-def setup_logger(output: StrPath | None = None) -> Logger | None:
+def setup_logger(output: StrPath | None = None, goes_on: bool = False) -> Logger | None:
     """Send what is printed also to a log file, until `restore_stdout`.
 
     `output` is a file ending in .txt or .log, or a folder that gets log.txt. A file that exists stays as it
-    is: the new one's name is its path followed by -YYYY-MM-DD-HH-MM-SS. None does nothing. A log that is
-    still open from an earlier call ends here.
+    is: the new one's name is its path followed by -YYYY-MM-DD-HH-MM-SS; or, when a run `goes_on`, its log does, behind
+    a line that says so (`GOES_ON`). None does nothing. A log that is still open from an earlier call ends here.
     """
     if output is None:
         return None
     restore_stdout()
-    logger = Logger(_free_name(os.fspath(output)))
+    path = _path(os.fspath(output))
+    goes_on = goes_on and os.path.isfile(path)
+    logger = Logger(path if goes_on else _free_name(path), append=goes_on)
+    if goes_on:
+        logger.log(f"\n{GOES_ON}{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     for text in _warned:
         logger.log(f"Warning: {text}\n")
     sys.stdout = logger  # type: ignore[assignment]
@@ -110,8 +132,11 @@ def setup_logger(output: StrPath | None = None) -> Logger | None:
     return logger
 
 
-def _free_name(output: str) -> str:
-    path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+def _path(output: str) -> str:
+    return output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+
+
+def _free_name(path: str) -> str:
     moment, free = time.time(), path
     while os.path.exists(free):  # two runs within a second: the later one counts up
         free = path + time.strftime("-%Y-%m-%d-%H-%M-%S", time.localtime(moment))

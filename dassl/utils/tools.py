@@ -10,7 +10,6 @@ import os
 import platform
 import random
 import shutil
-import stat
 import urllib.request
 import warnings
 from collections.abc import Iterable, Iterator
