@@ -36,7 +36,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
-from dassl.utils.tools import disk_failed, end_bars, error_text
+from dassl.utils.tools import disk_failed, end_bars, error_text, path_hint
 from results.places import UNNEEDED, check_places, trusting
 from results.records import flatten
 from trainers import ALL_OPTIONS, RECIPES
@@ -191,6 +191,9 @@ def check_cfg(cfg: CfgNode) -> None:
         check_availability(name, registry.registered_names(), key)
     check_names(cfg, names=NAMES | OUR_NAMES)
     check_values(cfg, rules=NUMBERS | OUR_NUMBERS)
+    if cfg.MODEL.INIT_WEIGHTS and not os.path.isfile(cfg.MODEL.INIT_WEIGHTS):
+        path = cfg.MODEL.INIT_WEIGHTS
+        raise FileNotFoundError(f"MODEL.INIT_WEIGHTS: there is no file {path}{path_hint(path)}")
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if isinstance(inspect.getattr_static(kind, "check_cfg"), classmethod):  # one that needs no trainer
         kind.check_cfg(cfg)

@@ -147,6 +147,8 @@ def test_nesterov_without_momentum():
         (["MODEL.BACKBONE.NAME", "RN5O"], "(MODEL.BACKBONE.NAME) named 'RN5O' and no file there; did you mean 'RN50'?"),
         (["TRAINER.PLOT.EPS", "0"], "TRAINER.PLOT.EPS must be above 0, got 0.0"),
         (["TRAINER.PLOT.STOP", "sometimes"], "TRAINER.PLOT.STOP must be one of"),
+        (["MODEL.INIT_WEIGHTS", "nowhere.pth"], "MODEL.INIT_WEIGHTS: there is no file nowhere.pth"),
+        (["TRAINER.PLOT.EPS", "1e400"], "TRAINER.PLOT.EPS must be above 0, got inf"),
         (["SEED", "-5"], "SEED is -5; it must be from 0 to 4294967295, or -1 for a run without a seed"),
         (["DATALOADER.KEEP_MB", "-1"], "DATALOADER.KEEP_MB is -1; it must be 0 or more"),
         (["DATASET.SUBSAMPLE_CLASSES", "old"], "DATASET.SUBSAMPLE_CLASSES: there is no 'old'"),

@@ -234,6 +234,7 @@ def test_every_script_is_in_the_table():
         ("plotpp/main_joint caltech101 4 TRAINER.PLOTPP.PRETRAIN_DIR x", "use STAGE1_SEED"),
         ("plot_adapter/main caltech101 4 TRAINER.PLOTADAPTER.PRETRAIN_DIR x", "use train.py"),
         ("plot/main caltech101 4 SEED 3", "SEED is set by the script"),
+        ("plot/main caltech101 4 SEED=3", "SEED is set by the script"),
         ("plot/main caltech101 4 DATASET.NAME Food101", "use the script's DATASET"),
         ("plot/main caltech101 4 TRAINER.PLOT.N 2", "TRAINER.PLOT.N is set by the script"),
     ],

@@ -90,12 +90,26 @@ def test_options_follow_lists_of_numbers():
     assert (args.shots, args.seeds, args.opts) == ([1, 2], [1], ["OPTIM.LR", "0.1", "USE_CUDA", "False"])
 
 
+def test_options_with_an_equals_sign():
+    args = parse_args([*BASE, "--seeds", "1", "2", "OPTIM.LR=0.1", "USE_CUDA", "False", "TRAINER.PLOT.N=2"])
+    assert (args.seeds, args.opts) == ([1, 2], ["OPTIM.LR", "0.1", "USE_CUDA", "False", "TRAINER.PLOT.N", "2"])
+    (job,) = jobs("--trainers", "PLOT", "--shots", "1", "--seeds", "1", "OPTIM.MAX_EPOCH=7", "OPTIM.LR=1")
+    assert (job.cfg.OPTIM.MAX_EPOCH, job.cfg.OPTIM.LR) == (7, 1.0)
+
+
+@pytest.mark.parametrize("option", ["OPTIM.LR=-1", "OPTIM.NAME=sdg", "MODEL.BACKBONE.NAME=RN5O", "TRAINER.PLOT.N=0"])
+def test_values_that_cannot_be_are_told_before_the_first_run(option):
+    with pytest.raises(ValueError, match=option.split("=")[0]):
+        jobs("--trainers", "PLOT", "--shots", "1", "--seeds", "1", option)
+
+
 @pytest.mark.parametrize(
     ("extra", "complaint"),
     [
         (["--shots", "0"], "give a whole number"),
         (["OPTIM.LR"], "KEY VALUE pairs expected"),
         (["SEED", "1"], "use --seeds"),
+        (["SEED=1"], "use --seeds"),
         (["DATASET.NUM_SHOTS", "1"], "use --shots"),
         (["DATASET.NAME", "Food101"], "use --dataset"),
         (["--seeds", "-1"], "give a whole number, 0 or more"),

@@ -1,4 +1,5 @@
 """train.py end to end: what a run leaves, that it can be killed, and what bad input is told."""
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import time
 
 import pytest
 import torch
+from tqdm import tqdm
 
 import train
 from tests.golden_data import write_fewshot_tree
@@ -252,6 +254,27 @@ def test_checkpoint_for_other_prompts(world, plot_run, tmp_path, capsys):
     message = failure(capsys, arguments(world, tmp_path / "c", *per_class, trainer="CoOp",
                                         flags=("--eval-only", "--model-dir", str(specific))))
     assert "same classes" in message
+
+
+@pytest.mark.parametrize("inner", ["prompt_learner", "prompt_learner/", "prompt_learner/model.pth.tar-3"])
+def test_the_folder_within_a_run_is_not_the_run(world, plot_run, tmp_path, capsys, inner):
+    argv = arguments(world, tmp_path / "eval", flags=("--eval-only", "--model-dir", f"{plot_run[0]}/{inner}"))
+    assert f"; did you mean {plot_run[0]}?" in failure(capsys, argv)
+
+
+def test_an_error_does_not_stand_in_the_line_of_a_bar(monkeypatch):
+    console = io.StringIO()
+    console.isatty = lambda: True
+
+    def run(argv):
+        for _ in tqdm(range(3), "epoch 1/2", file=console, mininterval=0):
+            raise ValueError("the loss is NaN")
+
+    monkeypatch.setattr(train, "run", run)
+    monkeypatch.setattr(sys, "stderr", console)
+    assert train.main(["--trainer", "PLOT"]) == 2
+    before = console.getvalue().partition("error: the loss is NaN")[0]
+    assert "epoch 1/2" in before and before[-1] in "\r\n"
 
 
 def changed(plot_run, folder, change):

@@ -36,8 +36,14 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
             path = max(saved, key=lambda file: int(file.name.rpartition("-")[2]))
     if not path.exists():
         there = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
-        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {there}")
+        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {there}{_run_around(folder.parent)}")
     return path
+
+
+def _run_around(given: Path) -> str:
+    """The tail of an error message where the folder of the prompts, or a checkpoint in it, was given for the run."""
+    inner = given.parent if given.is_file() else given
+    return f"; did you mean {inner.parent}?" if any(inner.glob("model*.pth.tar*")) else ""
 
 
 def state_of(checkpoint: Any) -> dict[str, Tensor]:

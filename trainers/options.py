@@ -5,6 +5,7 @@ config and the key list of the documentation all come from that declaration.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -59,8 +60,13 @@ class Options:
 
     def _require_at_least(self, name: str, least: float) -> None:
         value = getattr(self, name)
-        if value < least:
+        if not least <= value < math.inf:
             raise ValueError(f"{self._key(name)} must be at least {least}, got {value}")
+
+    def _require_above_zero(self, name: str, original: float) -> None:
+        value = getattr(self, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{self._key(name)} must be above 0, got {value}; the original uses {original}")
 
     def _key(self, name: str) -> str:
         return next(f"TRAINER.{self.node}.{f.metadata['key']}" for f in fields(self) if f.name == name)

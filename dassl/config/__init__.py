@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from .defaults import clean_cfg, get_cfg_default
-from .merge import ConfigError, merge_file, merge_options, split_equals
-from .values import check_names, check_values
+from .merge import merge_file, merge_options, split_equals
+from .values import ConfigError, check_names, check_values
 
 __all__ = [
     "ConfigError", "check_names", "check_values", "clean_cfg", "get_cfg_default", "merge_file", "merge_options",

@@ -19,11 +19,9 @@ from yacs.config import CfgNode as CN
 
 from dassl.utils.tools import StrPath, path_hint
 
+from .values import NUMBERS, ConfigError
+
 __all__ = ["ConfigError", "merge_file", "merge_options", "split_equals"]
-
-
-class ConfigError(ValueError):
-    """A key or a value that does not fit the configuration; the text says which, where, and what to do."""
 
 
 def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line") -> set[str]:
@@ -115,7 +113,7 @@ def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> set[str]:
             trial.merge_from_list([key, value if not isinstance(value, str) else repr(value)])
         except ValueError:
             raise ConfigError(
-                f"{key} {place} got {value!r} ({_kind(value)}) but needs {_wanted(old)}{_remedy(value, old)}"
+                f"{key} {place} got {value!r} ({_kind(value)}) but needs {_wanted(old)}{_remedy(key, value, old)}"
             ) from None
         settings += [key, value if not isinstance(value, str) else repr(value)]
     cfg.merge_from_list(settings)
@@ -173,13 +171,25 @@ def _wanted(old: Any) -> str:
     return f"{_KINDS[kind]} ({kind.__name__})" if kind in _KINDS else kind.__name__
 
 
-def _remedy(value: Any, old: Any) -> str:
-    if isinstance(old, bool) and str(value).lower() in ("true", "false", "0", "1", "yes", "no", "on", "off"):
-        return f"; write {str(value).lower() in ('true', '1', 'yes', 'on')}"
-    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
-        return f"; write {int(value)}"
-    if isinstance(old, (tuple, list)) and isinstance(value, (int, float, str)):
-        return f"; write {type(old)([value])!r}"
+def _remedy(key: str, value: Any, old: Any) -> str:
+    meant = _meant(value, old)
+    if meant is None:
+        return f", such as {old!r}" if isinstance(old, (tuple, list)) and old else ""
     if isinstance(old, str):
-        return f"; quote it twice: \"'{value}'\""
-    return ""
+        return f"; quote it twice: \"{meant!r}\""
+    if key in NUMBERS and not NUMBERS[key].holds(meant):  # no advice that would be refused
+        return f"; it must be {NUMBERS[key].allowed}"
+    return f"; write {meant!r}"
+
+
+def _meant(value: Any, old: Any) -> Any:
+    """What of the right type was probably meant; None if that cannot be told."""
+    if isinstance(old, bool):
+        word = str(value).lower()
+        known = word in ("true", "false", "0", "1", "yes", "no", "on", "off")
+        return word in ("true", "1", "yes", "on") if known else None
+    if isinstance(old, int) and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(old, (tuple, list)) and len(old) < 2 and isinstance(value, (int, float, str)):
+        return type(old)([value])
+    return str(value) if isinstance(old, str) else None

@@ -12,9 +12,11 @@ from yacs.config import CfgNode as CN
 
 from dassl.utils.tools import did_you_mean
 
-from .merge import ConfigError
+__all__ = ["NAMES", "NUMBERS", "ConfigError", "Rule", "at_least", "check_names", "check_values"]
 
-__all__ = ["NAMES", "NUMBERS", "Rule", "at_least", "check_names", "check_values"]
+
+class ConfigError(ValueError):
+    """A key or a value that does not fit the configuration; the text says which, where, and what to do."""
 
 
 class Rule(NamedTuple):

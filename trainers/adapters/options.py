@@ -1,6 +1,7 @@
 """The settings of Tip-Adapter, Tip-Adapter-F and PLOT-Adapter."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,7 +61,7 @@ class AdapterOptions(Options):
         self._require_at_least("beta", 0)
         for name, least in (("scale", 0.1), ("steps", 1)):
             pair = getattr(self, name)
-            if len(pair) != 2 or not all(isinstance(n, int | float) and n >= least for n in pair):
+            if len(pair) != 2 or not all(isinstance(n, int | float) and least <= n < math.inf for n in pair):
                 raise ValueError(f"{self._key(name)} must be two numbers of at least {least}, for beta and for alpha, "
                                  f"got {pair!r}")
 
@@ -83,7 +84,11 @@ class TipAdapterOptions(AdapterOptions):
 class LearningOptions(AdapterOptions):
     """What those that learn their keys have besides."""
 
-    adam_eps: float = option("ADAM_EPS", 1e-4, "epsilon of AdamW, as the original's; OPTIM has no key for it")
+    adam_eps: float = option("ADAM_EPS", 1e-4, "epsilon of AdamW, as the original's, in the place of OPTIM.EPS")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_at_least("adam_eps", 0)
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,7 @@ class PlotAdapterOptions(PlotOptions, LearningOptions):
         super().__post_init__()
         if self.matching == "global":
             raise ValueError(f"{self._key('matching')} must not be global: the cache is asked by local features")
-        if not self.cache_epsilon > 0:
-            raise ValueError(f"{self._key('cache_epsilon')} must be above 0, got {self.cache_epsilon}; the original "
-                             "uses 0.3")
+        self._require_above_zero("cache_epsilon", original=0.3)
 
 
 def untrained(dataset_name: str, num_shots: int) -> dict[str, Any]:

@@ -30,8 +30,7 @@ class TransportOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_at_least("n_prompts", 1)
-        if not self.epsilon > 0:
-            raise ValueError(f"{self._key('epsilon')} must be above 0, got {self.epsilon}; the original uses 0.1")
+        self._require_above_zero("epsilon", original=0.1)
         self._require_at_least("max_iterations", 1)
         self._require_at_least("threshold", 0)
         self._require_at_least("match_chunk", 0)
