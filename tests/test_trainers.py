@@ -234,6 +234,8 @@ def test_initial_weights_start_another_run(world, tmp_path):
     train.run(arguments(world, tmp_path / "run", *options, flags=("--no-train",)))
     with pytest.raises(FileNotFoundError):
         train.run(arguments(world, tmp_path / "no", "MODEL.INIT_WEIGHTS", str(tmp_path / "absent")))
+    with pytest.raises(ValueError, match="INIT_WEIGHTS .* holds nothing that PLOT learns in the shapes of this run"):
+        train.run(arguments(world, tmp_path / "other", "TRAINER.PLOT.N", "3", "MODEL.INIT_WEIGHTS", str(source)))
 
 
 def test_best_on_validation_is_tested_last(world, tmp_path):
