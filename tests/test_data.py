@@ -314,6 +314,13 @@ def test_one_class_is_no_task(registered, monkeypatch):
         DataManager(make_cfg(DATASET__NAME="Pictures"))
 
 
+def test_classes_that_no_test_image_speaks_of_are_named(registered, monkeypatch):
+    lists = {"train_x": registered, "test": [item for item in registered if item.label != 1]}
+    monkeypatch.setattr(Pictures, "lists", lists)
+    with pytest.warns(UserWarning, match="1 of 3 classes have no test image.*: 'class 1'"):
+        DataManager(make_cfg(DATASET__NAME="Pictures"))
+
+
 def test_data_manager_replaceable_parts(registered, capsys):
     class Upper(DatasetWrapper):
         pass

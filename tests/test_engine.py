@@ -416,7 +416,8 @@ def test_the_best_epoch_needs_validation_data(tmp_path):
     trainer = seeded(tiny_cfg(tmp_path, "TEST.FINAL_MODEL", "best_val"), NoVal)
     with pytest.raises(ValueError, match="no validation data"):
         trainer.train()
-    trainer.test(split="val")
+    with pytest.warns(UserWarning, match="no validation data, so the test set takes its place"):
+        trainer.test(split="val")
     assert trainer.last_test["split"] == "test"
     trainer = seeded(tiny_cfg(tmp_path, "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", True), NoVal)
     trainer.train()
@@ -427,6 +428,15 @@ def test_choosing_on_the_test_images_is_said_aloud(tmp_path):
     item = type("Item", (), {"impath": "a.jpg"})()
     trainer.dm.dataset.val = trainer.dm.dataset.test = [item]
     with pytest.warns(UserWarning, match="also in the test set"):
+        trainer.train()
+
+
+def test_training_on_the_test_images_is_said_aloud(tmp_path):
+    trainer = seeded(tiny_cfg(tmp_path, "OPTIM.MAX_EPOCH", 1))
+    trainer.dm.dataset.train_x, trainer.dm.dataset.test = (
+        [type("Item", (), {"impath": path})() for path in paths] for paths in ("abc", "bcd")
+    )
+    with pytest.warns(UserWarning, match=r"2 of 3 test images are also training images \(b, ...\)"):
         trainer.train()
 
 

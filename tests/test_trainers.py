@@ -1,4 +1,6 @@
 """The trainers through the engine: every setting trains, precisions agree, the transport can be looked at."""
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -235,6 +237,19 @@ def test_initial_weights_start_another_run(world, tmp_path):
     train.run(arguments(world, tmp_path / "run", *options, flags=("--no-train",)))
     with pytest.raises(FileNotFoundError):
         train.run(arguments(world, tmp_path / "no", "MODEL.INIT_WEIGHTS", str(tmp_path / "absent")))
+    with pytest.raises(ValueError, match="INIT_WEIGHTS .* holds nothing that PLOT learns in the shapes of this run"):
+        train.run(arguments(world, tmp_path / "other", "TRAINER.PLOT.N", "3", "MODEL.INIT_WEIGHTS", str(source)))
+
+
+@pytest.mark.parametrize("trainer", ["PLOT", "CoOp", "CoCoOp", "PLOTPP", "TipAdapterF"])  # PLOTAdapter bears any step
+def test_a_last_step_that_is_far_too_long_is_no_result(world, tmp_path, capsys, trainer):
+    """The only step there is: its loss was finite."""
+    steps = ["OPTIM.MAX_EPOCH", "1", "DATALOADER.TRAIN_X.BATCH_SIZE", "99"]
+    rate = "1e37" if trainer in ADAPTERS else "3e38"  # Adam multiplies it
+    rates = ["OPTIM.LR", rate, "OPTIM.WARMUP_EPOCH", "0"]
+    assert train.main(arguments(world, tmp_path / "run", *steps, *rates, trainer=trainer)) == 1
+    assert re.search("error: (Training has diverged|.* images have NaN or infinite logits)", capsys.readouterr().err)
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_best_on_validation_is_tested_last(world, tmp_path):

@@ -110,7 +110,14 @@ class PromptTrainer(ClipTrainer):
             parameter.requires_grad_(self.learns(name))
         learner = self.model.prompt_learner
         if cfg.MODEL.INIT_WEIGHTS:
+            before = [parameter.detach().clone() for parameter in learner.parameters()]
             load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+            if all(map(torch.equal, before, learner.parameters())):
+                raise ValueError(
+                    f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS} holds nothing that {cfg.TRAINER.NAME} learns in the "
+                    f"shapes of this run ({', '.join(dict(learner.named_parameters()))}); give a checkpoint of prompts "
+                    f"with the same {learner.shaped_by} and backbone, or leave the key empty"
+                )
 
         self.model.to(self.device)
         self.model.eval()

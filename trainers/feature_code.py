@@ -52,7 +52,7 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
         (module, name), statements = waiting.pop()
         for statement in statements:
             if isinstance(statement, ast.ClassDef):
-                statement, own = _without_methods(statement)
+                statement, own = _without_methods(statement)  # type: ignore[assignment]
                 for method in own:
                     methods.setdefault(method.name, []).append(((module, f"{name}.{method.name}"), method))
             found[module, name] += ast.unparse(statement) + "\n"

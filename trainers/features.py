@@ -59,13 +59,17 @@ class FeatureTrainer(TrainerX):
     """A trainer that tests on features.  A subclass says which tower is frozen and how images go through it."""
 
     precision: str  # of the arithmetic
-    names_decide = True  # whether nothing but their names tells classes apart
     train_loader_x: Any
 
     @classmethod
     def check_cfg(cls, cfg: Any) -> None:
         """Raise ValueError for settings that cannot be, before anything is loaded."""
         check_model_name(cfg.MODEL.BACKBONE.NAME)
+
+    @property
+    def names_decide(self) -> bool:
+        """Whether nothing but their names tells classes apart."""
+        return True
 
     def load_clip(self, precision: str) -> CLIP:
         """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with.

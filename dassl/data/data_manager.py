@@ -6,6 +6,7 @@ strings.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,6 +90,14 @@ class DataManager:
             raise ValueError(
                 f"{cfg.DATASET.NAME} has one class only, {dataset.classnames[0]!r}: there is nothing to tell apart, "
                 "and every prediction would be right; give it a second class"
+            )
+        seen = {item.label for item in dataset.test or ()}
+        if unseen := [name for label, name in dataset.lab2cname.items() if label not in seen]:
+            shown = ", ".join(map(repr, unseen[:8])) + ", ..." * (len(unseen) > 8)
+            warnings.warn(
+                f"{len(unseen)} of {dataset.num_classes} classes have no test image, so no accuracy speaks of them: "
+                f"{shown}",
+                stacklevel=2,
             )
         tfm_train = self._choose_transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = self._choose_transform(cfg, custom_tfm_test, is_train=False)

@@ -140,6 +140,7 @@ class SimpleTrainer(TrainerBase):
     def train(self) -> None:  # type: ignore[override]
         """Train from `start_epoch` to `max_epoch`, then test. Resumes by itself: see `before_train`."""
         self._check_selection()
+        self._check_overlap()
         super().train(self.start_epoch, self.max_epoch)
 
     def _check_selection(self) -> None:
@@ -162,6 +163,17 @@ class SimpleTrainer(TrainerBase):
             warnings.warn(
                 "TEST.FINAL_MODEL best_val chooses the epoch on images that are also in the test set, so the "
                 "reported accuracy is too high; use last_step",
+                stacklevel=3,
+            )
+
+    def _check_overlap(self) -> None:
+        """What was trained on is no test."""
+        dataset = getattr(getattr(self, "dm", None), "dataset", None)
+        test = {item.impath for item in getattr(dataset, "test", None) or ()}
+        if both := test & {item.impath for item in getattr(dataset, "train_x", None) or ()}:
+            warnings.warn(
+                f"{len(both)} of {len(test)} test images are also training images ({min(both)}, ...), so the reported "
+                "accuracy is too high",
                 stacklevel=3,
             )
 
@@ -262,6 +274,8 @@ class SimpleTrainer(TrainerBase):
         if split == "val" and self.val_loader is not None:
             loader = self.val_loader
         else:
+            if split == "val":
+                warnings.warn("there is no validation data, so the test set takes its place", stacklevel=2)
             split, loader = "test", self.test_loader
         print(f"Evaluate on the *{split}* set")
         start = time.time()

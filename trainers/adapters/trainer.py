@@ -42,11 +42,15 @@ class AdapterTrainer(ClipTrainer):
     model: Any  # a TipModel
     clip_model: CLIP
     n_keys = 1  # of an image
-    names_decide = False  # the cached images tell classes apart, too
 
     @property
     def cache(self) -> Cache:
         return self.model.cache
+
+    @property
+    def names_decide(self) -> bool:
+        """The cached images tell classes apart, too."""
+        return False
 
     # --- building ----------------------------------------------------------------------------------------
 
