@@ -38,8 +38,8 @@ from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import StrPath, atomic_write
 
 __all__ = [
-    "RunFolderError", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames", "read_result",
-    "write_result",
+    "RunFolderError", "check_folder", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames",
+    "read_result", "write_result",
 ]  # fmt: skip
 
 CONFIG_NAME = "config.yaml"
@@ -71,15 +71,7 @@ def open_run(cfg: CfgNode, mode: str) -> None:
         raise RunFolderError(f"OUTPUT_DIR {folder} cannot be made: {error}; choose another") from error
     if mode == "eval" and _holds_training(folder):
         return
-    stored = _stored_config(folder)
-    if stored is not None:
-        changed = _differences(stored, cfg)
-        if changed and (_checkpoints(folder) or (folder / RESULT_NAME).exists()):
-            raise RunFolderError(
-                f"{folder} holds a run with another configuration ({changed}); "
-                "choose another output folder, or delete this one to start over"
-            )
-    elif _holds_training(folder):
+    if not check_folder(cfg, mode) and not (folder / CONFIG_NAME).exists() and _holds_training(folder):
         print(f"{folder} holds checkpoints but no {CONFIG_NAME}: not checked whether they belong to this run")
     if mode == "train" and cfg.RESUME and Path(cfg.RESUME).resolve() != folder.resolve():
         if not _holds_training(Path(cfg.RESUME)):
@@ -93,6 +85,24 @@ def open_run(cfg: CfgNode, mode: str) -> None:
             file.write(f"# mode: {mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}")
     except OSError as error:
         raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {error.strerror}") from error
+
+
+def check_folder(cfg: CfgNode, mode: str) -> bool:
+    """Whether OUTPUT_DIR is the folder of this same run, begun before; touches nothing.
+
+    Raises RunFolderError where it holds checkpoints or a result of another.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    stored = None if mode == "eval" and _holds_training(folder) else _stored_config(folder)
+    if stored is None:
+        return False
+    changed = _differences(stored, cfg)
+    if changed and (_checkpoints(folder) or (folder / RESULT_NAME).exists()):
+        raise RunFolderError(
+            f"{folder} holds a run with another configuration ({changed}); "
+            "choose another output folder, or delete this one to start over"
+        )
+    return not changed
 
 
 def _check_mode(mode: str) -> None:
