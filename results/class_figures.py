@@ -58,7 +58,7 @@ def draw_gains(axes: Axes, gains: Gains, look: dict[str, Look]) -> None:
             [value.mean for _, value in held],
             height=width * 0.9,
             color=look[gain.column.method].color,
-            xerr=[value.std for _, value in held] if any(value.n > 1 for _, value in held) else None,
+            xerr=[value.std if value.n > 1 else math.nan for _, value in held],
             error_kw={"elinewidth": 1, "ecolor": axes.xaxis.label.get_color(), "alpha": 0.7},
             label=gain.column.title,
         )

@@ -57,7 +57,7 @@ def _gain_lines(found: Sequence[Gains]) -> Iterator[Sequence[Any]]:
         for gain in gains.gains:
             for known, value in gain.by_class.items():
                 method = (gain.column.method, shots_name(gain.column.shots), value.n)
-                yield gains.title, *known, *method, gains.zero_shot[known], value.mean, value.std
+                yield gains.title, *known, *method, gains.zero_shot[known], value.mean, value.deviation
 
 
 # --- confusions ------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def _confusion_lines(found: Sequence[tuple[Section, list[Confusions]]]) -> Itera
             for pair in one.pairs:
                 method = (column.method, shots_name(column.shots), pair.images.n)
                 labels = (pair.true.label, pair.predicted.label, pair.true.name, pair.predicted.name)
-                numbers = (pair.images.mean, pair.images.std, pair.share, int(pair.at_least))
+                numbers = (pair.images.mean, pair.images.deviation, pair.share, int(pair.at_least))
                 yield section.title, *method, *labels, *numbers
 
 

@@ -65,12 +65,14 @@ def panels(summary: Summary) -> list[tuple[str, dict[str, list[Point]]]]:
 
 
 def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: dict[str, Look]) -> None:
-    """One panel: log2 axis of shots, line through the means, band of one standard deviation, a dash a seed.
+    """One panel: log2 axis of shots, line through the means, band of one standard deviation, a dash a seed; hollow
+    points, without a band, are of one seed.
 
     Methods without training stand as a star at 0 shots, with a line across for comparison.
     """
     counts = sorted({shots for points in lines.values() for shots, _, _ in points if shots > 0})
     origin = math.log2(counts[0]) - 1 if counts else 0.0
+    single: list[tuple[float, float, Look]] = []  # points of one seed
     for method, points in lines.items():
         how = look[method]
         if points[0][0] == ZERO_SHOT:
@@ -90,8 +92,8 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
             continue
         x = [math.log2(shots) for shots, _, _ in points]
         means = [mean for _, mean, _ in points]
-        stds = [statistics.pstdev(values) if len(values) > 1 else 0.0 for _, _, values in points]
-        if any(stds):
+        stds = [statistics.pstdev(values) if len(values) > 1 else math.nan for _, _, values in points]
+        if not all(map(math.isnan, stds)):  # and none where there is one seed
             axes.fill_between(
                 x,
                 [m - s for m, s in zip(means, stds, strict=True)],
@@ -106,6 +108,13 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
                 dashes = axes.plot([place] * len(values), values, "_", color=how.color, alpha=0.75, zorder=2)
                 dashes[0].set(markersize=12, markeredgewidth=1.2)
         axes.plot(x, means, color=how.color, marker=how.marker, linestyle=how.line, label=method, zorder=3)
+        single += [(place, mean, how) for place, (_, mean, values) in zip(x, points, strict=True) if len(values) == 1]
+    for place, mean, how in single:
+        hollow = {"markerfacecolor": "white", "markeredgecolor": how.color, "markeredgewidth": 1.4, "linestyle": ""}
+        axes.plot([place], [mean], marker=how.marker, zorder=4, **hollow)
+    if single:
+        hollow |= {"markeredgecolor": GREY.color}
+        axes.plot([], [], marker="o", label="hollow: 1 seed", **hollow)
     ticks = [(origin, "0")] if any(p[0][0] == ZERO_SHOT for p in lines.values()) else []
     ticks += [(math.log2(shots), str(shots)) for shots in counts]
     axes.set_xticks([place for place, _ in ticks], [text for _, text in ticks])

@@ -10,11 +10,13 @@ import contextlib
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .files import ResultsError, write_atomic
+from .fonts import cover, quiet_glyphs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,7 +143,9 @@ def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Pat
     if suffix not in SUFFIXES:
         raise ResultsError(f"cannot draw to {path}: its name must end in one of {', '.join(SUFFIXES)}")
     dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}):
+    cover(figure)
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}), warnings.catch_warnings():
+        quiet_glyphs()
         options: dict[str, Any] = {"dpi": dpi} if dpi else {}
         return write_atomic(
             path,
@@ -160,7 +164,9 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+    cover(figure)
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
+        quiet_glyphs()
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     svg = buffer.getvalue().decode("utf-8")
     svg = svg[svg.index("<svg") :]

@@ -123,7 +123,8 @@ def accuracy_section(summary: Summary, look: dict[str, Look]) -> str:
     note = (
         "Test accuracy in %, mean ± population standard deviation over seeds (number of seeds in brackets). "
         "The best mean of a column is bold. In the curves the band is that deviation, short dashes are single "
-        "seeds, and the dashed line carries the method without training across for comparison."
+        "seeds, hollow points are of one seed, and the dashed line carries the method without training across for "
+        "comparison."
     )
     return section("accuracy", "Accuracy", paragraph(note, "soft"), *tables, flow(figures))
 

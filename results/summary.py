@@ -22,6 +22,11 @@ class Spread(NamedTuple):
     std: float
     n: int
 
+    @property
+    def deviation(self) -> float | None:
+        """`std`, where there is one: a single value says nothing of how values spread."""
+        return self.std if self.n > 1 else None
+
 
 def spread(values: Iterable[float]) -> Spread:
     """Raises ValueError for no values."""

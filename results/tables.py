@@ -140,5 +140,5 @@ def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
         for (method, shots), cell in section.cells.items():
             place = (section.dataset, section.classes, section.split, method, shots_name(shots))
             accuracy = cell.accuracy
-            numbers = accuracy[:2] if accuracy else (None, None)
+            numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
             yield (*place, len(cell.runs), cell.expected, *numbers)

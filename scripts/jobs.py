@@ -12,18 +12,22 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from dassl.text import printable
 
 from .workers import check_devices, workers
 
 SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
-SECOND_STAGE = ("PLOTAdapter",)  # starts from what another trainer learned
+SECOND_STAGE = {"PLOTAdapter": "PLOT"}  # starts from what another trainer learned
+STATE = "training-state.pth.tar"  # what an interrupted run leaves
+WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")  # of a backbone that is a file
 OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
 
 
@@ -51,15 +55,12 @@ def run_jobs(
     A complete run of another configuration in the same folder counts as failed: it is neither this run nor to be
     overwritten.
     """
-    from dassl.engine.record import is_complete
     from dassl.utils.tools import error_text
 
     def attempt(job: Job) -> tuple[Job, str, str]:
         """(job, what to say, why it failed)"""
         try:
-            if is_complete(job.folder):
-                check_same_run(job)
-                check_same_pictures(job)
+            if settled(job):
                 return job, SKIPPED, ""
             return job, _describe(run(job.argv)), ""
         except Exception as error:  # one bad run must not cost the others
@@ -127,6 +128,17 @@ def _describe(result: dict[str, Any]) -> str:
     return shown + (f" in {seconds:.0f} s" if seconds else "")
 
 
+def settled(job: Job) -> bool:
+    """Whether the job's run is complete.  Raises ValueError where its folder holds a complete run that is another."""
+    from dassl.engine.record import is_complete
+
+    if not is_complete(job.folder):
+        return False
+    check_same_run(job)
+    check_same_pictures(job)
+    return True
+
+
 def check_same_run(job: Job) -> None:
     """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
     from dassl.effect import flatten
@@ -186,7 +198,7 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
     with tqdm(total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True) as bar:
 
         def tell(message: str, done: bool = False) -> None:
-            bar.write(message, file=stream)
+            bar.write(printable(message), file=stream)
             stream.flush()
             bar.update(int(done))
 
@@ -205,14 +217,52 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
         yield tell, quiet
 
 
-def list_jobs(jobs: Iterable[Job], commands: bool = False) -> None:
-    """State, name and folder of each; with `commands` also how train.py would be called."""
-    from dassl.engine.record import is_complete
+def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
+    """What would become of each, its name and its folder; with `commands` also how train.py would be called.
 
+    Returns how many would fail, as far as can be told without running them.
+    """
+    from dassl.utils.tools import error_text
+
+    failing = 0
     for job in jobs:
-        print(f"{'complete' if is_complete(job.folder) else 'to run  '}  {job.name}  {job.folder}")
+        try:
+            state, reason = foresee(job), ""
+            lacking = starts_of(job) - {other.folder for other in jobs if other.stage < job.stage}
+            if state != "complete" and (lacking := {path for path in lacking if not path.exists()}):
+                state, reason = "waits", f"  (it starts from {min(lacking)}, which is not there yet)"
+        except (ValueError, LookupError, OSError, AssertionError) as error:
+            state, reason = "fails", f"  ({error_text(error)})"
+            failing += 1
+        print(printable(f"{state:8}  {job.name}  {job.folder}{reason}"))
         if commands:
             print(f"    python train.py {shlex.join(job.argv)}")
+    return failing
+
+
+def foresee(job: Job) -> str:
+    """ "complete", "to run" or "goes on after epoch 7".  Raises what the run would raise of its folder or weights."""
+    from dassl.engine.record import check_folder
+    from dassl.utils.checkpoint import load_checkpoint
+
+    if settled(job):
+        return "complete"
+    begun = check_folder(job.cfg, "eval" if "--eval-only" in job.argv else "train")
+    backbone = str(job.cfg.MODEL.BACKBONE.NAME)
+    if backbone.endswith(WEIGHTS) and not os.path.exists(backbone):
+        raise FileNotFoundError(f"the backbone's weights are not at {backbone}")
+    epochs = [int(path.suffix.rpartition("-")[2]) for path in job.folder.glob("*/model.pth.tar-*")]
+    epochs += [load_checkpoint(path)["epoch"] for path in job.folder.glob(STATE)]
+    return f"goes on after epoch {max(epochs)}" if begun and epochs else "to run"
+
+
+def starts_of(job: Job) -> set[Path]:
+    """Runs, or checkpoints of runs, that must be there when this one begins."""
+    start = str(own_options(job.cfg).get("PRETRAIN_DIR", ""))
+    if job.cfg.TRAINER.NAME in SECOND_STAGE and not start:  # by default beside it, under the name of the first stage
+        start = str(Path(*(SECOND_STAGE.get(part, part) for part in job.folder.parts)))
+    tested = job.argv[job.argv.index("--model-dir") + 1] if "--model-dir" in job.argv else ""
+    return {Path(given) for given in (start, tested) if given}
 
 
 def execute(
@@ -233,14 +283,12 @@ def execute(
 
     try:
         jobs = plan()
-        if not dry_run:
-            check_devices(devices)
+        check_devices(devices)
     except (ValueError, LookupError, OSError, AssertionError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 1 if disk_failed(error) else 2
     if dry_run:
-        list_jobs(jobs, commands=verbose)
-        return 0
+        return int(list_jobs(jobs, commands=verbose) > 0)
     try:
         with heeding_signals(at_once=True), progress(len(jobs), verbose) as (tell, quiet):
 
@@ -261,5 +309,7 @@ def execute(
         print(f"{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
         for job, reason in failed:
             log = job.folder / "log.txt"
-            print(f"  {job.name}: {reason}" + (f"\n    log: {log}" if log.exists() else ""), file=sys.stderr)
+            print(f"  {printable(job.name)}: {printable(reason)}", file=sys.stderr)
+            if log.exists():
+                print(f"    log: {printable(log)}", file=sys.stderr)
     return int(bool(failed))

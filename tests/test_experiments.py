@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from dataclasses import replace
 
@@ -50,8 +51,10 @@ def listed(capsys, script: str, arguments: str) -> tuple[list[str], list[list[st
     """(folders below OUTPUT, command lines) of a dry run."""
     assert main([script, *arguments.split(), "--dry-run", "--verbose"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("to run") for line in lines[::2])
-    return [line.split()[-1].removeprefix("out/") for line in lines[::2]], [line.split() for line in lines[1::2]]
+    told = [re.split(r" {2,}", line) for line in lines[::2]]
+    assert all(state == "to run" or (state == "waits" and "starts from" in line) for (state, *_), line in
+               zip(told, lines[::2], strict=True))  # fmt: skip
+    return [folder.removeprefix("out/") for _, _, folder, *_ in told], [line.split() for line in lines[1::2]]
 
 
 def value(command: list[str], flag: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from results import fonts
 from results.__main__ import main
 from results.ablation_view import Ablation, Row, ablation_figure
 from results.class_figures import gains_figure
@@ -73,6 +76,36 @@ def test_long_names_stay_in_the_figure(tmp_path):
             for one in [*words, *figure.legends]:
                 box, own = figure.bbox, one.get_window_extent()
                 assert box.x0 <= own.x0 and own.x1 <= box.x1 and box.y0 <= own.y0 and own.y1 <= box.y1, one
+
+
+def test_names_in_any_script_are_drawn(tmp_path, capsys, monkeypatch):
+    write_run(tmp_path / "a", make_record("PLOT", 4, 1) | {"trainer": "猫 and Катя", "dataset": "ἄνθρωπος \U000f1234"})
+    with drawing():
+        figure = accuracy_figure(summarise(find_runs(tmp_path)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for name in ("one.png", "two.pdf"):
+                save_figure(figure, tmp_path / name)
+    err = capsys.readouterr().err
+    assert err.count("figures: no installed font has") == 1 and "install a font" in err and "\U000f1234" in err
+    chosen, lacking = fonts._families(frozenset("猫"))
+    if lacking:
+        pytest.skip("no Chinese font is installed here")
+    (label,) = [text for text in figure.legends[0].get_texts() if "猫" in text.get_text()]
+    assert chosen[0] in label.get_fontfamily() and "猫" not in err
+
+
+def test_a_point_of_one_seed_has_no_band_and_is_marked(tmp_path):
+    for shots, seeds in ((1, (1,)), (4, (1, 2)), (16, (1, 2))):
+        for seed in seeds:
+            write_run(tmp_path / f"{shots}-{seed}", make_record("PLOT", shots, seed))
+    with drawing():
+        (axes,) = accuracy_figure(summarise(find_runs(tmp_path))).axes
+    (band,) = axes.collections
+    assert {round(x, 6) for x, _ in band.get_paths()[0].vertices} == {2.0, 4.0}  # log2 of 4 and 16
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    assert [line.get_xdata()[0] for line in hollow] == [0.0]
+    assert "hollow: 1 seed" in axes.get_legend_handles_labels()[1]
 
 
 def test_a_dollar_sign_begins_no_formula(tmp_path):

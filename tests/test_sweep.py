@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dassl.engine.record import open_run
 from results.__main__ import main as results
 from scripts.command_line import ROOT
 from scripts.jobs import Job, progress, run_jobs, work_of
@@ -204,6 +205,48 @@ def test_complete_run_of_other_settings_is_no_skip(planned):
         write_run(job.folder, {"complete": True, "config": config})
     ((job, reason),) = run_jobs(planned, lambda argv: pytest.fail("nothing to run"), lambda text, done=False: None)
     assert job == planned[0] and "OPTIM.LR was 0.5, is 0.002" in reason and "another output folder" in reason
+
+
+def states(capsys, *extra: str) -> tuple[int, list[str]]:
+    """What a dry run says of every run."""
+    at = next((index for index, word in enumerate(extra) if "." in word and word.isupper()), len(extra))
+    status = main([*extra[:at], "--dry-run", *extra[at:]])
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_a_dry_run_says_what_will_become_of_each(planned, tmp_path, capsys):
+    words = [*BASE, "--output", str(tmp_path), "--trainers", "CoOp", "--shots", "1", "--seeds", "1", "2", "3"]
+    assert states(capsys, *words)[0] == 0
+    first, second, third = planned
+    for job in (first, second):
+        write_run(job.folder, {"complete": True, "config": json.loads(json.dumps(job.cfg))})
+    for job in (second, third):
+        open_run(job.cfg, "train")
+        (job.folder / "prompt_learner").mkdir()
+        (job.folder / "prompt_learner/model.pth.tar-7").touch()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    status, lines = states(capsys, *words)
+    assert status == 0 and [line.split("  ")[0] for line in lines] == ["complete", "complete", "goes on after epoch 7"]
+    status, lines = states(capsys, *words, "OPTIM.LR", "0.5")
+    assert status == 1 and all(line.startswith("fails") and "is 0.5" in line for line in lines), lines
+    status, lines = states(capsys, *words, "OPTIM.LR", "0.002", "DATALOADER.NUM_WORKERS", "1", "TRAINER.PLOT.N", "9")
+    assert status == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_dry_run_misses_what_a_run_starts_from(tmp_path, capsys):
+    words = [*BASE, "--output", str(tmp_path), "--shots", "1", "--seeds", "1"]
+    status, lines = states(capsys, *words, "--trainers", "PLOTAdapter")
+    assert status == 0 and lines[0].startswith("waits") and f"it starts from {tmp_path}/OP_N4/" in lines[0]
+    status, lines = states(capsys, *words, "--trainers", "PLOTAdapter", "PLOT")
+    assert status == 0 and [line.split()[0] for line in lines] == ["to", "to"]
+    status, lines = states(capsys, *words, "--trainers", "CoOp", "MODEL.BACKBONE.NAME", "gone.pt")
+    assert status == 1 and lines[0].startswith("fails") and "weights are not at gone.pt" in lines[0]
+
+
+def test_a_dry_run_looks_for_the_gpus(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert main([*BASE, "--devices", "0", "--dry-run"]) == 2 and "there is no GPU '0'" in capsys.readouterr().err
 
 
 def test_several_at_once_all_come_back(planned):

@@ -44,8 +44,8 @@ from .run_folder import RunFolderError, make_folder
 from .state import STATE_NAME
 
 __all__ = [
-    "RunFolderError", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames", "read_result",
-    "write_result",
+    "RunFolderError", "check_folder", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames",
+    "read_result", "write_result",
 ]  # fmt: skip
 
 CONFIG_NAME = "config.yaml"
@@ -74,15 +74,8 @@ def open_run(cfg: CfgNode, mode: str) -> bool:
     make_folder(folder)
     if mode == "eval" and _holds_training(folder):
         return False
-    stored, changed = _stored_config(folder), ""
-    if stored is not None:
-        changed = _differences(stored, cfg)
-        if changed and _holds_work(folder):
-            raise RunFolderError(
-                f"{folder} holds a run with another configuration ({changed}); "
-                "choose another output folder, or delete this one to start over"
-            )
-    elif _holds_training(folder):
+    same = check_folder(cfg, mode)
+    if not same and not (folder / CONFIG_NAME).exists() and _holds_training(folder):
         print(f"{folder} holds checkpoints but no {CONFIG_NAME}: not checked whether they belong to this run")
     if mode == "train" and cfg.RESUME and Path(cfg.RESUME).resolve() != folder.resolve():
         if not _holds_training(Path(cfg.RESUME)):
@@ -99,7 +92,25 @@ def open_run(cfg: CfgNode, mode: str) -> bool:
             raise
         reason = os.strerror(error.errno) if error.errno else error
         raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {reason}") from error
-    return stored is not None and not changed
+    return same
+
+
+def check_folder(cfg: CfgNode, mode: str) -> bool:
+    """Whether OUTPUT_DIR is the folder of this same run, begun before; touches nothing.
+
+    Raises RunFolderError where it holds checkpoints or a result of another.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    stored = None if mode == "eval" and _holds_training(folder) else _stored_config(folder)
+    if stored is None:
+        return False
+    changed = _differences(stored, cfg)
+    if changed and _holds_work(folder):
+        raise RunFolderError(
+            f"{folder} holds a run with another configuration ({changed}); "
+            "choose another output folder, or delete this one to start over"
+        )
+    return not changed
 
 
 def _check_mode(mode: str) -> None:

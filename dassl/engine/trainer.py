@@ -86,6 +86,8 @@ __all__ = [
     "tqdm",
 ]
 
+TEST_NEWS = 60  # seconds between two lines of a test in the log
+
 
 class SimpleTrainer(TrainerBase):
     """Built from a configuration: checks it, loads the data, builds the model, makes the evaluator.
@@ -278,16 +280,22 @@ class SimpleTrainer(TrainerBase):
                 warnings.warn("there is no validation data, so the test set takes its place", stacklevel=2)
             split, loader = "test", self.test_loader
         print(f"Evaluate on the *{split}* set")
-        start = time.time()
+        start = told = time.time()
+        count = length_hint(loader)
         batches = self.evaluation_batches(split, loader)
         with ExitStack() as stack:
             if isinstance(batches, Generator):  # whatever it holds is let go, also when the test fails
                 stack.callback(batches.close)
-            # the bar is on stderr, and only when that is a terminal
-            for batch in tqdm(batches, total=length_hint(loader) or None, disable=None):
+            # the bar is on stderr, and only when that is a terminal; a test that takes its time also tells the log
+            bar = tqdm(batches, f"{split} set", count or None, unit="batch", disable=None)
+            for number, batch in enumerate(bar, start=1):
                 self._heed_signals()
                 image, label = self.parse_batch_test(batch)
                 self.evaluator.process(self.model_inference(image), label)
+                if (now := time.time()) - told >= TEST_NEWS and number < count:
+                    told = now
+                    left = datetime.timedelta(seconds=int((now - start) / number * (count - number)))
+                    tqdm.write(f"{split} batch [{number}/{count}] eta {left}", file=sys.stdout)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.text import printable
 from dassl.utils import atomic_write
 
 from .build import EVALUATOR_REGISTRY
@@ -99,7 +100,7 @@ class Classification(EvaluatorBase):
             print("=> per-class result")
             for row in rows:
                 print(
-                    f"* class: {row['label']} ({row['name']})\ttotal: {row['total']:,}\t"
+                    f"* class: {row['label']} ({printable(row['name'])})\ttotal: {row['total']:,}\t"
                     f"correct: {row['correct']:,}\tacc: {row['accuracy']:.2f}%"
                 )
             print(f"* average: {results['perclass_accuracy']:.2f}%")
@@ -117,7 +118,7 @@ class Classification(EvaluatorBase):
             rows.append(
                 {
                     "label": label,
-                    "name": self._lab2cname.get(label, str(label)),
+                    "name": str(self._lab2cname.get(label, label)),
                     "total": total,
                     "correct": correct,
                     "accuracy": 100.0 * correct / total,
@@ -138,8 +139,8 @@ class Classification(EvaluatorBase):
             {
                 "true": label,
                 "predicted": taken_for,
-                "true_name": self._lab2cname.get(label, str(label)),
-                "predicted_name": self._lab2cname.get(taken_for, str(taken_for)),
+                "true_name": str(self._lab2cname.get(label, label)),
+                "predicted_name": str(self._lab2cname.get(taken_for, taken_for)),
                 "count": count,
             }
             for (label, taken_for), count in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)

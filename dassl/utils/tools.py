@@ -192,8 +192,9 @@ def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
 
 
 def error_text(error: BaseException) -> str:
-    """What an exception says; str() of a KeyError would put its text in quotes."""
-    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    """What an exception says, line by line as a terminal may have it; str() of a KeyError would be in quotes."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def end_bars() -> None:
