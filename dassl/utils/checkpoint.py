@@ -91,7 +91,7 @@ def _plain(value: Any, where: str, dropped: list[str]) -> Any:
         return value
     if isinstance(value, Mapping):
         kept = {key: _plain(entry, f"{where}.{key}", dropped) for key, entry in value.items()}
-        kind = type(value) if type(value) in (collections.OrderedDict, collections.Counter) else dict
+        kind: Any = type(value) if type(value) in (collections.OrderedDict, collections.Counter) else dict
         return kind({key: entry for key, entry in kept.items() if f"{where}.{key}" not in dropped})
     if isinstance(value, (list, tuple, set, frozenset)):
         entries = [_plain(entry, f"{where}[{i}]", dropped) for i, entry in enumerate(value)]
