@@ -35,6 +35,7 @@ __all__ = [
     "find_checkpoints",
     "load_checkpoint",
     "load_resume_point",
+    "load_training",
     "restore_training",
     "resume_from_checkpoint",
     "save_checkpoint",
@@ -114,11 +115,11 @@ def load_checkpoint(fpath: StrPath | None) -> Any:
     return load_file(fpath)
 
 
-def _load_training(path: str) -> dict[str, Any]:
-    """A checkpoint to go on from; CheckpointError for a file that holds something else."""
+def load_training(path: StrPath) -> dict[str, Any]:
+    """A checkpoint of a model; CheckpointError for a file that holds something else."""
     content = load_checkpoint(path)
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+        raise CheckpointError(f"{os.fspath(path)} holds a {type(content).__name__}, not a checkpoint")
     return content
 
 
@@ -157,7 +158,7 @@ def load_resume_point(folders: Sequence[StrPath]) -> tuple[int, list[dict[str, A
         common.sort(key=lambda epoch: epoch != named)
     for epoch in common:
         try:
-            return epoch, [_load_training(point[epoch]) for point in points]
+            return epoch, [load_training(point[epoch]) for point in points]
         except UnsafeCheckpointError:
             raise
         except CheckpointError as error:
@@ -180,7 +181,7 @@ def _resume_points(folder: StrPath) -> tuple[dict[int, str], int | None]:
         path = os.path.join(folder, name)
         if os.path.isfile(path):
             try:
-                epochs[name] = int(_load_training(path)["epoch"])
+                epochs[name] = int(load_training(path)["epoch"])
                 if name == pointed != BEST_NAME:
                     points[epochs[name]] = path
                 points.setdefault(epochs[name], path)

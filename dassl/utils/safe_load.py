@@ -135,9 +135,6 @@ class Archive:
         self.storages: dict[Any, Tensor] = {}
         self.swapped = "byteorder" in self.members and self.read("byteorder") == b"big"
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.members
-
     def read(self, name: str, limit: int = 0) -> bytes:
         """A member; one that is compressed, which those with numbers never are, only where it is below a limit."""
         member = self.members[name]
