@@ -63,7 +63,7 @@ class _Walk:
         if self.modules > MODULES or depth > DEPTH:
             raise pickle.UnpicklingError("a tree of modules that does not end")
         if kind.restores_itself or type(module.state) is not dict:
-            raise Refused(f"code of its own, which restores {module.pickled_as}")
+            raise Refused(f"its own code to restore {module.pickled_as}")
         for chosen in (kind.parameters, kind.buffers):
             for name, value in module.state.items():
                 if name in chosen and isinstance(value, Tensor):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 import struct
 import types
@@ -18,11 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from dassl.engine import TrainerBase
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     CheckpointError,
     UnsafeCheckpointError,
     load_checkpoint,
+    load_pretrained_weights,
     pickle_machine,
     resume_from_checkpoint,
     safe_load,
@@ -275,6 +278,17 @@ def test_damaged_files(tmp_path):
         load_checkpoint(tmp_path / "archive")
 
 
+def test_a_file_that_is_no_checkpoint_is_named_where_one_is_needed(tmp_path):
+    (tmp_path / "net").mkdir()
+    torch.save([torch.zeros(1)], tmp_path / "net/model-best.pth.tar")
+    trainer = TrainerBase()
+    trainer.register_model("net", nn.Linear(1, 1))
+    with pytest.raises(CheckpointError, match="model-best.pth.tar holds a list, not a checkpoint"):
+        trainer.load_model(str(tmp_path))
+    with pytest.raises(CheckpointError, match="model-best.pth.tar holds a list, not a state dict"):
+        load_pretrained_weights(nn.Linear(1, 1), tmp_path / "net/model-best.pth.tar")
+
+
 # --- damage ----------------------------------------------------------------------------------------------
 
 
@@ -373,8 +387,8 @@ def test_a_member_that_claims_more_than_the_file_has_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="members are longer than the file"):
         load_checkpoint(path)
     torch.save({"x": torch.zeros(100)}, path, _use_new_zipfile_serialization=False)
-    count = path.read_bytes().replace(b"cpuq\x06Kd", b"cpuq\x06\x8a\x06" + (2**45).to_bytes(6, "little"))
-    path.write_bytes(count)  # of the storage's numbers: LONG1 instead of BININT1
+    many = b"\\1\x8a\x06" + (2**45).to_bytes(6, "little")  # LONG1 instead of BININT1: how many numbers
+    path.write_bytes(re.sub(rb"(cpuq.)Kd", many, path.read_bytes()))
     with pytest.raises(CheckpointError, match="a storage of"):
         load_checkpoint(path)
 

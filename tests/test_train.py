@@ -316,6 +316,7 @@ def test_prompts_of_another_backbone_are_warned_of(world, plot_run, tmp_path):
         (lambda checkpoint: {"epoch": 3}, r"holds no learned context `ctx` \(it holds epoch"),
         (with_state(lambda state: state | {"ctx": state["ctx"] * float("nan")}), "NaN or infinite numbers in `ctx`"),
         (with_state(lambda state: []), "holds no learned context"),
+        (lambda checkpoint: [checkpoint], "holds no learned context"),
     ],
 )
 def test_checkpoints_without_usable_prompts(world, plot_run, tmp_path, change, complaint):

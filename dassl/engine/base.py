@@ -28,8 +28,8 @@ from dassl.utils.checkpoint import (
     BEST_NAME,
     CheckpointError,
     UnsafeCheckpointError,
-    load_checkpoint,
     load_resume_point,
+    load_training,
     restore_training,
     save_checkpoint,
 )
@@ -367,7 +367,7 @@ class TrainerBase:
         file_name = BEST_NAME if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
             path = os.path.join(directory, name, file_name)
-            checkpoint = load_checkpoint(path)
+            checkpoint = load_training(path)
             restore_training({"state_dict": checkpoint["state_dict"]}, self._models[name], source=path)
             result = checkpoint.get("val_result")
             shown = "" if result is None else f", val_result = {result:.2f}"

@@ -35,6 +35,7 @@ __all__ = [
     "find_checkpoints",
     "load_checkpoint",
     "load_resume_point",
+    "load_training",
     "restore_training",
     "resume_from_checkpoint",
     "save_checkpoint",
@@ -101,7 +102,7 @@ def _plain(value: Any, where: str, dropped: list[str]) -> Any:
         return value
     if isinstance(value, Mapping):
         kept = {key: _plain(entry, f"{where}.{key}", dropped) for key, entry in value.items()}
-        kind = type(value) if type(value) in (collections.OrderedDict, collections.Counter) else dict
+        kind: Any = type(value) if type(value) in (collections.OrderedDict, collections.Counter) else dict
         return kind({key: entry for key, entry in kept.items() if f"{where}.{key}" not in dropped})
     if isinstance(value, (list, tuple, set, frozenset)):
         entries = [_plain(entry, f"{where}[{i}]", dropped) for i, entry in enumerate(value)]
@@ -124,11 +125,11 @@ def load_checkpoint(fpath: StrPath | None) -> Any:
     return load_file(fpath)
 
 
-def _load_training(path: str) -> dict[str, Any]:
-    """A checkpoint to go on from; CheckpointError for a file that holds something else."""
+def load_training(path: StrPath) -> dict[str, Any]:
+    """A checkpoint of a model; CheckpointError for a file that holds something else."""
     content = load_checkpoint(path)
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+        raise CheckpointError(f"{os.fspath(path)} holds a {type(content).__name__}, not a checkpoint")
     return content
 
 
@@ -167,7 +168,7 @@ def load_resume_point(folders: Sequence[StrPath]) -> tuple[int, list[dict[str, A
         common.sort(key=lambda epoch: epoch != named)
     for epoch in common:
         try:
-            return epoch, [_load_training(point[epoch]) for point in points]
+            return epoch, [load_training(point[epoch]) for point in points]
         except UnsafeCheckpointError:
             raise
         except CheckpointError as error:
@@ -190,7 +191,7 @@ def _resume_points(folder: StrPath) -> tuple[dict[int, str], int | None]:
         path = os.path.join(folder, name)
         if os.path.isfile(path):
             try:
-                epochs[name] = int(_load_training(path)["epoch"])
+                epochs[name] = int(load_training(path)["epoch"])
                 if name == pointed != BEST_NAME:
                     points[epochs[name]] = path
                 points.setdefault(epochs[name], path)

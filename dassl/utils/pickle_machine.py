@@ -30,7 +30,7 @@ _MARK = object()
 
 
 class Refused(pickle.UnpicklingError):
-    """A pickle that asks for something other than plain data; the message is what it asks for."""
+    """A pickle that names, calls or changes something other than plain data; the message is what it asks for."""
 
 
 class Name(NamedTuple):
@@ -81,6 +81,7 @@ class Machine:
         self.stack: list[Any] = []
         memo: dict[int, Any] = {}
         push, pop = self.stack.append, self.stack.pop
+        argument: Any
         for code, argument, _ in pickletools.genops(file):
             match code.name:
                 case "PROTO" | "FRAME":
@@ -150,7 +151,7 @@ class Machine:
                 case constant if constant in _CONSTANTS:
                     push(argument)
                 case other:
-                    raise Refused(f"the pickle instruction {other}")
+                    raise pickle.UnpicklingError(f"the instruction {other}, of which plain data has no need")
         raise pickle.UnpicklingError("the pickle has no end")
 
     def _to_mark(self) -> list[Any]:
@@ -196,7 +197,7 @@ def _restore(target: Any, state: Any) -> None:
     elif type(target) is np.ndarray:
         _, shape, dtype, fortran, data = state
         shape = _array(data, dtype, shape).shape
-        target.__setstate__((1, shape, dtype.numpy(), bool(fortran), bytes(data)))
+        target.__setstate__((1, shape, dtype.numpy(), bool(fortran), bytes(data)))  # type: ignore[arg-type]
     elif type(target) is _DType:
         target.order = state[1]
     else:
@@ -242,7 +243,7 @@ def lengths(shape: Any) -> tuple[int, ...]:
 
 def _exactly(value: Any, *kinds: type) -> Any:
     if type(value) not in kinds:
-        raise Refused(f"a {type(value).__name__} where a {kinds[0].__name__} belongs")
+        raise pickle.UnpicklingError(f"a {type(value).__name__} where a {kinds[0].__name__} belongs")
     return value
 
 
@@ -252,7 +253,7 @@ def _keys(items: Any) -> list[Any]:
     for item in items:
         parts = item if isinstance(item, tuple) else (item,)
         if any(isinstance(part, (tuple, frozenset)) for part in parts):
-            raise Refused("a key that is nested")
+            raise pickle.UnpicklingError("a key that is nested")
     return items
 
 

@@ -17,7 +17,7 @@ import struct
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
 import torch
@@ -135,9 +135,6 @@ class Archive:
         self.storages: dict[Any, Tensor] = {}
         self.swapped = "byteorder" in self.members and self.read("byteorder") == b"big"
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.members
-
     def read(self, name: str, limit: int = 0) -> bytes:
         """A member; one that is compressed, which those with numbers never are, only where it is below a limit."""
         member = self.members[name]
@@ -146,9 +143,10 @@ class Archive:
             raise zipfile.BadZipFile(f"{name} is compressed, to {member.compress_size:,} of {member.file_size:,} bytes")
         return self.zip.read(member)
 
-    def unpickle(self, name: str = "data.pkl", makers: dict[str, Maker | None] | None = None) -> Any:
-        known = _Tensors(self.size).makers() | (makers or {})
-        return Machine(known, VALUES, self.stand_ins, self.storage).run(io.BytesIO(self.read(name)))
+    def unpickle(self, makers: Mapping[str, Maker | None] | None = None) -> Any:
+        """What data.pkl holds; `makers` of more than tensors as for a Machine."""
+        known = {**_Tensors(self.size).makers(), **(makers or {})}
+        return Machine(known, VALUES, self.stand_ins, self.storage).run(io.BytesIO(self.read("data.pkl")))
 
     def storage(self, pickled: Any) -> _Storage:
         _, (dtype,), key, _, count = pickled
@@ -167,7 +165,7 @@ class Archive:
 def _bytes(content: bytes) -> Tensor:
     """In memory of torch's own, which is aligned as its kernels expect."""
     data = torch.empty(len(content), dtype=torch.uint8)
-    memoryview(data.numpy())[:] = content
+    data.numpy().data[:] = content
     return data
 
 
@@ -200,7 +198,7 @@ def _load_stream(file: io.BytesIO) -> Any:
     for key in keys:
         dtype, data = storages[key]
         (count,) = struct.unpack("<q", file.read(8))
-        if count * dtype.itemsize != data.numel() or file.readinto(memoryview(data.numpy())) != data.numel():
+        if count * dtype.itemsize != data.numel() or file.readinto(data.numpy().data) != data.numel():
             raise EOFError(f"the file ends within storage {key}")
     return content
 
@@ -244,7 +242,7 @@ def reading(path: StrPath) -> Iterator[IO[bytes]]:
             yield file
         except Refused as error:
             raise UnsafeCheckpointError(
-                f"{path} was refused: it asks for {error}, which could run code and no checkpoint needs; "
+                f"{path} was refused: it asks for {error}, which could run code and which no checkpoint needs; "
                 "nothing was executed. Get the weights as plain tensors from a source you trust"
             ) from None
         except _DAMAGE as error:
