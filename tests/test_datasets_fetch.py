@@ -554,7 +554,8 @@ def test_a_tar_that_ends_too_early_is_damaged(tmp_path, mode, harm):
 
 def test_a_zip_whose_content_is_another_than_it_says(tmp_path):
     whole = make_zip({"images/a.jpg": b"content of a", "images/b.jpg": b"content of b"})
-    other_content, other_name = whole.replace(b"content of b", b"kontent of b"), whole.replace(b"s/b.jpg", b"s/c.jpg", 1)
+    other_content = whole.replace(b"content of b", b"kontent of b")
+    other_name = whole.replace(b"s/b.jpg", b"s/c.jpg", 1)
     for harmed in (other_content, other_name, whole[:-30]):
         (tmp_path / "archive").write_bytes(harmed)
         with pytest.raises(BadArchive, match="is damaged or no archive"):
