@@ -338,7 +338,8 @@ def test_a_cut_download_goes_on_with_the_next_command(mirror, root, capsys):
     command = ["fetch", "pets", "--root", str(root), "--only", "images"]
     assert main(command) == 1
     assert "the connection ended after 21,000 of" in capsys.readouterr().err
-    assert listing(root) == ["oxford_pets/images.tar.gz.part"]
+    part = "oxford_pets/images.tar.gz.part"
+    assert listing(root) == [part, f"{part}.origin"]
     mirror.cut = None
     assert main(command) == 0 and mirror.requests[-1][1] == "bytes=21000-" and len(body) > 21000
     assert len(listing(root / "oxford_pets" / "images")) == 50
