@@ -1,7 +1,8 @@
 """Fetch a file once: checked, resumed when it was cut off, and never half there.
 
-The bytes go to NAME.part beside the target, which takes the target's name only when they are right. Proxies come
-from the usual environment variables (https_proxy, no_proxy, ...).
+The bytes go to NAME.part beside the target, which takes the target's name only when they are right. Beside it,
+NAME.part.origin says which file of the server they are the beginning of (its ETag or date, and length), so that two
+files are never joined. Proxies come from the usual environment variables (https_proxy, no_proxy, ...).
 
 `download` fetches CLIP's weights: CLIP_MIRROR replaces the first part of OpenAI's addresses, up to and including
 /clip/models, so a mirror serves <digest>/<file> below it. `download_file` serves any source and check.
@@ -18,12 +19,14 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from tqdm import tqdm
+
+from dassl.utils.tools import read_json, write_json
 
 MODELS_URL = "https://openaipublic.azureedge.net/clip/models"
 ATTEMPTS = 3  # connections per call; each one goes on where the last broke off
@@ -146,14 +149,20 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(part) as file:
             if not (target.is_file() and not check.problem(target)):  # maybe another process has
-                _fetch(source, file, check, name, mirror, room)
+                try:
+                    _fetch(source, file, check, name, mirror, room)
+                finally:
+                    if not _size(file):
+                        _start_over(file)
+                _origin_path(file).unlink(missing_ok=True)
                 os.replace(part, target)
     except (urllib.error.URLError, *BROKEN) as error:
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         raise RuntimeError(
             f"cannot download {name}: {reason}. On a machine without network, get the file from "
             f"{source.page} ({check}) and put it at {target}. Behind a proxy, set https_proxy; "
-            f"for a mirror, {mirror}. What arrived is kept, and the next try goes on from there."
+            f"for a mirror, {mirror}. What arrived is kept, and the next try goes on from there if the file "
+            "is still the same."
         ) from error
     except OSError as error:
         raise RuntimeError(f"cannot write {target}: {error}; make room or choose another folder") from error
@@ -205,16 +214,15 @@ def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str,
     resumed = _size(file) > 0
     for attempt in range(ATTEMPTS):
         try:
-            _receive(source, file, name, room)
+            _receive(source, file, name, room, isinstance(check, Digest))
             break
         except BROKEN:
             if attempt == ATTEMPTS - 1:
                 raise
-    file.flush()
     problem = check.problem(Path(file.name))
     if not problem:
         return
-    file.truncate(0)
+    _start_over(file)
     if resumed:
         return _fetch(source, file, check, name, mirror, room)
     raise RuntimeError(f"what came from {source.url} {problem} and was thrown away; the "
@@ -222,38 +230,100 @@ def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str,
                        f"({mirror})")
 
 
-def _receive(source: Source, file: BinaryIO, name: str, room: float) -> None:
-    """One connection: append what is missing, or start over where the server knows no ranges."""
+def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool) -> None:
+    """One connection: append what is missing, or start over where the server knows no ranges or has another file.
+
+    `exact`: that two files were joined would be noticed in the end, so that a server need not tell them apart.
+    """
+    origin = _Origin.read(file)
+    same_place = origin.url == source.url and origin.tag
+    if _size(file) and not (same_place or exact):
+        _start_over(file)
     have = _size(file)
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    if have and same_place:
+        headers["If-Range"] = origin.tag
     try:
-        answer = source.open({"Range": f"bytes={have}-"} if have else {})
+        answer = source.open(headers)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing is left to send, so the check decides
             raise
         error.close()
         size = error.headers.get("Content-Range", "").removeprefix("bytes */")
-        if size.isdecimal() and int(size) != have:
-            file.truncate(0)
-            raise _Interrupted(f"{have:,} bytes were kept, but the file has {int(size):,}") from error
+        other_size = size.isdecimal() and int(size) != have
+        if other_size or origin.differs(error.headers):
+            _start_over(file)
+            has = f"the file has {int(size):,}" if other_size else "the server has another file"
+            raise _Interrupted(f"{have:,} bytes were kept, but {has}") from error
         return
     with answer:
-        start = answer.headers.get("Content-Range", "")
-        if not (answer.status == 206 and start.startswith(f"bytes {have}-")):
-            if answer.status == 206:
-                raise _Interrupted(f"the server answered another range than asked: {start!r}")
-            file.truncate(0)
-            have = 0
         length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        if answer.status == 206:
+            start, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+            other_size = None not in (origin.size, _number(whole)) and origin.size != _number(whole)
+            if not start.startswith(f"{have}-") or other_size or origin.differs(answer.headers):
+                _start_over(file)
+                raise _Interrupted(f"the server sent another file, or another part of it ({start!r}), than asked")
+            total = have + int(length) if length else _number(whole)
+        else:
+            _start_over(file)
+            have, total = 0, _number(length or "")
         require_room(Path(file.name).parent, room * (total or 0) - have)
+        if not have:
+            _Origin(source.url, _tag(answer.headers), total).write(file)
         bar = tqdm(desc=name, total=total, initial=have, unit="iB", unit_scale=True, ncols=80, disable=None)
         with bar:
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read1(CHUNK):  # what there is: of a stalled connection nothing shall be lost
                 file.write(chunk)
+                file.flush()
                 bar.update(len(chunk))
-    file.flush()
     if total is not None and _size(file) < total:
         raise _Interrupted(f"the connection ended after {_size(file):,} of {total:,} bytes")
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Which file of which server a part file is the beginning of."""
+
+    url: str = ""
+    tag: str = ""  # what If-Range takes: an ETag, or else a date
+    size: int | None = None
+
+    @classmethod
+    def read(cls, part: BinaryIO) -> _Origin:
+        """Nothing is known where there is no readable file of it."""
+        try:
+            content = read_json(_origin_path(part))
+            return cls(str(content["url"]), str(content["tag"]), content["size"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls()
+
+    def write(self, part: BinaryIO) -> None:
+        write_json(asdict(self), _origin_path(part))
+
+    def differs(self, headers: Mapping[str, str]) -> bool:
+        """Whether an answer says that it is of another file."""
+        tag = _tag(headers)
+        return bool(tag and self.tag and tag.startswith('"') == self.tag.startswith('"') and tag != self.tag)
+
+
+def _tag(headers: Mapping[str, str]) -> str:
+    """The ETag, but a weak one tells only that two files mean the same; else the date of the last change; else ""."""
+    tag = headers.get("ETag") or ""
+    return tag if tag.startswith('"') else headers.get("Last-Modified") or ""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def _origin_path(part: BinaryIO) -> Path:
+    return Path(f"{part.name}.origin")
+
+
+def _start_over(part: BinaryIO) -> None:
+    part.truncate(0)
+    _origin_path(part).unlink(missing_ok=True)
 
 
 def _size(file: BinaryIO) -> int:

@@ -119,6 +119,9 @@ class _Split:
     def _entry(self, item: Datum) -> Entry:
         return relative_posix(item.impath, self.folder), item.label, item.classname
 
+    def items(self, part: str) -> Items:
+        return self._lists[part]
+
     def entries(self, items: Items) -> list[Entry]:
         return [self._entry(item) for item in items]
 
@@ -146,8 +149,25 @@ class _Split:
             yield "/".join(parts[start:]), label, name
 
 
+def _refuse_impossible(path: str, split: _Split, train: Items, val: Items) -> None:
+    """Raise ValueError where the picks in a file hold an image twice, or none of a class: nobody drew them."""
+    remedy = "delete the file, and the picks are drawn again; or mend it"
+    for part, picks in (("train", train), ("val", val)):
+        counts = Counter(item.impath for item in picks)
+        if twice := [repr(image) for image, count in counts.items() if count > 1]:
+            raise ValueError(f"few-shot file {path}: {part} has more than once {first_few(twice)}; {remedy}")
+        picked = {item.label for item in picks}
+        missing = {item.label: repr(item.classname) for item in split.items(part) if item.label not in picked}
+        if picks and missing:
+            names = first_few(missing.values())
+            raise ValueError(f"few-shot file {path}: {part} has no image of class {names}; {remedy}")
+
+
 def _read_picks(path: str, split: _Split, shots: int, seed: int) -> tuple[Items, Items | None] | None:
-    """The picks in one of our files; None when there is none, or, with a warning, none of this very split."""
+    """The picks in one of our files; None when there is none, or, with a warning, none of this very split.
+
+    Raises ValueError for picks that nobody can have drawn, here and from a pickle.
+    """
     if not osp.isfile(path):
         return None
     try:
@@ -162,6 +182,7 @@ def _read_picks(path: str, split: _Split, shots: int, seed: int) -> tuple[Items,
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         warnings.warn(f"few-shot file {path} is not used ({error}); drawing again", stacklevel=3)
         return None
+    _refuse_impossible(path, split, train, val)
     print(f"Loading preprocessed few-shot data from {path}")
     return train, val if split.has_val else None
 
@@ -181,5 +202,6 @@ def _read_pickle(path: str, split: _Split) -> tuple[Items, Items | None] | None:
     if not train or val is None or (split.has_val and not val):
         warnings.warn(f"few-shot file {path} names images that are not in this split; not used", stacklevel=3)
         return None
+    _refuse_impossible(path, split, train, val)
     print(f"Loading preprocessed few-shot data from {path}")
     return train, val if split.has_val else None

@@ -195,7 +195,22 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
         f"unpack all images below {path_prefix}, or use the split file that fits them",
     )
     train, val, test = lists
+    _warn_of_repeats(filepath, train, val, test)
     return train, val, test
+
+
+def _warn_of_repeats(filepath: str, *lists: Items) -> None:
+    """The published files that could be looked at repeat nothing; others are taken as they are, but not unsaid."""
+    splits_of: dict[str, list[str]] = {}
+    for split, items in zip(SPLITS, lists, strict=True):
+        for item in items:
+            splits_of.setdefault(item.impath, []).append(split)
+    repeated = {path: splits for path, splits in splits_of.items() if len(splits) > 1}
+    if repeated:
+        shown = [f"{path!r} ({' and '.join(splits)})" for path, splits in repeated.items()]
+        leaks = sum("test" in splits and len(set(splits)) > 1 for splits in repeated.values())
+        also = f"; {leaks} of them are test images that are also trained or chosen on" if leaks else ""
+        warnings.warn(f"{filepath} names images more than once: {first_few(shown, 3)}{also}", stacklevel=4)
 
 
 def _read_entry(entry: list, path_prefix: str) -> Datum:

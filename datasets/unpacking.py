@@ -1,7 +1,16 @@
-"""Unpack parts of a tar or zip archive into a folder, and move them into place. Archives are not trusted."""
+"""Unpack parts of a tar or zip archive into a folder, and move them into place. Archives are not trusted.
+
+What an archive may become is bounded by its own size, since pictures hardly shrink: a few kilobytes that unpack to
+gigabytes are no data set. It must be whole, too: tarfile takes a damaged header for the end, without a word, so the
+end is looked at here.
+"""
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import errno
+import gzip
 import lzma
 import os
 import shutil
@@ -10,16 +19,24 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
 from clip.download import CHUNK, require_room
+from dassl.utils.tools import printable
 
 from .files import first_few
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError)  # last: encrypted
+CONTRADICTORY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)  # a file in place of a folder, ...
+MOST_RATIO = 20  # unpacked bytes for one of the archive, and lists of text shrink more:
+MOST_ANYWAY = 64 << 20
+MOST_MEMBERS = 3_000_000  # ImageNet has 1.3 million
+MOST_AT_ONCE = 16 << 20  # bytes; tarfile reads long names and the like in one piece
+COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 
 
 class BadArchive(ValueError):
@@ -31,19 +48,27 @@ class Member(NamedTuple):
 
     name: str
     kind: str  # "file", "folder", or "other": links and devices
+    size: int  # bytes when it is unpacked
     open: Callable[[], IO[bytes] | None]
     end: int  # bytes of the archive up to here, for the bar
 
 
 def is_archive(path: Path) -> bool:
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    if zipfile.is_zipfile(path):
+        return True
+    try:
+        with open(path, "rb") as raw, open_tar(raw):
+            return True
+    except (*DAMAGED, BadArchive, OSError):
+        return False
 
 
 def unpack(archive: Path, folder: Path, wanted: Collection[str]) -> None:
     """Write those members of `archive` that are, or lie below, one of the `wanted` paths into `folder`.
 
-    Raises BadArchive when a name leads out of the folder, when a wanted member is neither file nor folder, when
-    the archive is damaged, and when a wanted path is not in it; OSError when the disk has no room.
+    Raises BadArchive when a name leads out of the folder or would command a terminal, when a wanted member is neither
+    file nor folder, when the archive is damaged or becomes too large, and when a wanted path is not in it; OSError
+    when the disk has no room.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tops: dict[str, None] = {}
@@ -52,43 +77,108 @@ def unpack(archive: Path, folder: Path, wanted: Collection[str]) -> None:
             total=archive.stat().st_size, desc=f"unpacking {archive.name}", unit="B", unit_scale=True, disable=None
         ) as bar:
             read = read_zip if zipfile.is_zipfile(raw) else read_tar
-            for member in read(raw, folder):
+            for count, member in enumerate(read(raw, folder), start=1):
+                if count > MOST_MEMBERS:
+                    raise BadArchive(f"{archive} has more than {MOST_MEMBERS:,} members; it is not to be trusted")
                 path = safe_path(member.name, archive)
                 bar.update(max(0, member.end - bar.n))
                 tops |= dict.fromkeys(path.parts[:1])
                 if any(path.is_relative_to(part) for part in wanted):
                     write_member(member, folder / path, archive)
     except (*DAMAGED, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # the disk's; gzip reports damage as an OSError without number
+        # without a number it is gzip's word for damage
+        if isinstance(error, OSError) and error.errno and error.errno not in CONTRADICTORY:
             raise
         raise BadArchive(f"{archive} is damaged or no archive ({error})") from error
     if missing := [part for part in wanted if not (folder / part).exists()]:
-        raise BadArchive(f"{archive} holds no {first_few(missing)}, but {first_few(tops)}")
+        raise BadArchive(f"{archive} holds no {first_few(missing)}, but {first_few(map(printable, tops))}")
+
+
+def most_bytes(raw: BinaryIO) -> int:
+    """That the archive in the open file may become."""
+    return MOST_ANYWAY + MOST_RATIO * os.fstat(raw.fileno()).st_size
 
 
 def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
     with zipfile.ZipFile(raw) as archive:
         infos = archive.infolist()
-        require_room(folder, sum(info.file_size for info in infos))
+        total = sum(info.file_size for info in infos)
+        if total > most_bytes(raw):
+            raise BadArchive(_too_large(raw, total))
+        require_room(folder, total)
         for info in infos:
             mode = info.external_attr >> 16
             special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
             kind = "other" if special else "folder" if info.is_dir() else "file"
             end = info.header_offset + info.compress_size
-            yield Member(info.filename, kind, lambda info=info: archive.open(info), end)  # type: ignore[misc]
+            content = partial(archive.open, info)
+            yield Member(info.filename, kind, info.file_size, content, end)
 
 
 def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
     """Also reads on to the end of the stream, where gzip keeps its check sum."""
     require_room(folder, os.fstat(raw.fileno()).st_size)  # at least; pictures hardly shrink
-    raw.seek(0)
-    with tarfile.open(fileobj=raw) as archive:
+    with open_tar(raw) as archive:
         for info in archive:
-            kind = "file" if info.isreg() else "folder" if info.isdir() else "other"
-            yield Member(info.name, kind, lambda info=info: archive.extractfile(info), raw.tell())  # type: ignore[misc]
-        stream: Any = archive.fileobj
-        while stream.read(CHUNK):
-            pass
+            kind = "other" if info.issparse() else "file" if info.isreg() else "folder" if info.isdir() else "other"
+            if kind == "file":
+                require_room(folder, info.size)
+            yield Member(info.name, kind, info.size, partial(archive.extractfile, info), raw.tell())
+            archive.members.clear()  # a million of them take a gigabyte
+        archive.fileobj.check_end()  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def open_tar(raw: BinaryIO) -> Iterator[tarfile.TarFile]:
+    """A tar in an open file, compressed or not, of which no more is unpacked than `most_bytes`."""
+    raw.seek(0)
+    magic = raw.read(6)
+    raw.seek(0)
+    opens = next((opens for start, opens in COMPRESSIONS.items() if magic.startswith(start)), contextlib.nullcontext)
+    with opens(raw) as stream, tarfile.open(fileobj=_Bounded(stream, raw), mode="r:") as archive:  # type: ignore[arg-type]
+        yield archive
+
+
+class _Bounded:
+    """The unpacked stream of a tar, to be read once from its beginning to its end."""
+
+    def __init__(self, stream: Any, raw: BinaryIO) -> None:
+        self.stream, self.raw, self.most = stream, raw, most_bytes(raw)
+        self.last = b""  # what was read last: before the end of the archive, its first block
+
+    def read(self, size: int) -> bytes:
+        if size > MOST_AT_ONCE:
+            raise BadArchive(f"{self.raw.name} has a header of {size:,} bytes; it is not to be trusted")
+        self._check(self.stream.tell())
+        self.last = self.stream.read(size)
+        return self.last
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        return self.stream.seek(position)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def _check(self, position: int) -> None:
+        if position > self.most:
+            raise BadArchive(_too_large(self.raw, position))
+
+    def check_end(self) -> None:
+        """Raise ReadError unless the archive ends where its members do: with blocks of zeros and nothing after them."""
+        if len(self.last) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it ends without an end-of-archive marker: it is cut")
+        while self.last:
+            if self.last.strip(b"\0"):
+                raise tarfile.ReadError("a member's header is damaged, and what follows it cannot be read")
+            self.read(CHUNK)
+
+
+def _too_large(raw: BinaryIO, size: int) -> str:
+    return (
+        f"{raw.name} has {os.fstat(raw.fileno()).st_size:,} bytes and would become {size:,} or more, but at most "
+        f"{most_bytes(raw):,} are unpacked; it is not to be trusted"
+    )
 
 
 def safe_path(name: str, archive: Path) -> PurePosixPath:
@@ -100,8 +190,11 @@ def safe_path(name: str, archive: Path) -> PurePosixPath:
 
 
 def write_member(member: Member, path: Path, archive: Path) -> None:
+    name = member.name.encode("utf-8", "replace").decode()  # bytes that are no UTF-8 do no harm
+    if printable(name) != name:
+        raise BadArchive(f"{archive}: the member {member.name!r} has control characters in its name")
     if member.kind == "other":
-        raise BadArchive(f"{archive}: the member {member.name!r} is a link or device; data sets hold only files")
+        raise BadArchive(f"{archive}: {member.name!r} is a link or device, or a sparse file; data sets hold only files")
     if member.kind == "folder":
         path.mkdir(parents=True, exist_ok=True)
         return
@@ -110,6 +203,8 @@ def write_member(member: Member, path: Path, archive: Path) -> None:
     assert content is not None  # a regular file
     with content, open(path, "wb") as file:
         shutil.copyfileobj(content, file, CHUNK)
+        if file.tell() != member.size:
+            raise zipfile.BadZipFile(f"{member.name!r} has {file.tell():,} bytes in place of {member.size:,}")
 
 
 def move_into(source: Path, target: Path) -> None:

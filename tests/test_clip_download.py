@@ -1,6 +1,7 @@
 """clip/download.py against a small server on this machine that can be told to misbehave."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from clip import clip as clip_module
 from clip import download as download_module
-from clip.download import MODELS_URL, digest_of, mirrored
+from clip.download import MODELS_URL, Source, digest_of, download_file, mirrored
 from tests.file_server import FileServer, without_proxies
 
 BODY = bytes(range(256)) * 1000  # 256,000 bytes
@@ -64,11 +65,71 @@ def test_what_came_is_kept_for_the_next_call(server, tmp_path):
     server.cut = 10_000
     with pytest.raises(RuntimeError, match=r"the connection ended after 30,000 of 256,000 bytes"):
         clip_module._download(server.url, tmp_path)
-    assert listing(tmp_path) == ["tiny.pt.part"]
+    assert listing(tmp_path) == ["tiny.pt.part", "tiny.pt.part.origin"]
     server.cut = None
     clip_module._download(server.url, tmp_path)
     assert server.requests[-1][1] == "bytes=30000-" and listing(tmp_path) == ["tiny.pt"]
     assert digest_of(tmp_path / "tiny.pt") == DIGEST
+
+
+class Anything:
+    """The check of a file of which nothing is known."""
+
+    def problem(self, path):
+        return ""
+
+
+OTHER = bytes(range(255, -1, -1)) * 1000  # another file, of the same length
+
+
+@pytest.mark.parametrize("tells", [("ETag",), ("Last-Modified",), ("ETag", "Last-Modified"), ()], ids="-".join)
+@pytest.mark.parametrize("heeds", [True, False])
+@pytest.mark.parametrize("other", [OTHER, OTHER[:200_000], OTHER[:8_000]], ids=len)
+def test_two_files_are_never_joined(server, tmp_path, tells, heeds, other):
+    def fetch():
+        return download_file(Source(f"{server.base}/file"), tmp_path / "file", Anything(), "--mirror")
+
+    server.tells, server.heeds, server.cut = tells, heeds, 10_000
+    with contextlib.suppress(RuntimeError):
+        fetch()
+    assert server.requests[1][1] == ("bytes=10000-" if tells else None)  # without a mark of the file it cannot be told
+    server.body, server.cut = other, None
+    assert fetch().read_bytes() == other and listing(tmp_path) == ["file"]
+
+
+def test_a_file_without_a_known_hash_is_resumed_where_the_server_can_tell_it(server, tmp_path):
+    server.cut = 100_000
+    path = download_file(Source(f"{server.base}/file"), tmp_path / "file", Anything(), "--mirror")
+    assert path.read_bytes() == BODY
+    assert [asked for _, asked in server.requests] == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_a_known_hash_lets_another_server_go_on(server, tmp_path):
+    server.cut = 10_000
+    with pytest.raises(RuntimeError, match="goes on from there if the file is still the same"):
+        clip_module._download(server.url, tmp_path)
+    with Server() as mirror:
+        clip_module._download(mirror.url, tmp_path)
+        assert mirror.requests == [(f"/models/{DIGEST}/tiny.pt", "bytes=30000-")]
+    assert listing(tmp_path) == ["tiny.pt"]
+
+
+def test_of_a_stalled_download_every_byte_is_kept(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download_module, "TIMEOUT", 0.3)
+    server.cut, server.hold = 50_000, threading.Event()  # less than is read at a time, and then nothing more
+    with pytest.raises(RuntimeError, match="timed out"):
+        clip_module._download(server.url, tmp_path)
+    server.hold.set()
+    assert [asked for _, asked in server.requests] == [None, "bytes=50000-", "bytes=100000-"]
+    assert (tmp_path / "tiny.pt.part").read_bytes() == BODY[:150_000]
+
+
+@pytest.mark.parametrize("origin", [b"{", b"[1]", b'{"url": "x"}', b"\xff"])
+def test_a_damaged_note_of_the_origin_is_as_none(server, tmp_path, origin):
+    (tmp_path / "tiny.pt.part").write_bytes(BODY[:5000])
+    (tmp_path / "tiny.pt.part.origin").write_bytes(origin)
+    assert Path(clip_module._download(server.url, tmp_path)).read_bytes() == BODY
+    assert server.requests[0][1] == "bytes=5000-" and listing(tmp_path) == ["tiny.pt"]
 
 
 def test_a_server_without_ranges_starts_over(server, tmp_path):

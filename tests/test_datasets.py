@@ -208,6 +208,24 @@ def test_split_files_round_trip(tmp_path, capsys):
     assert capsys.readouterr().out == f"Reading split from {path}\n"
 
 
+def test_a_split_file_that_repeats_images_is_taken_with_a_warning(tmp_path, recwarn):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    entries = {"train": [["a.jpg", 0, "cat"], ["a.jpg", 0, "cat"]], "val": [], "test": [["b.jpg", 0, "cat"]]}
+    (tmp_path / "split.json").write_text(json.dumps(entries))
+    assert len(read_split(str(tmp_path / "split.json"), str(tmp_path))[0]) == 2
+    said = str(recwarn.pop(UserWarning).message)
+    assert "names images more than once" in said and "a.jpg' (train and train)" in said and "test images" not in said
+    entries["train"] = [["b.jpg", 0, "cat"]]
+    (tmp_path / "split.json").write_text(json.dumps(entries))
+    read_split(str(tmp_path / "split.json"), str(tmp_path))
+    assert "1 of them are test images that are also trained or chosen on" in str(recwarn.pop(UserWarning).message)
+    entries["train"] = [["a.jpg", 0, "cat"]]
+    (tmp_path / "split.json").write_text(json.dumps(entries))
+    read_split(str(tmp_path / "split.json"), str(tmp_path))
+    assert not recwarn.list
+
+
 def test_split_digest_ignores_white_space():
     content = json.loads((GOLDEN / "e2e" / "split_zhou_Caltech101.json").read_text())
     lists = [items_of(content[part], "/images") for part in ("train", "val", "test")]

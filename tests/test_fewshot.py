@@ -185,6 +185,31 @@ def test_an_unusable_file_is_drawn_again(own_tree, damage):
     assert path.read_text() == good
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("form", ["json", "pickle"])
+def test_picks_that_nobody_drew_are_refused(own_tree, form, part):
+    caltech(own_tree, 2, 1)
+    path = own_tree / "caltech-101" / "split_fewshot" / "shot_2-seed_1.json"
+    good = json.loads(path.read_text())
+
+    def put(entries: list) -> None:
+        content = good | {part: entries}
+        if form == "json":
+            path.write_text(json.dumps(content))
+        else:
+            below = {split: [[p.partition("/")[2], *rest] for p, *rest in content[split]] for split in ("train", "val")}
+            write_pickle(own_tree, below)
+
+    put([*good[part], good[part][0]])
+    says = rf"shot_2-seed_1\.\w+: {part} has more than once '.*{good[part][0][0]}'; delete"
+    with pytest.raises(ValueError, match=says):
+        caltech(own_tree, 2, 1)
+    _, label, name = good[part][-1]
+    put([entry for entry in good[part] if entry[1] != label])
+    with pytest.raises(ValueError, match=rf"{part} has no image of class '{name}'; delete the file"):
+        caltech(own_tree, 2, 1)
+
+
 def test_a_changed_split_is_noticed(own_tree):
     caltech(own_tree, 2, 1)
     path = own_tree / "caltech-101" / "split_zhou_Caltech101.json"
@@ -258,8 +283,11 @@ def write_pickle(own_tree: Path, items: dict[str, list], prefix: str = "/data/el
 )
 def test_a_pickle_of_upstream_is_honoured(own_tree, prefix, capsys):
     dataset = caltech(own_tree, -1, 1)
-    chosen = {"train": triples(dataset.train_x, dataset.image_dir)[::7]}
-    chosen["val"] = triples(dataset.val, dataset.image_dir)[::5]
+    parts = {"train": dataset.train_x, "val": dataset.val}
+    chosen = {}
+    for part, items in parts.items():  # the last two of each class, which no seed draws for all
+        of_class = dataset.split_dataset_by_label(items).values()
+        chosen[part] = [entry for group in of_class for entry in triples(group[-2:], dataset.image_dir)]
     path = write_pickle(own_tree, chosen, prefix)
     few = caltech(own_tree, -1, 1)
     cfg = make_cfg(own_tree, DATASET__NUM_SHOTS=2, SEED=1)
