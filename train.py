@@ -29,7 +29,8 @@ from dassl.engine.run_folder import hold_folder
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import restore_stdout
 from dassl.utils.memory import keep_freed_memory
-from dassl.utils.tools import disk_failed, error_text
+from dassl.utils.tools import error_text
+from dassl.writing import disk_failed
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from results.files import ResultsError, is_special
+from dassl.writing import disk_failed
+from results.files import DiskError, ResultsError, is_special
 from results.images import find_images, image_suffixes
 from scripts.command_line import positive
 
@@ -31,8 +32,8 @@ Images are read and cropped as in a test of the run.  What is no image is named 
 array with one object a line; csv has a line an image and rank: path,rank,class,probability.  Of the published test one
 thing differs: with PLOT the score of an image does not depend on the other images (TRAINER.PLOT.STOP each).
 
-exit status: 0 all done; 1 done, but some images could not be read; 2 bad command line or input, or nothing could be
-predicted; 130 interrupted.
+exit status: 0 all done; 1 done, but some images could not be read, or the disk is full; 2 bad command line or input, or
+nothing could be predicted; 130 interrupted.
 """
 
 
@@ -174,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, DiskError) or disk_failed(error) else 2
     except KeyboardInterrupt:
         return 130
 

@@ -6,12 +6,10 @@ result.json says so.
 """
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import re
 import subprocess
@@ -36,7 +34,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import StrPath, atomic_write
 
-from .run_folder import RunFolderError, make_folder
+from .run_folder import RunFolderError, make_folder, refusal
 from .state import STATE_NAME
 
 __all__ = [
@@ -98,10 +96,7 @@ def open_run(cfg: CfgNode, mode: str, no_effect: Collection[str] = NO_EFFECT) ->
         with atomic_write(folder / CONFIG_NAME) as file:
             file.write(f"{MODE}{mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}{END}\n")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        reason = os.strerror(error.errno) if error.errno else error
-        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {reason}") from error
+        raise refusal(folder, "written to", error) from error
     return stored is not None and not changed
 
 
