@@ -21,9 +21,8 @@ from torch import nn
 from dassl import writing
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from dassl.engine import TrainerX
+from dassl.engine import TrainerX, run_folder
 from dassl.engine import record as record_module
-from dassl.engine import run_folder
 from dassl.engine.record import RunFolderError, is_complete, open_run, read_classnames, read_result, write_result
 from dassl.engine.run_folder import hold_folder
 from dassl.metrics import compute_accuracy
@@ -194,7 +193,7 @@ def test_a_second_run_in_a_folder_is_told_who_is_there_and_a_dead_one_blocks_nob
     try:
         assert holder.stdout.readline() == "held\n"
         kept = (folder / ".lock").read_text()
-        who = rf"another run is at work in {folder} \(process {holder.pid} on \w+, since 2\d\d\d-.*choose another output"
+        who = rf"another run is at work in {folder} \(process {holder.pid} on \w+, since 2\d\d\d-.*choose another"
         with pytest.raises(RunFolderError, match=who), hold_folder(folder):
             pytest.fail("two at a time")
         assert (folder / ".lock").read_text() == kept
@@ -232,9 +231,9 @@ def test_what_killed_processes_left_half_written_is_cleared(tmp_path):
     code = """
 import os, signal, sys
 from dassl.utils import atomic_write
-for name in ("model/model.pth.tar-3", "result.json"):
-    file = atomic_write(os.path.join(sys.argv[1], name)).__enter__()
-    file.write("half")
+writers = [atomic_write(os.path.join(sys.argv[1], name)) for name in ("model/model.pth.tar-3", "result.json")]
+for writer in writers:
+    writer.__enter__().write("half")
 os.kill(os.getpid(), signal.SIGKILL)
 """
     run_python(code, tmp_path)

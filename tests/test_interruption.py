@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import train
 from dassl import writing
+from dassl.engine import TRAINER_REGISTRY
 from dassl.engine import state as state_module
 from dassl.engine.interruption import Interrupted, exit_status, heeding_signals
 from dassl.engine.state import STATE_NAME, StateKeeper
@@ -141,7 +143,8 @@ class OwnLoop(TinyPlugin):
     def run_epoch(self):
         self.set_model_mode("train")
         self.num_batches = len(self.train_loader_x)
-        for self.batch_idx, batch in enumerate(self.train_loader_x):
+        for index, batch in enumerate(self.train_loader_x):
+            self.batch_idx = index
             self.write_scalar("train/loss", self.forward_backward(batch)["loss"], self.batch_idx)
 
 
@@ -330,8 +333,42 @@ def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-EPOCHS = 12
-TRAINERS = {"CoOp": (), "PLOT": (), "PLOTPP": ("DATALOADER.NUM_WORKERS", "2"), "TipAdapterF": ()}
+def options_of(trainer: str, epochs: int) -> list[str]:
+    own = {"PLOTPP": ["DATALOADER.NUM_WORKERS", "2"], "TipAdapterF": ["TRAINER.TIPADAPTERF.AUGMENT_EPOCH", "1"]}
+    return ["OPTIM.MAX_EPOCH", str(epochs), *own.get(trainer, [])]
+
+
+def assert_same(output: Path, whole: Path) -> None:
+    """Both runs have left the same files, figures and weights, to the last bit."""
+    ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (output, whole))
+    for key in ("complete", "history", "accuracy", "per_class", "checkpoint", "selection", "transport"):
+        assert ours[key] == theirs[key], key
+    assert files(output) == files(whole)
+    for path in whole.rglob("model.pth.tar-*"):
+        one, other = (torch.load(p, weights_only=True) for p in (path, output / path.relative_to(whole)))
+        assert all(torch.equal(one["state_dict"][key], other["state_dict"][key]) for key in one["state_dict"])
+        assert torch.equal(one["engine"]["rng"]["torch"], other["engine"]["rng"]["torch"])
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "PLOTPP", "TipAdapterF"])
+def test_our_trainers_go_on_from_any_step(world, tmp_path, trainer, monkeypatch):
+    options = options_of(trainer, epochs=4)
+    train.run(arguments(world, tmp_path / "whole", *options, trainer=trainer))
+    kind, chance = TRAINER_REGISTRY.get(trainer), random.Random(trainer)
+    step = kind.forward_backward
+    for moment in ((1, chance.randrange(4)), (2, chance.randrange(4))):
+
+        def stopped(self, batch, moment=moment):
+            if (self.epoch, self.batch_idx) == moment:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(self, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "forward_backward", stopped)
+            with pytest.raises(Interrupted, match=f"goes on after epoch {moment[0]}"):
+                train.run(arguments(world, tmp_path / "cut", *options, trainer=trainer))
+    train.run(arguments(world, tmp_path / "cut", *options, trainer=trainer))
+    assert_same(tmp_path / "cut", tmp_path / "whole")
 
 
 def start(argv: list[str]) -> subprocess.Popen:
@@ -343,17 +380,12 @@ def start(argv: list[str]) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
-def test_processes_that_are_stopped_at_any_moment_end_with_the_same(world, tmp_path, trainer):
-    options = ["OPTIM.MAX_EPOCH", str(EPOCHS), "TRAIN.STATE_MINUTES", "0.001", *TRAINERS[trainer]]
-    if trainer == "TipAdapterF":
-        options += ["TRAINER.TIPADAPTERF.AUGMENT_EPOCH", "1"]
+def test_a_process_that_is_stopped_at_any_moment_ends_with_the_same(world, tmp_path):
+    options = [*options_of("PLOT", epochs=12), "TRAIN.STATE_MINUTES", "0.001"]
     whole, output = tmp_path / "whole", tmp_path / "cut"
-    done = start(arguments(world, whole, *options, trainer=trainer))
-    assert (done.communicate()[1], done.returncode)[1] == 0
-    argv = arguments(world, output, *options, trainer=trainer)
-    chance = random.Random(trainer)
-    log = output / "log.txt"
+    train.run(arguments(world, whole, *options))
+    argv, log = arguments(world, output, *options), output / "log.txt"
+    chance = random.Random(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         before = log.read_text().count("epoch [") if log.exists() else 0
         process = start(argv)
@@ -369,15 +401,7 @@ def test_processes_that_are_stopped_at_any_moment_end_with_the_same(world, tmp_p
             assert said.rstrip().splitlines()[-1] == log.read_text().rstrip().splitlines()[-1]
             assert "interrupted in epoch" in said
         assert [path.name for path in output.glob("log*")] == ["log.txt"]
-    last = start(argv)
-    assert (last.communicate()[1], last.returncode)[1] == 0
+    train.run(argv)
     text = log.read_text()
     assert text.count("** The run goes on: ") == 3 and "after epoch" in text.rpartition("** The run goes on: ")[2]
-    ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (output, whole))
-    for key in ("complete", "history", "accuracy", "per_class", "checkpoint", "selection", "transport"):
-        assert ours[key] == theirs[key], key
-    assert files(output) == files(whole)
-    for path in whole.rglob("model.pth.tar-*"):
-        one, other = (torch.load(p, weights_only=True) for p in (path, output / path.relative_to(whole)))
-        assert all(torch.equal(one["state_dict"][key], other["state_dict"][key]) for key in one["state_dict"])
-        assert torch.equal(one["engine"]["rng"]["torch"], other["engine"]["rng"]["torch"])
+    assert_same(output, whole)

@@ -323,7 +323,8 @@ def test_full_disk_is_no_bad_command_line(world, tmp_path, limit, file):
                           capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 1, done.stderr
     room = rf"[\d.]+ MB free in {(output / file).parent}" if limit > 500 else ""
-    assert re.search(rf"^error: .*(while writing|OUTPUT_DIR) {output}.*{room}.*choose another", done.stderr, re.M), done.stderr
+    said = rf"^error: .*(while writing|OUTPUT_DIR) {output}.*{room}.*choose another"
+    assert re.search(said, done.stderr, re.M), done.stderr
     assert not list(output.rglob("*.tmp")) and not (output / ".lock").exists()
     assert not (output / "result.json").exists() and not list((output / "prompt_learner").glob("model*"))
 
