@@ -28,6 +28,7 @@ from dassl.config.values import NAMES, NUMBERS, at_least
 from dassl.data import check_images
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.image_memory import KEEP_MB
+from dassl.effect import flatten
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.interruption import exit_status
 from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
@@ -36,9 +37,9 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
-from dassl.utils.tools import disk_failed, end_bars, error_text, path_hint
+from dassl.utils.tools import end_bars, error_text, path_hint
+from dassl.writing import disk_failed
 from results.places import UNNEEDED, check_places, trusting
-from results.records import flatten
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 

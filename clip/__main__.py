@@ -8,6 +8,8 @@ from datetime import datetime
 from tabulate import tabulate
 from tqdm import tqdm
 
+from dassl.writing import disk_failed
+
 from .feature_store import VARIABLE, Entry, FeatureStore, check, remove, shown
 
 EXAMPLES = f"""examples:
@@ -91,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         return verify(entries) if args.action == "verify" else clear(store, entries, args.keys)
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if disk_failed(error) else 2
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import IO
 
 from dassl.image_formats import image_suffixes
 from dassl.text import columns, printable
-from results.files import ResultsError, is_special, tell
+from dassl.writing import disk_failed
+from results.files import DiskError, ResultsError, is_special, tell
 from results.images import find_images
 from results.places import FLAG, HELP, trusting
 from scripts.command_line import positive
@@ -36,8 +37,8 @@ a line, and exact; csv has a line an image and rank: path,rank,class,probability
 compute (=1+1) comes after an apostrophe, and control characters are written out.  Of the published test one thing
 differs: with PLOT the score of an image does not depend on the other images (TRAINER.PLOT.STOP each).
 
-exit status: 0 all done; 1 done, but some images could not be read (0 with --skip-bad); 2 bad command line or input, or
-nothing could be predicted; 130 interrupted.
+exit status: 0 all done; 1 done, but some images could not be read (0 with --skip-bad), or the disk is full; 2 bad
+command line or input, or nothing could be predicted; 130 interrupted.
 """
 
 
@@ -193,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
         tell(f"error: {error}")
-        return 2
+        return 1 if isinstance(error, DiskError) or disk_failed(error) else 2
     except KeyboardInterrupt:
         return 130
 

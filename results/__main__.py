@@ -9,7 +9,7 @@ from predict import export
 
 from . import commands_classes, commands_records, commands_runs
 from .command import STATUS, Command
-from .files import ResultsError, tell
+from .files import DiskError, ResultsError, tell
 from .places import trusting
 
 COMMANDS = (
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             return args.run(args)
     except ResultsError as error:
         tell(f"error: {error}")
-        return 2
+        return 1 if isinstance(error, DiskError) else 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # | head

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .summary import Summary
 
 STATUS = """exit status: 0 done; 1 done, but results are incomplete (what is missing is named on stderr;
---allow-missing, where there is one, makes it 0); 2 bad command line or input; 130 interrupted."""
+--allow-missing, where there is one, makes it 0), or the disk is full; 2 bad command line or input; 130 interrupted."""
 
 
 class Command(NamedTuple):

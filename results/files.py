@@ -5,47 +5,36 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from dassl.reading import load_json, wrong
 from dassl.text import printable
+from dassl.writing import atomic_write, disk_failed
 
 
 class ResultsError(Exception):
     """Something the caller can mend: bad input, nothing to read, nowhere to write (exit status 2)."""
 
 
+class DiskError(ResultsError):
+    """The disk is full or failing: there is nothing wrong with the command (exit status 1)."""
+
+
 def write_atomic(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
     """Let `write` fill a temporary file beside `path`, then move it into place; makes the folder.
 
     A link stays one: what it leads to is replaced.  A pipe or device (/dev/stdout) is written to as it is.
-    Raises ResultsError with the reason (a full disk, no permission); `path` is then as it was before.
+    Raises ResultsError with the reason (no permission), DiskError for a full disk; `path` is then as it was before.
     """
     path = Path(path)
-    temporary = None
     try:
-        if is_special(path):
-            with path.open("wb") as file:
-                write(file)
-            return path
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-        with os.fdopen(handle, "wb") as file:
+        with path.open("wb") if is_special(path) else atomic_write(os.path.realpath(path), "wb") as file:
             write(file)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files
-        os.replace(temporary, target)
-    except BaseException as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise ResultsError(f"cannot write {path}: {error.strerror or error}") from error
-        raise
+    except OSError as error:
+        kind = DiskError if disk_failed(error) else ResultsError
+        raise kind(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 

@@ -279,7 +279,8 @@ def execute(
     """
     import train
     from dassl.engine.interruption import exit_status, heeding_signals
-    from dassl.utils.tools import disk_failed, error_text
+    from dassl.utils.tools import error_text
+    from dassl.writing import disk_failed
 
     try:
         jobs = plan()

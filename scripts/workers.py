@@ -107,9 +107,10 @@ class Workers:
             self.idle.put(number)
 
     def close(self) -> None:
-        """Wait until every process is done with its call, and end them."""
-        for pool in self.pools:
-            pool.shutdown()
+        """Wait until every process is done with its call, and end them, all at the same time."""
+        for wait in (False, True):
+            for pool in self.pools:
+                pool.shutdown(wait)
 
     def stop(self) -> None:
         """End the processes now: runs in training keep their state first.  A second Ctrl-C does not wait for that."""

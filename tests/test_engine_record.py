@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -17,15 +18,18 @@ import yaml
 from PIL import Image
 from torch import nn
 
+from dassl import writing
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from dassl.engine import TrainerX
+from dassl.engine import TrainerX, run_folder
 from dassl.engine import record as record_module
 from dassl.engine.record import RunFolderError, is_complete, open_run, read_classnames, read_result, write_result
+from dassl.engine.run_folder import hold_folder
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import set_random_seed, tools
+from dassl.utils import atomic_write, set_random_seed
 from tests.engine_support import CLASSES, TinyPlugin, tiny_cfg
+from tests.runs import REPOSITORY
 from tests.test_utils import run_python
 
 
@@ -160,9 +164,92 @@ def test_a_folder_that_cannot_be_made_or_written_to(tmp_path, monkeypatch):
     def read_only(path, *args, **kwargs):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{path}.tmp")
 
-    monkeypatch.setattr(tools, "open", read_only, raising=False)
-    with pytest.raises(RunFolderError, match=f"OUTPUT_DIR {tmp_path} cannot be written to: Read-only file system$"):
+    monkeypatch.setattr(writing, "open", read_only, raising=False)
+    refusal = f"OUTPUT_DIR {tmp_path} cannot be written to: Read-only file system; choose another$"
+    with pytest.raises(RunFolderError, match=refusal):
         open_run(tiny_cfg(tmp_path), "train")
+
+
+# --- one run at a time -----------------------------------------------------------------------------------
+
+HOLDER = """
+import os, sys, time
+from dassl.engine.run_folder import hold_folder
+with hold_folder(sys.argv[1]):
+    if os.fork() == 0:  # as the worker processes of loaders
+        time.sleep(30)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_in_a_folder_is_told_who_is_there_and_a_dead_one_blocks_nobody(tmp_path):
+    folder = tmp_path / "run"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, folder], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+                              start_new_session=True)  # fmt: skip
+    try:
+        assert holder.stdout.readline() == "held\n"
+        kept = (folder / ".lock").read_text()
+        who = rf"another run is at work in {folder} \(process {holder.pid} on \w+, since 2\d\d\d-.*choose another"
+        with pytest.raises(RunFolderError, match=who), hold_folder(folder):
+            pytest.fail("two at a time")
+        assert (folder / ".lock").read_text() == kept
+        holder.kill()
+        holder.wait()  # its child lives
+        with hold_folder(folder):
+            assert str(os.getpid()) in (folder / ".lock").read_text()
+            with pytest.raises(RunFolderError, match=f"process {os.getpid()}"), hold_folder(folder / ".." / "run"):
+                pytest.fail("this process twice")
+        assert os.listdir(folder) == []
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """There the file tells: a process that lives, or has died."""
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(run_folder.fcntl, "lockf", no_locks)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for pid, free in ((os.getppid(), False), (dead.pid, True)):
+        (tmp_path / ".lock").write_text(json.dumps({"pid": pid, "host": writing.host(), "since": "2026-01-01"}))
+        if free:
+            with hold_folder(tmp_path):
+                assert os.listdir(tmp_path) == [".lock"]
+        else:
+            with pytest.raises(RunFolderError, match=f"process {pid} on "), hold_folder(tmp_path):
+                pytest.fail("two at a time")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_killed_processes_left_half_written_is_cleared(tmp_path):
+    code = """
+import os, signal, sys
+from dassl.utils import atomic_write
+writers = [atomic_write(os.path.join(sys.argv[1], name)) for name in ("model/model.pth.tar-3", "result.json")]
+for writer in writers:
+    writer.__enter__().write("half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run_python(code, tmp_path)
+    names = [path.name for path in tmp_path.rglob("*.tmp")]
+    assert len(names) == 2 and all(name.startswith((".model.pth.tar-3.", ".result.json.")) for name in names)
+    with atomic_write(tmp_path / "other.json"), atomic_write(tmp_path / "result.json"):
+        assert len(list(tmp_path.glob(".*.tmp"))) == 2  # these two; its own leftover has gone
+    theirs = tmp_path / ".notes.tmp"
+    theirs.touch()
+    elsewhere = tmp_path / ".result.json.otherhost-1-0123abcd.tmp"
+    elsewhere.touch()
+    with atomic_write(tmp_path / "model/new"), hold_folder(tmp_path):
+        left = sorted(path.name for path in tmp_path.rglob("*.tmp"))
+        assert left[0].startswith(".new.") and left[1:] == [theirs.name, elsewhere.name]  # who knows of another machine
+    os.utime(elsewhere, (0, 0))
+    with hold_folder(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.tmp", "model", "other.json", "result.json"]
 
 
 # --- the result ------------------------------------------------------------------------------------------

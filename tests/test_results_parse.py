@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dassl.utils.logger import GOES_ON
 from results.__main__ import main
 from results.parse import ParseOptions, deviation
 from tests.closeness import assert_close
@@ -34,6 +35,16 @@ def write_log(folder: Path, accuracy: float | None, marker: str = "Finish traini
         lines += [marker, "Evaluate on the *test* set", "=> result", f"* accuracy: {accuracy}%"]
     (folder / name).write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.mark.parametrize(("later", "expected"), [(None, "81.00"), (92.0, "92.00")])
+def test_in_a_log_that_goes_on_the_end_has_to_come_again(tmp_path, capsys, later, expected):
+    """A run is repeated with validation after every epoch, and killed in its middle: what counts came before."""
+    log = write_log(tmp_path / "all/seed1", 81.0) / "log.txt"
+    again = write_log(tmp_path / "other", later) / "log.txt"
+    log.write_text(f"{log.read_text()}\n{GOES_ON}2026-01-02 03:04:05\n{again.read_text()}")
+    assert main(["parse", str(tmp_path / "all")]) == 0
+    assert f"log.txt. accuracy: {expected}%." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("case", GOLDEN_CASES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 
 from dassl.engine.record import open_run
+from dassl.engine.run_folder import hold_folder
 from results.__main__ import main as results
 from scripts.command_line import ROOT
 from scripts.jobs import Job, progress, run_jobs, work_of
@@ -456,10 +458,44 @@ def test_a_killed_sweep_goes_on(swept, tmp_path):
     sweep.wait()
     assert first.exists() and not (run_of(tmp_path) / "result.json").exists()
     assert results(["sweep", *elsewhere(argv, tmp_path)]) == 0
-    assert "Resuming from" in (run_of(tmp_path) / "log.txt").read_text() or len(list(run_of(tmp_path).glob("log*"))) > 1
+    assert "Resuming from" in (run_of(tmp_path) / "log.txt").read_text()
     ours, theirs = (torch.load(run_of(base) / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]["ctx"]
                     for base in (output, tmp_path))
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_a_sweep_alone_stops_its_workers_and_they_keep_their_states(swept, tmp_path, number):
+    _, argv = swept
+    flags = ["--trainers", "CoOp", "--seeds", "1", "2", "3", "--jobs", "2"]
+    longer = ["OPTIM.MAX_EPOCH", "60", "TRAIN.STATE_MINUTES", "10.0"]
+    command = [sys.executable, "scripts/sweep.py", *elsewhere(argv, tmp_path, *flags), *longer]
+    sweep = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    while sum("epoch [4/60]" in log.read_text() for log in tmp_path.rglob("log.txt")) < 2:
+        assert sweep.poll() is None
+        time.sleep(0.02)
+    sweep.send_signal(number)
+    said = sweep.communicate()[1]  # their stderr is the sweep's, so it is closed when the last of them has ended
+    states = list(tmp_path.rglob("training-state.pth.tar"))
+    assert len(states) == 2 and not list(tmp_path.rglob("result.json"))
+    for state in states:
+        last = state.with_name("log.txt").read_text().splitlines()[-1]
+        assert re.fullmatch(r"interrupted in epoch \d+ of 60; the same command goes on after epoch \d+ .*", last), last
+    if number != signal.SIGKILL:
+        assert sweep.returncode == 128 + number and "the same command goes on where this one stopped" in said
+
+
+def test_a_run_that_somebody_else_is_making_is_told(swept, tmp_path, capsys):
+    _, argv = swept
+    argv = elsewhere(argv, tmp_path, "--trainers", "ZeroshotCLIP")
+    with hold_folder(plan_jobs(parse_args(argv))[0].folder):
+        assert main(argv) == 1
+    assert f"(process {os.getpid()} on " in capsys.readouterr().err
+    assert main(argv) == 0
 
 
 def test_workers_take_the_devices_in_turns(tmp_path):

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 import train
+from dassl.engine.run_folder import hold_folder
 from tests.golden_data import write_fewshot_tree
 from tests.runs import REPOSITORY, arguments, command, make_world
 
@@ -349,18 +350,32 @@ def test_a_file_where_the_output_folder_should_be(world, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits of a Unix process")
-def test_full_disk_while_saving(world, tmp_path):
-    """A limit on the size of files stands in for a full disk: writing the checkpoint fails half-way."""
+@pytest.mark.parametrize(("limit", "file"), [(60_000, "prompt_learner/model.pth.tar-3"), (500, "config.yaml")])
+def test_full_disk_is_no_bad_command_line(world, tmp_path, limit, file):
+    """A limit on the size of files stands in for a full disk: writing fails half-way, of the log too."""
     output = tmp_path / "run"
     program = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); import train; sys.exit(train.main(sys.argv[1:]))"
+        "import resource, signal, sys; import train; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(train.main(sys.argv[1:]))"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments(world, output)], cwd=REPOSITORY,
                           capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-    assert done.returncode != 0 and "error:" in done.stderr, done.stderr
-    assert not (output / "result.json").exists()
-    assert not list((output / "prompt_learner").glob("model*"))
+    assert done.returncode == 1, done.stderr
+    room = rf"[\d.]+ MB free in {(output / file).parent}" if limit > 500 else ""
+    said = rf"^error: .*(while writing|OUTPUT_DIR) {output}.*{room}.*choose another"
+    assert re.search(said, done.stderr, re.M), done.stderr
+    assert not list(output.rglob("*.tmp")) and not (output / ".lock").exists()
+    assert not (output / "result.json").exists() and not list((output / "prompt_learner").glob("model*"))
+
+
+def test_two_commands_in_one_folder(world, tmp_path, capsys):
+    output = tmp_path / "run"
+    with hold_folder(output):
+        message = failure(capsys, arguments(world, output), status=2)
+        assert f"another run is at work in {output} (process {os.getpid()} on " in message
+        assert os.listdir(output) == [".lock"]
+    train.run(arguments(world, output))
+    assert not (output / ".lock").exists()
 
 
 def test_help_shows_examples_and_the_command_line_reports_failure():

@@ -396,6 +396,34 @@ def test_logger_copies_what_is_printed_at_once(take_console, tmp_path):
     assert shown.startswith("first line\na\nb\n") and r"\xfcber" in shown and shown.endswith("after\n")
 
 
+def test_the_log_of_a_run_goes_on_where_that_is_asked_for(tmp_path, capsys):
+    from dassl.utils.logger import restore_stdout
+
+    for word in ("first", "second"):
+        logger = U.setup_logger(tmp_path, goes_on=True)
+        print(word)
+        logger.log_traceback(KeyboardInterrupt("after epoch 3"))
+        restore_stdout()
+    assert os.listdir(tmp_path) == ["log.txt"]
+    pattern = r"first\nafter epoch 3\n\n\*\* The run goes on: 2[-\d]+ [:\d]+\nsecond\nafter epoch 3\n"
+    assert re.fullmatch(pattern, (tmp_path / "log.txt").read_text())
+
+
+def test_a_full_disk_ends_the_log_and_not_the_program(tmp_path):
+    code = """
+import resource, signal, sys
+from dassl.utils import setup_logger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+setup_logger(sys.argv[1])
+for number in range(200): print("line", number)
+sys.stdout.flush()
+"""
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0 and done.stdout.endswith("line 199\n")
+    assert done.stderr.count("log.txt ends here: File too large") == 1, done.stderr
+
+
 def test_several_runs_in_one_process(take_console, tmp_path):
     take_console()
     for run in ("one", "two"):

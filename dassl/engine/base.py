@@ -327,7 +327,7 @@ class TrainerBase:
             except CheckpointError as error:
                 if kept is None or isinstance(error, UnsafeCheckpointError):
                     raise
-        if kept is not None and (found is None or kept[0]["epoch"] > found[0]):
+        if kept is not None and (found is None or kept[0]["epoch"] >= found[0]):
             state, source = kept
             checkpoints = [state["models"][name] | {"engine": state["engine"]} for name in names]
             found, sources = (state["epoch"], checkpoints), [source] * len(names)

@@ -41,7 +41,7 @@ def exit_status(error: KeyboardInterrupt) -> int:
 
 
 class Signals:
-    """What has been asked for: to stop (the number), to keep the state. `heeded`: stopped between two steps."""
+    """What has been asked for: to stop (the signal's number), to keep the state; `heeded`: it stopped between steps."""
 
     def __init__(self, at_once: bool = False) -> None:
         self.stop: int | None = None

@@ -6,12 +6,10 @@ result.json says so.
 """
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import re
 import subprocess
@@ -40,7 +38,7 @@ from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_ch
 from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write
 
-from .run_folder import RunFolderError, make_folder
+from .run_folder import RunFolderError, make_folder, refusal
 from .state import STATE_NAME
 
 __all__ = [
@@ -88,10 +86,7 @@ def open_run(cfg: CfgNode, mode: str) -> bool:
         with atomic_write(folder / CONFIG_NAME) as file:
             file.write(f"{MODE}{mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}{END}\n")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        reason = os.strerror(error.errno) if error.errno else error
-        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {reason}") from error
+        raise refusal(folder, "written to", error) from error
     return same
 
 

@@ -16,8 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from dassl.temporary import clear_leftovers, host, lives
-from dassl.utils.tools import StrPath
+from dassl.writing import StrPath, clear_leftovers, host, lives, room
 
 try:
     import fcntl
@@ -40,7 +39,16 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFolderError(f"OUTPUT_DIR {folder} cannot be made: {error}; choose another") from error
+        raise refusal(folder, "made", error) from error
+
+
+def refusal(folder: Path, what: str, error: OSError) -> Exception:
+    """That a folder cannot be `what`: RunFolderError, but OSError where nothing is wrong with the folder's name."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = f"OUTPUT_DIR {folder} cannot be {what}: {reason}{room(str(folder.parent))}"
+        return OSError(error.errno, f"{text}; free some space or choose another folder")
+    return RunFolderError(f"OUTPUT_DIR {folder} cannot be {what}: {reason}; choose another")
 
 
 @contextlib.contextmanager
@@ -57,8 +65,9 @@ def hold_folder(folder: StrPath) -> Iterator[None]:
     with _lock(Path(place, LOCK_NAME), folder) as file:
         _held.add(place)
         try:
-            file.write(json.dumps(_this_process()) + "\n")
-            file.flush()
+            with contextlib.suppress(OSError):  # on a full disk; what matters is the lock
+                file.write(json.dumps(_this_process()) + "\n")
+                file.flush()
             clear_leftovers(place)
             yield
         finally:
@@ -74,8 +83,7 @@ def _lock(path: Path, folder: StrPath) -> Iterator[IO[str]]:
         try:
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed below)
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise RunFolderError(f"OUTPUT_DIR {folder} cannot be written to: {reason}") from error
+            raise refusal(Path(folder), "written to", error) from error
         with file:
             if not _try_lock(file):
                 raise _in_use(folder, _holder(file))

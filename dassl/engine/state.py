@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
-from dassl.temporary import clear_leftovers
 from dassl.utils.checkpoint import CheckpointError, UnsafeCheckpointError, load_checkpoint, plain_data, write_tensors
+from dassl.utils.tools import error_text
+from dassl.writing import clear_leftovers
 
 __all__ = ["STATE_NAME", "StateKeeper", "furthest_state"]
 
@@ -93,7 +94,7 @@ class StateKeeper:
             write_tensors(plain_data(whole), self.path)
         except OSError as error:
             if not self._complained:
-                warnings.warn(f"the state after epoch {whole['epoch']} is not kept: {error}", stacklevel=2)
+                warnings.warn(f"the state after epoch {whole['epoch']} is not kept: {error_text(error)}", stacklevel=3)
             self._complained = True
         else:
             self.saved, self._complained = whole["epoch"], False

@@ -3,26 +3,24 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import importlib.metadata
 import json
 import os
 import platform
 import random
-import shutil
 import urllib.request
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import PIL
 import torch
 from tqdm import tqdm
 
-from dassl.temporary import temporary_name
 from dassl.text import printable
+from dassl.writing import StrPath, atomic_write
 
 __all__ = [
     "atomic_write",
@@ -41,8 +39,6 @@ __all__ = [
     "tolist_if_not",
     "write_json",
 ]
-
-StrPath = str | os.PathLike[str]
 
 # --- files -----------------------------------------------------------------------------------------------
 
@@ -65,53 +61,6 @@ def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
     """Names in a folder that do not start with a dot; in the order of the system unless `sort`."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
-
-
-@contextlib.contextmanager
-def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Iterator[IO[Any]]:
-    """A file to write to, that appears under `path` only when the block ends well.
-
-    The text (UTF-8) or bytes (mode "wb") go to a temporary name in the same folder, which is then renamed: a
-    reader sees the old file or the new one, never half of one. Parent folders are made. When writing fails
-    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so, with `size`, the
-    bytes that are to be written, where that is known.
-    """
-    if mode not in ("w", "wb"):
-        raise ValueError(f'mode must be "w" or "wb", got {mode!r}')
-    path = os.fspath(path)
-    folder = os.path.dirname(path)
-    mkdir_if_missing(folder)
-    temporary = temporary_name(path)
-    try:
-        with open(temporary, mode.replace("w", "x"), encoding=None if mode == "wb" else "utf-8") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and disk_failed(error):
-            kept = "the old file is as it was" if os.path.exists(path) else "no file was left behind"
-            remedy = "free some space or choose another folder"
-            text = f"{os.strerror(error.errno)} while writing {path}{_room(folder, size)}: {kept}; {remedy}"
-            raise OSError(error.errno, text) from error
-        raise
-
-
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-
-
-def disk_failed(error: BaseException) -> bool:
-    """Whether an error tells of a disk that is full, read-only or broken, and not of a name that is wrong."""
-    return isinstance(error, OSError) and error.errno in _DISK
-
-
-def _room(folder: str, size: int | None) -> str:
-    """How much is needed and how much there is, for a message."""
-    try:
-        free = f"{shutil.disk_usage(folder or '.').free / 1e6:.1f} MB free in {folder or '.'}"
-    except OSError:
-        return ""
-    return f" ({free})" if size is None else f" ({size / 1e6:.1f} MB needed, {free})"
 
 
 def not_regular(path: StrPath) -> str:
@@ -192,8 +141,13 @@ def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
 
 
 def error_text(error: BaseException) -> str:
-    """What an exception says, line by line as a terminal may have it; str() of a KeyError would be in quotes."""
+    """What an exception says, line by line as a terminal may have it.
+
+    str() of a KeyError would put its text in quotes, of an OSError a number before it.
+    """
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        text = error.strerror
     return "\n".join(map(printable, text.split("\n")))
 
 

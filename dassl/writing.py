@@ -1,0 +1,124 @@
+"""Files that are there whole or not at all, whatever ends the process that writes them, and on a full disk too.
+
+A file that is being written is called .NAME.HOST-PID-RANDOM.tmp and lies beside the one that it will become; the name
+tells whose it is, so that what a killed process left behind is known and cleared. Nothing here imports torch: programs
+that only read results start at once.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["atomic_write", "clear_leftovers", "disk_failed", "host", "lives", "room"]
+
+StrPath = str | os.PathLike[str]
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+OURS = re.compile(r"\.(?P<name>.+)\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
+FORGOTTEN = 24 * 3600  # seconds without a byte after which no process is writing any more, wherever it runs
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Iterator[IO[Any]]:
+    """A file to write to, that appears under `path` only when the block ends well.
+
+    The text (UTF-8) or bytes (mode "wb") go to a temporary name in the same folder, which is then renamed: a
+    reader sees the old file or the new one, never half of one. Parent folders are made. When writing fails
+    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so, with `size`, the
+    bytes that are to be written, where that is known.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f'mode must be "w" or "wb", got {mode!r}')
+    path = os.fspath(path)
+    folder = os.path.dirname(path)
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    clear_leftovers(folder or ".", os.path.basename(path))
+    temporary = temporary_name(path)
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=None if mode == "wb" else "utf-8") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and disk_failed(error):
+            kept = "the old file is as it was" if os.path.exists(path) else "no file was left behind"
+            remedy = "free some space or choose another folder"
+            text = f"{os.strerror(error.errno)} while writing {path}{room(folder, size)}: {kept}; {remedy}"
+            raise OSError(error.errno, text) from error
+        raise
+
+
+def disk_failed(error: BaseException) -> bool:
+    """Whether an error tells of a disk that is full, read-only or broken, and not of a name that is wrong."""
+    return isinstance(error, OSError) and error.errno in DISK
+
+
+def room(folder: str, size: int | None = None) -> str:
+    """How much is needed and how much there is, for a message."""
+    try:
+        free = f"{shutil.disk_usage(folder or '.').free / 1e6:.1f} MB free in {folder or '.'}"
+    except OSError:
+        return ""
+    return f" ({free})" if size is None else f" ({size / 1e6:.1f} MB needed, {free})"
+
+
+# --- what is left behind ---------------------------------------------------------------------------------
+
+
+def host() -> str:
+    """The name of this machine, as far as it goes into a file name."""
+    return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32]
+
+
+def lives(pid: int) -> bool:
+    """Whether a process of this machine is there; True where nobody can tell."""
+    if os.name != "posix":  # elsewhere the question would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def temporary_name(path: StrPath) -> str:
+    """Where to write what is to become `path`: a new name in the same folder."""
+    folder, name = os.path.split(os.fspath(path))
+    return os.path.join(folder, f".{_short(name)}.{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _short(name: str) -> str:
+    """As much of a name as leaves room for the rest, also where each character takes several bytes."""
+    return name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")
+
+
+def clear_leftovers(folder: StrPath, name: str = "") -> None:
+    """Remove temporary files whose process has died, or not written for a day: those that were to become the file
+    `name` in `folder`, or without a name all in `folder` and below."""
+    place = Path(folder)
+    with contextlib.suppress(OSError):
+        paths: Iterable[Path] = place.iterdir() if name else place.rglob(".*.tmp")
+        for path in paths:
+            found = OURS.fullmatch(path.name)
+            if found is None or (name and found["name"] != _short(name)):
+                continue
+            with contextlib.suppress(OSError):
+                dead = found["host"] == host() and not lives(int(found["pid"]))
+                if dead or time.time() - path.lstat().st_mtime > FORGOTTEN:
+                    path.unlink()
