@@ -64,9 +64,9 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
                 elif isinstance(node, ast.Name):
                     find(_resolve(module, node.id))
         for known in [key for key in methods if key in mentioned or key.startswith("__")]:
-            for place, method in methods.pop(known):
+            for place, code in methods.pop(known):
                 found[place] = ""
-                waiting.append((place, [method]))
+                waiting.append((place, [code]))
     return found
 
 
