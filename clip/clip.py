@@ -81,7 +81,7 @@ def check_model_name(name: str) -> None:
 def _unknown(name: str) -> UnknownModel:
     known = [*_MODELS, *_PACKAGED]
     near = difflib.get_close_matches(name, known, 1)
-    return UnknownModel(f"no CLIP model (MODEL.BACKBONE.NAME) named {name!r} and no file there; "
+    return UnknownModel(f"no CLIP model named {name!r} and no file there; "
                         + (f"did you mean {near[0]!r}? " if near else "")
                         + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', "
                           "or the path of a weights file")

@@ -144,7 +144,7 @@ def test_nesterov_without_momentum():
         (["DATALOADER.TRAIN_X.SAMPLER", "Random"], "DATALOADER.TRAIN_X.SAMPLER: there is no 'Random'"),
         (["TEST.EVALUATOR", "Classify"], "evaluator (TEST.EVALUATOR) 'Classify'; did you mean 'Classification'?"),
         (["DATASET.NAME", "Caltec101"], "dataset (DATASET.NAME) 'Caltec101'; did you mean 'Caltech101'?"),
-        (["MODEL.BACKBONE.NAME", "RN5O"], "(MODEL.BACKBONE.NAME) named 'RN5O' and no file there; did you mean 'RN50'?"),
+        (["MODEL.BACKBONE.NAME", "RN5O"], "MODEL.BACKBONE.NAME: no CLIP model named 'RN5O' and no file there"),
         (["TRAINER.PLOT.EPS", "0"], "TRAINER.PLOT.EPS must be above 0, got 0.0"),
         (["TRAINER.PLOT.STOP", "sometimes"], "TRAINER.PLOT.STOP must be one of"),
         (["MODEL.INIT_WEIGHTS", "nowhere.pth"], "MODEL.INIT_WEIGHTS: there is no file nowhere.pth"),

@@ -268,8 +268,9 @@ def test_an_error_does_not_stand_in_the_line_of_a_bar(monkeypatch):
     console.isatty = lambda: True
 
     def run(argv):
-        for _ in tqdm(range(3), "epoch 1/2", file=console, mininterval=0):
-            raise ValueError("the loss is NaN")
+        bar = tqdm(desc="epoch 1/2", total=3, file=console, mininterval=0)
+        bar.update()
+        raise ValueError("the loss is NaN")
 
     monkeypatch.setattr(train, "run", run)
     monkeypatch.setattr(sys, "stderr", console)

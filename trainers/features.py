@@ -64,7 +64,10 @@ class FeatureTrainer(TrainerX):
     @classmethod
     def check_cfg(cls, cfg: Any) -> None:
         """Raise ValueError for settings that cannot be, before anything is loaded."""
-        check_model_name(cfg.MODEL.BACKBONE.NAME)
+        try:
+            check_model_name(cfg.MODEL.BACKBONE.NAME)
+        except ValueError as error:
+            raise ValueError(f"MODEL.BACKBONE.NAME: {error}") from None
 
     @property
     def names_decide(self) -> bool:

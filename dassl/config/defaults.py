@@ -1,8 +1,8 @@
 """Every key of the configuration, with its default.
 
-A key's type is the type of its default, and a value that is merged must have that type (yacs): 1 is no float,
-5 is no tuple. Plugins add their own nodes below TRAINER before merging. Keys marked "not used here" exist
-because the files of other trainers set them.
+A key's type is the type of its default, and a value that is merged must have that type (yacs): 5 is no tuple. What
+numbers and names may be is in values.py. Plugins add their own nodes below TRAINER before merging. Keys marked "not
+used here" exist because the files of other trainers set them.
 """
 from __future__ import annotations
 

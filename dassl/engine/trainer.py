@@ -415,6 +415,7 @@ class TrainerXU(SimpleTrainer):
 
     def _pairs(self) -> Iterator[tuple[Any, Any]]:
         """Pairs without end. Both loaders are begun before either is read: that decides what is drawn."""
+        assert self.train_loader_u is not None
         yield from zip(_endless(self.train_loader_x), _endless(self.train_loader_u), strict=True)
 
     def parse_batch_train(
