@@ -110,7 +110,7 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
         axes.plot(x, means, color=how.color, marker=how.marker, linestyle=how.line, label=method, zorder=3)
         single += [(place, mean, how) for place, (_, mean, values) in zip(x, points, strict=True) if len(values) == 1]
     for place, mean, how in single:
-        hollow = {"markerfacecolor": "white", "markeredgecolor": how.color, "markeredgewidth": 1.4, "linestyle": ""}
+        hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": how.color, "markeredgewidth": 1.4, "linestyle": ""}
         axes.plot([place], [mean], marker=how.marker, zorder=4, **hollow)
     if single:
         hollow |= {"markeredgecolor": GREY.color}
