@@ -2,6 +2,7 @@
 #   make demo    train zero-shot CLIP, CoOp and PLOT on the generated data; tables, pictures, output/demo/report.html
 #   make demo-full   then the same on a small ViT, and PLOT++ in its two stages -> output/demo-vit/report.html
 #   make test    the test suite            make check   lint, types and tests
+#   make test-oldest   the test suite with the oldest versions that setup.py allows (Python 3.10 or 3.11)
 #   make bench   old against new, side by side          make clean   remove output and caches (not .venv)
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,9 @@ DEMO_RUN = $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
 DEMO_VIT ?= output/demo-vit
 BIN = $(VENV)/bin
 
-.PHONY: demo demo-full test check lint types bench clean
+OLDEST = .venv-oldest
+
+.PHONY: demo demo-full test test-oldest check lint types bench clean
 
 $(VENV)/.run: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -52,6 +55,15 @@ demo-full: demo
 test: $(VENV)/.develop
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
+$(OLDEST)/.develop: setup.py
+	$(PYTHON) -m venv --clear $(OLDEST)
+	sed -n 's/^        "\([A-Za-z_]*\)>=\([0-9.]*\)".*/\1==\2.*/p' setup.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --editable '.[test]' --constraint $(OLDEST)/constraints.txt
+	touch $@
+
+test-oldest: $(OLDEST)/.develop
+	$(OLDEST)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .
 
@@ -65,4 +77,4 @@ bench: $(VENV)/.run
 
 clean:
 	rm -rf output build .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(OLDEST)/*' -prune -exec rm -rf {} +

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
+# isort: split
 import torch
 from yacs.config import CfgNode
 

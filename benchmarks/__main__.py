@@ -5,7 +5,6 @@ import argparse
 import itertools
 import json
 import math
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from dassl.utils.tools import atomic_write
 from scripts.command_line import positive
 
-from . import floor, programs, subjects
+from . import floor, machine, neighbour, programs, subjects
 from .measure import NEW, Process, Row, Step, in_turns, measure
 
 EXAMPLES = """examples:
@@ -29,6 +28,7 @@ EXAMPLES = """examples:
   python -m benchmarks --subjects evaluation sweep        whole programs: a test of 400 images, 30 runs
   python -m benchmarks --subjects views                   a training step where features of the images are kept
   python -m benchmarks --subjects plotpp-vision plotpp-joint     a step of PLOT++ in both stages, on ViT-B/16
+  python -m benchmarks --subjects neighbour               threads that spin against threads that sleep, on shared cores
   python -m benchmarks --subjects growth                  how cost grows with classes, prompts, context and batch
 
 Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
@@ -59,7 +59,7 @@ SUBJECTS = {
     "plotpp-joint": Subject("PLOT++, step of the second stage", partial(subjects.prompted_step, update="joint"), (47,),
                             subjects.PLOTPP),
 }
-OTHERS = ("evaluation", "sweep", "floor", "growth")
+OTHERS = ("evaluation", "sweep", "neighbour", "floor", "growth")
 EVALUATION_CLASSES, SWEEP_CLASSES = (47,), (10,)
 GROWTH = {"classes": (25, 50, 100, 200), "prompts": (1, 2, 4, 8), "context": (4, 8, 16, 32), "batch": (8, 16, 32, 64)}
 
@@ -89,6 +89,8 @@ def run_programs(args: argparse.Namespace) -> Iterator[Row]:
         for classes in args.classes or SWEEP_CLASSES:
             with programs.world("RN50", classes, programs.FEW_SHOT, args.images) as folder:
                 yield programs.sweep(folder, classes, epochs=args.epochs, **settings)
+    if "neighbour" in args.subjects:
+        yield from neighbour.rows(args.repeats)
 
 
 def _settings(args: argparse.Namespace, usual: Mapping[str, Any] = {}) -> dict[str, Any]:  # noqa: B006
@@ -178,15 +180,18 @@ def main(argv: list[str] | None = None) -> int:
 
     base = _settings(args)
     threads = torch.get_num_threads()
-    print(f"{platform.machine()}, torch {torch.__version__}, {threads} threads, float32, random weights; "
+    busy = machine.busy_cores()
+    print(f"{machine.processor()}, torch {torch.__version__}, {threads} threads, float32, random weights; "
           f"{base['backbone']}, N = {base['prompts']}, {base['context']} context tokens, batch {base['batch']}, or as "
           f"the subject says; medians of {args.repeats} turns, one where the old step takes a minute")
+    if machine.noise(busy):
+        print(f"warning: {machine.noise(busy)}", file=sys.stderr)
     rows = []
     for row in itertools.chain(run(args), run_programs(args)):
         rows.append(row)
         tqdm.write(f"{row.subject}: {row.ratio:.1f} x", file=sys.stderr)
     figures = [row._asdict() | {"ratio": row.ratio, "ratio_kept": row.ratio_kept} for row in rows]
-    report: dict[str, Any] = {"rows": figures}
+    report: dict[str, Any] = {"processor": machine.processor(), "busy_cores": [busy], "rows": figures}
     if rows:
         print(table(rows))
     if "floor" in args.subjects:
@@ -202,6 +207,9 @@ def main(argv: list[str] | None = None) -> int:
             what = "training step" if entry["axis"] == "batch" else "text tower"
             shown = ", ".join(f"{n}: {s:.3f} s" for n, s in zip(entry["sizes"], entry["seconds"], strict=True))
             print(f"{what} ~ {entry['axis']} ^ {entry['exponent']:.2f}   ({shown})")
+    report["busy_cores"].append(machine.busy_cores())
+    if machine.noise(max(report["busy_cores"])):
+        print(f"warning: {machine.noise(max(report['busy_cores']))}", file=sys.stderr)
     if args.json:
         with atomic_write(args.json) as file:
             file.write(json.dumps(report, indent=1) + "\n")

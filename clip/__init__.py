@@ -4,6 +4,8 @@
 encoder returns, clip/prompt_text.py the fast path for learned prompts, clip/weights.py the formats that are
 read.
 """
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
 from .clip import available_models, load, load_clip_to_cpu, tokenize
 
 __all__ = ["available_models", "load", "load_clip_to_cpu", "tokenize"]

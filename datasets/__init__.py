@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
 MODULES = (
     "caltech101 oxford_pets stanford_cars oxford_flowers food101 fgvc_aircraft sun397 dtd eurosat ucf101 "
     "imagenet imagenetv2 imagenet_sketch imagenet_a imagenet_r folder demo"

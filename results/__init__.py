@@ -5,3 +5,4 @@
 Reads `result.json` of finished runs (and `log.txt` of foreign ones, command `parse`); only `transport`
 and `claims` load a model.
 """
+import dassl  # noqa: F401  (before torch: how its threads wait)

@@ -41,8 +41,11 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin starve each other on a shared machine
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
+# isort: split
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -51,17 +54,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
+from clip import tokenize
+from clip.features import ImageFeatures
+from clip.model import CLIP, ModifiedResNet
+from datasets.demo_world.captions import caption, part_phrase
+from datasets.demo_world.scenes import Scene, chalk_scene, photo_of, photo_scene
+from datasets.demo_world.task import CLASSES
+
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGED = ROOT / "clip" / "weights" / "demo_rn.safetensors"
-sys.path.insert(0, str(ROOT))
-
-from clip import tokenize  # noqa: E402
-from clip.features import ImageFeatures  # noqa: E402
-from clip.model import CLIP, ModifiedResNet  # noqa: E402
-from datasets.demo_world.captions import caption, part_phrase  # noqa: E402
-from datasets.demo_world.scenes import Scene, chalk_scene, photo_of, photo_scene  # noqa: E402
-from datasets.demo_world.task import CLASSES  # noqa: E402
-
 PIXEL_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 PIXEL_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 CONTEXT_LENGTH, VOCABULARY, RESOLUTION = 77, 49408, 128

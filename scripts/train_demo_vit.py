@@ -24,19 +24,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
+# isort: split
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from clip import load_clip_to_cpu, tokenize
+from clip.frozen import freeze_image_tower
+from clip.model import CLIP
+from scripts import train_demo_clip as resnet
 
-from clip import load_clip_to_cpu, tokenize  # noqa: E402
-from clip.frozen import freeze_image_tower  # noqa: E402
-from clip.model import CLIP  # noqa: E402
-from scripts import train_demo_clip as resnet  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGED = ROOT / "clip" / "weights" / "demo_vit.safetensors"
 RESTYLED = 0.6  # share of the pictures
 REPORTS = 20  # in the course of the training

@@ -3,9 +3,14 @@ import os
 import tempfile
 
 import pytest
+
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
+# isort: split
 import torch
 
-torch.set_num_threads(1)  # the tests' models are tiny: a second thread costs more than it brings
+# the tests' models are tiny: a second thread costs more than it brings
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
 if "PYTEST_XDIST_WORKER" in os.environ:  # programs that tests start share the cores with the other workers
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -19,6 +19,7 @@ from results.__main__ import main
 from results.ablation import choose_settings, measure
 from results.ablation_view import HEADS, Ablation, Row, ablation_figure, conclusions, format_ablation, read_ablation
 from results.plotting import drawing
+from tests.closeness import assert_close
 from tests.records_support import make_record, write_run
 from tests.runs import arguments, make_world
 from trainers.plot.transport import MATCHINGS, Transport
@@ -93,7 +94,7 @@ def test_every_row_is_a_test_of_its_own(runs, name):
         alone = torch.cat(seen[setting])
         if not setting.pooled or name == "PLOTPP":  # else the tower rounds otherwise where it gives places, too
             assert torch.equal(alone, together[setting])
-        torch.testing.assert_close(alone, together[setting], rtol=1e-4, atol=1e-4)
+        assert_close(alone, together[setting], 1e-4)
 
 
 def test_images_pass_once_and_prompts_once(runs):

@@ -15,6 +15,7 @@ import train
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from results.__main__ import main as results
+from tests.closeness import assert_close
 from tests.runs import ADAPTERS, arguments, failure, make_world, plot_run
 
 LEARN = ("TipAdapterF", "PLOTAdapter")
@@ -119,7 +120,7 @@ def test_killed_and_started_again_gives_the_same(world, finished, tmp_path, caps
 def test_keys_learn_and_nothing_else_does(world, finished):
     start, learned = (saved(finished[name][0])["state_dict"]["keys"] for name in ("TipAdapter", "TipAdapterF"))
     assert not torch.equal(start, learned)  # the cache is filled from the same random numbers
-    torch.testing.assert_close(start.norm(dim=-1), torch.ones(1, 16))
+    assert_close(start.norm(dim=-1), torch.ones(1, 16))
     for name in LEARN:
         trainer = train.load_trainer(finished[name][0])
         assert [n for n, p in trainer.model.named_parameters() if p.requires_grad] == ["cache.keys"]
@@ -149,10 +150,10 @@ def test_without_weight_it_is_the_prompt_alone(world, finished, trainer):
         found = ours.model.train_logits(ours.encode(images))
         if trainer != "PLOTAdapter":  # whose pooled feature comes with the local ones, and is rounded otherwise
             assert torch.equal(found, expected)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+        assert_close(found, expected, 1e-5)
         if trainer == "PLOTAdapter":
             expected = expected + 0.25 * ours.model.plot.score(ours.encode(images))
-        torch.testing.assert_close(ours.model_inference(images), expected, rtol=1e-5, atol=1e-4)
+        assert_close(ours.model_inference(images), expected, 1e-5)
 
 
 @pytest.mark.parametrize("trainer", ADAPTERS)

@@ -6,11 +6,12 @@ import sys
 import pytest
 import torch
 
-from benchmarks import original, subjects
+from benchmarks import machine, neighbour, original, subjects
 from benchmarks.__main__ import SUBJECTS, main
 from benchmarks.floor import operations
 from benchmarks.measure import NEW, Process
 from dassl.engine.record import read_result
+from tests.closeness import assert_close
 from tests.runs import REPOSITORY, arguments, make_world
 
 SMALL = {"backbone": "RN50", "classes": 3, "prompts": 2, "context": 2, "batch": 2}
@@ -29,7 +30,7 @@ def test_old_and_new_agree_on_result_and_gradient(name):
     small = SMALL | ({"backbone": "ViT-B/32"} if name.startswith("plotpp") else {})
     old, new = (SUBJECTS[name].make(side, **small) for side in ("old", "new"))
     for a, b in zip(old(), new(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * a.abs().max().item())
+        assert_close(a, b, 1e-4)
 
 
 @pytest.mark.parametrize("trainer", ["PLOT", "CoOp"])
@@ -74,3 +75,16 @@ def test_operations_are_those_of_the_architecture():
     learner = subjects.learner_of(subjects.clip_model("RN50", with_images=False), 6, 2, 2)
     tokens = 2 * sum(learner.words.lengths[3:])
     assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)
+
+
+def test_a_step_is_the_same_however_its_threads_wait(tmp_path):
+    row = neighbour.compare("a step", [{"folder": str(tmp_path), "threads": 1}], 1)
+    assert row.difference == 0 and row.old > 0 < row.new
+
+
+def test_other_programs_are_noticed():
+    """At least as busy as the neighbour that is started here, whatever else runs on this machine."""
+    with neighbour.neighbour(1):
+        assert max(machine.busy_cores() for _ in range(10)) > 0.5
+    assert "others keep 1.5 of" in machine.noise(1.5) and machine.noise(0.0) == ""
+    assert machine.processor()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from clip import clip as clip_module
 from clip.features import ImageFeatures
 from clip.model import CLIP, SIZE_KEYS, LayerNorm, build_model, check_keys, convert_weights, sizes_of
+from tests.closeness import relative_difference
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
 TINY = ("tiny_rn", "tiny_vit")
@@ -36,12 +37,6 @@ def images_of(name: str) -> Tensor:
     return torch.from_numpy(read_npz(GOLDEN / "inputs" / f"images_{name}_b4.npz")[0]["images"]).float()
 
 
-def relative(got: Tensor, want) -> float:
-    want = torch.as_tensor(want)
-    assert got.shape == want.shape
-    return ((got - want).abs().max() / want.abs().max()).item()
-
-
 def cases(folder: str) -> list:
     return sorted((GOLDEN / folder).glob("*.npz"), key=lambda path: path.name)
 
@@ -60,7 +55,7 @@ def test_dense_features_are_those_recorded_from_plot(path):
     name = model_of(path, meta)
     pooled, local = tiny(name).encode_image_dense(images_of(name))
     got = torch.cat([pooled[None], local.transpose(0, 1)])
-    assert relative(got, arrays["image_features_raw"]) < TOLERANCE
+    assert relative_difference(got, arrays["image_features_raw"]) < TOLERANCE
 
 
 @torch.no_grad()
@@ -68,7 +63,7 @@ def test_dense_features_are_those_recorded_from_plot(path):
 def test_pooled_features_are_those_recorded_from_coop(path):
     arrays, meta = read_npz(path)
     name = model_of(path, meta)
-    assert relative(tiny(name).encode_image(images_of(name)), arrays["image_features_raw"]) < TOLERANCE
+    assert relative_difference(tiny(name).encode_image(images_of(name)), arrays["image_features_raw"]) < TOLERANCE
 
 
 @torch.no_grad()
@@ -81,7 +76,7 @@ def test_text_layers_are_those_recorded_with_prompts(path):
     x = model.ln_final(model.transformer(x.transpose(0, 1)).transpose(0, 1))
     end = torch.from_numpy(arrays["tokenized_prompts"]).argmax(dim=-1)
     got = x[torch.arange(len(x)), end] @ model.text_projection
-    assert relative(got, arrays["text_features_raw"]) < TOLERANCE
+    assert relative_difference(got, arrays["text_features_raw"]) < TOLERANCE
 
 
 @torch.no_grad()
@@ -95,8 +90,8 @@ def test_zero_shot_features_and_logits_are_those_recorded(path):
         rows = [F.normalize(model.encode_text(torch.from_numpy(tokens).long()), dim=-1)
                 for tokens in arrays[f"tokens.{dataset}"]]
         text = F.normalize(torch.stack(rows).mean(dim=0), dim=-1)
-        assert relative(text, arrays[f"text_features.{dataset}"]) < TOLERANCE
-        assert relative(model.logit_scale.exp() * image @ text.T, arrays[f"logits.{dataset}"]) < TOLERANCE
+        assert relative_difference(text, arrays[f"text_features.{dataset}"]) < TOLERANCE
+        assert relative_difference(model.logit_scale.exp() * image @ text.T, arrays[f"logits.{dataset}"]) < TOLERANCE
 
 
 # --- another implementation -----------------------------------------------------------------------------
@@ -124,15 +119,15 @@ def test_open_clip_computes_the_same_from_the_same_weights(kind, activation):
     images = torch.randn(3, 3, ours.visual.input_resolution, ours.visual.input_resolution)
     tokens = torch.randint(1, 97, (5, 20))
     tokens[torch.arange(5), torch.tensor([3, 7, 19, 1, 7])] = 98
-    assert relative(ours.encode_image(images), theirs.encode_image(images)) < TOLERANCE
-    assert relative(ours.encode_text(tokens), theirs.encode_text(tokens)) < TOLERANCE
+    assert relative_difference(ours.encode_image(images), theirs.encode_image(images)) < TOLERANCE
+    assert relative_difference(ours.encode_text(tokens), theirs.encode_text(tokens)) < TOLERANCE
     wrong = {"gelu": "quick_gelu", "quick_gelu": "gelu"}[activation]
     other = build_model(theirs.state_dict(), activation=wrong, convert=False)
-    assert relative(other.encode_text(tokens), theirs.encode_text(tokens)) > 100 * TOLERANCE
+    assert relative_difference(other.encode_text(tokens), theirs.encode_text(tokens)) > 100 * TOLERANCE
     if kind == "vit":
         theirs.visual.output_tokens = True
         tokens = theirs.visual(images)[1] @ theirs.visual.proj
-        assert relative(ours.encode_image_dense(images).local, tokens) < TOLERANCE
+        assert relative_difference(ours.encode_image_dense(images).local, tokens) < TOLERANCE
 
 
 SIZES = {
@@ -178,7 +173,7 @@ def test_the_pooled_feature_does_not_depend_on_the_local_ones(name, kind):
     model, images = tiny(name), images_of(name)
     features = model.encode_image_dense(images, kind)
     assert isinstance(features, ImageFeatures) and features.local.shape == (4, features.local.shape[1], 48)
-    assert relative(features.pooled, model.encode_image(images)) < TOLERANCE
+    assert relative_difference(features.pooled, model.encode_image(images)) < TOLERANCE
     lengths = features.normalized().local.norm(dim=-1)
     assert torch.allclose(lengths, torch.ones_like(lengths))
 
@@ -193,7 +188,7 @@ def test_value_features_are_attention_that_sees_itself_only():
     y = last.ln_1(x)
     x = x + last.attn(y, y, y, attn_mask=alone)[0]
     want = model.visual.head(x + last.mlp(last.ln_2(x)))[1:].transpose(0, 1)
-    assert relative(model.encode_image_dense(images, "value").local, want) < TOLERANCE
+    assert relative_difference(model.encode_image_dense(images, "value").local, want) < TOLERANCE
 
     model, images = tiny("tiny_rn"), images_of("tiny_rn")
     pool, x = model.visual.attnpool, model.visual.attnpool.places(model.visual.feature_map(images))
@@ -201,7 +196,7 @@ def test_value_features_are_attention_that_sees_itself_only():
                for projection in (pool.q_proj, pool.k_proj, pool.v_proj))
     alone = torch.eye(x.shape[1], dtype=torch.bool)
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=alone).transpose(1, 2).flatten(2)
-    assert relative(model.encode_image_dense(images, "value").local, pool.c_proj(y)[:, 1:]) < TOLERANCE
+    assert relative_difference(model.encode_image_dense(images, "value").local, pool.c_proj(y)[:, 1:]) < TOLERANCE
 
 
 @torch.no_grad()
@@ -216,8 +211,8 @@ def test_attention_pool_is_torchs_multi_head_attention():
         use_separate_proj_weight=True, q_proj_weight=pool.q_proj.weight, k_proj_weight=pool.k_proj.weight,
         v_proj_weight=pool.v_proj.weight)
     got = pool.forward_dense(x)
-    assert relative(torch.cat([got.pooled[None], got.local.transpose(0, 1)]), want) < TOLERANCE
-    assert relative(pool(x), want[0]) < TOLERANCE
+    assert relative_difference(torch.cat([got.pooled[None], got.local.transpose(0, 1)]), want) < TOLERANCE
+    assert relative_difference(pool(x), want[0]) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -238,13 +233,13 @@ def test_skipping_the_padding_changes_nothing():
     x = model.token_embedding(tokens) + model.positional_embedding  # all 77 positions
     x = model.ln_final(model.transformer(x.transpose(0, 1))).transpose(0, 1)
     want = x[torch.arange(3), tokens.argmax(dim=-1)] @ model.text_projection
-    assert relative(model.encode_text(tokens), want) < TOLERANCE
-    assert relative(model.encode_text(tokens.int()), want) < TOLERANCE
+    assert relative_difference(model.encode_text(tokens), want) < TOLERANCE
+    assert relative_difference(model.encode_text(tokens.int()), want) < TOLERANCE
     images = images_of("tiny_vit")
     per_image, per_text = model(images, tokens)
     assert torch.equal(per_image, per_text.T)
     want = 100.03 * F.cosine_similarity(model.encode_image(images)[:, None], want[None], dim=-1)
-    assert relative(per_image, want) < 1e-3
+    assert relative_difference(per_image, want) < 1e-3
 
 
 def test_the_mask_is_causal_and_no_weight():
@@ -287,8 +282,8 @@ def test_half_precision_stays_near(name, dtype):
     image, text = model.encode_image_dense(images).local, model.encode_text(tokens)
     assert image.dtype == text.dtype == dtype
     tolerance = 2e-2 if dtype == torch.float16 else 1e-1
-    assert relative(image.float(), exact.encode_image_dense(images).local) < tolerance
-    assert relative(text.float(), exact.encode_text(tokens)) < tolerance
+    assert relative_difference(image.float(), exact.encode_image_dense(images).local) < tolerance
+    assert relative_difference(text.float(), exact.encode_text(tokens)) < tolerance
 
 
 def test_layer_norm_computes_in_float32():

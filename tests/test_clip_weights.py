@@ -19,6 +19,7 @@ from clip import clip as clip_module
 from clip import weights as weights_module
 from clip.model import CLIP, PIXEL_MEAN, SIZE_KEYS, build_model
 from clip.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
+from tests.closeness import assert_close
 from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
 
 TINY = ("tiny_rn", "tiny_vit")
@@ -101,7 +102,7 @@ def test_every_wrapping_gives_the_same_model(kind, name, tmp_path, state_dicts):
     images = torch.from_numpy(read_npz(GOLDEN / "inputs" / Path(meta["images"]).name)[0]["images"]).float()
     with torch.no_grad():
         got = model.float().encode_image(images)
-    assert torch.allclose(got, torch.from_numpy(want), rtol=1e-5, atol=1e-5 * abs(want).max())
+    assert_close(got, want)
 
 
 def test_a_trainers_own_way_of_loading_works(tmp_path, state_dicts):
@@ -244,7 +245,7 @@ OTHER = {"ViT-H-14": "head_width=80", "ViT-g-14": "head_width=88", "ViT-bigG-14"
 
 def test_which_of_open_clips_architectures_are_openais():
     configs = open_clip_configs()
-    assert len(configs) > 100
+    assert len(configs) > 80
     assert {name: oddities(configs[name]) for name in PLAIN} == {name: [] for name in PLAIN}
     for name, reason in OTHER.items():
         assert any(reason in oddity for oddity in oddities(configs[name])), name
@@ -328,8 +329,9 @@ def test_release_names_tell_the_activation_as_open_clips_table_does():
         name = Path(published.get("url", "")).name
         if config and not oddities(config) and re.search(r"-[0-9a-f]{8}\.pt$", name):
             seen += 1
-            assert weights_module._activation(Path(name), {}, {}, None) == (
-                "quick_gelu" if published.get("quick_gelu") else "gelu"), (model, tag)
+            quick = published.get("quick_gelu", "quickgelu" in name)  # older tables do not say
+            found = weights_module._activation(Path(name), {}, {}, None)
+            assert found == ("quick_gelu" if quick else "gelu"), (model, tag)
     assert seen > 10
 
 

@@ -19,6 +19,7 @@ from dassl.data import DataManager, DatasetWrapper, check_images, fingerprint
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from dassl.data.integrity import unreadable
+from tests.closeness import assert_close
 from tests.data_support import make_cfg, write_picture
 
 
@@ -163,10 +164,10 @@ def test_sample_keys(pictures):
     assert {key: sample[key] for key in ("label", "domain", "index")} == {"label": 1, "domain": 0, "index": 4}
     assert sample["impath"] == pictures[4].impath
     pixels = T.ToTensor()(Image.open(pictures[4].impath))
-    torch.testing.assert_close(sample["img"], pixels)
+    assert_close(sample["img"], pixels)
     resized = T.functional.resize(Image.open(pictures[4].impath), [32, 32])
     expected = T.functional.normalize(T.ToTensor()(resized), cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)
-    torch.testing.assert_close(sample["img0"], expected)
+    assert_close(sample["img0"], expected)
     plain = DatasetWrapper(make_cfg(), pictures)[0]
     assert isinstance(plain["img"], Image.Image) and plain["img"].mode == "RGB" and "img0" not in plain
 

@@ -13,6 +13,7 @@ import clip
 from clip.frozen import freeze_image_tower
 from clip.model import build_model
 from dassl.data.datasets import DATASET_REGISTRY
+from tests.closeness import assert_close
 from tests.golden_data import tiny_state_dict
 from trainers.plot.transport import Transport
 from trainers.plotpp import PLOTPP, PlotPPOptions, recipe
@@ -109,14 +110,14 @@ def test_scores_and_gradients_are_the_plain_formulas(clip_model, setting):
         loss = F.cross_entropy(logits, labels)
         gradients.append(torch.autograd.grad(loss, [learner.ctx, learner.ctx_vision]))
     for got, want in zip(*gradients, strict=True):
-        torch.testing.assert_close(got, want, rtol=0, atol=1e-5 * want.abs().max().item())
+        assert_close(got, want, 1e-5)
 
 
 def test_a_model_may_be_converted():
     clip_model = tiny_vit().float()
     model = PlotPPModel(learner_of(clip_model, "EuroSAT", 4).float(), clip_model, Transport())
     before = model(images().float())
-    torch.testing.assert_close(model.double()(images()), before, rtol=1e-4, atol=1e-4)
+    assert_close(model.double()(images()), before, 1e-4)
 
 
 def test_frozen_text_prompts_are_encoded_once(clip_model):
@@ -152,9 +153,9 @@ def test_prompted_images_are_separate_passes(frozen, sets, tokens, count):
     if frozen:
         freeze_image_tower(model.visual)
     together = model.visual.forward_prompted(images(count), prompts)
-    torch.testing.assert_close(together, plain, rtol=1e-9, atol=1e-9)
+    assert_close(together, plain, 1e-9)
     if not tokens:
-        torch.testing.assert_close(together[0], model.encode_image(images(count)))
+        assert_close(together[0], model.encode_image(images(count)))
 
 
 # --- words -----------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def test_every_prompt_reads_template_and_whole_class_name(clip_model, dataset):
     assert learner.n_context == CONTEXT_TOKENS[dataset] == learner.ctx.shape[1]
     sentences = [f"{t} {name.replace('_', ' ')}." for t in TEMPLATES[dataset] for name in NAMES]
     expected = clip_model.token_embedding(clip.tokenize(sentences).long())
-    torch.testing.assert_close(learner.full_prompts(), expected, rtol=0, atol=1e-7)
+    assert_close(learner.full_prompts(), expected, 1e-6)
     assert learner.tokenized_prompts.tolist() == clip.tokenize(sentences).tolist()
     assert set(CONTEXT_TOKENS) == set(TEMPLATES)
 
@@ -182,10 +183,10 @@ def test_legacy_imagenet_loses_the_first_token_of_every_name(clip_model):
     new, legacy = learner_of(clip_model, "ImageNet", 4), learner_of(clip_model, "ImageNet", 4, legacy=True)
     assert (len(new.groups), len(legacy.groups)) == (1, 2)
     end = clip_model.token_embedding.weight[49407]
-    torch.testing.assert_close(legacy.ctx[2, 3].detach(), end)
+    assert_close(legacy.ctx[2, 3].detach(), end)
     rows = legacy.token_suffix.unflatten(0, (4, -1))
-    torch.testing.assert_close(rows[2, :, 0], rows[0, :, 1])  # its suffixes start with the second token
-    torch.testing.assert_close(rows[3], rows[0])
+    assert_close(rows[2, :, 0], rows[0, :, 1])  # its suffixes start with the second token
+    assert_close(rows[3], rows[0])
     assert torch.equal(new.token_suffix.unflatten(0, (4, -1))[2], rows[0])
     for n in (0, 1, 3):
         assert torch.equal(new.ctx[n], legacy.ctx[n])

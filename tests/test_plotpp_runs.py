@@ -13,6 +13,7 @@ import clip
 import train
 from results.__main__ import main as results
 from scripts.experiments import main as experiment
+from tests.closeness import assert_close
 from tests.golden_data import tiny_state_dict
 from tests.runs import REPOSITORY, arguments, failure, make_world
 from trainers.starts import origin
@@ -195,7 +196,8 @@ def test_whole_models_are_read(world, tmp_path, first_stage, wrapped):
         warnings.simplefilter("error")  # its frozen weights are this run's
         by_run = run(world, tmp_path / "a", "TRADE_OFF", "True", flags=flags)
     by_key = run(world, tmp_path / "b", "TRADE_OFF", "True", "PRETRAIN_DIR", str(file), flags=("--eval-only",))
-    assert by_run["accuracy"] == by_key["accuracy"] == pytest.approx(first_stage[1]["accuracy"], abs=4.2)  # fp16
+    assert by_run["accuracy"] == by_key["accuracy"]
+    assert abs(by_run["correct"] - first_stage[1]["correct"]) <= 1  # its weights are float16
     second = run(world, tmp_path / "c", "PRETRAIN_DIR", str(file), seed=2)
     assert second["complete"] and "seed 1, shots 16" in (tmp_path / "c" / "log.txt").read_text()
     assert list(saved(tmp_path / "c", 1)["state_dict"]) == ["ctx", "ctx_vision", "token_prefix", "token_suffix"]
@@ -291,7 +293,7 @@ def test_plans_are_about_no_places(first_stage, tmp_path):
     trainer = train.load_trainer(output)
     explained = trainer.explain(next(iter(trainer.test_loader))["img"][:3])
     assert explained.grid is None and explained.plan.shape == (3, 8, 4, 4)
-    torch.testing.assert_close(explained.plan.sum(dim=2), torch.full((3, 8, 4), 1 / 4))
+    assert_close(explained.plan.sum(dim=2), torch.full((3, 8, 4), 1 / 4))
     assert results(["report", str(output)]) == 0
     page = (output / "report.html").read_text()
     (output / "report.html").unlink()

@@ -23,6 +23,7 @@ from datasets.demo_world.task import CLASSES
 from predict import PredictError, load
 from predict.exported import MARK
 from results.__main__ import main as results
+from tests.closeness import assert_close, relative_difference
 from tests.runs import arguments, make_world
 from tests.test_inference import TRAINERS
 
@@ -85,7 +86,7 @@ def test_accuracy_is_the_runs(trained, test_items, trainer):
     assert (sum(right), len(right)) == (record["correct"], record["total"])
     for prediction in predictions:
         assert np.isfinite(prediction.logits).all() and list(prediction.classes) == record["data"]["classnames"]
-        assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-12)
+        assert prediction.probabilities.sum() == pytest.approx(1, rel=1e-12)
         (first, best), *_ = prediction.top(len(prediction.classes) + 5)
         assert (first, best) == (prediction.best, prediction.probabilities.max())
 
@@ -130,9 +131,9 @@ def test_scores_do_not_depend_on_neighbours_or_other_classes(trained, test_items
     classifier = load(trained(trainer), device="cpu")
     together = classifier(images)
     alone = [classifier(image)[0] for image in images]
-    np.testing.assert_allclose([p.logits for p in alone], [p.logits for p in together], rtol=0, atol=1e-4)
+    assert_close([p.logits for p in alone], [p.logits for p in together], 1e-5)
     more = load(trained(trainer), classes=[*classifier.classes, "a new thing"], device="cpu")(images)
-    np.testing.assert_allclose([p.logits[:-1] for p in more], [p.logits for p in together], rtol=0, atol=1e-4)
+    assert_close([p.logits[:-1] for p in more], [p.logits for p in together], 1e-5)
     assert more[0].classes[-1] == "a new thing"
 
 
@@ -149,11 +150,11 @@ def test_transport_problems_stop_on_their_own(exported, tmp_path):
 
     def differences() -> float:
         together, alone = classifier(images), [classifier(image)[0] for image in images]
-        return max(abs(one.logits - other.logits).max() for one, other in zip(together, alone, strict=True))
+        return relative_difference([one.logits for one in alone], [one.logits for one in together])
 
-    assert differences() < 1e-4
+    assert differences() < 1e-5
     classifier.trainer.model.transport = replace(classifier.trainer.model.transport, stop="batch")
-    assert differences() > 1e-3
+    assert differences() > 1e-4
 
 
 # --- images ----------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def test_explanations_are_of_the_prediction(trained, test_items):
     text = classifier.trainer.model.text_features()
     explained = classifier.explain(path)
     assert explained.shown[0].label == prediction.ranking[0] and explained.true_label is None
-    np.testing.assert_allclose(explained.logits, prediction.logits, rtol=0, atol=1e-4)
+    assert_close(explained.logits, prediction.logits, 1e-5)
     assert explained.shown[0].plan.shape == (explained.grid[0] * explained.grid[1], 4)
     assert classifier.trainer.model.text_features() is text  # prompts are still encoded once
     for other in ("CoOp", "PLOTPP"):

@@ -70,7 +70,7 @@ def test_json_is_an_array_with_an_object_a_line(world, photos, capsys):
         scores = entry["predictions"]
         assert sorted(score["class"] for score in scores) == sorted(names_in(world))
         probabilities = [score["probability"] for score in scores]
-        assert sum(probabilities) == pytest.approx(1, abs=1e-12) and probabilities == sorted(probabilities)[::-1]
+        assert sum(probabilities) == pytest.approx(1, rel=1e-12) and probabilities == sorted(probabilities)[::-1]
         logits = np.array([score["logit"] for score in scores])
         np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(), probabilities, rtol=1e-9)
 

@@ -25,6 +25,7 @@ from results.map_figures import draw_map
 from results.maps import Features, make_map, map_run
 from results.plotting import drawing
 from results.words import find_words, spell, vocabulary
+from tests.closeness import assert_close
 from tests.records_support import make_record, write_run
 from tests.runs import arguments, make_world
 
@@ -64,8 +65,8 @@ def test_nearest_words_are_those_of_all_distances(queries, size, top, seed):
         indices, distances = words.nearest(vectors, table, top)
     exact = torch.cdist(vectors.double(), table.double())
     expected = exact.sort(dim=1).values[:, : min(top, size)]
-    torch.testing.assert_close(distances.double(), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(exact.gather(1, indices), expected, atol=1e-5, rtol=1e-5)
+    assert_close(distances.double(), expected, 1e-5)
+    assert_close(exact.gather(1, indices), expected, 1e-5)
 
 
 def test_a_word_is_at_zero_from_itself_however_large():
@@ -233,8 +234,8 @@ def test_pca_shows_the_widest_plane():
     found = make_map(made_up(), "pca", "abc", "title")
     assert "100% of the prompts' lies in this plane" in found.caption
     spread = found.image_points.var(axis=0)
-    assert spread[0] >= spread[1] and spread.sum() == pytest.approx(1, abs=0.01)
-    np.testing.assert_allclose(maps.centred(made_up().prompts).mean(axis=0), 0, atol=1e-9)
+    assert spread[0] >= spread[1] and spread.sum() == pytest.approx(1, rel=0.01)
+    assert_close(maps.centred(made_up().prompts).mean(axis=0), 0, 1e-9, floor=1)
 
 
 def test_tsne_without_scikit_learn_names_the_remedy(monkeypatch):
@@ -300,7 +301,7 @@ def test_features_are_those_that_the_run_compares(world):
     image = maps.image_reader(trainer.cfg)(Path(items[0].impath))[None]
     explained = trainer.explain(image)
     cosines = features.images @ features.prompts.T  # (M, C' * N)
-    np.testing.assert_allclose(cosines, explained.similarity[0, :2].permute(1, 0, 2).flatten(1), atol=1e-5)
+    assert_close(cosines, explained.similarity[0, :2].permute(1, 0, 2).flatten(1), 1e-5, floor=1)
     plan = explained.plan[0, 1].numpy()
     np.testing.assert_allclose(features.decided, plan.max(axis=1) * 3 / plan.sum(axis=1), rtol=1e-4)
 

@@ -23,6 +23,7 @@ import dassl.utils as U
 from dassl.utils.logger import Logger
 from dassl.utils.rng import get_rng_state, set_rng_state
 from dassl.utils.tools import atomic_write, path_hint
+from tests.closeness import assert_close
 
 ROOT = Path(__file__).parents[1]
 
@@ -408,6 +409,7 @@ def test_a_killed_process_leaves_its_last_line_and_an_uncaught_error_its_traceba
     code = """
 import os, signal, sys
 from dassl.utils import setup_logger
+from tests.closeness import assert_close
 setup_logger(sys.argv[1])
 print("last line")
 if sys.argv[2] == "kill": os.kill(os.getpid(), signal.SIGKILL)
@@ -429,8 +431,8 @@ def test_average_meter(values, n):
     for value in values:
         meter.update(torch.tensor(value, dtype=torch.float64), n)
     assert meter.val == values[-1] and meter.count == n * len(values)
-    assert meter.avg == pytest.approx(np.mean(values), abs=1e-6)
-    assert meter.sum == pytest.approx(n * sum(values), abs=1e-3)
+    assert_close(meter.avg, np.mean(values), 1e-12, floor=max(map(abs, values)))
+    assert_close(meter.sum, n * sum(values), 1e-12, floor=meter.count * max(map(abs, values)))
 
 
 def test_exponential_meter_starts_at_zero():

@@ -1,4 +1,6 @@
 """Everything that learns. Importing this package registers its trainers with the engine."""
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
 from . import adapters, plot, plotpp
 from .adapters import PLOTAdapter, PlotAdapterOptions, TipAdapter, TipAdapterF, TipAdapterFOptions, TipAdapterOptions
 from .cocoop import CoCoOp, CoCoOpOptions

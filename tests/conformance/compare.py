@@ -62,5 +62,5 @@ def first_difference(ours: object, recorded: object) -> str:
 
 def as_array(x: object) -> np.ndarray:
     if isinstance(x, torch.Tensor):
-        x = x.detach().cpu().numpy()
+        x = x.detach().double().cpu().numpy()
     return np.asarray(x, dtype=np.float64)

@@ -1,0 +1,119 @@
+"""A training step where cores are shared: torch's threads that spin while they wait, against threads that sleep.
+
+Spinning is what torch does by default; `import dassl` makes its threads sleep (OMP_WAIT_POLICY=PASSIVE).
+"""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import statistics
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .measure import Outcome, Process, Row, Side, Step, relative_difference
+
+ROOT = Path(__file__).resolve().parents[1]
+POLICIES = {"old": "ACTIVE", "new": "PASSIVE"}
+SIDES = [Side(name, name, keeps_memory=True) for name in POLICIES]
+
+
+def training_step(side: str, folder: str, threads: int) -> Step:
+    """One step of CoOp on the demo's data and CLIP, 32 images; the same batch again and again."""
+    import train
+    from dassl.utils import set_random_seed
+
+    torch.set_num_threads(threads)
+    argv = [
+        "--root", folder, "--seed", "1", "--trainer", "CoOp", "--device", "cpu",
+        "--dataset-config-file", str(ROOT / "configs/datasets/demo.yaml"),
+        "--config-file", str(ROOT / "configs/trainers/CoOp/demo.yaml"),
+        "DATASET.NUM_SHOTS", "16", "DATALOADER.NUM_WORKERS", "0",
+    ]  # fmt: skip
+    set_random_seed(1)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        cfg, _ = train.setup_cfg(train.build_parser().parse_args(argv))
+        trainer = train.build_trainer(cfg)
+    images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+    learned = list(trainer.model.prompt_learner.parameters())
+
+    def step() -> list[Tensor]:
+        loss = torch.nn.functional.cross_entropy(trainer.model(images), labels)
+        return [loss.detach(), *torch.autograd.grad(loss, learned)]
+
+    return step
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    """Alone, beside a neighbour, and two at a time with half of the cores each, as in a sweep with `--jobs 2`."""
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        whole, half = ({"folder": folder, "threads": max(1, count)} for count in (cores, cores // 2))
+        yield compare("a step of CoOp on the demo, alone", [whole], repeats)
+        with neighbour(cores):
+            yield compare(f"  beside a process with {cores} busy threads", [whole], repeats)
+        yield compare("  two at a time, with half of the cores each", [half, half], repeats)
+
+
+def compare(subject: str, settings: Sequence[Mapping[str, object]], repeats: int) -> Row:
+    """As many processes a side as there are `settings`, which step at the same time; the sides in turns."""
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for side in SIDES:
+            with _environment(OMP_WAIT_POLICY=POLICIES[side.name]):
+                sides.append([stack.enter_context(Process(side, training_step, one)) for one in settings])
+        pool = stack.enter_context(ThreadPoolExecutor(len(settings)))
+
+        def together(processes: Sequence[Process]) -> Outcome:
+            outcomes = list(pool.map(Process.run, processes))
+            return max(outcomes, key=lambda outcome: outcome.seconds)
+
+        first = [together(side) for side in sides]  # also finds out how many steps make a turn
+        turns = [[together(side).seconds for side in sides] for _ in range(repeats)]
+    old, new = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
+    difference = max(relative_difference(a, b) for a, b in zip(first[0].arrays, first[1].arrays, strict=True))
+    return Row(subject, old, new, None, None, math.nan, math.nan, difference)
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """For processes that are started meanwhile."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key)
+            if value is not None:
+                os.environ[key] = value
+
+
+@contextlib.contextmanager
+def neighbour(threads: int) -> Iterator[None]:
+    """A process of somebody else's that keeps so many threads busy."""
+    process = get_context("spawn").Process(target=_keep_busy, args=(threads,), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _keep_busy(threads: int) -> None:
+    def work() -> None:
+        data = bytes(1 << 24)
+        while True:
+            hashlib.sha256(data)  # lets other threads run
+
+    for _ in range(threads):
+        threading.Thread(target=work).start()
