@@ -46,7 +46,7 @@ def show_block(block: Block, style: str) -> str:
     head, *rows = block.head, *block.rows
     if style == "markdown":  # a bar would end its cell
         head, *rows = [[text.replace("|", r"\|") for text in row] for row in (head, *rows)]
-    aligned = {"colalign": align} if rows else {}  # tabulate 0.9 cannot align what has no rows
+    aligned: dict[str, Any] = {"colalign": align} if rows else {}  # tabulate 0.9 cannot align what has no rows
     table = tabulate(rows, head, tablefmt=FORMATS[style], disable_numparse=True, **aligned)
     if style == "latex":
         table = table.replace("±", r"$\pm$").replace("≥", r"$\geq$").replace(ABSENT, "--")

@@ -269,7 +269,8 @@ frame.onload = () => {{
         links: all("nav a").every(one => page.querySelector(one.getAttribute("href"))),
         nav_stays: Math.abs(box(page.querySelector("nav")).top) < 1,
         curves: all("svg.figure").every(one => box(one).height > 150),
-        shaded: scrolls.filter(one => !one.closest(".map")).every(one => view.getComputedStyle(one).backgroundImage.split("gradient").length == 3),
+        shaded: scrolls.filter(one => !one.closest(".map")).every(
+            one => view.getComputedStyle(one).backgroundImage.split("gradient").length == 3),
         pictures: [...page.images].every(one => one.complete && one.naturalWidth > 300),
     }});
 }};
