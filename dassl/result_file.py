@@ -39,6 +39,7 @@ RESULT = {
     "epochs": Maybe(COUNT),
     "checkpoint": Maybe(TEXT),
     "protocol": Maybe(TEXT),
+    "warnings": Maybe([TEXT]),
     "selection": Maybe(lambda value: isinstance(value, dict)),
     "transport": Maybe(lambda value: isinstance(value, dict)),
     "history": Maybe([EPOCH]),

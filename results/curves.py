@@ -33,6 +33,7 @@ def _trained(summary: Summary, method: str) -> bool:
 
 # --- accuracy against shots ------------------------------------------------------------------------------
 
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.4, "linestyle": ""}
 Point = tuple[int, float, list[float]]  # shots, mean, values of the seeds
 
 
@@ -110,11 +111,9 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
         axes.plot(x, means, color=how.color, marker=how.marker, linestyle=how.line, label=method, zorder=3)
         single += [(place, mean, how) for place, (_, mean, values) in zip(x, points, strict=True) if len(values) == 1]
     for place, mean, how in single:
-        hollow = {"markerfacecolor": "white", "markeredgecolor": how.color, "markeredgewidth": 1.4, "linestyle": ""}
-        axes.plot([place], [mean], marker=how.marker, zorder=4, **hollow)
+        axes.plot([place], [mean], marker=how.marker, markeredgecolor=how.color, zorder=4, **HOLLOW)
     if single:
-        hollow |= {"markeredgecolor": GREY.color}
-        axes.plot([], [], marker="o", label="hollow: 1 seed", **hollow)
+        axes.plot([], [], marker="o", markeredgecolor=GREY.color, label="hollow: 1 seed", **HOLLOW)
     ticks = [(origin, "0")] if any(p[0][0] == ZERO_SHOT for p in lines.values()) else []
     ticks += [(math.log2(shots), str(shots)) for shots in counts]
     axes.set_xticks([place for place, _ in ticks], [text for _, text in ticks])

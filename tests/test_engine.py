@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 import dassl.engine.base
 from dassl.engine import TRAINER_REGISTRY, SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU, build_trainer
+from dassl.engine import trainer as engine_trainer
 from dassl.utils import load_checkpoint, set_random_seed
 from tests.closeness import assert_close
 from tests.engine_support import CLASSES, WIDTH, TinyPlugin, tiny_cfg
@@ -565,6 +566,22 @@ Run(tiny_cfg(sys.argv[1], "TRAIN.CHECKPOINT_FREQ", 2)).train()
     resumed = load_checkpoint(tmp_path / "a/prompt_learner/model.pth.tar-6")
     assert_close(resumed["state_dict"]["ctx"], whole.model.prompt_learner.ctx.detach())
     assert [entry["epoch"] for entry in resumed["engine"]["history"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_test_shows_how_far_it_is(tmp_path, monkeypatch, capsys):
+    """A bar where stderr is a terminal; lines in the log where it takes minutes."""
+    trainer = seeded(tiny_cfg(tmp_path))
+    count = len(trainer.test_loader)
+    assert count > 1
+    trainer.test()
+    out, err = capsys.readouterr()
+    assert "eta" not in out and err == ""
+    monkeypatch.setattr(engine_trainer, "TEST_NEWS", 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    trainer.test()
+    out, err = capsys.readouterr()
+    assert re.findall(r"test batch \[(\d+)/\d+\] eta 0:00:\d\d", out) == [str(n) for n in range(1, count)]
+    assert "test set: 100%" in err and f"{count}/{count}" in err
 
 
 def test_resume_folder_and_finished_runs(tmp_path, capsys):

@@ -269,6 +269,8 @@ frame.onload = () => {{
         links: all("nav a").every(one => page.querySelector(one.getAttribute("href"))),
         nav_stays: Math.abs(box(page.querySelector("nav")).top) < 1,
         curves: all("svg.figure").every(one => box(one).height > 150),
+        shaded: scrolls.filter(one => !one.closest(".map")).every(
+            one => view.getComputedStyle(one).backgroundImage.split("gradient").length == 3),
         pictures: [...page.images].every(one => one.complete && one.naturalWidth > 300),
     }});
 }};
@@ -321,6 +323,6 @@ def test_page_opens_in_a_browser(request, tmp_path, pages, width, scheme):
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr[-2000:]
     seen = json.loads(html.unescape(title[1]))
-    right = ("fits", "laid_out", "links", "nav_stays", "curves", "pictures")
+    right = ("fits", "laid_out", "links", "nav_stays", "curves", "pictures", "shaded")
     empty = {"wide": [], "overlaps": [], "small": [], "cut": [], "hiding": []}
     assert seen == {"width": width, "scheme": GROUND[scheme], **empty, **dict.fromkeys(right, True)}
