@@ -19,8 +19,9 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -301,13 +302,13 @@ class _Origin:
     def write(self, part: BinaryIO) -> None:
         write_json(asdict(self), _origin_path(part))
 
-    def differs(self, headers: Mapping[str, str]) -> bool:
+    def differs(self, headers: Message) -> bool:
         """Whether an answer says that it is of another file."""
         tag = _tag(headers)
         return bool(tag and self.tag and tag.startswith('"') == self.tag.startswith('"') and tag != self.tag)
 
 
-def _tag(headers: Mapping[str, str]) -> str:
+def _tag(headers: Message) -> str:
     """The ETag, but a weak one tells only that two files mean the same; else the date of the last change; else ""."""
     tag = headers.get("ETag") or ""
     return tag if tag.startswith('"') else headers.get("Last-Modified") or ""

@@ -190,7 +190,12 @@ def describe(report: Report) -> str:
     for mark, entries in (("", report.found), ("note: ", report.notes), ("problem: ", report.problems)):
         lines += [textwrap.indent(f"{mark}{entry}", "     ") for entry in entries]
     lines += [f"     to do: {entry}" for entry in dict.fromkeys(report.todo)]
-    return "\n".join(map(printable, "\n".join(lines).split("\n"))) + "\n"
+    return _harmless("\n".join(lines)) + "\n"
+
+
+def _harmless(text: str) -> str:
+    """Lines for a terminal, whatever the files are called."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def summary(reports: list[Report], root: str, options: argparse.Namespace) -> str:
@@ -234,7 +239,7 @@ def run_fetch(options: argparse.Namespace) -> int:
     for name in names:
         problems = fetch(name, root, options.only, options.again, options.keep, options.mirror)
         for problem in problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {_harmless(problem)}", file=sys.stderr)
         report = check(name, root)
         print(describe(report), flush=True)
         reports.append(report)
@@ -284,7 +289,7 @@ def as_text(content: dict[str, Any]) -> str:
         f"# check values: train {content['check']['train']}, val {content['check']['val']} "
         f"({known[content['published']]})",
     ]
-    lines += ["\t".join(map(str, row)) for row in _rows(content)]
+    lines += ["\t".join(map(printable, row)) for row in _rows(content)]
     return "\n".join(lines) + "\n"
 
 
@@ -323,13 +328,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_harmless(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; a fetch goes on from here when it is started again", file=sys.stderr)
         return 130
     except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_harmless(str(error))}", file=sys.stderr)
         return 1
 
 

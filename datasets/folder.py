@@ -13,6 +13,10 @@ Images are .jpg, .jpeg, .png, .webp or .bmp, at any depth below their class fold
 dot are ignored. Class names are the folders' names as they are (trainers read "_" as a space), labels their
 sorted order. Few-shot picks and base/new classes work as for every data set; nothing is written into your
 folder.
+
+All images are looked at before a run, also those that it does not use. With DATASET.SKIP_BAD those that cannot be
+read count as if they were not there: splits and picks are those of the others. `python -m datasets check FOLDER
+folder` names them, and files that are there twice.
 """
 
 from __future__ import annotations

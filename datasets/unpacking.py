@@ -118,25 +118,27 @@ def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
 def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
     """Also reads on to the end of the stream, where gzip keeps its check sum."""
     require_room(folder, os.fstat(raw.fileno()).st_size)  # at least; pictures hardly shrink
-    with open_tar(raw) as archive:
+    with open_tar(raw) as (archive, stream):
         for info in archive:
             kind = "other" if info.issparse() else "file" if info.isreg() else "folder" if info.isdir() else "other"
             if kind == "file":
                 require_room(folder, info.size)
             yield Member(info.name, kind, info.size, partial(archive.extractfile, info), raw.tell())
-            archive.members.clear()  # a million of them take a gigabyte
-        archive.fileobj.check_end()  # type: ignore[union-attr]
+            archive.members.clear()  # type: ignore[attr-defined]  # a million of them take a gigabyte
+        stream.check_end()
 
 
 @contextlib.contextmanager
-def open_tar(raw: BinaryIO) -> Iterator[tarfile.TarFile]:
-    """A tar in an open file, compressed or not, of which no more is unpacked than `most_bytes`."""
+def open_tar(raw: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
+    """A tar in an open file, compressed or not, and its stream, of which no more is unpacked than `most_bytes`."""
     raw.seek(0)
     magic = raw.read(6)
     raw.seek(0)
     opens = next((opens for start, opens in COMPRESSIONS.items() if magic.startswith(start)), contextlib.nullcontext)
-    with opens(raw) as stream, tarfile.open(fileobj=_Bounded(stream, raw), mode="r:") as archive:  # type: ignore[arg-type]
-        yield archive
+    with opens(raw) as unpacked:
+        stream: Any = _Bounded(unpacked, raw)
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            yield archive, stream
 
 
 class _Bounded:

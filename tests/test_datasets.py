@@ -195,6 +195,7 @@ def items_of(entries: list, folder: Path | str = "") -> list[Datum]:
     return [new_datum(os.path.join(folder, path), label, name) for path, label, name in entries]
 
 
+@pytest.mark.filterwarnings("ignore:.* names images more than once")
 def test_split_files_round_trip(tmp_path, capsys):
     lists = [items_of([[f"a/{part}.jpg", 0, "a b"], ["über/c.png", 1, "ü"]], tmp_path) for part in range(3)]
     for item in sum(lists, []):

@@ -259,6 +259,7 @@ def test_name_rules():
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.* names images more than once")
 def test_helpers_where_other_loaders_look_for_them(tmp_path):
     items = [new_datum(str(tmp_path / f"{k}.jpg"), k // 10, f"class {k // 10}") for k in range(40)]
     for item in items:
