@@ -21,7 +21,8 @@ from typing import IO, Any
 __all__ = ["atomic_write", "clear_leftovers", "disk_failed", "host", "lives", "room"]
 
 StrPath = str | os.PathLike[str]
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = (*FULL, errno.EROFS, errno.EIO)
 
 OURS = re.compile(r"\.(?P<name>.+)\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)
 FORGOTTEN = 24 * 3600  # seconds without a byte after which no process is writing any more, wherever it runs
@@ -57,7 +58,7 @@ def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Ite
         if isinstance(error, OSError) and disk_failed(error):
             kept = "the old file is as it was" if os.path.exists(path) else "no file was left behind"
             remedy = "free some space or choose another folder"
-            text = f"{os.strerror(error.errno)} while writing {path}{room(folder, size)}: {kept}; {remedy}"
+            text = f"{os.strerror(error.errno or 0)} while writing {path}{room(folder, size)}: {kept}; {remedy}"
             raise OSError(error.errno, text) from error
         raise
 

@@ -390,3 +390,11 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(ResultsError, match="No space left on device"):
         write_atomic(target, half)
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_no_bad_command_line(tmp_path, capsys):
+    write_run(tmp_path / "run", make_record("CoOp", 1, 1))
+    assert main(["table", str(tmp_path), "--out", "/dev/full"]) == 1
+    assert "cannot write /dev/full: No space left on device" in capsys.readouterr().err
+    assert main(["table", str(tmp_path), "--out", str(tmp_path / "run/result.json/table.md")]) == 2

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from dassl.writing import StrPath, clear_leftovers, host, lives, room
+from dassl.writing import FULL, StrPath, clear_leftovers, host, lives, room
 
 try:
     import fcntl
@@ -45,7 +45,7 @@ def make_folder(folder: Path) -> None:
 def refusal(folder: Path, what: str, error: OSError) -> Exception:
     """That a folder cannot be `what`: RunFolderError, but OSError where nothing is wrong with the folder's name."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL:
         text = f"OUTPUT_DIR {folder} cannot be {what}: {reason}{room(str(folder.parent))}"
         return OSError(error.errno, f"{text}; free some space or choose another folder")
     return RunFolderError(f"OUTPUT_DIR {folder} cannot be {what}: {reason}; choose another")
