@@ -224,7 +224,7 @@ def test_names_command_neither_a_terminal_nor_a_spreadsheet(world, photos, capsy
         Path(entry["path"]).name for entry in json.loads(found["json"][1])
     ]
     lines = found["table"][1].splitlines()
-    assert len(lines) == 4 and len({wcswidth(line) for line in lines}) == 1  # the Chinese name is two columns wide
+    assert len(lines) == 3 and len({wcswidth(line) for line in lines}) == 1  # the Chinese name is two columns wide
 
 
 def test_reading_ahead_is_bounded_and_in_order():
