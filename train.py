@@ -26,6 +26,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.interruption import exit_status
 from dassl.engine.record import evaluated_checkpoint, open_run, write_result
 from dassl.engine.run_folder import hold_folder
+from dassl.engine.state import MINUTES
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import restore_stdout
 from dassl.utils.memory import keep_freed_memory
@@ -95,6 +96,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
+    cfg.TRAIN.STATE_MINUTES = MINUTES  # between writes of what a stopped run goes on from; 0.0: none, also when stopped
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
     cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})

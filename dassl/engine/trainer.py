@@ -53,6 +53,7 @@ from dassl.utils.checkpoint import BEST_NAME
 
 from .base import SummaryWriter, TrainerBase
 from .net import SimpleNet
+from .state import MINUTES
 
 __all__ = [
     "AverageMeter",
@@ -356,7 +357,7 @@ def _check_run_options(cfg: CfgNode) -> None:
     for key, number, least in (
         ("TRAIN.PRINT_FREQ", cfg.TRAIN.PRINT_FREQ, 1),
         ("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH, 0),
-        ("TRAIN.STATE_MINUTES", cfg.TRAIN.get("STATE_MINUTES", 0.0), 0),
+        ("TRAIN.STATE_MINUTES", cfg.TRAIN.get("STATE_MINUTES", MINUTES), 0),
     ):
         if number < least:
             raise ValueError(f"{key} is {number}; it must be at least {least}")
