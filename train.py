@@ -33,6 +33,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.interruption import exit_status
 from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
 from dassl.engine.run_folder import hold_folder
+from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
@@ -105,6 +106,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
+    cfg.TRAIN.STATE_MINUTES = MINUTES  # between writes of what a stopped run goes on from; 0.0: none, also when stopped
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
     cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})
@@ -175,6 +177,7 @@ OUR_NUMBERS = {
     "DATALOADER.KEEP_MB": at_least(0),
     "DATALOADER.TRAIN_X.VIEWS": at_least(0),
     "FEATURE_CACHE.MAX_GB": at_least(0),
+    "TRAIN.STATE_MINUTES": at_least(0),
 }
 OUR_NAMES = {
     "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),

@@ -144,6 +144,7 @@ def tiny_cfg(output: Path | str, *options: object) -> CfgNode:
     """A frozen configuration for TinyPlugin: 6 epochs, cosine schedule with one warm-up epoch."""
     cfg = get_cfg_default()
     cfg.TRAINER.TINY = CfgNode({"PREC": "fp32"})
+    cfg.TRAIN.STATE_MINUTES = 1.0
     cfg.OUTPUT_DIR = str(output)
     cfg.USE_CUDA = False
     cfg.VERBOSE = False

@@ -116,7 +116,6 @@ _C.OPTIM.WARMUP_RECOUNT = True  # the schedule starts counting after the warm-up
 # --- training and test ---
 _C.TRAIN = CN()
 _C.TRAIN.CHECKPOINT_FREQ = 0  # epochs between checkpoints; 0 or less: the last epoch only
-_C.TRAIN.STATE_MINUTES = 1.0  # between writes of what an interrupted run goes on from; 0: none, not even when stopped
 _C.TRAIN.PRINT_FREQ = 10  # batches between lines
 _C.TRAIN.COUNT_ITER = "train_x"  # batches an epoch: train_x, train_u, smaller_one (TrainerXU)
 

@@ -94,7 +94,6 @@ NUMBERS: dict[str, Rule] = {
     "OPTIM.MAX_EPOCH": at_least(0),
     "OPTIM.WARMUP_CONS_LR": at_least(0),
     "OPTIM.WARMUP_MIN_LR": at_least(0),
-    "TRAIN.STATE_MINUTES": at_least(0),
     "TRAIN.PRINT_FREQ": at_least(1),
 }
 

@@ -36,7 +36,7 @@ from dassl.utils.checkpoint import (
 from dassl.utils.rng import get_rng_state, set_rng_state
 
 from .interruption import Interrupted, Signals, heeding_signals
-from .state import StateKeeper, furthest_state
+from .state import MINUTES, StateKeeper, furthest_state
 
 __all__ = ["SummaryWriter", "TrainerBase"]
 
@@ -212,9 +212,9 @@ class TrainerBase:
             raise Interrupted(text, self._signals.stop or signal.SIGINT) from None
 
     def _state_minutes(self) -> float:
-        """How often the state is written; 0 for trainers without a configuration."""
+        """How often the state is written."""
         cfg = getattr(self, "cfg", None)
-        return float(cfg.TRAIN.get("STATE_MINUTES", 0)) if cfg is not None and "TRAIN" in cfg else 0.0
+        return cfg.TRAIN.get("STATE_MINUTES", MINUTES) if cfg is not None and "TRAIN" in cfg else MINUTES
 
     def _heed_signals(self) -> None:
         """Between two steps: stop, or write the state, where a signal has asked for it."""

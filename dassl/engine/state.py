@@ -23,9 +23,10 @@ from dassl.utils.checkpoint import CheckpointError, UnsafeCheckpointError, load_
 from dassl.utils.tools import error_text
 from dassl.writing import clear_leftovers
 
-__all__ = ["STATE_NAME", "StateKeeper", "furthest_state"]
+__all__ = ["MINUTES", "STATE_NAME", "StateKeeper", "furthest_state"]
 
 STATE_NAME = "training-state.pth.tar"
+MINUTES = 1.0  # between two writes, unless TRAIN.STATE_MINUTES says otherwise; 0: nothing is kept, also when stopped
 SHARE = 0.02  # of the time, at most, for holding and writing
 LARGEST = 256e6  # bytes that are held in memory
 
