@@ -177,7 +177,6 @@ OUR_NUMBERS = {
     "DATALOADER.KEEP_MB": at_least(0),
     "DATALOADER.TRAIN_X.VIEWS": at_least(0),
     "FEATURE_CACHE.MAX_GB": at_least(0),
-    "TRAIN.STATE_MINUTES": at_least(0),
 }
 OUR_NAMES = {
     "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),

@@ -95,6 +95,7 @@ NUMBERS: dict[str, Rule] = {
     "OPTIM.WARMUP_CONS_LR": at_least(0),
     "OPTIM.WARMUP_MIN_LR": at_least(0),
     "TRAIN.PRINT_FREQ": at_least(1),
+    "TRAIN.STATE_MINUTES": at_least(0),  # declared by train.py, heeded by the engine
 }
 
 TRANSFORMS = (
