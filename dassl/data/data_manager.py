@@ -14,6 +14,7 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
+from torchvision.transforms import InterpolationMode
 
 from dassl.config.values import check_values
 
@@ -23,7 +24,7 @@ from .epochs import EpochLoader, reseed
 from .image_memory import IMAGES, KEEP_MB, workers_share_memory
 from .integrity import check_images, fingerprint
 from .samplers import build_sampler
-from .transforms import INTERPOLATION_MODES, build_transform
+from .transforms import build_transform
 
 __all__ = ["DataManager", "DatasetWrapper", "build_data_loader", "check_images", "fingerprint"]
 
@@ -208,7 +209,7 @@ class DatasetWrapper(Dataset):
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to apply")
         steps: list[Any] = [
-            T.Resize(tuple(cfg.INPUT.SIZE), interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]),
+            T.Resize(tuple(cfg.INPUT.SIZE), InterpolationMode(cfg.INPUT.INTERPOLATION)),
             T.ToTensor(),
         ]
         if "normalize" in cfg.INPUT.TRANSFORMS:
