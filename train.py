@@ -28,18 +28,18 @@ from dassl.config.values import NAMES, NUMBERS, at_least
 from dassl.data import check_images
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.image_memory import KEEP_MB
-from dassl.effect import flatten
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.interruption import exit_status
 from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
 from dassl.engine.run_folder import hold_folder
 from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.plain.effect import flatten
+from dassl.plain.writing import disk_failed
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
 from dassl.utils.tools import end_bars, error_text, path_hint
-from dassl.writing import disk_failed
 from results.places import UNNEEDED, check_places, trusting
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB

@@ -8,7 +8,7 @@ from datetime import datetime
 from tabulate import tabulate
 from tqdm import tqdm
 
-from dassl.writing import disk_failed
+from dassl.plain.writing import disk_failed
 
 from .feature_store import VARIABLE, Entry, FeatureStore, check, remove, shown
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from dassl.image_formats import image_suffixes
-from dassl.text import columns, printable
-from dassl.writing import disk_failed
+from dassl.plain.image_formats import image_suffixes
+from dassl.plain.text import columns, printable
+from dassl.plain.writing import disk_failed
 from results.files import DiskError, ResultsError, is_special, tell
 from results.images import find_images
 from results.places import FLAG, HELP, trusting

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 
-from dassl.text import columns, csv_line, pad
+from dassl.plain.text import columns, csv_line, pad
 
 from .classifier import Prediction
 

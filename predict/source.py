@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dassl.effect import effective, flatten
+from dassl.plain.effect import effective, flatten
 from results.files import ResultsError as PredictError
 from results.places import UNNEEDED, check_places
 from results.settings import UNTRAINED

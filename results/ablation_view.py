@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
 
-from dassl.reading import COUNT, NUMBER, TEXT, WHOLE, Maybe
+from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Maybe
 
 from .files import read_shaped
 from .plotting import GREY, LOOKS, Look, new_figure, set_title

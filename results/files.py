@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from dassl.reading import load_json, wrong
-from dassl.text import printable
-from dassl.writing import atomic_write, disk_failed
+from dassl.plain.reading import load_json, wrong
+from dassl.plain.text import printable
+from dassl.plain.writing import atomic_write, disk_failed
 
 
 class ResultsError(Exception):

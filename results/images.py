@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from dassl.image_formats import image_suffixes
+from dassl.plain.image_formats import image_suffixes
 
 from .files import ResultsError
 

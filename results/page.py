@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dassl.text import printable
+from dassl.plain.text import printable
 
 CSS = Path(__file__).with_name("report.css")
 MOST_LETTERS = 12  # of a head that stands in one line

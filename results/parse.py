@@ -23,13 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dassl.plain.text import GOES_ON
+
 from .files import ResultsError, say, tell
 from .methods import mark
 from .records import read_run
 
 TRAINING_ENDED = ("Finish training", "Finished training")  # Dassl 0.6 and later; 0.5 and earlier
 RESULT_BLOCK = ("=> result",)
-RUN_GOES_ON = "** The run goes on: "  # as dassl/utils/logger.py writes it; importing that would load torch
 LOG_NAME = re.compile(r"log\.txt(-\d[\d-]*)?")  # the logger adds the time where there is a log already
 
 
@@ -59,7 +60,7 @@ def read_metric(path: Path, options: ParseOptions) -> float | None:
     ended, value = False, None
     with path.open(encoding="utf-8", errors="replace") as lines:
         for line in map(str.strip, lines):
-            ended = (ended or line in markers) and not line.startswith(RUN_GOES_ON)
+            ended = (ended or line in markers) and not line.startswith(GOES_ON)
             match = pattern.search(line) if ended else None
             if match:
                 with contextlib.suppress(ValueError):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from dassl.text import printable
+from dassl.plain.text import printable
 
 from .files import ResultsError
 from .methods import mark

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dassl.effect import flatten
-from dassl.reading import COUNT, PERCENT, TEXT, WHOLE, load_yaml, wrong
-from dassl.result_file import read_record
+from dassl.plain.effect import flatten
+from dassl.plain.reading import COUNT, PERCENT, TEXT, WHOLE, load_yaml, wrong
+from dassl.plain.result_file import read_record
 
 from .files import ResultsError, for_people
 from .settings import UNTRAINED, of_method

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dassl.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
+from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
 
 from .claims import NAME
 from .files import read_shaped, tell

@@ -1,6 +1,6 @@
 """Which settings of a run make it what it is: of another method, of another place, or of neither.
 
-Every key counts that changes what comes out (dassl/effect.py); here is what comparing runs says besides.
+Every key counts that changes what comes out (dassl/plain/effect.py); here is what comparing runs says besides.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from dassl.effect import effective
+from dassl.plain.effect import effective
 
 UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # one run stands for every number of shots, and for every seed
 UNTRAINED_HEED = ("MODEL.", "INPUT.", "DATASET.", "TEST.")  # all that matters to them

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-from dassl.text import csv_line
+from dassl.plain.text import csv_line
 
 from .methods import notes
 from .summary import ALL_IMAGES, Average, Cell, Section, Summary, averages, qualifier

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from dassl.reading import TEXT, Maybe, load_yaml, wrong
-from dassl.result_file import read_record
+from dassl.plain.reading import TEXT, Maybe, load_yaml, wrong
+from dassl.plain.result_file import read_record
 
 from .files import ResultsError
 from .settings import UNTRAINED

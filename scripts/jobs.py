@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dassl.text import printable
+from dassl.plain.text import printable
 
 from .workers import check_devices, workers
 
@@ -140,8 +140,8 @@ def settled(job: Job) -> bool:
 
 def check_same_run(job: Job) -> None:
     """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
-    from dassl.effect import flatten
     from dassl.engine.record import read_result
+    from dassl.plain.effect import flatten
     from results.settings import deciding
 
     was, now = (deciding(flatten(config)) for config in ((read_result(job.folder) or {}).get("config") or {}, job.cfg))
@@ -279,8 +279,8 @@ def execute(
     """
     import train
     from dassl.engine.interruption import exit_status, heeding_signals
+    from dassl.plain.writing import disk_failed
     from dassl.utils.tools import error_text
-    from dassl.writing import disk_failed
 
     try:
         jobs = plan()

@@ -10,8 +10,8 @@ import pytest
 
 import train
 from dassl.config import get_cfg_default
-from dassl.effect import NO_EFFECT, effective, flatten
 from dassl.engine import record
+from dassl.plain.effect import NO_EFFECT, effective, flatten
 from predict.source import deciding as deciding_predictions
 from results.__main__ import main as results
 from results.differences import between_methods, between_runs

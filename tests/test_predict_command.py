@@ -16,7 +16,7 @@ from PIL import Image
 from wcwidth import wcswidth
 
 import train
-from dassl.image_formats import image_suffixes
+from dassl.plain.image_formats import image_suffixes
 from predict.__main__ import main
 from predict.read_ahead import read_ahead
 from predict.source import PredictError

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import wcswidth
 
-from dassl.effect import flatten
-from dassl.text import csv_line
+from dassl.plain.effect import flatten
+from dassl.plain.text import csv_line
 from results.__main__ import COMMANDS, main
 from results.files import ResultsError, write_atomic, write_text
 from results.methods import name_methods

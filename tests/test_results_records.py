@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dassl.engine.record import is_complete, read_classnames, read_result
-from dassl.reading import MOST_LEVELS, NUMBER, Each, Maybe, load_json, load_yaml, wrong
-from dassl.result_file import RESULT
+from dassl.plain.reading import MOST_LEVELS, NUMBER, Each, Maybe, load_json, load_yaml, wrong
+from dassl.plain.result_file import RESULT
 from predict.__main__ import main as predict
 from results.__main__ import main
 from results.records import read_run

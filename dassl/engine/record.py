@@ -31,9 +31,9 @@ from yacs.config import CfgNode
 import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
-from dassl.effect import effective, flatten
-from dassl.reading import load_yaml
-from dassl.result_file import SCHEMA, read_record
+from dassl.plain.effect import effective, flatten
+from dassl.plain.reading import load_yaml
+from dassl.plain.result_file import SCHEMA, read_record
 from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_checkpoints
 from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from dassl.writing import FULL, StrPath, clear_leftovers, host, lives, room
+from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, lives, room
 
 try:
     import fcntl

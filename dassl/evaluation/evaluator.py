@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.text import printable
+from dassl.plain.text import printable
 from dassl.utils import atomic_write
 
 from .build import EVALUATOR_REGISTRY

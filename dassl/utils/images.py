@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from dassl.image_formats import FORMATS
+from dassl.plain.image_formats import FORMATS
 
 from .tools import StrPath, not_regular, printable
 

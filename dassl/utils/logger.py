@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Any
 
+from dassl.plain.text import GOES_ON
+
 from .tools import StrPath, mkdir_if_missing
 
 __all__ = ["Logger", "log_to", "log_warnings", "restore_stdout", "setup_logger", "warned"]
 
 _warned: list[str] = []  # since `log_warnings` was entered
-
-GOES_ON = "** The run goes on: "  # then date and time; what is above it came from an earlier start of the run
 
 
 class Logger:

@@ -19,8 +19,8 @@ import PIL
 import torch
 from tqdm import tqdm
 
-from dassl.text import printable
-from dassl.writing import StrPath, atomic_write
+from dassl.plain.text import printable
+from dassl.plain.writing import StrPath, atomic_write
 
 __all__ = [
     "atomic_write",

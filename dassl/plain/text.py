@@ -1,4 +1,4 @@
-"""Text on its way to a terminal or to a spreadsheet, whatever the names in it hold."""
+"""Text on its way to a terminal, a log or a spreadsheet, whatever the names in it hold."""
 from __future__ import annotations
 
 import csv
@@ -8,8 +8,9 @@ from typing import Any
 
 from wcwidth import wcswidth
 
-__all__ = ["columns", "csv_line", "pad", "printable"]
+__all__ = ["GOES_ON", "columns", "csv_line", "pad", "printable"]
 
+GOES_ON = "** The run goes on: "  # in a log, then date and time: what is above came from an earlier start of the run
 _NOT_PRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f"  # control characters: ESC, newlines, tabs
     r"\u2028\u2029"  # separators of lines and of paragraphs

@@ -1,8 +1,7 @@
 """Files that are there whole or not at all, whatever ends the process that writes them, and on a full disk too.
 
 A file that is being written is called .NAME.HOST-PID-RANDOM.tmp and lies beside the one that it will become; the name
-tells whose it is, so that what a killed process left behind is known and cleared. Nothing here imports torch: programs
-that only read results start at once.
+tells whose it is, so that what a killed process left behind is known and cleared.
 """
 from __future__ import annotations
 
