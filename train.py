@@ -11,8 +11,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
@@ -30,17 +28,15 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.interruption import exit_status
-from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
+from dassl.engine.record import open_run, write_result
 from dassl.engine.run_folder import hold_folder
 from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
-from dassl.plain.effect import flatten
 from dassl.plain.writing import disk_failed
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
 from dassl.utils.tools import end_bars, error_text, path_hint
-from results.places import UNNEEDED, check_places, trusting
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 
@@ -306,43 +302,6 @@ def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True, cho
     tests_val = has_val and cfg.TEST.SPLIT == "val"
     val = (test and (tests_val or (train and has_val and cfg.TEST.FINAL_MODEL == "best_val"))) or (chooses and has_val)
     return ["train_x", "train_u"] * train + ["val"] * val + ["test"] * (test and not tests_val)
-
-
-def load_trainer(
-    run_folder: str | Path,
-    backbone: str = "",
-    root: str = "",
-    classnames: Sequence[str] | None = None,
-    trust_paths: bool = False,
-) -> Any:
-    """The trainer of a finished run, with its learned prompts, ready for `test` and `explain`.
-
-    Rebuilt from the run's config.yaml and its best or last checkpoint, or the one that it evaluated; `backbone` and
-    `root` replace paths that have moved since.  Given `classnames` (those of the run or others), no data set is read:
-    it can predict, but not test.  Weights and checkpoint outside of the folder need `trust_paths`: see results.places.
-    Raises FileNotFoundError where the folder holds no run, ResultsError where it names such a file.
-    """
-    folder = Path(run_folder)
-    if not (folder / "config.yaml").exists():
-        raise FileNotFoundError(f"{folder} holds no config.yaml: it is not the folder of a run")
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
-    merge_file(cfg, str(folder / "config.yaml"))
-    with trusting(trust_paths):
-        check_places(folder, "" if backbone else cfg.MODEL.BACKBONE.NAME, read_result(folder) or {})
-    for key in flatten(cfg):
-        if key.endswith(UNNEEDED):
-            set_key(cfg, key, "")
-    for key, value in {"OUTPUT_DIR": str(folder), "MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}.items():
-        if value:
-            set_key(cfg, key, value)
-    cfg.freeze()
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)
-    trainer = build_trainer(cfg, classnames)
-    directory, epoch = evaluated_checkpoint(folder)
-    trainer.load_model(directory, epoch=epoch)
-    return trainer
 
 
 def main(argv: list[str] | None = None) -> int:

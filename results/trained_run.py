@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from dassl.plain.effect import flatten
 from dassl.plain.reading import TEXT, Maybe, load_yaml, wrong
 from dassl.plain.result_file import read_record
 
 from .files import ResultsError
+from .places import UNNEEDED, check_places, trusting
 from .settings import UNTRAINED
 
 CONFIG = {"TRAINER": {"NAME": TEXT}, "DATASET": Maybe({"ROOT": Maybe(TEXT)})}  # what is read of a config.yaml here
@@ -94,15 +96,54 @@ def require_finished(run: Path, trained: bool = True) -> dict[str, Any]:
     return record
 
 
+def load_trainer(
+    run: str | Path,
+    backbone: str = "",
+    root: str = "",
+    classnames: Sequence[str] | None = None,
+    trust_paths: bool = False,
+) -> Any:
+    """The trainer of a finished run, with its learned prompts, ready for `test` and `explain`.
+
+    Rebuilt from the run's config.yaml and its best or last checkpoint, or the one that it evaluated; `backbone` and
+    `root` replace paths that have moved since.  Given `classnames` (those of the run or others), no data set is read:
+    it can predict, but not test.  Weights and checkpoint outside of the folder need `trust_paths`: see places.py.
+    Raises FileNotFoundError where the folder holds no run, ResultsError where it names such a file.
+    """
+    from dassl.config import get_cfg_default, merge_file
+    from dassl.engine import build_trainer
+    from dassl.engine.record import evaluated_checkpoint, read_result
+    from dassl.utils import set_random_seed
+    from train import extend_cfg, set_key
+
+    folder = Path(run)
+    if not (folder / "config.yaml").exists():
+        raise FileNotFoundError(f"{folder} holds no config.yaml: it is not the folder of a run")
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    merge_file(cfg, str(folder / "config.yaml"))
+    with trusting(trust_paths):
+        check_places(folder, "" if backbone else cfg.MODEL.BACKBONE.NAME, read_result(folder) or {})
+    for key in flatten(cfg):
+        if key.endswith(UNNEEDED):
+            set_key(cfg, key, "")
+    for key, value in {"OUTPUT_DIR": str(folder), "MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}.items():
+        if value:
+            set_key(cfg, key, value)
+    cfg.freeze()
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+    trainer = build_trainer(cfg, classnames)
+    directory, epoch = evaluated_checkpoint(folder)
+    trainer.load_model(directory, epoch=epoch)
+    return trainer
+
+
 def load(
     run: Path, backbone: str = "", root: str = "", verbose: bool = False, classnames: Sequence[str] | None = None
 ) -> Any:
-    """The run's trainer with its learned prompts; given class names, without its data.
-
-    Raises ResultsError for what is missing or unfit.
-    """
+    """`load_trainer` for a command: prints nothing unless `verbose`.  Raises ResultsError for whatever is wrong."""
     from dassl.utils.tools import error_text
-    from train import load_trainer
 
     try:
         with quiet(verbose):

@@ -19,6 +19,7 @@ from results.__main__ import main
 from results.ablation import choose_settings, measure
 from results.ablation_view import HEADS, Ablation, Row, ablation_figure, conclusions, format_ablation, read_ablation
 from results.plotting import drawing
+from results.trained_run import load_trainer
 from tests.closeness import assert_close
 from tests.records_support import make_record, write_run
 from tests.runs import arguments, make_world
@@ -71,7 +72,7 @@ def test_the_own_setting_is_the_recorded_result(runs, name, capsys, tmp_path):
 @pytest.mark.parametrize("name", ["ot", "global", "PLOTPP"])
 def test_every_row_is_a_test_of_its_own(runs, name):
     """As if the run had been told another matching and tested again, one after the other."""
-    trainer = train.load_trainer(runs[name])
+    trainer = load_trainer(runs[name])
     own = trainer.model.transport
     settings = choose_settings(own, (0.05, 0.1), ())
     seen: dict[Transport, list] = {one: [] for one in settings}
@@ -98,7 +99,7 @@ def test_every_row_is_a_test_of_its_own(runs, name):
 
 
 def test_images_pass_once_and_prompts_once(runs):
-    trainer = train.load_trainer(runs["ot"])
+    trainer = load_trainer(runs["ot"])
     calls, prompts = {"batches": 0, "prompts": 0}, trainer.model.encode_prompts
     tower = trainer.model.image_encoder
     dense = tower.forward_dense

@@ -15,6 +15,7 @@ import train
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from results.__main__ import main as results
+from results.trained_run import load_trainer
 from tests.closeness import assert_close
 from tests.runs import ADAPTERS, arguments, failure, make_world, plot_run
 
@@ -86,7 +87,7 @@ def test_evaluation_finds_it_again(world, finished, tmp_path, trainer):
     again = run(world, tmp_path / "eval", trainer, flags=("--eval-only", "--model-dir", str(folder)))
     for field in ("accuracy", "per_class", "selection", "transport"):
         assert again[field] == record[field]
-    whole = train.load_trainer(folder)
+    whole = load_trainer(folder)
     assert whole.test() == record["accuracy"]
 
 
@@ -122,7 +123,7 @@ def test_keys_learn_and_nothing_else_does(world, finished):
     assert not torch.equal(start, learned)  # the cache is filled from the same random numbers
     assert_close(start.norm(dim=-1), torch.ones(1, 16))
     for name in LEARN:
-        trainer = train.load_trainer(finished[name][0])
+        trainer = load_trainer(finished[name][0])
         assert [n for n, p in trainer.model.named_parameters() if p.requires_grad] == ["cache.keys"]
         group = trainer.optim.param_groups[0]
         assert type(trainer.optim).__name__ == "AdamW" and (group["eps"], group["weight_decay"]) == (1e-4, 0.01)
@@ -140,7 +141,7 @@ def test_an_epoch_sees_every_image(world, tmp_path):
 @pytest.mark.parametrize("trainer", ADAPTERS)
 def test_without_weight_it_is_the_prompt_alone(world, finished, trainer):
     """alpha = 0 gives ZeroshotCLIP's logits, and in a test PLOT's beside them."""
-    ours = train.load_trainer(finished[trainer][0])
+    ours = load_trainer(finished[trainer][0])
     argv = arguments(world, world / "zero", trainer="ZeroshotCLIP")
     zero = build_trainer(train.setup_cfg(train.build_parser().parse_args(argv))[0])
     images = next(iter(ours.test_loader))["img"]
@@ -219,7 +220,7 @@ def outcome(world, output, trainer, *options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         record = run(world, output, trainer, *options)
-    logits = train.load_trainer(output)
+    logits = load_trainer(output)
     with torch.no_grad():
         predicted = logits.model_inference(next(iter(logits.test_loader))["img"])
     selection = {name: value for name, value in record["selection"].items() if "test" not in name and name != "prompts"}
@@ -458,7 +459,7 @@ def test_prompts_of_another_seed_are_told_of(world, tmp_path):
 
 def test_the_transport_of_plot_adapter_can_be_looked_at(finished, capsys):
     folder, _ = finished["PLOTAdapter"]
-    trainer = train.load_trainer(folder)
+    trainer = load_trainer(folder)
     explained = trainer.explain(next(iter(trainer.test_loader))["img"][:3])
     assert explained.plan.shape == (3, 8, 9, 2) and explained.grid == (3, 3)
     set_random_seed(1)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import train
 from results.__main__ import main
 from results.claims import Ranking, Seen, claims, rank, see_test
 from results.claims_figure import draw_claims
+from results.trained_run import load_trainer
 from tests.closeness import assert_close
 from tests.plot_runs import copy_run
 
@@ -84,7 +84,7 @@ def test_only_the_best_are_held():
 
 def brute_force(run: Path, of: str) -> list[tuple[str, list[float], np.ndarray]]:
     """(path, claims, plan) of every test image and the class that is asked, in the batches of the test, by loops."""
-    trainer = train.load_trainer(run)
+    trainer = load_trainer(run)
     trainer.set_model_mode("eval")
     rows = []
     with torch.no_grad():
@@ -99,7 +99,7 @@ def brute_force(run: Path, of: str) -> list[tuple[str, list[float], np.ndarray]]
 
 @pytest.mark.parametrize("of", ["true", "predicted"])
 def test_maps_are_those_of_the_test(plot_runs, of):
-    trainer = train.load_trainer(plot_runs["vit"])
+    trainer = load_trainer(plot_runs["vit"])
     seen = list(see_test(trainer, of))
     for one, (path, values, plan) in zip(seen, brute_force(plot_runs["vit"], of), strict=True):
         assert trainer.dm.dataset.test[one.index].impath == path

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train
+from results.trained_run import load_trainer
 from tests.closeness import assert_close
 from tests.runs import arguments, make_world
 from trainers.model import PromptModel
@@ -66,7 +67,7 @@ def test_every_epoch_tells_the_pairs_of_its_last_step(world, tmp_path, trainer, 
         text = F.normalize(seen[4 * epoch + 3], dim=-1)
         pairs = [(text[n] * text[m]).sum(dim=-1).mean().item() for n, m in ((0, 1), (0, 2), (1, 2))]
         assert_close(entry["prompt_cosine"], pairs, 1e-4, floor=1)
-    loaded = train.load_trainer(tmp_path / "run")
+    loaded = load_trainer(tmp_path / "run")
     with torch.no_grad():
         final = F.normalize(loaded.model.encode_prompts(), dim=-1)
     matrix = torch.tensor(result["transport"]["prompt_cosine"])

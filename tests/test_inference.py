@@ -9,6 +9,7 @@ import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.record import evaluated_checkpoint, read_classnames
 from results.__main__ import main as results
+from results.trained_run import load_trainer
 from tests.closeness import assert_close
 from tests.runs import ADAPTERS, arguments, make_world
 
@@ -28,17 +29,17 @@ def test_all_trainers_are_here():
 def test_predicts_without_data_as_with_it(world, tmp_path, trainer):
     run = tmp_path / "run"
     train.run(arguments(world, run, "OPTIM.MAX_EPOCH", "1", trainer=trainer))
-    whole = train.load_trainer(run)
+    whole = load_trainer(run)
     names = read_classnames(run)
     assert names == list(whole.dm.dataset.classnames)
-    alone = train.load_trainer(run, root="nowhere", classnames=names)
+    alone = load_trainer(run, root="nowhere", classnames=names)
     images = next(iter(whole.test_loader))["img"][:4]
     with torch.no_grad():
         for one in (whole, alone):
             one.set_model_mode("eval")
         expected, found = whole.model_inference(images), alone.model_inference(images)
         assert torch.equal(found, expected)
-        others = train.load_trainer(run, root="nowhere", classnames=["goose", *names[1:], "very new thing"])
+        others = load_trainer(run, root="nowhere", classnames=["goose", *names[1:], "very new thing"])
         others.set_model_mode("eval")
         again = others.model_inference(images)
     assert again.shape == (len(images), len(names) + 1)
@@ -56,9 +57,9 @@ def test_an_evaluation_stands_for_the_checkpoint_that_it_evaluated(world, tmp_pa
     train.run(arguments(world, evaluated, flags=["--eval-only", "--model-dir", str(bare), "--load-epoch", "2"]))
     assert evaluated_checkpoint(evaluated) == (str(bare), 2) and evaluated_checkpoint(run) == (str(run), None)
     names = read_classnames(evaluated)
-    second = train.load_trainer(run, classnames=names)
+    second = load_trainer(run, classnames=names)
     second.load_model(str(run), epoch=2)
-    ctx = [train.load_trainer(evaluated, classnames=names).model.prompt_learner.ctx, second.model.prompt_learner.ctx]
+    ctx = [load_trainer(evaluated, classnames=names).model.prompt_learner.ctx, second.model.prompt_learner.ctx]
     assert torch.equal(*ctx)
     assert results(["transport", str(evaluated), "--count", "1", "--formats", "png"]) == 0
     assert results(["words", str(evaluated)]) == results(["export", str(evaluated)]) == 0
@@ -68,7 +69,8 @@ def test_an_evaluation_stands_for_the_checkpoint_that_it_evaluated(world, tmp_pa
 
 
 def test_class_names_of_older_records(tmp_path):
-    record = {"data": {"classes": 2}, "per_class": [{"name": "cat"}, {"name": "dog"}]}
+    tested = [{"label": n, "name": name, "total": 1, "accuracy": 0.0} for n, name in enumerate(("cat", "dog"))]
+    record = {"data": {"classes": 2}, "per_class": tested}
     (tmp_path / "result.json").write_text(json.dumps(record))
     assert read_classnames(tmp_path) == ["cat", "dog"]
     record["data"]["classes"] = 3  # one of them had no test image
@@ -81,4 +83,4 @@ def test_class_names_of_older_records(tmp_path):
 def test_fewer_than_two_classes_are_an_error(world, tmp_path, few):
     train.run(arguments(world, tmp_path / "run", trainer="ZeroshotCLIP", flags=["--eval-only"]))
     with pytest.raises(ValueError, match="at least two classes"):
-        train.load_trainer(tmp_path / "run", classnames=few)
+        load_trainer(tmp_path / "run", classnames=few)

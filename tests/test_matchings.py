@@ -11,6 +11,7 @@ import train
 from clip.features import ImageFeatures
 from clip.model import build_model
 from results.__main__ import main as results
+from results.trained_run import load_trainer
 from tests.closeness import assert_close, relative_difference
 from tests.golden_data import tiny_state_dict
 from tests.runs import arguments, make_world
@@ -151,7 +152,7 @@ def test_a_global_run_has_no_places_to_draw(tmp_path, capsys):
     options = ["TRAINER.PLOT.MATCHING", "global", "TRAINER.PLOT.N", "2", "OPTIM.MAX_EPOCH", "1"]
     result = train.run(arguments(world, tmp_path / "run", *options))
     assert result["transport"]["matching"] == "global" and result["transport"]["distance_from_uniform"] == 0
-    trainer = train.load_trainer(tmp_path / "run")
+    trainer = load_trainer(tmp_path / "run")
     explained = trainer.explain(next(iter(trainer.test_loader))["img"][:5])
     assert explained.grid is None and explained.plan.shape == (5, 8, 1, 2)
     assert trainer.test() == result["accuracy"]

@@ -13,6 +13,7 @@ from predict.__main__ import main as predict
 from results.__main__ import main as results
 from results.files import ResultsError
 from results.places import PROJECT, check_places, trusting
+from results.trained_run import load_trainer
 from tests.runs import arguments, make_world
 from tests.test_predict import rewritten
 
@@ -97,7 +98,7 @@ def test_a_rebuilt_run_takes_no_other_place_from_its_config(run, world, tmp_path
     config = config.replace("PRETRAIN_DIR: ''", "PRETRAIN_DIR: /etc").replace("  DIR: ''", "  DIR: /etc")
     assert config.count("/etc") >= 3
     (copied / "config.yaml").write_text(config)
-    assert "/etc" not in str(train.load_trainer(copied).cfg)
+    assert "/etc" not in str(load_trainer(copied).cfg)
 
 
 def test_a_checkpoint_that_changed_since_it_was_tested_is_named(run, tmp_path, capsys):

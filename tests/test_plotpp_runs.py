@@ -12,6 +12,7 @@ import torch
 import clip
 import train
 from results.__main__ import main as results
+from results.trained_run import load_trainer
 from scripts.experiments import main as experiment
 from tests.closeness import assert_close
 from tests.golden_data import tiny_state_dict
@@ -103,7 +104,7 @@ def test_first_stage_trains_the_visual_prompts_only(first_stage):
 
 
 def test_only_the_prompts_are_registered_and_switched(first_stage):
-    trainer = train.load_trainer(first_stage[0])
+    trainer = load_trainer(first_stage[0])
     assert trainer.get_model_names() == ["prompt_learner"]
     trainer.set_model_mode("train")
     assert trainer.model.prompt_learner.training
@@ -141,7 +142,7 @@ def test_second_stage_starts_from_the_first(world, tmp_path, first_stage):
     assert by_file["history"] == by_folder["history"] != afresh["history"]
     log = (tmp_path / "file" / "log.txt").read_text()
     assert str(file) in log and "leak" not in log
-    trainer = train.load_trainer(tmp_path / "file")  # reads its own checkpoint, not the first stage again
+    trainer = load_trainer(tmp_path / "file")  # reads its own checkpoint, not the first stage again
     assert torch.equal(trainer.model.prompt_learner.ctx, saved(tmp_path / "file", 1)["state_dict"]["ctx"])
 
 
@@ -187,7 +188,7 @@ def test_prompts_move_to_other_classes(world, tmp_path):
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_whole_models_are_read(world, tmp_path, first_stage, wrapped):
-    trainer = train.load_trainer(first_stage[0])
+    trainer = load_trainer(first_stage[0])
     state = whole_model(trainer, wrapped)
     assert ("text_encoder.module.ln_final.weight" in state) == wrapped and "logit_scale" in state
     file = write(state, tmp_path / "published" / "16shots" / "stage1" / "seed1")
@@ -239,7 +240,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_wrong_files_say_what_they_hold(world, tmp_path, capsys, first_stage, fault):
-    state = broken(whole_model(train.load_trainer(first_stage[0])), fault)
+    state = broken(whole_model(load_trainer(first_stage[0])), fault)
     file = write(state, tmp_path / "published")
     message = failure(capsys, options_of(world, tmp_path / "run", "PRETRAIN_DIR", str(file), flags=("--eval-only",)))
     for words in (str(file), *FAULTS[fault]):
@@ -247,7 +248,7 @@ def test_wrong_files_say_what_they_hold(world, tmp_path, capsys, first_stage, fa
 
 
 def test_prompts_of_another_clip_are_warned_of(world, tmp_path, first_stage):
-    state = whole_model(train.load_trainer(first_stage[0]))
+    state = whole_model(load_trainer(first_stage[0]))
     state["text_encoder.ln_final.weight"] = state["text_encoder.ln_final.weight"] * 1.5
     file = write(state, tmp_path / "published")
     with pytest.warns(UserWarning, match="another CLIP: its text_encoder.ln_final.weight .* mean nothing"):
@@ -268,7 +269,7 @@ def test_prompts_before_other_words_are_noticed(world, tmp_path, first_stage):
     """As ImageNet's published prompts: the third was learned before class names without their first token."""
     from trainers.checkpoints import check_fixed_words
 
-    trainer = train.load_trainer(first_stage[0])
+    trainer = load_trainer(first_stage[0])
     learner, path = trainer.model.prompt_learner, Path("imagenet.tar")
     state = {f"prompt_learner.{key}": value.half() for key, value in learner.state_dict().items()}
     check_fixed_words(state, learner, "set LEGACY", path)
@@ -290,7 +291,7 @@ def test_plans_are_about_no_places(first_stage, tmp_path):
     (drawn,) = tmp_path.glob("*.npz")
     with np.load(drawn, allow_pickle=False) as file:  # a matrix of visual and text prompts
         assert file["plan"].shape[1:] == (4, 4) and json.loads(str(file["meta"]))["grid"] is None
-    trainer = train.load_trainer(output)
+    trainer = load_trainer(output)
     explained = trainer.explain(next(iter(trainer.test_loader))["img"][:3])
     assert explained.grid is None and explained.plan.shape == (3, 8, 4, 4)
     assert_close(explained.plan.sum(dim=2), torch.full((3, 8, 4), 1 / 4))

@@ -25,6 +25,7 @@ from datasets.demo_world.task import CLASSES
 from predict import PredictError, load
 from predict.exported import MARK, ExportedFile, sealed
 from results.__main__ import main as results
+from results.trained_run import load_trainer
 from tests.closeness import assert_close, relative_difference
 from tests.runs import arguments, make_world
 from tests.test_inference import TRAINERS
@@ -62,7 +63,7 @@ def exported(trained):
 
 @pytest.fixture(scope="module")
 def test_items(trained):
-    return train.load_trainer(trained("ZeroshotCLIP")).dm.dataset.test
+    return load_trainer(trained("ZeroshotCLIP")).dm.dataset.test
 
 
 def rewritten(path: Path, target: Path, change=lambda about: None, tensors=None) -> Path:

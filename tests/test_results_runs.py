@@ -24,6 +24,7 @@ from results.files import ResultsError
 from results.map_figures import draw_map
 from results.maps import Features, make_map, map_run
 from results.plotting import drawing
+from results.trained_run import load_trainer
 from results.words import find_words, spell, vocabulary
 from tests.closeness import assert_close
 from tests.records_support import make_record, write_run
@@ -295,7 +296,7 @@ def test_map_of_a_run(world, name, prompts, places):
 
 def test_features_are_those_that_the_run_compares(world):
     """Cosines of the map's features, transported, are the logits of the test."""
-    trainer = train.load_trainer(world / "runs/PLOT")
+    trainer = load_trainer(world / "runs/PLOT")
     items = maps.choose_images(trainer.dm.dataset.test, [1], 1)
     features = maps.extract(trainer, items, [0, 1])
     image = maps.image_reader(trainer.cfg)(Path(items[0].impath))[None]

@@ -9,6 +9,7 @@ import clip
 import train
 from dassl.engine import TRAINER_REGISTRY
 from results.__main__ import main as results
+from results.trained_run import load_trainer
 from tests.closeness import assert_close
 from tests.runs import ADAPTERS, arguments, make_world
 
@@ -21,7 +22,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plot_run(world):
     train.run(arguments(world, world / "plot", "TRAINER.PLOT.N", "2"))
-    return train.load_trainer(world / "plot")
+    return load_trainer(world / "plot")
 
 
 def test_ours_are_registered_and_nothing_of_them_by_the_engine_alone():
@@ -107,7 +108,7 @@ def test_the_kind_of_local_feature_goes_all_the_way(world, tmp_path, capsys, mod
         results[kind] = train.run(arguments(world, run, *where, "TRAINER.PLOT.DENSE", kind))
         assert results[kind]["config"]["TRAINER"]["PLOT"]["DENSE"] == kind
         assert f"local features: {kind}" in (run / "log.txt").read_text()
-        trainer = train.load_trainer(run)
+        trainer = load_trainer(run)
         images = next(iter(trainer.test_loader))["img"][:3]
         explained = trainer.explain(images)
         with torch.no_grad():
@@ -148,7 +149,7 @@ def test_diagnostics_are_the_means_over_the_test(plot_run):
 def test_one_prompt_equals_coop_on_the_mean_local_feature(world, tmp_path):
     """With N = 1 the transport has no choice: the score is the mean similarity over places."""
     train.run(arguments(world, tmp_path / "one", "TRAINER.PLOT.N", "1"))
-    trainer = train.load_trainer(tmp_path / "one")
+    trainer = load_trainer(tmp_path / "one")
     explained = trainer.explain(next(iter(trainer.test_loader))["img"][:4])
     mean = explained.similarity.mean(dim=(2, 3)) * trainer.model.logit_scale.exp()
     assert_close(explained.logits, mean, 1e-4)
@@ -221,7 +222,7 @@ def test_images_encoded_in_parts_give_the_same_scores(world, tmp_path, monkeypat
     from trainers import cocoop
 
     train.run(arguments(world, tmp_path / "run", "OPTIM.MAX_EPOCH", "1", trainer="CoCoOp"))
-    trainer = train.load_trainer(tmp_path / "run")
+    trainer = load_trainer(tmp_path / "run")
     images = next(iter(trainer.test_loader))["img"][:5]
     with torch.no_grad():
         whole = trainer.model_inference(images)

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-import train
 from dassl.engine.record import read_classnames
 from results.__main__ import main
 from results.choosing import spread_over_classes
 from results.files import ResultsError
 from results.heatmaps import prompt_maps, relative
+from results.trained_run import load_trainer
 from results.transport import describe, explain, image_reader, save, write_all
 from tests.plot_runs import copy_run
 
@@ -26,7 +26,7 @@ SIZES = {"rn": [(96, 96), (32, 288), (288, 32)], "vit": [(64, 64), (32, 128), (2
 
 
 def load(run: Path, **options):
-    return train.load_trainer(run, **options)
+    return load_trainer(run, **options)
 
 
 # --- where the mass is -----------------------------------------------------------------------------------
