@@ -26,7 +26,6 @@ SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
 SECOND_STAGE = {"PLOTAdapter": "PLOT"}  # starts from what another trainer learned
-WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")  # of a backbone that is a file
 OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
 
 
@@ -141,17 +140,13 @@ def settled(job: Job) -> bool:
 def check_same_run(job: Job) -> None:
     """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
     from dassl.engine.record import read_result
-    from dassl.plain.effect import flatten
+    from dassl.plain.effect import differences, flatten
     from results.settings import deciding
 
-    was, now = (deciding(flatten(config)) for config in ((read_result(job.folder) or {}).get("config") or {}, job.cfg))
-    changed = [
-        f"{key} was {was[key]!r}, is {now[key]!r}" for key in was.keys() & now.keys() if was[key] != now[key]
-    ]
-    if changed:
+    stored = (read_result(job.folder) or {}).get("config") or {}
+    if changed := differences(*(deciding(flatten(config)) for config in (stored, job.cfg))):
         raise ValueError(
-            f"{job.folder} holds a complete run of other settings ({'; '.join(sorted(changed))}); "
-            "use another output folder"
+            f"{job.folder} holds a complete run with another configuration ({changed}); use another output folder"
         )
 
 
@@ -227,8 +222,9 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
     for job in jobs:
         try:
             state, reason = foresee(job), ""
-            lacking = starts_of(job) - {other.folder for other in jobs if other.stage < job.stage}
-            if state != "complete" and (lacking := {path for path in lacking if not path.exists()}):
+            coming = {other.folder for other in jobs if other.stage < job.stage}
+            lacking = [path for path in starts_of(job) - coming if not path.exists()]
+            if lacking and state != "complete":
                 state, reason = "waits", f"  (it starts from {min(lacking)}, which is not there yet)"
         except (ValueError, LookupError, OSError, AssertionError) as error:
             state, reason = "fails", f"  ({error_text(error)})"
@@ -240,20 +236,19 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
 
 
 def foresee(job: Job) -> str:
-    """ "complete", "to run" or "goes on after epoch 7".  Raises what the run would raise of its folder or weights."""
+    """ "complete", "to run" or "goes on after epoch 7".  Raises what the run would raise of its folder."""
     from dassl.engine.record import check_folder
-    from dassl.engine.state import STATE_NAME
-    from dassl.utils.checkpoint import load_checkpoint
+    from dassl.engine.state import furthest_state
+    from dassl.utils.checkpoint import find_checkpoints
 
     if settled(job):
         return "complete"
-    begun = check_folder(job.cfg, "eval" if "--eval-only" in job.argv else "train")
-    backbone = str(job.cfg.MODEL.BACKBONE.NAME)
-    if backbone.endswith(WEIGHTS) and not os.path.exists(backbone):
-        raise FileNotFoundError(f"the backbone's weights are not at {backbone}")
-    epochs = [int(path.suffix.rpartition("-")[2]) for path in job.folder.glob("*/model.pth.tar-*")]
-    epochs += [load_checkpoint(path)["epoch"] for path in job.folder.glob(STATE_NAME)]
-    return f"goes on after epoch {max(epochs)}" if begun and epochs else "to run"
+    if not check_folder(job.cfg, "eval" if "--eval-only" in job.argv else "train"):
+        return "to run"
+    epochs = [epoch for part in job.folder.iterdir() for epoch in find_checkpoints(part)]
+    if kept := furthest_state([str(job.folder)], ()):
+        epochs.append(kept[0]["epoch"])
+    return f"goes on after epoch {max(epochs)}" if epochs else "to run"
 
 
 def starts_of(job: Job) -> set[Path]:

@@ -31,7 +31,7 @@ from yacs.config import CfgNode
 import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
-from dassl.plain.effect import effective, flatten
+from dassl.plain.effect import differences, effective, flatten
 from dassl.plain.reading import load_yaml
 from dassl.plain.result_file import SCHEMA, read_record
 from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_checkpoints
@@ -180,10 +180,7 @@ def _spells_something_else(text: str) -> bool:
 
 
 def _differences(stored: Mapping[str, Any], cfg: CfgNode) -> str:
-    old, new = effective(flatten(stored)), effective(flatten(_plain_config(cfg)))
-    changed = [key for key in sorted(new) if key in old and old[key] != new[key]]
-    shown = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed[:8]]
-    return "; ".join(shown) + (f"; and {len(changed) - 8} more" if len(changed) > 8 else "")
+    return differences(effective(flatten(stored)), effective(flatten(_plain_config(cfg))))
 
 
 # --- the end of a run ------------------------------------------------------------------------------------

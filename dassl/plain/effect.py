@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["NO_EFFECT", "effective", "flatten"]
+__all__ = ["NO_EFFECT", "differences", "effective", "flatten"]
 
 NO_EFFECT = (
     "VERSION",
@@ -49,6 +49,13 @@ def effective(config: Mapping[str, Any]) -> dict[str, Any]:
         return key not in nothing and not foreign
 
     return {key: value for key, value in config.items() if counts(key)}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 8) -> str:
+    """Of two flat configs, the keys that both have with other values: "OPTIM.LR was 0.1, is 0.5; ..."."""
+    changed = [key for key in sorted(old.keys() & new.keys()) if old[key] != new[key]]
+    shown = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed[:most]]
+    return "; ".join(shown) + (f"; and {len(changed) - most} more" if len(changed) > most else "")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
