@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from dassl import writing
+from dassl.plain import writing
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TrainerX, run_folder

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import train
-from dassl import writing
+from dassl.plain import writing
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine import state as state_module
 from dassl.engine.interruption import Interrupted, exit_status, heeding_signals
