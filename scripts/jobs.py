@@ -26,7 +26,6 @@ SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
 SECOND_STAGE = {"PLOTAdapter": "PLOT"}  # starts from what another trainer learned
-WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")  # of a backbone that is a file
 OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
 
 
@@ -240,7 +239,7 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
 
 
 def foresee(job: Job) -> str:
-    """ "complete", "to run" or "goes on after epoch 7".  Raises what the run would raise of its folder or weights."""
+    """ "complete", "to run" or "goes on after epoch 7".  Raises what the run would raise of its folder."""
     from dassl.engine.record import check_folder
     from dassl.engine.state import STATE_NAME
     from dassl.utils.checkpoint import load_checkpoint
@@ -248,9 +247,6 @@ def foresee(job: Job) -> str:
     if settled(job):
         return "complete"
     begun = check_folder(job.cfg, "eval" if "--eval-only" in job.argv else "train")
-    backbone = str(job.cfg.MODEL.BACKBONE.NAME)
-    if backbone.endswith(WEIGHTS) and not os.path.exists(backbone):
-        raise FileNotFoundError(f"the backbone's weights are not at {backbone}")
     epochs = [int(path.suffix.rpartition("-")[2]) for path in job.folder.glob("*/model.pth.tar-*")]
     epochs += [load_checkpoint(path)["epoch"] for path in job.folder.glob(STATE_NAME)]
     return f"goes on after epoch {max(epochs)}" if begun and epochs else "to run"

@@ -68,7 +68,8 @@ def test_an_evaluation_stands_for_the_checkpoint_that_it_evaluated(world, tmp_pa
 
 
 def test_class_names_of_older_records(tmp_path):
-    record = {"data": {"classes": 2}, "per_class": [{"name": "cat"}, {"name": "dog"}]}
+    tested = [{"label": label, "name": name, "total": 1, "accuracy": 0.0} for label, name in enumerate(("cat", "dog"))]
+    record = {"data": {"classes": 2}, "per_class": tested}
     (tmp_path / "result.json").write_text(json.dumps(record))
     assert read_classnames(tmp_path) == ["cat", "dog"]
     record["data"]["classes"] = 3  # one of them had no test image
