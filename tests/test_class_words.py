@@ -24,7 +24,8 @@ UNKNOWN = ["airplane", "pizza", "panda"]  # to the demo's CLIP, which has seen d
 def trainer_of(kind: str, classnames: list[str], *options: str):
     """A trainer with the demo's CLIP, for these classes and without data."""
     tower, side = ("demo-vit", 64) if kind == "PLOTPP" else ("demo-rn", 128)
-    words = ["--trainer", kind, "--backbone", tower, "INPUT.SIZE", f"({side}, {side})", "USE_CUDA", "False", *options]
+    words = ["--trainer", kind, "--backbone", tower, "DATASET.NAME", "Demo", "INPUT.SIZE", f"({side}, {side})"]
+    words += ["USE_CUDA", "False", *options]
     return build_trainer(train.setup_cfg(train.build_parser().parse_args(words))[0], classnames)
 
 

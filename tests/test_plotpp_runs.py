@@ -362,5 +362,6 @@ def test_the_shell_script_reaches_the_table():
 
 def test_device_of_old_command_lines(world, tmp_path, capsys):
     assert "this machine has cpu" in failure(capsys, options_of(world, tmp_path / "a", flags=("--device", "cuda:9")))
-    cfg, _ = train.setup_cfg(train.build_parser().parse_args(["--device", "cpu", "--trainer", "PLOTPP"]))
+    words = ["--device", "cpu", "--trainer", "PLOTPP", "--backbone", "ViT-B/16", "DATASET.NAME", "Demo"]
+    cfg, _ = train.setup_cfg(train.build_parser().parse_args(words))
     assert cfg.USE_CUDA is False
