@@ -18,7 +18,6 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from dassl.plain import writing
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TrainerX, run_folder
@@ -27,6 +26,7 @@ from dassl.engine.record import RunFolderError, is_complete, open_run, read_clas
 from dassl.engine.run_folder import hold_folder
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.plain import writing
 from dassl.utils import atomic_write, set_random_seed
 from tests.engine_support import CLASSES, TinyPlugin, tiny_cfg
 from tests.runs import REPOSITORY

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 import train
-from dassl.plain import writing
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine import state as state_module
 from dassl.engine.interruption import Interrupted, exit_status, heeding_signals
 from dassl.engine.state import STATE_NAME, StateKeeper
+from dassl.plain import writing
 from dassl.utils import load_checkpoint, set_random_seed
 from tests.engine_support import TinyPlugin, tiny_cfg
 from tests.runs import REPOSITORY, arguments, make_world
