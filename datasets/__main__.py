@@ -14,7 +14,8 @@ import textwrap
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils.tools import atomic_write, printable
+from dassl.plain.text import printable, printable_lines
+from dassl.utils.tools import atomic_write, error_text
 
 from .checking import Report, build_quietly, check
 from .downloads import PARTS
@@ -190,12 +191,7 @@ def describe(report: Report) -> str:
     for mark, entries in (("", report.found), ("note: ", report.notes), ("problem: ", report.problems)):
         lines += [textwrap.indent(f"{mark}{entry}", "     ") for entry in entries]
     lines += [f"     to do: {entry}" for entry in dict.fromkeys(report.todo)]
-    return _harmless("\n".join(lines)) + "\n"
-
-
-def _harmless(text: str) -> str:
-    """Lines for a terminal, whatever the files are called."""
-    return "\n".join(map(printable, text.split("\n")))
+    return printable_lines("\n".join(lines)) + "\n"
 
 
 def summary(reports: list[Report], root: str, options: argparse.Namespace) -> str:
@@ -239,7 +235,7 @@ def run_fetch(options: argparse.Namespace) -> int:
     for name in names:
         problems = fetch(name, root, options.only, options.again, options.keep, options.mirror)
         for problem in problems:
-            print(f"error: {_harmless(problem)}", file=sys.stderr)
+            print(f"error: {printable_lines(problem)}", file=sys.stderr)
         report = check(name, root)
         print(describe(report), flush=True)
         reports.append(report)
@@ -328,13 +324,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except UsageError as error:
-        print(f"error: {_harmless(str(error))}", file=sys.stderr)
+        print(f"error: {error_text(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; a fetch goes on from here when it is started again", file=sys.stderr)
         return 130
     except (OSError, ValueError, ImportError) as error:
-        print(f"error: {_harmless(str(error))}", file=sys.stderr)
+        print(f"error: {error_text(error)}", file=sys.stderr)
         return 1
 
 

@@ -14,7 +14,7 @@ from dassl.plain.text import columns, printable
 from dassl.plain.writing import disk_failed
 from results.files import DiskError, ResultsError, is_special, tell
 from results.images import find_images
-from results.places import FLAG, HELP, trusting
+from results.places import add_trust_paths, trusting
 from scripts.command_line import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
     add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
     add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
-    add(FLAG, action="store_true", help=HELP)
+    add_trust_paths(parser)
     add(
         "--explain", nargs="?", const=HEAT_MAPS, default="", metavar="DIR",
         help=f"also draw what each prompt of a PLOT run is matched with; default: {HEAT_MAPS}",

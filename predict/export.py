@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from results.files import say
-from results.places import FLAG, HELP
+from results.places import add_trust_paths
 
 from .source import PredictError
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of one finished run")
     parser.add_argument("--out", metavar="FILE", help=f"default: RUN/{NAME}")
     parser.add_argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved")
-    parser.add_argument(FLAG, action="store_true", help=HELP)
+    add_trust_paths(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from results.files import write_atomic
 
-from .source import REMEDY, PredictError, Source, deciding
+from .source import REMEDY, PredictError, Source, kept_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ class ExportedFile(Source):
                     f"{path} has version {about['version']} of the layout, and this program reads {VERSION}; use the "
                     "program that wrote it, or export the run again"
                 )
-            config, names = deciding(about["config"]), tuple(map(str, about["classnames"]))
+            config, names = kept_settings(about["config"]), tuple(map(str, about["classnames"]))
             return cls(path, config, dict(about["result"]), names)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PredictError(f"{path} has damaged metadata ({error!r}); export the run again") from error

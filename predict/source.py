@@ -80,7 +80,7 @@ class RunFolder(Source):
         """Raises PredictError where the folder holds no run, or one that cannot predict."""
         config = flatten(read_config(folder))
         record = require_finished(folder, trained=config["TRAINER.NAME"] not in UNTRAINED)
-        return cls(folder, deciding(config), record)
+        return cls(folder, kept_settings(config), record)
 
     def classnames(self) -> Sequence[str] | None:
         from dassl.engine.record import read_classnames
@@ -94,7 +94,7 @@ class RunFolder(Source):
         trainer.load_model(directory, epoch=epoch)
 
 
-def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+def kept_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of a whole config the keys that decide predictions or tell how they were learned; no place but the backbone's."""
     own = f"TRAINER.{config['TRAINER.NAME']}.".upper()  # whole: also what only bounds its memory
     kept = {key for key in effective(config) if key.startswith(KEPT)}

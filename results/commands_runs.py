@@ -10,7 +10,7 @@ from typing import Any
 
 from .choosing import CLAIMS_FORMATS, COUNT, FORMATS, Choice
 from .command import Command, deliver
-from .places import FLAG, HELP
+from .places import add_trust_paths
 from .tables import FORMATS as TABLE_FORMATS
 
 
@@ -18,7 +18,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="folder of one trained run")
     parser.add_argument("--root", default="", metavar="DIR", help="where the data sets are now, if they have moved")
     parser.add_argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved")
-    parser.add_argument(FLAG, action="store_true", help=HELP)
+    add_trust_paths(parser)
     parser.add_argument("--verbose", action="store_true", help="also show what building the model prints")
 
 

@@ -6,6 +6,7 @@ environment variable PLOT_TRUSTED (separated as in PATH). Others need the user's
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,17 @@ from typing import Any
 from .files import ResultsError
 
 FLAG = "--trust-paths"
-HELP = "open also what the run names outside of its folder (weights, the checkpoint that it evaluated)"
 TRUSTED = "PLOT_TRUSTED"
 PROJECT = Path(__file__).resolve().parents[1]
 UNNEEDED = ("_DIR", "PATH", "CSV", "INIT_WEIGHTS", "RESUME", "CACHE.DIR")  # ends of keys: places for training only
 
 _trusts: ContextVar[bool] = ContextVar("trusts", default=False)
+
+
+def add_trust_paths(parser: argparse.ArgumentParser) -> None:
+    """The user's word on a command line, for `trusting`."""
+    text = "open also what the run names outside of its folder (weights, the checkpoint that it evaluated)"
+    parser.add_argument(FLAG, action="store_true", help=text)
 
 
 @contextlib.contextmanager

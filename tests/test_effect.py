@@ -12,7 +12,7 @@ import train
 from dassl.config import get_cfg_default
 from dassl.engine import record
 from dassl.plain.effect import NO_EFFECT, effective, flatten
-from predict.source import deciding as deciding_predictions
+from predict.source import kept_settings
 from results.__main__ import main as results
 from results.differences import between_methods, between_runs
 from results.methods import data_path, name_methods
@@ -141,7 +141,7 @@ def test_all_who_compare_runs_agree_about_every_key(tmp_path):
 
 
 def test_an_export_keeps_what_decides_and_no_place():
-    kept = deciding_predictions(KEYS).keys()
+    kept = kept_settings(KEYS).keys()
     needless = ("DATALOADER.", "TRAIN.", "TEST.", "MODEL.HEAD.", "MODEL.INIT_WEIGHTS", "DATASET.FOLDER.", *STARTS)
     assert {key for key in effective(KEYS) if not key.startswith(needless)} <= kept
     assert kept - effective(KEYS).keys() == {OWN + key for key in DO_NOTHING if "." not in key}

@@ -39,8 +39,7 @@ class StateKeeper:
     """
 
     def __init__(self, folder: str | None, minutes: float, done: int = 0) -> None:
-        self.path = os.path.join(folder, STATE_NAME) if folder is not None and minutes > 0 else None
-        self.folder = folder
+        self.path = None if folder is None else os.path.join(folder, STATE_NAME)
         self.period = 60 * minutes
         self.saved = done
         self._held: dict[str, Any] | None = None
@@ -54,7 +53,8 @@ class StateKeeper:
         It returns epoch (`done`), models ({name: what a checkpoint holds}), engine.
         """
         now = time.monotonic()
-        if self.path is None or done == 0 or self._spent > SHARE * (now - self._started):
+        keeps = self.path is not None and self.period > 0
+        if not keeps or done == 0 or self._spent > SHARE * (now - self._started):
             return
         whole = state()
         due = now - self._written >= self.period and done > self.saved
@@ -71,11 +71,10 @@ class StateKeeper:
 
     def finish(self) -> None:
         """The run is over, and what it learned is saved."""
-        if self.folder is not None and os.path.isdir(self.folder):
-            clear_leftovers(self.folder)
-            path = os.path.join(self.folder, STATE_NAME)
-            if os.path.exists(path):
-                os.unlink(path)
+        if self.path is not None:
+            clear_leftovers(os.path.dirname(self.path))
+            if os.path.exists(self.path):
+                os.unlink(self.path)
 
     def outlook(self, epoch: int, last: int) -> str:
         """How the run goes on when it is started again, interrupted in `epoch` (from 1) of `last`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from wcwidth import wcswidth
 
-__all__ = ["GOES_ON", "columns", "csv_line", "pad", "printable"]
+__all__ = ["GOES_ON", "columns", "csv_line", "pad", "printable", "printable_lines"]
 
 GOES_ON = "** The run goes on: "  # in a log, then date and time: what is above came from an earlier start of the run
 _NOT_PRINTABLE = re.compile(
@@ -26,6 +26,11 @@ def printable(text: object) -> str:
     would write for them: a file called "a", ESC, "[2J" is shown as a\\x1b[2J. All other Unicode stays as it is.
     """
     return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def printable_lines(text: str) -> str:
+    """Likewise for several lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def csv_line(*cells: Any) -> str:

@@ -19,7 +19,7 @@ import PIL
 import torch
 from tqdm import tqdm
 
-from dassl.plain.text import printable
+from dassl.plain.text import printable, printable_lines
 from dassl.plain.writing import StrPath, atomic_write
 
 __all__ = [
@@ -148,7 +148,7 @@ def error_text(error: BaseException) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         text = error.strerror
-    return "\n".join(map(printable, text.split("\n")))
+    return printable_lines(text)
 
 
 def end_bars() -> None:
