@@ -21,7 +21,7 @@ from torch import nn
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TrainerX, run_folder
-from dassl.engine import record as record_module
+from dassl.engine.environment import commit_of_program
 from dassl.engine.record import RunFolderError, is_complete, open_run, read_classnames, read_result, write_result
 from dassl.engine.run_folder import hold_folder
 from dassl.metrics import compute_accuracy
@@ -287,7 +287,7 @@ def test_the_commit_is_that_of_the_program(tmp_path, monkeypatch):
     program = types.ModuleType("__main__")
     program.__file__ = str(tmp_path / "train.py")
     monkeypatch.setitem(sys.modules, "__main__", program)
-    commit = record_module._commit.__wrapped__
+    commit = commit_of_program.__wrapped__
     assert commit() == ""  # no repository
 
     def git(*words):

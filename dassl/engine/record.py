@@ -7,28 +7,21 @@ result.json says so.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
-import platform
 import re
-import subprocess
-import sys
 import warnings
 from ast import literal_eval
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 import yaml
 from yacs.config import CfgNode
 
-import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
 from dassl.plain.effect import differences, effective, flatten
@@ -38,6 +31,7 @@ from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_ch
 from dassl.utils.logger import warned
 from dassl.utils.tools import StrPath, atomic_write
 
+from .environment import peak_cuda_memory_mb, peak_memory_mb, versions
 from .run_folder import RunFolderError, make_folder, refusal
 from .state import STATE_NAME
 
@@ -238,12 +232,12 @@ def write_result(
             "train": getattr(trainer, "train_seconds", None),
             "test": test.get("seconds"),
         },
-        "peak_memory_mb": _peak_memory_mb(),
-        "peak_cuda_memory_mb": _peak_cuda_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
+        "peak_cuda_memory_mb": peak_cuda_memory_mb(),
         "data": _describe_data(trainer),
         "config": config,
         "config_digest": _digest(config),
-        "versions": _versions(),
+        "versions": versions(),
         "argv": list(argv or []),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -296,56 +290,6 @@ def _describe_data(trainer: Any) -> dict[str, Any] | None:
 def _digest(config: Mapping[str, Any]) -> str:
     """SHA-256 (hex) over the keys that decide what comes out, with their values."""
     return hashlib.sha256(json.dumps(effective(flatten(config)), sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _peak_memory_mb() -> float | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def _peak_cuda_memory_mb() -> float | None:
-    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None
-
-
-def _versions() -> dict[str, str]:
-    try:
-        project = importlib.metadata.version("plot-prompt-learning")
-    except importlib.metadata.PackageNotFoundError:  # used from the checkout
-        project = f"dassl {dassl.__version__}"
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": np.__version__,
-        "project": project,
-        "commit": _commit(),
-    }
-
-
-@cache
-def _commit() -> str:
-    """The git commit of the program that runs, with -dirty where its files have changed since; "" where git knows none.
-
-    Asked once: a process goes on with the code that it has loaded.
-    """
-    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "here").resolve().parent
-    commit = _git(program, "rev-parse", "--short=12", "HEAD")
-    changed = commit and _git(program, "status", "--porcelain", "--untracked-files=no")
-    return f"{commit}-dirty" if changed else commit
-
-
-def _git(folder: Path, *command: str) -> str:
-    """What git says about the repository of `folder`, without locking it; "" where it says nothing."""
-    whole = ["git", "--no-optional-locks", "-C", str(folder), *command]
-    try:
-        done = subprocess.run(whole, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _json_ready(value: Any) -> Any:
