@@ -10,12 +10,13 @@ A policy takes and returns a PIL image; pixels that a shift, shear or rotation u
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 from PIL import Image
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-from .plain import PLAIN, Operation
+from .plain import PLAIN, Operation, moved
 
 GREY = (128, 128, 128)
 LEVELS = 10  # of strength
@@ -25,12 +26,8 @@ def _signed(magnitude: float) -> float:
     return magnitude * random.choice([-1, 1])
 
 
-def _moved(
-    image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float, smooth: bool = False
-) -> Image.Image:
-    """Pixel (x, y) comes from (a x + b y + c, d x + e y + f)."""
-    resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
-    return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), resampling, fillcolor=GREY)
+_moved = partial(moved, fill=GREY)
+_sheared = partial(_moved, resampling=Image.Resampling.BICUBIC)
 
 
 def _rotated(image: Image.Image, degrees: float) -> Image.Image:
@@ -43,8 +40,8 @@ def _enhanced(name: str) -> Operation:
 
 
 OPERATIONS: dict[str, tuple[Operation, float, float]] = {  # what is done, its magnitude at strength 0 and at 9
-    "ShearX": (lambda image, m: _moved(image, 1, _signed(m), 0, 0, 1, 0, smooth=True), 0, 0.3),
-    "ShearY": (lambda image, m: _moved(image, 1, 0, 0, _signed(m), 1, 0, smooth=True), 0, 0.3),
+    "ShearX": (lambda image, m: _sheared(image, 1, _signed(m), 0, 0, 1, 0), 0, 0.3),
+    "ShearY": (lambda image, m: _sheared(image, 1, 0, 0, _signed(m), 1, 0), 0, 0.3),
     "TranslateX": (lambda image, m: _moved(image, 1, 0, _signed(m * image.width), 0, 1, 0), 0, 150 / 331),
     "TranslateY": (lambda image, m: _moved(image, 1, 0, 0, 0, 1, _signed(m * image.height)), 0, 150 / 331),
     "Rotate": (_rotated, 0, 30),

@@ -7,6 +7,17 @@ from PIL import Image, ImageEnhance, ImageOps
 
 Operation = Callable[[Image.Image, float], Image.Image]  # image, strength
 
+
+def moved(
+    image: Image.Image,
+    *matrix: float,
+    resampling: Image.Resampling = Image.Resampling.NEAREST,
+    fill: tuple[int, ...] | None = None,
+) -> Image.Image:
+    """Pixel (x, y) comes from (a x + b y + c, d x + e y + f), for the `matrix` a ... f; `fill` is black by default."""
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, resampling, fillcolor=fill)
+
+
 PLAIN: dict[str, Operation] = {
     "AutoContrast": lambda image, _: ImageOps.autocontrast(image),
     "Brightness": lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),

@@ -13,7 +13,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .plain import PLAIN, Operation
+from .plain import PLAIN, Operation, moved
 
 STRONGEST = 30
 CUTOUT_COLOUR = (125, 123, 114)
@@ -21,11 +21,6 @@ CUTOUT_COLOUR = (125, 123, 114)
 
 def _turned(value: float) -> float:
     return -value if random.random() > 0.5 else value
-
-
-def _moved(image: Image.Image, a: float, b: float, c: float, d: float, e: float, f: float) -> Image.Image:
-    """Pixel (x, y) comes from (a x + b y + c, d x + e y + f)."""
-    return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f))
 
 
 def _cutout(image: Image.Image, side: float) -> Image.Image:
@@ -45,13 +40,13 @@ def _solarize_add(image: Image.Image, addition: float) -> Image.Image:
 OPERATIONS: dict[str, Operation] = PLAIN | {
     "Cutout": _cutout,
     "Rotate": lambda image, v: image.rotate(_turned(v)),
-    "ShearX": lambda image, v: _moved(image, 1, _turned(v), 0, 0, 1, 0),
-    "ShearY": lambda image, v: _moved(image, 1, 0, 0, _turned(v), 1, 0),
+    "ShearX": lambda image, v: moved(image, 1, _turned(v), 0, 0, 1, 0),
+    "ShearY": lambda image, v: moved(image, 1, 0, 0, _turned(v), 1, 0),
     "SolarizeAdd": _solarize_add,
-    "TranslateX": lambda image, v: _moved(image, 1, 0, _turned(v) * image.width, 0, 1, 0),
-    "TranslateY": lambda image, v: _moved(image, 1, 0, 0, 0, 1, _turned(v) * image.height),
-    "TranslateXPixels": lambda image, v: _moved(image, 1, 0, _turned(v), 0, 1, 0),
-    "TranslateYPixels": lambda image, v: _moved(image, 1, 0, 0, 0, 1, _turned(v)),
+    "TranslateX": lambda image, v: moved(image, 1, 0, _turned(v) * image.width, 0, 1, 0),
+    "TranslateY": lambda image, v: moved(image, 1, 0, 0, 0, 1, _turned(v) * image.height),
+    "TranslateXPixels": lambda image, v: moved(image, 1, 0, _turned(v), 0, 1, 0),
+    "TranslateYPixels": lambda image, v: moved(image, 1, 0, 0, 0, 1, _turned(v)),
 }
 
 Ranges = dict[str, tuple[float, float]]  # operation: its strength at 0 and at 1; the order is that of the draws
