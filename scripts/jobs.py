@@ -144,7 +144,8 @@ def check_same_run(job: Job) -> None:
     from results.settings import deciding
 
     stored = (read_result(job.folder) or {}).get("config") or {}
-    if changed := differences(*(deciding(flatten(config)) for config in (stored, job.cfg))):
+    was, now = (deciding(flatten(config)) for config in (stored, job.cfg))
+    if changed := differences(was, now):
         raise ValueError(
             f"{job.folder} holds a complete run with another configuration ({changed}); use another output folder"
         )
