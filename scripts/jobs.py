@@ -11,6 +11,7 @@ import io
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -26,7 +27,6 @@ SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
 SECOND_STAGE = {"PLOTAdapter": "PLOT"}  # starts from what another trainer learned
-WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")  # of a backbone that is a file
 OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
 
 
@@ -84,7 +84,8 @@ def run_jobs(
             if reason:
                 failed.append((job, reason))
             left = clock.left(job, ran=said != SKIPPED)
-            tell(f"[{done}/{len(jobs)}] {job.name}: {said or f'failed: {reason}'}{left}", done=True)
+            said = said or f"failed: {_first_line(reason)}"
+            tell(f"[{done}/{len(jobs)}] {job.name}: {said}{left}", done=True)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # when interrupted, what has not begun shall not begin
     return failed
@@ -125,6 +126,11 @@ def _describe(result: dict[str, Any]) -> str:
     accuracy, seconds = result.get("accuracy"), (result.get("seconds") or {}).get("total")
     shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
     return shown + (f" in {seconds:.0f} s" if seconds else "")
+
+
+def _first_line(reason: str) -> str:
+    first, _, rest = reason.partition("\n")
+    return f"{first} ..." if rest else first
 
 
 def settled(job: Job) -> bool:
@@ -190,13 +196,16 @@ class _Lines(io.TextIOBase):
 @contextlib.contextmanager
 def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[], Any]]]:
     """(tell, quiet): `tell` prints a line on stderr, above a bar over the sweep where stderr is a terminal; within
-    `quiet()` a run prints to its log alone, and its warnings go through `tell`."""
+    `quiet()` a run prints to its log alone, and its warnings go through `tell`, which says each of them once."""
     from tqdm import tqdm
 
-    stream = sys.stderr
+    stream, told = sys.stderr, set[str]()
     with tqdm(total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True) as bar:
 
         def tell(message: str, done: bool = False) -> None:
+            if not done and message in told:
+                return
+            told.add(message)
             bar.write(printable(message), file=stream)
             stream.flush()
             bar.update(int(done))
@@ -231,7 +240,7 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
             if state != "complete" and (lacking := {path for path in lacking if not path.exists()}):
                 state, reason = "waits", f"  (it starts from {min(lacking)}, which is not there yet)"
         except (ValueError, LookupError, OSError, AssertionError) as error:
-            state, reason = "fails", f"  ({error_text(error)})"
+            state, reason = "fails", f"  ({_first_line(error_text(error))})"
             failing += 1
         print(printable(f"{state:8}  {job.name}  {job.folder}{reason}"))
         if commands:
@@ -240,7 +249,7 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
 
 
 def foresee(job: Job) -> str:
-    """ "complete", "to run" or "goes on after epoch 7".  Raises what the run would raise of its folder or weights."""
+    """ "complete", "to run" or "goes on after epoch 7".  Raises what the run would raise of its folder."""
     from dassl.engine.record import check_folder
     from dassl.engine.state import STATE_NAME
     from dassl.utils.checkpoint import load_checkpoint
@@ -248,9 +257,6 @@ def foresee(job: Job) -> str:
     if settled(job):
         return "complete"
     begun = check_folder(job.cfg, "eval" if "--eval-only" in job.argv else "train")
-    backbone = str(job.cfg.MODEL.BACKBONE.NAME)
-    if backbone.endswith(WEIGHTS) and not os.path.exists(backbone):
-        raise FileNotFoundError(f"the backbone's weights are not at {backbone}")
     epochs = [int(path.suffix.rpartition("-")[2]) for path in job.folder.glob("*/model.pth.tar-*")]
     epochs += [load_checkpoint(path)["epoch"] for path in job.folder.glob(STATE_NAME)]
     return f"goes on after epoch {max(epochs)}" if begun and epochs else "to run"
@@ -310,7 +316,7 @@ def execute(
         print(f"{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
         for job, reason in failed:
             log = job.folder / "log.txt"
-            print(f"  {printable(job.name)}: {printable(reason)}", file=sys.stderr)
+            print(textwrap.indent(f"{printable(job.name)}: {reason}", "  "), file=sys.stderr)
             if log.exists():
                 print(f"    log: {printable(log)}", file=sys.stderr)
     return int(bool(failed))

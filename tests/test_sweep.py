@@ -242,8 +242,8 @@ def test_a_dry_run_misses_what_a_run_starts_from(tmp_path, capsys):
     assert status == 0 and lines[0].startswith("waits") and f"it starts from {tmp_path}/OP_N4/" in lines[0]
     status, lines = states(capsys, *words, "--trainers", "PLOTAdapter", "PLOT")
     assert status == 0 and [line.split()[0] for line in lines] == ["to", "to"]
-    status, lines = states(capsys, *words, "--trainers", "CoOp", "MODEL.BACKBONE.NAME", "gone.pt")
-    assert status == 1 and lines[0].startswith("fails") and "weights are not at gone.pt" in lines[0]
+    assert main([*words, "--trainers", "CoOp", "--dry-run", "MODEL.BACKBONE.NAME", "gone.pt"]) == 2
+    assert "MODEL.BACKBONE.NAME: no CLIP model named 'gone.pt'" in capsys.readouterr().err
 
 
 def test_a_dry_run_looks_for_the_gpus(capsys, monkeypatch):
@@ -295,6 +295,7 @@ def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
         with quiet():
             print("epoch [1/1]")
             print("careful", file=sys.stderr)
+            print("careful", file=sys.stderr)  # as the next run will say, too
             assert not sys.stderr.isatty()
         tell("[1/1] done", done=True)
     out, err = capsys.readouterr()
@@ -417,7 +418,12 @@ def test_a_sweep_goes_on_without_bad_pictures_and_its_records_name_them(swept, t
     backbone = argv[argv.index("MODEL.BACKBONE.NAME") :]
     assert main([*own, *backbone]) == 1
     said = capsys.readouterr().err
-    assert "7 of 19 image files cannot be read" in said and "of a sweep: --skip-bad" in said
+    assert "of a sweep: --skip-bad" in said
+    lines = said.splitlines()
+    on_the_way = [line for line in lines if line.startswith("[")]
+    assert len(on_the_way) == 2
+    assert all("7 of 19 image files cannot be read: ..." in line and ".png" not in line for line in on_the_way)
+    assert lines.count(f"    {tmp_path}/photos/cat/zero.jpg: it is empty") == 2  # in the list of what failed
     assert not list((tmp_path / "out").glob("**/result.json"))  # not even the first run began
     assert main([*own, "--skip-bad", *backbone]) == 0
     results = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("**/result.json")]
