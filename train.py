@@ -35,12 +35,14 @@ from dassl.engine.record import evaluated_checkpoint, open_run, read_result, wri
 from dassl.engine.run_folder import hold_folder
 from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.text import error_text
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
-from dassl.utils.tools import end_bars, error_text, path_hint
+from dassl.utils.tools import end_bars, path_hint
 from dassl.writing import disk_failed
 from results.places import UNNEEDED, check_places, trusting
+from results.trained_run import read_config
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 
@@ -325,6 +327,7 @@ def load_trainer(
     folder = Path(run_folder)
     if not (folder / "config.yaml").exists():
         raise FileNotFoundError(f"{folder} holds no config.yaml: it is not the folder of a run")
+    read_config(folder)  # whether it is whole
     cfg = get_cfg_default()
     extend_cfg(cfg)
     merge_file(cfg, str(folder / "config.yaml"))

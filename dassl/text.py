@@ -8,7 +8,7 @@ from typing import Any
 
 from wcwidth import wcswidth
 
-__all__ = ["columns", "csv_line", "pad", "printable"]
+__all__ = ["columns", "csv_line", "error_text", "pad", "printable"]
 
 _NOT_PRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f"  # control characters: ESC, newlines, tabs
@@ -25,6 +25,17 @@ def printable(text: object) -> str:
     would write for them: a file called "a", ESC, "[2J" is shown as a\\x1b[2J. All other Unicode stays as it is.
     """
     return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception says, line by line as a terminal may have it.
+
+    str() of a KeyError would put its text in quotes, of an OSError a number before it.
+    """
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        text = error.strerror
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def csv_line(*cells: Any) -> str:

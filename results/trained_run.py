@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from dassl.reading import TEXT, Maybe, load_yaml, wrong
+from dassl.config_file import load_config
+from dassl.reading import TEXT, Maybe, wrong
 from dassl.result_file import read_record
+from dassl.text import error_text
 
 from .files import ResultsError
 from .settings import UNTRAINED
@@ -57,7 +59,7 @@ def read_config(run: Path) -> dict[str, Any]:
             f"{run} {'is a file, not a folder' if run.exists() else 'does not exist'}; give the folder of one run"
         )
     try:
-        config = load_yaml(run / "config.yaml")
+        config = load_config(run / "config.yaml")
     except FileNotFoundError:
         raise ResultsError(
             f"{run} holds no config.yaml, so it is no run folder; give the folder of one run, the one with "
@@ -101,7 +103,6 @@ def load(
 
     Raises ResultsError for what is missing or unfit.
     """
-    from dassl.utils.tools import error_text
     from train import load_trainer
 
     try:

@@ -19,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dassl.text import printable
+from dassl.text import error_text, printable
 
 from .workers import check_devices, workers
 
@@ -54,7 +54,6 @@ def run_jobs(
     A complete run of another configuration in the same folder counts as failed: it is neither this run nor to be
     overwritten.
     """
-    from dassl.utils.tools import error_text
 
     def attempt(job: Job) -> tuple[Job, str, str]:
         """(job, what to say, why it failed)"""
@@ -230,7 +229,6 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
 
     Returns how many would fail, as far as can be told without running them.
     """
-    from dassl.utils.tools import error_text
 
     failing = 0
     for job in jobs:
@@ -285,7 +283,6 @@ def execute(
     """
     import train
     from dassl.engine.interruption import exit_status, heeding_signals
-    from dassl.utils.tools import error_text
     from dassl.writing import disk_failed
 
     try:

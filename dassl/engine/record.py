@@ -29,10 +29,10 @@ import yaml
 from yacs.config import CfgNode
 
 import dassl
+from dassl.config_file import CONFIG_NAME, END, MODE, load_config
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
 from dassl.effect import effective, flatten
-from dassl.reading import load_yaml
 from dassl.result_file import SCHEMA, read_record
 from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_checkpoints
 from dassl.utils.logger import warned
@@ -46,9 +46,6 @@ __all__ = [
     "read_result", "write_result",
 ]  # fmt: skip
 
-CONFIG_NAME = "config.yaml"
-MODE = "# mode: "  # its first line says what kind of run it is
-END = "# end"  # its last line: without it, it is not whole
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
 UNTRAINED = "untrained: nothing was trained or loaded"  # results/methods.py marks results by the first word
@@ -140,13 +137,7 @@ def _stored_config(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-        if text.startswith(MODE) and not text.rstrip().endswith(END):
-            raise ValueError("its end is missing")
-        stored = load_yaml(path)
-        if not isinstance(stored, dict):
-            raise ValueError("it holds no configuration")
-        return stored
+        return load_config(path)
     except (OSError, ValueError) as error:
         if _holds_work(folder):
             reason = str(error).partition("\n")[0]

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
+from dassl.text import error_text
 from dassl.utils.checkpoint import CheckpointError, UnsafeCheckpointError, load_checkpoint, plain_data, write_tensors
-from dassl.utils.tools import error_text
 from dassl.writing import clear_leftovers
 
 __all__ = ["MINUTES", "STATE_NAME", "StateKeeper", "furthest_state"]
