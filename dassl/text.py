@@ -4,11 +4,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from wcwidth import wcswidth
 
-__all__ = ["columns", "csv_line", "error_text", "pad", "printable"]
+__all__ = ["columns", "csv_line", "error_text", "first_few", "pad", "printable"]
 
 _NOT_PRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f"  # control characters: ESC, newlines, tabs
@@ -36,6 +37,13 @@ def error_text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is None:
         text = error.strerror
     return "\n".join(map(printable, text.split("\n")))
+
+
+def first_few(values: Iterable[Any], limit: int = 5) -> str:
+    """'a, b, c, ... (17 in all)'."""
+    values = list(values)
+    shown = ", ".join(str(value) for value in values[:limit])
+    return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
 
 
 def csv_line(*cells: Any) -> str:
