@@ -16,7 +16,7 @@ import subprocess
 import sys
 import warnings
 from ast import literal_eval
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -221,7 +221,7 @@ def write_result(
         "confusions": test.get("confusions"),
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
-        "checkpoint_sha256": checksum(tested) if checkpoint and (tested := folder / checkpoint).is_file() else None,
+        "checkpoint_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
         "protocol": protocol,
         "warnings": warned(),
         "selection": getattr(trainer, "selection", None),
@@ -269,6 +269,16 @@ def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
         if (folder / relative).is_file():
             return relative
     return None
+
+
+def _checksums(tested: Path, names: Iterable[str]) -> dict[str, str]:
+    """{model: SHA-256} of the checkpoint that was tested and of those of the other models beside it."""
+    files = {name: _of_model(tested, name) for name in (tested.parent.name, *names)}
+    return {name: checksum(file) for name, file in files.items() if file.is_file()}
+
+
+def _of_model(tested: Path, name: str) -> Path:
+    return tested.parent.parent / name / tested.name
 
 
 def _describe_data(trainer: Any) -> dict[str, Any] | None:
@@ -375,13 +385,8 @@ def is_complete(folder: StrPath) -> bool:
 
 def read_classnames(folder: StrPath) -> list[str] | None:
     """The classes of the finished run in `folder`, by label; None where its record does not tell."""
-    record = read_result(folder) or {}
-    data = record.get("data") or {}
-    if data.get("classnames"):
-        return [str(name) for name in data["classnames"]]
-    tested = record.get("per_class") or []  # older records; enough if every class had a test image
-    whole = len(tested) == data.get("classes") and all("name" in entry for entry in tested)
-    return [str(entry["name"]) for entry in tested] if whole and tested else None
+    data = (read_result(folder) or {}).get("data") or {}
+    return list(data.get("classnames") or ()) or None
 
 
 def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
@@ -392,12 +397,13 @@ def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
     """
     record = read_result(folder) or {}
     tested = record.get("checkpoint")
-    file, known = Path(folder, tested or ""), record.get("checkpoint_sha256")
-    if known and file.is_file() and checksum(file) != known:
-        raise CheckpointError(
-            f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the file"
-            " that was tested; get that one from a copy, or test what there is with train.py --eval-only"
-        )
+    for name, known in (record.get("checkpoint_sha256") or {}).items():
+        file = _of_model(Path(folder, tested or ""), Path(name).name)
+        if file.is_file() and checksum(file) != known:
+            raise CheckpointError(
+                f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the "
+                "file that was tested; get that one from a copy, or test what there is with train.py --eval-only"
+            )
     if record.get("mode") != "eval" or not tested:
         return str(folder), None
     path = Path(tested)
