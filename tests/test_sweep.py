@@ -495,6 +495,24 @@ def test_a_signal_to_a_sweep_alone_stops_its_workers_and_they_keep_their_states(
         assert sweep.returncode == 128 + number and "the same command goes on where this one stopped" in said
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
+def test_sigusr1_to_a_sweep_makes_its_workers_keep_their_states_and_go_on(swept, tmp_path):
+    _, argv = swept
+    flags = ["--trainers", "CoOp", "--seeds", "1", "2", "--jobs", "2"]
+    longer = ["OPTIM.MAX_EPOCH", "60", "TRAIN.STATE_MINUTES", "10.0"]
+    command = [sys.executable, "scripts/sweep.py", *elsewhere(argv, tmp_path, *flags), *longer]
+    sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    kept: set[Path] = set()
+    while sweep.poll() is None:  # from its start on, where nothing may end for it
+        if list(tmp_path.rglob("log.txt")) and len(kept) < 2:
+            sweep.send_signal(signal.SIGUSR1)
+        kept |= set(tmp_path.rglob("training-state.pth.tar"))
+        time.sleep(0.02)
+    said = sweep.communicate()[1]
+    assert sweep.returncode == 0 and "failed" not in said, said
+    assert len(kept) == 2 and len(list(tmp_path.rglob("result.json"))) == 2
+
+
 def test_a_run_that_somebody_else_is_making_is_told(swept, tmp_path, capsys):
     _, argv = swept
     argv = elsewhere(argv, tmp_path, "--trainers", "ZeroshotCLIP")
