@@ -31,7 +31,7 @@ from dassl.data.image_memory import KEEP_MB
 from dassl.effect import flatten
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.interruption import exit_status
-from dassl.engine.record import evaluated_checkpoint, open_run, read_result, write_result
+from dassl.engine.record import evaluated_checkpoint, holds_checkpoints, open_run, read_result, write_result
 from dassl.engine.run_folder import hold_folder
 from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
@@ -45,6 +45,7 @@ from results.places import UNNEEDED, check_places, trusting
 from results.trained_run import read_config
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
+from trainers.starts import start_file
 
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names() if name in trainers.__all__)
 EXAMPLES = """examples:
@@ -204,6 +205,17 @@ def check_cfg(cfg: CfgNode) -> None:
         kind.check_cfg(cfg)
 
 
+def check_starts(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Raise FileNotFoundError or ValueError for what the run shall start from, or test, where it is not there."""
+    if args.eval_only and args.model_dir and not os.path.exists(args.model_dir):
+        raise FileNotFoundError(f"--model-dir: there is no folder {args.model_dir}{path_hint(args.model_dir)}")
+    node = getattr(getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "options_type", None), "node", "")
+    start = cfg.TRAINER.get(node, {}).get("PRETRAIN_DIR", "")
+    beyond = cfg.RESUME or (args.eval_only and args.model_dir) or holds_checkpoints(Path(cfg.OUTPUT_DIR))
+    if start and not beyond:
+        start_file(start, f"TRAINER.{node}.PRETRAIN_DIR")
+
+
 def choose_device(name: str) -> None:
     """Make "cuda:1" the GPU that "cuda" means.  Raises ValueError for a device that there is not."""
     if name in ("", "cpu"):
@@ -239,6 +251,7 @@ def run(argv: list[str] | None = None) -> dict[str, Any]:
     args = build_parser().parse_args(argv)
     choose_device(args.device)
     cfg, notes = setup_cfg(args)
+    check_starts(args, cfg)
     mode = "eval" if args.eval_only else "train"
     with hold_folder(cfg.OUTPUT_DIR):
         goes_on = open_run(cfg, mode)

@@ -42,8 +42,8 @@ from .run_folder import RunFolderError, make_folder, refusal
 from .state import STATE_NAME
 
 __all__ = [
-    "RunFolderError", "check_folder", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames",
-    "read_result", "write_result",
+    "RunFolderError", "check_folder", "evaluated_checkpoint", "holds_checkpoints", "is_complete", "open_run",
+    "read_classnames", "read_result", "write_result",
 ]  # fmt: skip
 
 RESULT_NAME = "result.json"
@@ -116,16 +116,17 @@ def _holds_training(folder: Path) -> bool:
         with open(config, encoding="utf-8", errors="replace") as file:
             if file.readline().strip() == f"{MODE}train":
                 return True
-    return _checkpoints(folder)
+    return holds_checkpoints(folder)
 
 
-def _checkpoints(folder: Path) -> bool:
+def holds_checkpoints(folder: Path) -> bool:
+    """Or the state of a run on its way."""
     numbered = any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*"))
     return numbered or any(folder.glob(f"*/{BEST_NAME}")) or (folder / STATE_NAME).exists()
 
 
 def _holds_work(folder: Path) -> bool:
-    return _checkpoints(folder) or (folder / RESULT_NAME).exists()
+    return holds_checkpoints(folder) or (folder / RESULT_NAME).exists()
 
 
 def _stored_config(folder: Path) -> dict[str, Any] | None:
