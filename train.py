@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
@@ -28,17 +29,19 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.interruption import exit_status
-from dassl.engine.record import open_run, write_result
+from dassl.engine.record import holds_checkpoints, open_run, write_result
 from dassl.engine.run_folder import hold_folder
 from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.plain.text import error_text
 from dassl.plain.writing import disk_failed
 from dassl.utils import check_availability, collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
-from dassl.utils.tools import end_bars, error_text, path_hint
+from dassl.utils.tools import end_bars, path_hint
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
+from trainers.starts import start_file
 
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names() if name in trainers.__all__)
 EXAMPLES = """examples:
@@ -198,6 +201,17 @@ def check_cfg(cfg: CfgNode) -> None:
         kind.check_cfg(cfg)
 
 
+def check_starts(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Raise FileNotFoundError or ValueError for what the run shall start from, or test, where it is not there."""
+    if args.eval_only and args.model_dir and not os.path.exists(args.model_dir):
+        raise FileNotFoundError(f"--model-dir: there is no folder {args.model_dir}{path_hint(args.model_dir)}")
+    node = getattr(getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "options_type", None), "node", "")
+    start = cfg.TRAINER.get(node, {}).get("PRETRAIN_DIR", "")
+    beyond = cfg.RESUME or (args.eval_only and args.model_dir) or holds_checkpoints(Path(cfg.OUTPUT_DIR))
+    if start and not beyond:
+        start_file(start, f"TRAINER.{node}.PRETRAIN_DIR")
+
+
 def choose_device(name: str) -> None:
     """Make "cuda:1" the GPU that "cuda" means.  Raises ValueError for a device that there is not."""
     if name in ("", "cpu"):
@@ -233,6 +247,7 @@ def run(argv: list[str] | None = None) -> dict[str, Any]:
     args = build_parser().parse_args(argv)
     choose_device(args.device)
     cfg, notes = setup_cfg(args)
+    check_starts(args, cfg)
     mode = "eval" if args.eval_only else "train"
     with hold_folder(cfg.OUTPUT_DIR):
         goes_on = open_run(cfg, mode)

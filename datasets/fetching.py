@@ -7,6 +7,7 @@ there. Whatever breaks off leaves the data set as it was, and the part of the do
 from __future__ import annotations
 
 import contextlib
+import os
 import os.path as osp
 import shutil
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from clip.download import download_file, locked
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils.unpacking import BadArchive, unpack
 
 from .downloads import Download, missing_downloads, wanted_downloads
 from .facts import FACTS
 from .files import move
 from .layout import find_folder, find_layout
 from .sources import MIRROR, source_of
-from .unpacking import BadArchive, move_into, unpack
 
 UNPACKED = 1.1  # bytes of the content for one of an archive; pictures hardly shrink
 WORKSHOP = ".unpacking"  # folder in the data set's, while an archive is unpacked
@@ -133,3 +134,15 @@ def _unpack_into(download: Download, archive: Path, folder: Path) -> None:
             move_into(workshop / "inner" / source, folder / target)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+
+
+def move_into(source: Path, target: Path) -> None:
+    """Move a file or folder to `target`, in one step where nothing is; else the files of `source` replace those of
+    the same name, and others stay."""
+    if source.is_dir() and target.is_dir():
+        for child in sorted(source.iterdir()):
+            move_into(child, target / child.name)
+        source.rmdir()
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)

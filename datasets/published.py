@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.utils import read_json
+from dassl.utils.unpacking import is_archive
 
 from .facts import FACTS, names_digest
 from .imagenet import read_classnames
 from .splits import SPLITS, json_digest
-from .unpacking import is_archive
 
 
 @dataclass(frozen=True)

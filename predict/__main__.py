@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from dassl.plain.image_formats import image_suffixes
-from dassl.plain.text import columns, printable
+from dassl.plain.text import columns, error_text, printable
 from dassl.plain.writing import disk_failed
 from results.files import DiskError, ResultsError, is_special, tell
 from results.images import find_images
@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ResultsError, OSError, RuntimeError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
-        tell(f"error: {error}")
+        tell(f"error: {error_text(error)}")
         return 1 if isinstance(error, DiskError) or disk_failed(error) else 2
     except KeyboardInterrupt:
         return 130

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dassl.plain.text import error_text
 from results.places import trusting
 
 from .read_ahead import WORKERS, read_ahead
@@ -162,7 +163,7 @@ def open_source(run: str | Path) -> Source:
         return RunFolder.read(path)
     if path.is_file():
         return ExportedFile.read(path)
-    raise PredictError(f"{path} does not exist; {REMEDY}")
+    raise PredictError(f"{path} {'is neither file nor folder' if path.exists() else 'does not exist'}; {REMEDY}")
 
 
 def build(
@@ -170,7 +171,6 @@ def build(
 ) -> Classifier:
     """The classifier at `source`; arguments as in `load`."""
     from dassl.engine import build_trainer
-    from dassl.utils.tools import error_text
     from train import choose_device
 
     names = choose_classes(source, classes)

@@ -18,6 +18,7 @@ from results.trained_run import read_config, require_finished
 
 # of the keys that decide a result, those that decide predictions or tell how they were learned; and the trainer's own
 KEPT = ("SEED", "TRAINER.NAME", "INPUT.", "MODEL.BACKBONE.", "OPTIM.", "DATASET.")
+DATA = ("FOLDER.PATH", "CSV")  # ends of keys: where own pictures were
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
 EXPLAINED = ("PLOT", "PLOTAdapter")  # trainers that match places of an image with prompts, or a cache
@@ -99,4 +100,4 @@ def kept_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     own = f"TRAINER.{config['TRAINER.NAME']}.".upper()  # whole: also what only bounds its memory
     kept = {key for key in effective(config) if key.startswith(KEPT)}
     kept |= {key for key in config if key.upper().startswith(own)}
-    return {key: value for key, value in config.items() if key in kept and not key.endswith(UNNEEDED)}
+    return {key: value for key, value in config.items() if key in kept and not key.endswith((*UNNEEDED, *DATA))}

@@ -19,7 +19,7 @@ from .files import ResultsError
 FLAG = "--trust-paths"
 TRUSTED = "PLOT_TRUSTED"
 PROJECT = Path(__file__).resolve().parents[1]
-UNNEEDED = ("_DIR", "PATH", "CSV", "INIT_WEIGHTS", "RESUME", "CACHE.DIR")  # ends of keys: places for training only
+UNNEEDED = ("_DIR", "_PATH", "INIT_WEIGHTS", "RESUME", "CACHE.DIR")  # ends of keys: places for training only
 
 _trusts: ContextVar[bool] = ContextVar("trusts", default=False)
 

@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dassl.plain.config_file import load_config
 from dassl.plain.effect import flatten
-from dassl.plain.reading import COUNT, PERCENT, TEXT, WHOLE, load_yaml, wrong
+from dassl.plain.reading import COUNT, PERCENT, TEXT, WHOLE, wrong
 from dassl.plain.result_file import read_record
 
 from .files import ResultsError, for_people
@@ -123,7 +124,7 @@ def _read_result(path: Path) -> tuple[dict[str, Any], str]:
 def _from_config(folder: Path, problem: str) -> Run:
     """An incomplete run, with what its config.yaml tells."""
     try:
-        tree = for_people(load_yaml(folder / "config.yaml"))
+        tree = for_people(load_config(folder / "config.yaml"))
     except FileNotFoundError:
         return Run(folder, problem)
     except (OSError, ValueError) as error:

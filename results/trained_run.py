@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from dassl.plain.config_file import load_config
 from dassl.plain.effect import flatten
-from dassl.plain.reading import TEXT, Maybe, load_yaml, wrong
+from dassl.plain.reading import TEXT, Maybe, wrong
 from dassl.plain.result_file import read_record
+from dassl.plain.text import error_text
 
 from .files import ResultsError
 from .places import UNNEEDED, check_places, trusting
@@ -59,7 +61,7 @@ def read_config(run: Path) -> dict[str, Any]:
             f"{run} {'is a file, not a folder' if run.exists() else 'does not exist'}; give the folder of one run"
         )
     try:
-        config = load_yaml(run / "config.yaml")
+        config = load_config(run / "config.yaml")
     except FileNotFoundError:
         raise ResultsError(
             f"{run} holds no config.yaml, so it is no run folder; give the folder of one run, the one with "
@@ -119,6 +121,7 @@ def load_trainer(
     folder = Path(run)
     if not (folder / "config.yaml").exists():
         raise FileNotFoundError(f"{folder} holds no config.yaml: it is not the folder of a run")
+    read_config(folder)  # whether it is whole
     cfg = get_cfg_default()
     extend_cfg(cfg)
     merge_file(cfg, str(folder / "config.yaml"))
@@ -143,8 +146,6 @@ def load(
     run: Path, backbone: str = "", root: str = "", verbose: bool = False, classnames: Sequence[str] | None = None
 ) -> Any:
     """`load_trainer` for a command: prints nothing unless `verbose`.  Raises ResultsError for whatever is wrong."""
-    from dassl.utils.tools import error_text
-
     try:
         with quiet(verbose):
             return load_trainer(run, backbone=backbone, root=root, classnames=classnames)

@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dassl.plain.text import error_text
+
 from .choosing import FORMATS, Choice, test_images, with_files
 from .files import ResultsError, tell, write_atomic, write_text
 from .heatmap_figure import draw
@@ -58,7 +60,6 @@ def explain(
     """
     import torch
 
-    from dassl.utils.tools import error_text
 
     read, names = image_reader(trainer.cfg), trainer.dm.dataset.classnames
     with trainer.model.fixed_prompts():

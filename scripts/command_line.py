@@ -87,6 +87,19 @@ def add_worker_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """--skip-bad, --verbose and --dry-run."""
+    add = parser.add_argument
+    add("--skip-bad", action="store_true", help="go on without images that cannot be read (DATASET.SKIP_BAD True)")
+    add("--verbose", action="store_true", help="also show what the runs print")
+    add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
+
+
+def options_with_flags(args: argparse.Namespace, options: Sequence[str]) -> list[str]:
+    """The KEY VALUE pairs that `add_run_flags` stands for, and those given."""
+    return ["DATASET.SKIP_BAD", "True"] * args.skip_bad + list(options)
+
+
 def _trainers() -> list[str]:
     return [*UNTRAINED, *sorted(folder.name for folder in (ROOT / "configs" / "trainers").iterdir())]
 

@@ -21,9 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a scr
 from results.settings import UNTRAINED
 from scripts.command_line import (
     ROOT,
+    add_run_flags,
     add_worker_flags,
     check_options,
     config_file,
+    options_with_flags,
     piped,
     split_options,
 )
@@ -63,6 +65,7 @@ ENVIRONMENT = """environment:
 flags:
   --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
   --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
+  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
   --verbose  also show what the runs print
 
 A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
@@ -418,10 +421,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("words", nargs="*")
     add_worker_flags(parser)
-    parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--dry-run", action="store_true")
+    add_run_flags(parser)
     args = parser.parse_intermixed_args(words[1:])
-    args.opts = options
+    args.opts = options_with_flags(args, options)
     args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
     experiment = EXPERIMENTS[name]
     try:

@@ -11,6 +11,7 @@ import io
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,7 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from dassl.plain.text import printable
+from dassl.plain.text import error_text, printable
 
 from .workers import check_devices, workers
 
@@ -53,7 +54,6 @@ def run_jobs(
     A complete run of another configuration in the same folder counts as failed: it is neither this run nor to be
     overwritten.
     """
-    from dassl.utils.tools import error_text
 
     def attempt(job: Job) -> tuple[Job, str, str]:
         """(job, what to say, why it failed)"""
@@ -83,7 +83,8 @@ def run_jobs(
             if reason:
                 failed.append((job, reason))
             left = clock.left(job, ran=said != SKIPPED)
-            tell(f"[{done}/{len(jobs)}] {job.name}: {said or f'failed: {reason}'}{left}", done=True)
+            said = said or f"failed: {_first_line(reason)}"
+            tell(f"[{done}/{len(jobs)}] {job.name}: {said}{left}", done=True)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # when interrupted, what has not begun shall not begin
     return failed
@@ -124,6 +125,11 @@ def _describe(result: dict[str, Any]) -> str:
     accuracy, seconds = result.get("accuracy"), (result.get("seconds") or {}).get("total")
     shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
     return shown + (f" in {seconds:.0f} s" if seconds else "")
+
+
+def _first_line(reason: str) -> str:
+    first, _, rest = reason.partition("\n")
+    return f"{first} ..." if rest else first
 
 
 def settled(job: Job) -> bool:
@@ -186,13 +192,16 @@ class _Lines(io.TextIOBase):
 @contextlib.contextmanager
 def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[], Any]]]:
     """(tell, quiet): `tell` prints a line on stderr, above a bar over the sweep where stderr is a terminal; within
-    `quiet()` a run prints to its log alone, and its warnings go through `tell`."""
+    `quiet()` a run prints to its log alone, and its warnings go through `tell`, which says each of them once."""
     from tqdm import tqdm
 
-    stream = sys.stderr
+    stream, told = sys.stderr, set[str]()
     with tqdm(total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True) as bar:
 
         def tell(message: str, done: bool = False) -> None:
+            if not done and message in told:
+                return
+            told.add(message)
             bar.write(printable(message), file=stream)
             stream.flush()
             bar.update(int(done))
@@ -217,7 +226,6 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
 
     Returns how many would fail, as far as can be told without running them.
     """
-    from dassl.utils.tools import error_text
 
     failing = 0
     for job in jobs:
@@ -228,7 +236,7 @@ def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
             if lacking and state != "complete":
                 state, reason = "waits", f"  (it starts from {min(lacking)}, which is not there yet)"
         except (ValueError, LookupError, OSError, AssertionError) as error:
-            state, reason = "fails", f"  ({error_text(error)})"
+            state, reason = "fails", f"  ({_first_line(error_text(error))})"
             failing += 1
         print(printable(f"{state:8}  {job.name}  {job.folder}{reason}"))
         if commands:
@@ -276,7 +284,6 @@ def execute(
     import train
     from dassl.engine.interruption import exit_status, heeding_signals
     from dassl.plain.writing import disk_failed
-    from dassl.utils.tools import error_text
 
     try:
         jobs = plan()
@@ -306,7 +313,7 @@ def execute(
         print(f"{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
         for job, reason in failed:
             log = job.folder / "log.txt"
-            print(f"  {printable(job.name)}: {printable(reason)}", file=sys.stderr)
+            print(textwrap.indent(f"{printable(job.name)}: {reason}", "  "), file=sys.stderr)
             if log.exists():
                 print(f"    log: {printable(log)}", file=sys.stderr)
     return int(bool(failed))

@@ -18,10 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a scr
 
 from results.settings import UNTRAINED
 from scripts.command_line import (
+    add_run_flags,
     add_worker_flags,
     check_options,
     config_file,
     not_negative,
+    options_with_flags,
     piped,
     positive,
     split_options,
@@ -100,9 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--seeds", nargs="+", type=not_negative, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
     add_worker_flags(parser)
-    add("--skip-bad", action="store_true", help="go on without images that cannot be read (DATASET.SKIP_BAD True)")
-    add("--verbose", action="store_true", help="also show what the runs print")
-    add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
+    add_run_flags(parser)
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
     return parser
 
@@ -112,7 +112,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     flags, options = split_options(argv, ONE_VALUE)
     parser = build_parser()
     args = parser.parse_args(flags)
-    args.opts = ["DATASET.SKIP_BAD", "True"] * args.skip_bad + options
+    args.opts = options_with_flags(args, options)
     try:
         check_options(options, OWN_KEYS, "sweep")
     except ValueError as error:

@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Any
 
 GRACE = 30  # seconds in which a run keeps its state, when the sweep has gone
+KEEP = getattr(signal, "SIGUSR1", None)  # asks runs to keep their states and go on; not on every system
 
 
 def check_devices(devices: Sequence[str]) -> None:
@@ -52,6 +54,9 @@ def _start_worker(threads: int, device: str | None) -> None:
     """Choose the device, which must happen before anything looks for one, and end when the process that started this
     one does: nobody else would ever tell a worker to.  Ctrl-C is for that process, which passes it on as SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if KEEP is not None:
+        signal.signal(KEEP, lambda number, frame: None)  # between two runs; each has a handler of its own
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {KEEP})
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -98,6 +103,8 @@ class Workers:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What `function` returns in the next process that is free; for several threads."""
         number = self.idle.get()
+        if KEEP is not None:  # would end a process that has only begun to start: it inherits this
+            signal.pthread_sigmask(signal.SIG_BLOCK, {KEEP})
         try:
             return self.pools[number].submit(function, *arguments).result()
         except BrokenProcessPool as error:
@@ -112,9 +119,30 @@ class Workers:
             for pool in self.pools:
                 pool.shutdown(wait)
 
+    @contextlib.contextmanager
+    def passing_on(self) -> Iterator[None]:
+        """Within it SIGUSR1 reaches the runs.  For the main thread, which alone can heed signals."""
+        if KEEP is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            for process in self._processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+
+        before = signal.signal(KEEP, pass_on)
+        try:
+            yield
+        finally:
+            signal.signal(KEEP, before)
+
+    def _processes(self) -> set[Any]:
+        return set(multiprocessing.active_children()) - self._others
+
     def stop(self) -> None:
         """End the processes now: runs in training keep their state first.  A second Ctrl-C does not wait for that."""
-        mine = set(multiprocessing.active_children()) - self._others
+        mine = self._processes()
         try:
             for process in mine:
                 process.terminate()
@@ -142,7 +170,8 @@ def workers(
         return result
 
     try:
-        yield run
+        with processes.passing_on():
+            yield run
     except KeyboardInterrupt:
         processes.stop()
         raise

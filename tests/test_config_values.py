@@ -152,10 +152,14 @@ def test_nesterov_without_momentum():
         (["SEED", "-5"], "SEED is -5; it must be from 0 to 4294967295, or -1 for a run without a seed"),
         (["DATALOADER.KEEP_MB", "-1"], "DATALOADER.KEEP_MB is -1; it must be 0 or more"),
         (["DATASET.SUBSAMPLE_CLASSES", "old"], "DATASET.SUBSAMPLE_CLASSES: there is no 'old'"),
+        (["TRAINER.PLOT.N_CTX", "100"], "TRAINER.PLOT.N_CTX must be at most 73, got 100: a prompt has 77 tokens"),
+        (["--eval-only", "--model-dir", "nowhere/run"], "--model-dir: there is no folder nowhere/run"),
+        (["--trainer", "PLOTPP", "TRAINER.PLOTPP.PRETRAIN_DIR", "nowhere"], "TRAINER.PLOTPP.PRETRAIN_DIR: no nowhere"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_before_anything_is_printed_or_written(world, tmp_path, capsys, options, words):
-    assert train.main(arguments(world, tmp_path / "run", *options)) == 2
+    at = next((index for index, word in enumerate(options) if "." in word), len(options))  # where the flags end
+    assert train.main(arguments(world, tmp_path / "run", *options[at:], flags=options[:at])) == 2
     said = capsys.readouterr()
     assert said.err.startswith("error: ") and words in said.err
     assert said.out == "" and not (tmp_path / "run").exists()

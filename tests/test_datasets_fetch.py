@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import types
 import zipfile
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -26,8 +27,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip.download import Digest
-from dassl.data.datasets import DATASET_REGISTRY
-from datasets import unpacking
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+from dassl.utils import unpacking
+from dassl.utils.unpacking import BadArchive, unpack
 from datasets.__main__ import main
 from datasets.checking import check
 from datasets.downloads import ARCHIVES, PARTS, downloads_of, wanted_downloads
@@ -36,7 +38,6 @@ from datasets.fetching import fetch
 from datasets.imagenet import find_classnames
 from datasets.published import IsArchive, PublishedNames, PublishedSplit
 from datasets.sources import DRIVE, drive_url, mirrored
-from datasets.unpacking import BadArchive, unpack
 from tests import dataset_trees as trees
 from tests.file_server import FileServer, without_proxies
 from tests.runs import REPOSITORY
@@ -526,6 +527,27 @@ def test_what_would_become_far_too_large_is_not_unpacked(tmp_path, monkeypatch, 
         unpack(tmp_path / "archive", tmp_path / "out", ["images"])
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 20_000_000
     assert IsArchive().problem(tmp_path / "archive") == ("" if kind != "header" else "is no tar or zip archive")
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_what_a_plugin_fetches_is_no_more_trusted(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(unpacking, "MOST_ANYWAY", 2_000_000)
+    make = make_zip if name == "a.zip" else make_tar
+    contents = [make({"images/a.jpg": b"picture"}), make({"../a.jpg": b"out"})]
+    contents.append(bomb("zip" if name == "a.zip" else "w:gz"))
+    served = iter(contents)
+    drive = types.SimpleNamespace(download=lambda url, target, quiet: Path(target).write_bytes(next(served)))
+    monkeypatch.setitem(sys.modules, "gdown", drive)
+
+    def download() -> None:
+        DatasetBase.download_data(None, "address", str(tmp_path / "sub" / name))
+
+    download()
+    assert (tmp_path / "sub" / "images" / "a.jpg").read_bytes() == b"picture"
+    for complaint in ("leads out of the folder", "would become"):
+        with pytest.raises(BadArchive, match=complaint):
+            download()
+    assert not (tmp_path / "a.jpg").exists()
 
 
 def test_an_archive_of_too_many_members(tmp_path, monkeypatch):

@@ -22,12 +22,21 @@ from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TrainerX, run_folder
 from dassl.engine.environment import commit_of_program
-from dassl.engine.record import RunFolderError, is_complete, open_run, read_classnames, read_result, write_result
+from dassl.engine.record import (
+    RunFolderError,
+    evaluated_checkpoint,
+    is_complete,
+    open_run,
+    read_classnames,
+    read_result,
+    write_result,
+)
 from dassl.engine.run_folder import hold_folder
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.plain import writing
 from dassl.utils import atomic_write, set_random_seed
+from dassl.utils.checkpoint import CheckpointError
 from tests.engine_support import CLASSES, TinyPlugin, tiny_cfg
 from tests.runs import REPOSITORY
 from tests.test_utils import run_python
@@ -444,3 +453,29 @@ def test_real_pictures_random_crops_and_an_exact_continuation(tmp_path, workers,
     }  # fmt: skip
     assert read_classnames(tmp_path / "whole") == list(whole.lab2cname.values())
     assert len(first["data"]["fingerprint"]) == 64 and first["accuracy"] > 50
+
+
+class TwoPlugin(TinyPlugin):
+    """Registers a second model, which learns nothing."""
+
+    def build_model(self):
+        super().build_model()
+        self.scale = nn.Linear(1, 1)
+        self.register_model("scale", self.scale)
+
+
+def test_of_several_models_every_checkpoint_is_known(tmp_path):
+    cfg = tiny_cfg(tmp_path, "OPTIM.MAX_EPOCH", 1)
+    open_run(cfg, "train")
+    trainer = TwoPlugin(cfg)
+    trainer.train()
+    known = read_result(write_result(cfg, trainer, "train", 1.0))["checkpoint_sha256"]
+    assert list(known) == ["prompt_learner", "scale"] and {len(digest) for digest in known.values()} == {64}
+    assert evaluated_checkpoint(tmp_path) == (str(tmp_path), None)
+    for name in known:
+        file = tmp_path / name / "model.pth.tar-1"
+        content = file.read_bytes()
+        file.write_bytes(content + b"\0")
+        with pytest.raises(CheckpointError, match=f"{name}/model.pth.tar-1 is damaged or was replaced"):
+            evaluated_checkpoint(tmp_path)
+        file.write_bytes(content)

@@ -325,3 +325,9 @@ def test_plot_and_then_its_adapter_for_real(tmp_path, capsys, monkeypatch):
     assert results(["table", str(tmp_path / "out")]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("PLOTAdapter N=2"))
     assert "(2)" in row  # two seeds of one method, though each has another start
+
+
+@pytest.mark.parametrize("flags", [["--skip-bad"], []])
+def test_bad_pictures_are_left_out_where_that_is_asked_for(capsys, flags):
+    assert main(["coop/zeroshot", "demo", "demo", *flags, "--dry-run", "--verbose", "USE_CUDA", "False"]) == 0
+    assert ("DATASET.SKIP_BAD True USE_CUDA False" in capsys.readouterr().out) == bool(flags)

@@ -159,6 +159,12 @@ def test_origin_is_read_from_the_config_or_from_the_path(first_stage):
     assert origin(Path("elsewhere/model.pth.tar-50")) == {}
 
 
+def test_a_torn_config_of_the_start_is_named(tmp_path):
+    (tmp_path / "config.yaml").write_text("OPTIM: [")
+    with pytest.raises(ValueError, match=r"config.yaml, of the run to start from, cannot be read \(while parsing"):
+        origin(tmp_path / "prompt_learner" / "model.pth.tar-4")
+
+
 def test_evaluation_finds_the_trained_accuracy_again(world, tmp_path, first_stage):
     output, trained = first_stage
     fused = ("TRADE_OFF", "True")

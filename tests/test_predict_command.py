@@ -257,9 +257,11 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
     pooled = folder / "pooled"
     shutil.copytree(world / "plot", pooled)
     (pooled / "config.yaml").write_text(config.replace("MATCHING: ot", "MATCHING: global"))
-    torn = folder / "torn"
-    torn.mkdir()
-    (torn / "config.yaml").write_text("TRAINER: [")
+    torn, empty, cut = (folder / name for name in ("torn", "empty", "cut"))
+    for place, text in ((torn, "TRAINER: ["), (empty, ""), (cut, config.partition("  PLOT:\n")[0])):
+        shutil.copytree(world / "plot", place)
+        (place / "config.yaml").write_text(text)
+    os.mkfifo(folder / "pipe")
     (folder / "no.safetensors").write_bytes(b"\0" * 100)
     weights = REPOSITORY / "clip" / "weights" / "demo_rn.safetensors"
     return {
@@ -267,6 +269,9 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
         "no run": ([photos, photos], "holds no config.yaml, so it is no run folder"),
         "above runs": ([world, photos], f"below it are 2: {world / 'plot'}, {world / 'zero'}"),
         "torn": ([torn, photos], "config.yaml cannot be read"),
+        "empty": ([empty, photos], "config.yaml cannot be read: it holds no configuration"),
+        "cut off behind a line": ([cut, photos], "config.yaml cannot be read: its end is missing"),
+        "a pipe": ([folder / "pipe", photos], "pipe is neither file nor folder"),
         "unfinished": ([unfinished, photos], "is unfinished"),
         "evaluated": ([evaluated, photos], "holds no checkpoint: it evaluated output/that-one, which is gone"),
         "moved weights": ([moved, photos], "not at /gone/tiny_rn.pt; if it has moved, say --backbone PATH"),

@@ -164,7 +164,7 @@ def test_the_seed_decides_the_start(clip_model):
     ("arguments", "words"),
     [
         ({"position": "back"}, "end, middle, front"),
-        ({"n_context": 75}, "lower N_CTX"),
+        ({"n_context": 75}, "tokens with start and end; the context takes 75 of them: shorten the name"),
         ({"init": "a photo|a photo of a", "n_prompts": 2}, "equally many tokens"),
         ({"init": "a|b|c", "n_prompts": 2}, "3 phrases"),
     ],

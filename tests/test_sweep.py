@@ -295,6 +295,7 @@ def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
         with quiet():
             print("epoch [1/1]")
             print("careful", file=sys.stderr)
+            print("careful", file=sys.stderr)  # as the next run will say, too
             assert not sys.stderr.isatty()
         tell("[1/1] done", done=True)
     out, err = capsys.readouterr()
@@ -417,7 +418,12 @@ def test_a_sweep_goes_on_without_bad_pictures_and_its_records_name_them(swept, t
     backbone = argv[argv.index("MODEL.BACKBONE.NAME") :]
     assert main([*own, *backbone]) == 1
     said = capsys.readouterr().err
-    assert "7 of 19 image files cannot be read" in said and "of a sweep: --skip-bad" in said
+    assert "of a sweep: --skip-bad" in said
+    lines = said.splitlines()
+    on_the_way = [line for line in lines if line.startswith("[")]
+    assert len(on_the_way) == 2
+    assert all("7 of 19 image files cannot be read: ..." in line and ".png" not in line for line in on_the_way)
+    assert lines.count(f"    {tmp_path}/photos/cat/zero.jpg: it is empty") == 2  # in the list of what failed
     assert not list((tmp_path / "out").glob("**/result.json"))  # not even the first run began
     assert main([*own, "--skip-bad", *backbone]) == 0
     results = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("**/result.json")]
@@ -487,6 +493,24 @@ def test_a_signal_to_a_sweep_alone_stops_its_workers_and_they_keep_their_states(
         assert re.fullmatch(r"interrupted in epoch \d+ of 60; the same command goes on after epoch \d+ .*", last), last
     if number != signal.SIGKILL:
         assert sweep.returncode == 128 + number and "the same command goes on where this one stopped" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
+def test_sigusr1_to_a_sweep_makes_its_workers_keep_their_states_and_go_on(swept, tmp_path):
+    _, argv = swept
+    flags = ["--trainers", "CoOp", "--seeds", "1", "2", "--jobs", "2"]
+    longer = ["OPTIM.MAX_EPOCH", "60", "TRAIN.STATE_MINUTES", "10.0"]
+    command = [sys.executable, "scripts/sweep.py", *elsewhere(argv, tmp_path, *flags), *longer]
+    sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    kept: set[Path] = set()
+    while sweep.poll() is None:  # from its start on, where nothing may end for it
+        if list(tmp_path.rglob("log.txt")) and len(kept) < 2:
+            sweep.send_signal(signal.SIGUSR1)
+        kept |= set(tmp_path.rglob("training-state.pth.tar"))
+        time.sleep(0.02)
+    said = sweep.communicate()[1]
+    assert sweep.returncode == 0 and "failed" not in said, said
+    assert len(kept) == 2 and len(list(tmp_path.rglob("result.json"))) == 2
 
 
 def test_a_run_that_somebody_else_is_making_is_told(swept, tmp_path, capsys):

@@ -402,6 +402,15 @@ def test_logger_copies_what_is_printed_at_once(take_console, tmp_path):
     assert shown.startswith("first line\na\nb\n") and r"\xfcber" in shown and shown.endswith("after\n")
 
 
+def test_users_see_what_is_warned_of_and_programmers_where():
+    program = "import warnings; from dassl.utils.logger import log_warnings; warnings.simplefilter('always')\n"
+    program += "with log_warnings():\n    for kind in (UserWarning, DeprecationWarning): "
+    program += "warnings.warn('careful', kind)\n"
+    shown = run_python(f"{program}warnings.warn('afterwards')").stderr.splitlines()
+    assert shown[:2] == ["warning: careful", "<string>:3: DeprecationWarning: careful"]
+    assert shown[-1] == "<string>:4: UserWarning: afterwards"
+
+
 def test_the_log_of_a_run_goes_on_where_that_is_asked_for(tmp_path, capsys):
     from dassl.utils.logger import restore_stdout
 

@@ -32,7 +32,7 @@ OFFERED = {
     "dassl.evaluation": "build_evaluator EVALUATOR_REGISTRY EvaluatorBase Classification",
 }
 OURS_ALONE = ["dassl.engine.record", "dassl.config.merge", "dassl.data.integrity", "dassl.utils.rng",
-              "dassl.utils.safe_load", "dassl.utils.pickle_machine"]
+              "dassl.utils.safe_load", "dassl.utils.pickle_machine", "dassl.utils.unpacking"]
 
 
 def prune() -> None:

@@ -118,8 +118,9 @@ def tokenize(words: str, classnames: Sequence[str], n_context: int) -> Tensor:
     try:
         return clip.tokenize([f"{words} {name}." for name in words_of(classnames)]).long()
     except RuntimeError as error:
-        remedy = f"the context takes {n_context} of them: lower N_CTX or shorten the name"
-        raise ValueError(f"{error}; {remedy}") from None
+        reason = str(error).rpartition(";")[0]  # without the remedy of who calls clip.tokenize
+        remedy = f"the context takes {n_context} of them: shorten the name, or lower N_CTX, or shorten CTX_INIT"
+        raise ValueError(f"{reason}; {remedy}") from None
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ Self = TypeVar("Self", bound="Options")
 PRECISIONS = ("fp16", "fp32", "amp", "bf16")
 CONTEXT_PRECISIONS = ("fp32", "model")
 POSITIONS = ("end", "middle", "front")
+MOST_CONTEXT = 73  # of a prompt's 77 tokens; the others are its start, a class name, the full stop and the end
 
 
 def option(key: str, default: Any, meaning: str, effect: bool = True) -> Any:
@@ -93,6 +94,11 @@ class ContextOptions(Options):
         self._require("precision", PRECISIONS)
         self._require("context_precision", CONTEXT_PRECISIONS)
         self._require_at_least("n_context", 1)
+        if self.n_context > MOST_CONTEXT:
+            raise ValueError(
+                f"{self._key('n_context')} must be at most {MOST_CONTEXT}, got {self.n_context}: "
+                "a prompt has 77 tokens, some of them for the class name"
+            )
         self._require_at_least("text_chunk", 0)
 
 

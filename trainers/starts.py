@@ -69,7 +69,11 @@ def origin(checkpoint: Path) -> dict[str, int]:
 
 
 def config_of(checkpoint: Path) -> dict[str, Any] | None:
-    """The config of the run that wrote a checkpoint, where its config.yaml is there."""
+    """The config of the run that wrote a checkpoint, where its config.yaml is there; ValueError where that is torn."""
     file = checkpoint.parent.parent / "config.yaml"
-    tree = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file}, of the run to start from, cannot be read ({reason}); restore it") from error
     return tree if isinstance(tree, dict) else None

@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from ast import literal_eval
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from yacs.config import CfgNode
 
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
+from dassl.plain.config_file import CONFIG_NAME, END, MODE, load_config
 from dassl.plain.effect import differences, effective, flatten
-from dassl.plain.reading import load_yaml
 from dassl.plain.result_file import SCHEMA, read_record
 from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_checkpoints
 from dassl.utils.logger import warned
@@ -36,13 +36,10 @@ from .run_folder import RunFolderError, make_folder, refusal
 from .state import STATE_NAME
 
 __all__ = [
-    "RunFolderError", "check_folder", "evaluated_checkpoint", "is_complete", "open_run", "read_classnames",
-    "read_result", "write_result",
+    "RunFolderError", "check_folder", "evaluated_checkpoint", "holds_checkpoints", "is_complete", "open_run",
+    "read_classnames", "read_result", "write_result",
 ]  # fmt: skip
 
-CONFIG_NAME = "config.yaml"
-MODE = "# mode: "  # its first line says what kind of run it is
-END = "# end"  # its last line: without it, it is not whole
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
 UNTRAINED = "untrained: nothing was trained or loaded"  # results/methods.py marks results by the first word
@@ -113,16 +110,17 @@ def _holds_training(folder: Path) -> bool:
         with open(config, encoding="utf-8", errors="replace") as file:
             if file.readline().strip() == f"{MODE}train":
                 return True
-    return _checkpoints(folder)
+    return holds_checkpoints(folder)
 
 
-def _checkpoints(folder: Path) -> bool:
+def holds_checkpoints(folder: Path) -> bool:
+    """Or the state of a run on its way."""
     numbered = any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*"))
     return numbered or any(folder.glob(f"*/{BEST_NAME}")) or (folder / STATE_NAME).exists()
 
 
 def _holds_work(folder: Path) -> bool:
-    return _checkpoints(folder) or (folder / RESULT_NAME).exists()
+    return holds_checkpoints(folder) or (folder / RESULT_NAME).exists()
 
 
 def _stored_config(folder: Path) -> dict[str, Any] | None:
@@ -134,13 +132,7 @@ def _stored_config(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-        if text.startswith(MODE) and not text.rstrip().endswith(END):
-            raise ValueError("its end is missing")
-        stored = load_yaml(path)
-        if not isinstance(stored, dict):
-            raise ValueError("it holds no configuration")
-        return stored
+        return load_config(path)
     except (OSError, ValueError) as error:
         if _holds_work(folder):
             reason = str(error).partition("\n")[0]
@@ -221,7 +213,7 @@ def write_result(
         "confusions": test.get("confusions"),
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
-        "checkpoint_sha256": checksum(tested) if checkpoint and (tested := folder / checkpoint).is_file() else None,
+        "checkpoint_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
         "protocol": protocol,
         "warnings": warned(),
         "selection": getattr(trainer, "selection", None),
@@ -269,6 +261,16 @@ def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
         if (folder / relative).is_file():
             return relative
     return None
+
+
+def _checksums(tested: Path, names: Iterable[str]) -> dict[str, str]:
+    """{model: SHA-256} of the checkpoint that was tested and of those of the other models beside it."""
+    files = {name: _of_model(tested, name) for name in (tested.parent.name, *names)}
+    return {name: checksum(file) for name, file in files.items() if file.is_file()}
+
+
+def _of_model(tested: Path, name: str) -> Path:
+    return tested.parent.parent / name / tested.name
 
 
 def _describe_data(trainer: Any) -> dict[str, Any] | None:
@@ -325,13 +327,8 @@ def is_complete(folder: StrPath) -> bool:
 
 def read_classnames(folder: StrPath) -> list[str] | None:
     """The classes of the finished run in `folder`, by label; None where its record does not tell."""
-    record = read_result(folder) or {}
-    data = record.get("data") or {}
-    if data.get("classnames"):
-        return [str(name) for name in data["classnames"]]
-    tested = record.get("per_class") or []  # older records; enough if every class had a test image
-    whole = len(tested) == data.get("classes") and all("name" in entry for entry in tested)
-    return [str(entry["name"]) for entry in tested] if whole and tested else None
+    data = (read_result(folder) or {}).get("data") or {}
+    return list(data.get("classnames") or ()) or None
 
 
 def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
@@ -342,12 +339,13 @@ def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
     """
     record = read_result(folder) or {}
     tested = record.get("checkpoint")
-    file, known = Path(folder, tested or ""), record.get("checkpoint_sha256")
-    if known and file.is_file() and checksum(file) != known:
-        raise CheckpointError(
-            f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the file"
-            " that was tested; get that one from a copy, or test what there is with train.py --eval-only"
-        )
+    for name, known in (record.get("checkpoint_sha256") or {}).items():
+        file = _of_model(Path(folder, tested or ""), Path(name).name)
+        if file.is_file() and checksum(file) != known:
+            raise CheckpointError(
+                f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the "
+                "file that was tested; get that one from a copy, or test what there is with train.py --eval-only"
+            )
     if record.get("mode") != "eval" or not tested:
         return str(folder), None
     path = Path(tested)

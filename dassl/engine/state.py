@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
+from dassl.plain.text import error_text
 from dassl.plain.writing import clear_leftovers
 from dassl.utils.checkpoint import CheckpointError, UnsafeCheckpointError, load_checkpoint, plain_data, write_tensors
-from dassl.utils.tools import error_text
 
 __all__ = ["MINUTES", "STATE_NAME", "StateKeeper", "furthest_state"]
 

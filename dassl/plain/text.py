@@ -4,11 +4,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from wcwidth import wcswidth
 
-__all__ = ["GOES_ON", "columns", "csv_line", "pad", "printable", "printable_lines"]
+__all__ = ["GOES_ON", "columns", "csv_line", "error_text", "first_few", "pad", "printable", "printable_lines"]
 
 GOES_ON = "** The run goes on: "  # in a log, then date and time: what is above came from an earlier start of the run
 _NOT_PRINTABLE = re.compile(
@@ -31,6 +32,24 @@ def printable(text: object) -> str:
 def printable_lines(text: str) -> str:
     """Likewise for several lines."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception says, line by line as a terminal may have it.
+
+    str() of a KeyError would put its text in quotes, of an OSError a number before it.
+    """
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        text = error.strerror
+    return printable_lines(text)
+
+
+def first_few(values: Iterable[Any], limit: int = 5) -> str:
+    """'a, b, c, ... (17 in all)'."""
+    values = list(values)
+    shown = ", ".join(str(value) for value in values[:limit])
+    return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
 
 
 def csv_line(*cells: Any) -> str:

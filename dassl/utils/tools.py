@@ -19,7 +19,7 @@ import PIL
 import torch
 from tqdm import tqdm
 
-from dassl.plain.text import printable, printable_lines
+from dassl.plain.text import error_text, printable
 from dassl.plain.writing import StrPath, atomic_write
 
 __all__ = [
@@ -138,17 +138,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
     """The names that differ from `name` only in case; to difflib, "plot" is nearer to "TipAdapter" than to "PLOT"."""
     return [k for k in known if str(k).lower() == name.lower()]
-
-
-def error_text(error: BaseException) -> str:
-    """What an exception says, line by line as a terminal may have it.
-
-    str() of a KeyError would put its text in quotes, of an OSError a number before it.
-    """
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    if isinstance(error, OSError) and error.strerror and error.filename is None:
-        text = error.strerror
-    return printable_lines(text)
 
 
 def end_bars() -> None:

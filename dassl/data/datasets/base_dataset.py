@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import os.path as osp
 import random
-import tarfile
-import zipfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from dassl.plain.text import first_few
 from dassl.utils import check_isfile
+from dassl.utils.unpacking import unpack
 
 
 class Datum:
@@ -88,7 +89,7 @@ class DatasetBase:
             unused = sorted(set(range(self._num_classes)) - set(self._lab2cname))
             raise ValueError(
                 f"{type(self).__name__}: labels go up to {self._num_classes - 1}, but no training image has "
-                f"label {_first_few(unused)}; give every class an image or number the labels without gaps"
+                f"label {first_few(unused)}; give every class an image or number the labels without gaps"
             )
 
     @property
@@ -200,7 +201,8 @@ class DatasetBase:
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
         """Fetch `url` from Google Drive to the file `dst`; unpack a .zip, .tar or .tar.gz there.
 
-        Needs the package `gdown`. Raises NotImplementedError for any other source.
+        Needs the package `gdown`. Raises NotImplementedError for any other source, and BadArchive (a ValueError) for an
+        archive that is damaged, or not to be trusted: see `dassl.utils.unpacking`.
         """
         if not from_gdrive:
             raise NotImplementedError(
@@ -215,22 +217,6 @@ class DatasetBase:
         folder = osp.dirname(osp.abspath(dst))
         os.makedirs(folder, exist_ok=True)
         gdown.download(url, dst, quiet=False)
-        _unpack(dst, folder)
-
-
-def _unpack(archive: str, folder: str) -> None:
-    """Unpack into `folder`; members that point outside of it are refused."""
-    if archive.endswith(".zip"):
-        with zipfile.ZipFile(archive) as members:
-            members.extractall(folder)
-    elif archive.endswith((".tar", ".tar.gz", ".tgz")):
-        with tarfile.open(archive) as members:
-            members.extractall(folder, filter="data")
-    else:
-        return
-    print(f"Unpacked {archive} into {folder}")
-
-
-def _first_few(values: Sequence[Any], limit: int = 5) -> str:
-    shown = ", ".join(str(value) for value in values[:limit])
-    return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
+        if dst.endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+            unpack(Path(dst), Path(folder))
+            print(f"Unpacked {dst} into {folder}")

@@ -1,4 +1,4 @@
-"""Unpack parts of a tar or zip archive into a folder, and move them into place. Archives are not trusted.
+"""Unpack a tar or zip archive, or parts of it, into a folder. Archives are not trusted.
 
 What an archive may become is bounded by its own size, since pictures hardly shrink: a few kilobytes that unpack to
 gigabytes are no data set. It must be whole, too: tarfile takes a damaged header for the end, without a word, so the
@@ -25,11 +25,11 @@ from typing import IO, Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
-from clip.download import CHUNK, require_room
-from dassl.utils.tools import printable
+from dassl.plain.text import first_few, printable
 
-from .files import first_few
+__all__ = ["BadArchive", "is_archive", "unpack"]
 
+CHUNK = 1 << 20
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError)  # last: encrypted
 CONTRADICTORY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)  # a file in place of a folder, ...
 MOST_RATIO = 20  # unpacked bytes for one of the archive, and lists of text shrink more:
@@ -63,8 +63,9 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def unpack(archive: Path, folder: Path, wanted: Collection[str]) -> None:
-    """Write those members of `archive` that are, or lie below, one of the `wanted` paths into `folder`.
+def unpack(archive: Path, folder: Path, wanted: Collection[str] = (".",)) -> None:
+    """Write those members of `archive` that are, or lie below, one of the `wanted` paths into `folder`; by default
+    all of them.
 
     Raises BadArchive when a name leads out of the folder or would command a terminal, when a wanted member is neither
     file nor folder, when the archive is damaged or becomes too large, and when a wanted path is not in it; OSError
@@ -183,6 +184,13 @@ def _too_large(raw: BinaryIO, size: int) -> str:
     )
 
 
+def require_room(folder: Path, need: int) -> None:
+    """Raise OSError (ENOSPC) unless the disk that holds `folder` has `need` bytes to spare."""
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OSError(errno.ENOSPC, f"{need / 1e9:,.1f} GB are needed there, {free / 1e9:,.1f} GB are free")
+
+
 def safe_path(name: str, archive: Path) -> PurePosixPath:
     """The name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
     path = PurePosixPath(name)
@@ -207,15 +215,3 @@ def write_member(member: Member, path: Path, archive: Path) -> None:
         shutil.copyfileobj(content, file, CHUNK)
         if file.tell() != member.size:
             raise zipfile.BadZipFile(f"{member.name!r} has {file.tell():,} bytes in place of {member.size:,}")
-
-
-def move_into(source: Path, target: Path) -> None:
-    """Move a file or folder to `target`, in one step where nothing is; else the files of `source` replace those of
-    the same name, and others stay."""
-    if source.is_dir() and target.is_dir():
-        for child in sorted(source.iterdir()):
-            move_into(child, target / child.name)
-        source.rmdir()
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
