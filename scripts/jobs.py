@@ -13,6 +13,7 @@ import shlex
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
@@ -166,7 +167,8 @@ def check_same_pictures(job: Job) -> None:
     from dassl.data.datasets import build_dataset
     from dassl.engine.record import read_result
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself says what there is to say
         now = fingerprint(build_dataset(job.cfg))
     was = ((read_result(job.folder) or {}).get("data") or {}).get("fingerprint")
     if was not in (None, now):

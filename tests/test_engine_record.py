@@ -469,7 +469,7 @@ def test_of_several_models_every_checkpoint_is_known(tmp_path):
     open_run(cfg, "train")
     trainer = TwoPlugin(cfg)
     trainer.train()
-    known = read_result(write_result(cfg, trainer, "train", 1.0))["checkpoint_sha256"]
+    known = read_result(write_result(cfg, trainer, "train", 1.0))["checkpoints_sha256"]
     assert list(known) == ["prompt_learner", "scale"] and {len(digest) for digest in known.values()} == {64}
     assert evaluated_checkpoint(tmp_path) == (str(tmp_path), None)
     for name in known:

@@ -106,7 +106,7 @@ def test_a_checkpoint_that_changed_since_it_was_tested_is_named(run, tmp_path, c
     file = copied / "prompt_learner/model.pth.tar-1"
     record = json.loads((copied / "result.json").read_text())
     assert record["checkpoint"] == "prompt_learner/model.pth.tar-1"
-    assert list(record["checkpoint_sha256"]) == ["prompt_learner"]
+    assert list(record["checkpoints_sha256"]) == ["prompt_learner"]
     content = bytearray(file.read_bytes())
     content[content.index(b"PK\1\2") + 12] ^= 1  # the time of a member: no checksum of the archive has it
     file.write_bytes(content)

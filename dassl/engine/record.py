@@ -213,7 +213,7 @@ def write_result(
         "confusions": test.get("confusions"),
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
-        "checkpoint_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
+        "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
         "protocol": protocol,
         "warnings": warned(),
         "selection": getattr(trainer, "selection", None),
@@ -339,7 +339,7 @@ def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
     """
     record = read_result(folder) or {}
     tested = record.get("checkpoint")
-    for name, known in (record.get("checkpoint_sha256") or {}).items():
+    for name, known in (record.get("checkpoints_sha256") or {}).items():
         file = _of_model(Path(folder, tested or ""), Path(name).name)
         if file.is_file() and checksum(file) != known:
             raise CheckpointError(

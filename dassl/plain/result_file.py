@@ -38,7 +38,7 @@ RESULT = {
     "confusions": Maybe([PAIR]),
     "epochs": Maybe(COUNT),
     "checkpoint": Maybe(TEXT),
-    "checkpoint_sha256": Maybe(Each(TEXT)),
+    "checkpoints_sha256": Maybe(Each(TEXT)),
     "protocol": Maybe(TEXT),
     "warnings": Maybe([TEXT]),
     "selection": Maybe(lambda value: isinstance(value, dict)),
