@@ -158,6 +158,8 @@ def test_prompted_images_in_other_numbers(layout, tmp_path, capsys):
     np.savez(tmp_path / "inputs" / "images.npz", **{name: array[: sizes[-1]] for name, array in inputs.items()})
     if layout == "first stage":
         del arrays["grad_ctx"], arrays["sim"], arrays["T"], meta["sinkhorn_iterations"]
+    if layout == "one of each":  # scalings of 1e6 whose last digit decides, in float32, when they stand still
+        del meta["sinkhorn_iterations"]
     np.savez(tmp_path / "case.npz", __meta__=json.dumps(meta), **arrays)
     assert main([str(tmp_path)]) == 0, capsys.readouterr().out
     told = capsys.readouterr().out
