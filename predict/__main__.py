@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from dassl.plain.image_formats import image_suffixes
-from dassl.plain.text import columns, error_text, printable
+from dassl.plain.text import columns, error_text, plain_warnings, printable
 from dassl.plain.writing import disk_failed
 from results.files import DiskError, ResultsError, is_special, tell
 from results.images import find_images
@@ -185,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
             console.reconfigure(errors="replace")
     try:
         args = build_parser().parse_args(argv)
-        with trusting(args.trust_paths):
+        with trusting(args.trust_paths), plain_warnings():
             return run(args)
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

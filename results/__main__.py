@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from dassl.plain.text import plain_warnings
 from predict import export
 
 from . import commands_classes, commands_records, commands_runs
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         return sweep(words[1:])
     args = build_parser().parse_args(argv)
     try:
-        with trusting(getattr(args, "trust_paths", False)):
+        with trusting(getattr(args, "trust_paths", False)), plain_warnings():
             return args.run(args)
     except ResultsError as error:
         tell(f"error: {error}")

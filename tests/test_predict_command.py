@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,17 @@ def test_new_classes(world, photos, capsys, tmp_path):
         status, text, _ = predicted(capsys, world / "plot", photos, "--format", "json", "--device", "cpu", *words)
         classes = [score["class"] for score in json.loads(text)[0]["predictions"]]
         assert status == 0 and sorted(classes) == ["grüne_Wiese", "guinea pig"]  # three were asked for
+
+
+def test_warnings_come_without_lines_of_the_program(monkeypatch):
+    shown = []
+
+    def run(args):
+        shown.append(warnings.formatwarning(UserWarning("careful"), UserWarning, "program.py", 7))
+        return 0
+
+    monkeypatch.setattr("predict.__main__.run", run)
+    assert main(["RUN", "photos"]) == 0 and shown == ["warning: careful\n"]
 
 
 def test_heat_maps(world, photos, capsys, tmp_path):

@@ -1,15 +1,19 @@
 """Text on its way to a terminal, a log or a spreadsheet, whatever the names in it hold."""
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from wcwidth import wcswidth
 
-__all__ = ["GOES_ON", "columns", "csv_line", "error_text", "first_few", "pad", "printable", "printable_lines"]
+__all__ = [
+    "GOES_ON", "columns", "csv_line", "error_text", "first_few", "pad", "plain_warnings", "printable", "printable_lines",
+]  # fmt: skip
 
 GOES_ON = "** The run goes on: "  # in a log, then date and time: what is above came from an earlier start of the run
 _NOT_PRINTABLE = re.compile(
@@ -50,6 +54,21 @@ def first_few(values: Iterable[Any], limit: int = 5) -> str:
     values = list(values)
     shown = ", ".join(str(value) for value in values[:limit])
     return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """What is said to users is shown as it is said; warnings for programmers, with the line of the program."""
+    usual = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
+        return f"warning: {message}\n" if category is UserWarning else usual(message, category, *where, **more)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def csv_line(*cells: Any) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Any
 
-from dassl.plain.text import GOES_ON
+from dassl.plain.text import GOES_ON, plain_warnings
 
 from .tools import StrPath, mkdir_if_missing
 
@@ -164,7 +164,7 @@ def log_warnings() -> Iterator[None]:
 
     It is all shown, even if it has been before: a run says for itself what is to be said of it.
     """
-    with warnings.catch_warnings(), _without_source_lines():
+    with warnings.catch_warnings(), plain_warnings():
         show = warnings.showwarning
 
         def show_and_log(message: Warning | str, *where: Any, **more: Any) -> None:
@@ -178,21 +178,6 @@ def log_warnings() -> Iterator[None]:
             yield
         finally:
             _warned.clear()
-
-
-@contextlib.contextmanager
-def _without_source_lines() -> Iterator[None]:
-    """What is said to users is shown as it is said; warnings for programmers, with the line of the program."""
-    usual = warnings.formatwarning
-
-    def plain(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
-        return f"warning: {message}\n" if category is UserWarning else usual(message, category, *where, **more)
-
-    warnings.formatwarning = plain
-    try:
-        yield
-    finally:
-        warnings.formatwarning = usual
 
 
 def warned() -> list[str]:
