@@ -12,7 +12,8 @@ from typing import Any
 from wcwidth import wcswidth
 
 __all__ = [
-    "GOES_ON", "columns", "csv_line", "error_text", "first_few", "pad", "plain_warnings", "printable", "printable_lines",
+    "GOES_ON", "columns", "csv_line", "error_text", "first_few", "pad", "plain_warnings", "printable",
+    "printable_lines",
 ]  # fmt: skip
 
 GOES_ON = "** The run goes on: "  # in a log, then date and time: what is above came from an earlier start of the run
