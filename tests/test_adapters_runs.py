@@ -404,8 +404,9 @@ def test_other_methods_checkpoints_are_refused(world, finished, tmp_path, capsys
     assert "the file is of another method" in failure(capsys, argv)
     flags = ("--eval-only", "--model-dir", str(finished["PLOTAdapter"][0]))
     assert "another method" in failure(capsys, arguments(world, tmp_path / "b", trainer="TipAdapterF", flags=flags))
-    absent = ("--eval-only", "--model-dir", str(tmp_path / "absent"))
-    assert "no checkpoint" in failure(capsys, arguments(world, tmp_path / "c", trainer="TipAdapterF", flags=absent))
+    (tmp_path / "empty").mkdir()
+    empty = ("--eval-only", "--model-dir", str(tmp_path / "empty"))
+    assert "no checkpoint" in failure(capsys, arguments(world, tmp_path / "c", trainer="TipAdapterF", flags=empty))
 
 
 @pytest.mark.parametrize("trainer", ["TipAdapter", "TipAdapterF"])
