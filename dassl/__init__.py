@@ -6,8 +6,8 @@ of it, registers no prompt-learning trainer and no data set: plugin repositories
 Imported before torch, it makes torch's threads sleep soon while they wait for each other, unless the environment says
 otherwise (OMP_WAIT_POLICY, GOMP_SPINCOUNT or KMP_BLOCKTIME). By default they spin for a millisecond or so, and where
 another process wants the same cores, each waits for threads that cannot run: a step takes several times its share, at
-times seconds. To sleep at once costs a tenth where the machine is quiet. (`python -m benchmarks --subjects neighbour` measures both.) The
-setting is read when torch is loaded, so every package and program here imports dassl first.
+times seconds. To sleep at once costs a tenth where the machine is quiet. (`python -m benchmarks --subjects neighbour`
+measures both.) The setting is read when torch is loaded, so every package and program here imports dassl first.
 """
 from __future__ import annotations
 
