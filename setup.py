@@ -27,7 +27,7 @@ setup(
         "tabulate>=0.9",
         "wcwidth>=0.2.6",  # columns of a terminal that a text takes; tabulate asks it too
         "tqdm>=4.65",
-        "matplotlib>=3.7",
+        "matplotlib>=3.10",  # whose SVG a browser draws in the fonts that it was laid out with
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.12"],
