@@ -243,7 +243,7 @@ def ablation_figure(found: Ablation, title: str = "") -> Figure:
     top.set_xscale("log")
     set_title(top, title or f"{found.trainer}, {found.dataset}: the same prompts under other matchings")
     top.set_ylabel(f"{found.split} accuracy (%)")
-    bottom.set_ylabel("distance of the plan\nfrom uniform")
+    bottom.set_ylabel("distance of the plan\nfrom uniform", linespacing=1.5)
     bottom.set_xlabel("epsilon of the transport (cosine distance)")
     bottom.set_ylim(0, 1)
 
