@@ -30,3 +30,14 @@ def plot_runs(tmp_path_factory):
     from tests.plot_runs import train_runs
 
     return train_runs(tmp_path_factory.mktemp("plot_runs"))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For runs in several processes that are compared bit for bit: sums depend on the number of threads."""
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        yield
+    torch.set_num_threads(before)

@@ -31,6 +31,8 @@ from tests.data_support import BAD_IMAGES, write_bad_images
 from tests.records_support import make_record, write_run
 from tests.runs import make_world
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BASE = ["--root", "data", "--output", "out", "--dataset", "caltech101", "--config", "rn50"]
 
 

@@ -17,6 +17,8 @@ from dassl.engine.run_folder import hold_folder
 from tests.golden_data import write_fewshot_tree
 from tests.runs import REPOSITORY, arguments, command, make_world
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
