@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -78,27 +79,13 @@ def compare(subject: str, settings: Sequence[Mapping[str, object]], repeats: int
 def _measured(side: str, settings: Sequence[Mapping[str, object]]) -> list[Outcome]:
     """Of processes that step at the same time, the slowest one each time."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment(GOMP_SPINCOUNT=SPINS[side]))
+        stack.enter_context(patch.dict(os.environ, GOMP_SPINCOUNT=SPINS[side]))  # for the processes started below
         kind = Side(side, side, keeps_memory=True)
         processes = [stack.enter_context(Process(kind, training_step, one)) for one in settings]
         pool = stack.enter_context(ThreadPoolExecutor(len(settings)))
         list(pool.map(Process.run, processes))  # finds out how many steps make a turn
         together = [list(pool.map(Process.run, processes)) for _ in range(STEPS)]
     return [max(outcomes, key=lambda outcome: outcome.seconds) for outcomes in together]
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """For processes that are started meanwhile."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key)
-            if value is not None:
-                os.environ[key] = value
 
 
 @contextlib.contextmanager
