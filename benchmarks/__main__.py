@@ -17,7 +17,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from dassl.utils.tools import atomic_write
-from scripts.command_line import positive
+from runs.sweeps.flags import positive
 
 from . import floor, machine, neighbour, programs, subjects
 from .measure import NEW, Process, Row, Step, in_turns, measure

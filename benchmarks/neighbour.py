@@ -21,6 +21,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from dassl.engine import build_trainer
+from runs.config import request_of
+
 from .measure import Outcome, Process, Row, Side, Step, relative_difference
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +33,6 @@ STEPS = 3  # measurements of one process
 
 def training_step(side: str, folder: str, threads: int) -> Step:
     """One step of CoOp on the demo's data and CLIP, 32 images; the same batch again and again."""
-    import train
     from dassl.utils import set_random_seed
 
     torch.set_num_threads(threads)
@@ -42,8 +44,8 @@ def training_step(side: str, folder: str, threads: int) -> Step:
     ]  # fmt: skip
     set_random_seed(1)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        cfg, _ = train.setup_cfg(train.build_parser().parse_args(argv))
-        trainer = train.build_trainer(cfg)
+        cfg = request_of(argv).cfg
+        trainer = build_trainer(cfg)
     images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     learned = list(trainer.model.prompt_learner.parameters())
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import runs.execute
 import train
 import trainers
 import trainers.backbone
@@ -76,7 +77,7 @@ class CoOp(Uncached, trainers.CoOp):
 def install() -> None:
     """Let this process train and test in the original way; it cannot be undone."""
     trainers.backbone.freeze_image_tower = lambda visual: None
-    train.keep_freed_memory = lambda: False
+    runs.execute.keep_freed_memory = lambda: False
     for trainer in (PLOT, CoOp):
         TRAINER_REGISTRY.register(trainer, force=True)
 

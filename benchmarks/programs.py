@@ -19,8 +19,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dassl.engine.record import read_result
-from scripts.sweep import parse_args, plan_jobs
+from dassl.engine import build_trainer
+from runs.config import request_of
+from runs.record import read_result
+from runs.sweeps.sweep import parse_args, plan_jobs
 
 from .measure import Row, Step
 from .subjects import RESOLUTION, class_names, clip_model
@@ -67,7 +69,6 @@ def evaluation(
     side: str, backbone: str, classes: int, prompts: int, context: int, batch: int, folder: str, warm: bool
 ) -> Step:
     """Logits of all test images.  Cold: the cache is empty at the start of every step; warm: it is not."""
-    import train
 
     if side == "old":
         from .original_trainers import install
@@ -80,8 +81,8 @@ def evaluation(
         "--config-file", str(ROOT / "configs/trainers/PLOT/rn50.yaml"), *options(place, prompts, context, batch),
     ]  # fmt: skip
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        cfg, _ = train.setup_cfg(train.build_parser().parse_args(argv))
-        trainer = train.build_trainer(cfg)
+        cfg = request_of(argv).cfg
+        trainer = build_trainer(cfg)
     found: list[Tensor] = []
     count = trainer.evaluator.process
 

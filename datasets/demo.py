@@ -1,4 +1,4 @@
-"""Demo: a few-shot task that the project draws itself (datasets/demo_world); nothing has to be downloaded.
+"""Demo: a few-shot task that the project draws itself (demo/); nothing has to be downloaded.
 
 DATASET.ROOT/demo is written on first use, in a few seconds: 14 classes in chalk, with 40 train, 8 val and 40
 test images each. The backbones that go with it, `demo-rn` and `demo-vit`, know flat "photos" of the same things.
@@ -10,8 +10,8 @@ import os.path as osp
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
+from demo.task import SPLIT_FILE, write_task
 
-from .demo_world.task import SPLIT_FILE, write_task
 from .splits import SplitDataset
 
 

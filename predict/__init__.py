@@ -8,8 +8,8 @@
 No data set is needed or read.  source.py says what RUN may be, classifier.py what is done with it; the rest is files.
 """
 import dassl  # noqa: F401  (before torch: how its threads wait)
+from runs.source import PredictError
 
 from .classifier import Classifier, Prediction, load
-from .source import PredictError
 
 __all__ = ["Classifier", "Prediction", "PredictError", "load"]

@@ -12,14 +12,14 @@ from typing import IO
 from dassl.plain.image_formats import image_suffixes
 from dassl.plain.text import columns, error_text, plain_warnings, printable
 from dassl.plain.writing import disk_failed
-from results.files import DiskError, ResultsError, is_special, tell
-from results.images import find_images
-from results.places import add_trust_paths, trusting
-from scripts.command_line import positive
+from results.looking.images import find_images
+from runs.files import DiskError, ResultsError, is_special, tell
+from runs.source import PredictError
+from runs.sweeps.flags import positive
+from runs.trust import add_trust_paths, trusting
 
 from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
 from .formats import FORMATS
-from .source import PredictError
 
 HEAT_MAPS = "heatmaps"
 WIDEST_PATH = 60  # of the column of paths in a table
@@ -149,7 +149,7 @@ def explained(
     classifier: Classifier, predictions: Iterable[Prediction], folder: Path, count: int
 ) -> Iterator[Prediction]:
     """The same predictions; on the way heat maps of each image come into `folder`, numbered and by its name."""
-    from results.transport import numbered, save
+    from results.looking.transport import numbered, save
 
     for number, prediction in enumerate(predictions, start=1):
         assert prediction.path is not None

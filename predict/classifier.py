@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dassl.plain.text import error_text
-from results.places import trusting
+from runs.source import REMEDY, PredictError, RunFolder, Source
+from runs.trust import trusting
 
 from .read_ahead import WORKERS, read_ahead
-from .source import REMEDY, PredictError, RunFolder, Source
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from results.heatmaps import Explained
+    from results.looking.heatmaps import Explained
 
     Picture = str | Path | Image.Image
     Unreadable = Callable[[Path | None, Exception], None]
@@ -60,7 +60,7 @@ class Classifier:
     """What `load` returns.  Its prompts are encoded once, at the first image."""
 
     def __init__(self, trainer: Any, source: Source, batch_size: int = BATCH_SIZE) -> None:
-        from results.transport import image_reader
+        from results.looking.transport import image_reader
 
         self.trainer = trainer
         self.source = source
@@ -96,7 +96,7 @@ class Classifier:
 
         Raises PredictError for a trainer whose features are no places of the image.
         """
-        from results.transport import explain
+        from results.looking.transport import explain
 
         self.source.check_explains()
         (explained,) = explain(self.trainer, [(Path(path), None)])
@@ -156,7 +156,7 @@ def load(
 
 def open_source(run: str | Path) -> Source:
     """Raises PredictError where `run` is neither."""
-    from .exported import ExportedFile
+    from runs.exported import ExportedFile
 
     path = Path(run)
     if path.is_dir():
@@ -171,7 +171,7 @@ def build(
 ) -> Classifier:
     """The classifier at `source`; arguments as in `load`."""
     from dassl.engine import build_trainer
-    from train import choose_device
+    from runs.execute import choose_device
 
     names = choose_classes(source, classes)
     try:
@@ -208,7 +208,7 @@ def config_of(source: Source, backbone: str, device: str) -> Any:
     """The frozen config to predict with."""
     from dassl.config import get_cfg_default, merge_options
     from dassl.engine import TRAINER_REGISTRY
-    from train import extend_cfg, set_key
+    from runs.config import extend_cfg, set_key
 
     cfg = get_cfg_default()
     extend_cfg(cfg)

@@ -6,12 +6,14 @@ import argparse
 import sys
 
 from dassl.plain.text import plain_warnings
-from predict import export
+from runs.files import DiskError, ResultsError, tell
+from runs.trust import trusting
 
-from . import commands_classes, commands_records, commands_runs
-from .command import STATUS, Command
-from .files import DiskError, ResultsError, tell
-from .places import trusting
+from .commands import classes as commands_classes
+from .commands import export
+from .commands import records as commands_records
+from .commands import runs as commands_runs
+from .commands.command import STATUS, Command
 
 COMMANDS = (
     *commands_records.COMMANDS,
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console without ± shows ?, instead of failing
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["sweep"]:  # reads its own command line
-        from scripts.sweep import main as sweep
+        from runs.sweeps.sweep import main as sweep
 
         return sweep(words[1:])
     args = build_parser().parse_args(argv)

@@ -27,7 +27,7 @@ def _own_places(tmp_path_factory):
 @pytest.fixture(scope="session")
 def plot_runs(tmp_path_factory):
     """{name: folder} of short PLOT and PLOTPP runs; read only."""
-    from tests.plot_runs import train_runs
+    from tests.support.plot_runs import train_runs
 
     return train_runs(tmp_path_factory.mktemp("plot_runs"))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.golden_data import read_npz
+from tests.support.golden_data import read_npz
 
 from .compare import Comparison
 from .models import METHODS, check_sinkhorn

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import clip
 from clip.model import build_model
 from clip.prompt_text import encode_full
-from tests.golden_data import GOLDEN, read_npz, tiny_state_dict
+from tests.support.golden_data import GOLDEN, read_npz, tiny_state_dict
 from trainers.cocoop import CoCoOpModel, ConditionalPromptLearner
 from trainers.coop import CoOpModel
 from trainers.plot.model import PlotModel

@@ -23,7 +23,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
 from datasets.files import relative_posix
 from datasets.splits import SplitDataset
-from tests.golden_data import tiny_state_dict, write_synthetic_caltech
+from runs.config import extend_cfg
+from tests.support.golden_data import tiny_state_dict, write_synthetic_caltech
 from trainers import PLOT
 
 from .compare import Comparison, compare, same
@@ -99,7 +100,7 @@ PROMPT_KEYS = {  # of a case's meta
 
 def training_config(base: type, arrays: Arrays, meta: dict, case: Path, folder: Path) -> Any:
     cfg = get_cfg_default()
-    train.extend_cfg(cfg)
+    extend_cfg(cfg)
     for key, value in meta["optim"].items():
         cfg.OPTIM[OPTIM_KEYS.get(key, key.upper())] = tuple(value) if isinstance(value, list) else value
     node = base.options_type.node
@@ -188,7 +189,7 @@ def check_fewshot(record: dict) -> Iterator[Comparison]:
         def build(shots: int, seed: int, subset: str = "all") -> Any:
             shutil.rmtree(base / "split_fewshot", ignore_errors=True)  # draw, do not read what was drawn before
             cfg = get_cfg_default()
-            train.extend_cfg(cfg)
+            extend_cfg(cfg)
             merge_options(cfg, [
                 "DATASET.NAME", record["dataset"], "DATASET.ROOT", str(root), "DATASET.NUM_SHOTS", str(shots),
                 "SEED", str(seed), "DATASET.SUBSAMPLE_CLASSES", subset, "OUTPUT_DIR", str(root / "out"),

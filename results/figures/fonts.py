@@ -1,0 +1,90 @@
+"""Fonts for whatever the names in a figure are written in: where the usual one lacks a character, another has it."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+from runs.files import tell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REMEDY = "install a font that has them, such as Noto (on Debian and Ubuntu: fonts-noto-core, fonts-noto-cjk)"
+BOXES = "LastResort"  # a font that has all characters, as boxes
+_told: set[str] = set()  # characters
+
+
+def cover(figure: Figure) -> None:
+    """Let every text of `figure` fall back on installed fonts that have its characters; say once which none has."""
+    from matplotlib.font_manager import FontProperties, findfont
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        axes.get_xticklabels(), axes.get_yticklabels()  # noqa: B018 (makes them)
+    texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]  # type: ignore[attr-defined]
+    usual = _characters(findfont(FontProperties()))
+    needed = {letter for text in texts for letter in text.get_text() if _shows(letter)} - usual  # type: ignore[attr-defined]
+    if not needed:
+        return
+    families, lacking = _families(frozenset(needed))
+    for text in texts:
+        if needed.intersection(text.get_text()):  # type: ignore[attr-defined]
+            text.set_fontfamily([*text.get_fontfamily(), *families])  # type: ignore[attr-defined]
+    if new := lacking - _told:
+        _told.update(new)
+        shown = " ".join(sorted(new)[:12])
+        tell(f"figures: no installed font has {len(new)} of the characters in names ({shown}); {REMEDY}")
+
+
+def quiet_glyphs() -> None:
+    """To be called within `warnings.catch_warnings`: `cover` has said it, once and with a remedy."""
+    warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+
+
+def _shows(letter: str) -> bool:
+    """Whether a font needs a shape for it."""
+    return not letter.isspace() and unicodedata.category(letter) not in ("Cc", "Cf", "Cn", "Mn")
+
+
+@cache
+def _families(needed: frozenset[str]) -> tuple[list[str], set[str]]:
+    """(families that have them together, as few as come first; the characters that none has)."""
+    chosen: list[str] = []
+    lacking = set(needed)
+    for path, family in _installed():
+        if not lacking:
+            break
+        if family not in chosen and (has := lacking & _characters(path)):
+            chosen.append(family)
+            lacking -= has
+    return chosen, lacking
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    """(file, family) of all fonts, plain ones without serifs first; also those that came after matplotlib's list."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {entry.fname for entry in fontManager.ttflist}
+    for path in findSystemFonts():
+        if path not in known:
+            try:
+                fontManager.addfont(path)
+            except Exception:  # a font that FreeType cannot read is none
+                continue
+    fonts = [one for one in fontManager.ttflist if one.style == "normal" and BOXES not in one.name.replace(" ", "")]
+    plain = lambda one: ("Sans" not in one.name, "Mono" in one.name, one.weight not in (400, "normal"))  # noqa: E731
+    yield from ((one.fname, one.name) for one in sorted(fonts, key=lambda one: (plain(one), one.name)))
+
+
+@cache
+def _characters(path: str) -> frozenset[str]:
+    from matplotlib.font_manager import get_font
+
+    try:
+        return frozenset(map(chr, get_font(path).get_charmap()))
+    except (RuntimeError, OSError):  # pictures instead of outlines, or gone
+        return frozenset()

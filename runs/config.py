@@ -1,0 +1,171 @@
+"""The config of a run: every key declared, files and command line merged, checked, frozen.
+
+Later wins: defaults, data set file, method file, flags, KEY VALUE pairs.  The trainer's published schedule then fills
+the keys that neither a file nor the command line has set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
+# isort: split
+
+from yacs.config import CfgNode
+
+import datasets  # noqa: F401  (registers the data sets)
+from dassl.config import check_names, check_values, get_cfg_default, merge_file, merge_options
+from dassl.config.values import NAMES, NUMBERS, at_least
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.image_memory import KEEP_MB
+from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.state import MINUTES
+from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.utils import check_availability
+from dassl.utils.tools import path_hint
+from trainers import ALL_OPTIONS, RECIPES
+from trainers.features import MAX_GB
+
+from .command_line import build_parser
+
+
+class Request(NamedTuple):
+    """One run, asked for and checked; `execute.run` makes it."""
+
+    argv: list[str]  # the words of train.py's command line
+    args: argparse.Namespace
+    cfg: CfgNode  # frozen
+    notes: list[str]  # on defaults that were filled in
+
+    @property
+    def mode(self) -> str:
+        """ "train", or "eval" for an evaluation alone."""
+        return "eval" if self.args.eval_only else "train"
+
+
+def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None = None) -> Request:
+    """What a command line of train.py asks for.
+
+    folder_of: chooses --output-dir by the config, for a command line that does not name it.
+    Raises ValueError, LookupError or OSError for bad input.
+    """
+    words = list(argv)
+    args = build_parser().parse_args(words)
+    cfg, notes = setup_cfg(args)
+    if folder_of is not None:
+        args.output_dir = str(folder_of(cfg))
+        flags_end = len(words) - len(args.opts or ())
+        words[flags_end:flags_end] = ["--output-dir", args.output_dir]
+        cfg.defrost()
+        cfg.OUTPUT_DIR = args.output_dir
+        cfg.freeze()
+    return Request(words, args, cfg, notes)
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Declare our keys beside the engine's."""
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
+    cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
+    cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
+    cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
+    cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
+    cfg.TRAIN.STATE_MINUTES = MINUTES  # between writes of what a stopped run goes on from; 0.0: none, also when stopped
+    cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
+    # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
+    cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})
+    cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
+    for options in ALL_OPTIONS:
+        cfg.TRAINER[options.node] = options.defaults()
+    # of these, the keys that change nothing that comes out; the engine knows its own
+    cfg.NO_EFFECT = ("FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    cfg.NO_EFFECT += tuple(key for options in ALL_OPTIONS for key in options.without_effect())
+
+
+FLAGS = {  # flag -> key; applied where the flag was given
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+}
+
+
+def set_key(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set a dotted key to a value as it is: a folder called 2024 stays text, which an option would not."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        cfg = cfg[section]
+    cfg[leaf] = value
+
+
+def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
+    """The frozen config, and notes about defaults that were filled in.
+
+    Later wins: defaults, data set file, method file, flags, KEY VALUE pairs.  The trainer's published schedule then
+    fills the keys that neither a file nor the command line has set.
+    """
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    explicit: set[str] = set()
+    for path in (args.dataset_config_file, args.config_file):
+        if path:
+            explicit |= merge_file(cfg, path)
+    flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
+    for key, value in flags.items():
+        set_key(cfg, key, value)
+    if args.seed != -1:
+        cfg.SEED = args.seed
+    if args.device:
+        cfg.USE_CUDA = args.device != "cpu"
+    explicit |= merge_options(cfg, args.opts or [])
+
+    notes = []
+    recipe = RECIPES.get(cfg.TRAINER.NAME)
+    for key, value in (recipe(cfg.DATASET.NAME, cfg.DATASET.NUM_SHOTS) if recipe else {}).items():
+        if key in explicit:
+            notes.append(f"{key} as configured; the published schedule would be {value}")
+        else:
+            set_key(cfg, key, value)
+            notes.append(f"{key} {value} from the published schedule of {cfg.TRAINER.NAME}")
+    check_cfg(cfg)
+    cfg.freeze()
+    return cfg, notes
+
+
+OUR_NUMBERS = {
+    "DATALOADER.KEEP_MB": at_least(0),
+    "DATALOADER.TRAIN_X.VIEWS": at_least(0),
+    "FEATURE_CACHE.MAX_GB": at_least(0),
+}
+OUR_NAMES = {
+    "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),
+    "MODEL.BACKBONE.ACTIVATION": ("auto", "quick_gelu", "gelu"),
+}
+
+
+def check_cfg(cfg: CfgNode) -> None:
+    """Raise ValueError, saying which key and what to write, for whatever can be seen to be wrong without any work."""
+    for key, name, registry in (
+        ("trainer (TRAINER.NAME)", cfg.TRAINER.NAME, TRAINER_REGISTRY),
+        ("dataset (DATASET.NAME)", cfg.DATASET.NAME, DATASET_REGISTRY),
+        ("evaluator (TEST.EVALUATOR)", cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY),
+    ):
+        check_availability(name, registry.registered_names(), key)
+    check_names(cfg, names=NAMES | OUR_NAMES)
+    check_values(cfg, rules=NUMBERS | OUR_NUMBERS)
+    if cfg.MODEL.INIT_WEIGHTS and not os.path.isfile(cfg.MODEL.INIT_WEIGHTS):
+        path = cfg.MODEL.INIT_WEIGHTS
+        raise FileNotFoundError(f"MODEL.INIT_WEIGHTS: there is no file {path}{path_hint(path)}")
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if isinstance(inspect.getattr_static(kind, "check_cfg"), classmethod):  # one that needs no trainer
+        kind.check_cfg(cfg)

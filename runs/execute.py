@@ -1,0 +1,137 @@
+"""One run in this process, from its request to its record."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
+# isort: split
+
+import torch
+from yacs.config import CfgNode
+
+from dassl.data import check_images
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from dassl.utils.logger import log_warnings, restore_stdout
+from dassl.utils.memory import keep_freed_memory
+from dassl.utils.tools import path_hint
+from trainers.starts import start_file
+
+from .config import Request
+from .record import holds_checkpoints, open_run, write_result
+from .run_folder import hold_folder
+
+
+def choose_device(name: str) -> None:
+    """Make "cuda:1" the GPU that "cuda" means.  Raises ValueError for a device that there is not."""
+    if name in ("", "cpu"):
+        return
+    device = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if device is None or int(device[1] or 0) >= torch.cuda.device_count():
+        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+        raise ValueError(f"--device {name}: this machine has {there}")
+    torch.cuda.set_device(int(device[1] or 0))
+
+
+def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
+    for title, lines in (
+        ("Arguments", [f"{key}: {value}" for key, value in sorted(vars(args).items()) if key != "show_keys"]),
+        ("Config", [str(cfg)]),
+    ):
+        header = f"** {title} **"
+        print("*" * len(header), header, "*" * len(header), *lines, sep="\n")
+
+
+def check_starts(request: Request) -> None:
+    """Raise FileNotFoundError or ValueError for what the run shall start from, or test, where it is not there."""
+    args, cfg = request.args, request.cfg
+    if args.eval_only and args.model_dir and not os.path.exists(args.model_dir):
+        raise FileNotFoundError(f"--model-dir: there is no folder {args.model_dir}{path_hint(args.model_dir)}")
+    node = getattr(getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "options_type", None), "node", "")
+    start = cfg.TRAINER.get(node, {}).get("PRETRAIN_DIR", "")
+    beyond = cfg.RESUME or (args.eval_only and args.model_dir) or holds_checkpoints(Path(cfg.OUTPUT_DIR))
+    if start and not beyond:
+        start_file(start, f"TRAINER.{node}.PRETRAIN_DIR")
+
+
+@log_warnings()
+def run(request: Request) -> dict[str, Any]:
+    """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
+    cfg = request.cfg
+    choose_device(request.args.device)
+    check_starts(request)
+    with hold_folder(cfg.OUTPUT_DIR):
+        goes_on = open_run(cfg, request.mode)
+        if cfg.SEED >= 0:
+            print(f"Setting fixed seed: {cfg.SEED}")
+            set_random_seed(cfg.SEED)
+        logger = setup_logger(cfg.OUTPUT_DIR, goes_on)
+        try:
+            return _run_logged(request)
+        except BaseException as error:
+            if logger is not None:
+                logger.log_traceback(error)  # the log keeps the whole story, the console a line
+            raise
+        finally:
+            restore_stdout()
+
+
+def _run_logged(request: Request) -> dict[str, Any]:
+    args, cfg, notes = request.args, request.cfg, request.notes
+    start = time.perf_counter()
+    if torch.cuda.is_available() and cfg.USE_CUDA:
+        torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
+    print_args(args, cfg)
+    print("Collecting env info ...")
+    print(f"** System info **\n{collect_env_info()}\n")
+    for note in notes:
+        print(note)
+
+    trainer = build_trainer(cfg)
+    trains = bool(trainer.get_model_names()) and not (args.eval_only or args.no_train)
+    tests = args.eval_only or not (args.no_train or cfg.TEST.NO_TEST)
+    if trains:
+        trainer.dm.train_loader_x.dataset.prepare(cfg.DATALOADER.NUM_WORKERS)  # what is decoded here is also checked
+    if cfg.DATASET.CHECK_IMAGES:
+        chooses = trains and getattr(trainer, "chooses_on_val", False)
+        splits = splits_read(cfg, trains, tests, bool(trainer.dm.dataset.val), chooses)
+        check_images(trainer.dm.dataset, splits=splits)
+    checkpoint = None
+    if args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        loaded = getattr(trainer, "loaded_checkpoint", None) or args.model_dir
+        checkpoint = os.path.abspath(loaded) if loaded else None
+        trainer.test()
+    elif args.no_train:
+        return {}
+    else:
+        if getattr(trainer.dm.dataset, "eval_only", False) and trainer.get_model_names():
+            raise ValueError(
+                f"{cfg.DATASET.NAME} is for evaluation: training on it would be training on its test images; "
+                "pass --eval-only with --model-dir"
+            )
+        trainer.train()
+    seconds = time.perf_counter() - start
+    path = write_result(cfg, trainer, request.mode, seconds, argv=request.argv, checkpoint=checkpoint)
+    print(f"Result written to {path}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True, chooses: bool = False) -> list[str]:
+    """The splits whose images a run opens, that trains or tests: damage there shall be found before the work starts,
+    and images that the run never looks at need no look before it either.  `chooses`: something, on validation data."""
+    tests_val = has_val and cfg.TEST.SPLIT == "val"
+    val = (test and (tests_val or (train and has_val and cfg.TEST.FINAL_MODEL == "best_val"))) or (chooses and has_val)
+    return ["train_x", "train_u"] * train + ["val"] * val + ["test"] * (test and not tests_val)
+
+

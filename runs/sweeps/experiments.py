@@ -1,0 +1,454 @@
+"""The published experiments as a table, and the one program behind the shell scripts beside it.
+
+    python scripts/experiments.py plot/main caltech101 4 [KEY VALUE ...]
+
+`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..settings import UNTRAINED
+from .flags import (
+    ROOT,
+    add_run_flags,
+    add_worker_flags,
+    check_options,
+    config_file,
+    options_with_flags,
+    split_options,
+)
+from .jobs import Job, execute
+
+SEEDS = ("1", "2", "3")
+SHOTS = ("1", "2", "4", "8", "16")
+ARGUMENTS = {  # what each stands for, and the values it can have: names, these words, or whole numbers from this one
+    "DATASET": ("name in configs/datasets, e.g. caltech101", "name"),
+    "CFG": ("name in configs/trainers, e.g. rn50_ep50", "name"),
+    "CTP": ("where the class name stands: end, middle or front", ("end", "middle", "front")),
+    "NCTX": ("context tokens of a prompt, e.g. 16", 1),
+    "SHOTS": ("training images a class, e.g. 16", 1),
+    "CSC": ("a context for each class: True or False", ("True", "False")),
+    "SEED": ("1, 2 or 3 in the published runs", 0),
+    "N": ("prompts of a class, e.g. 4", 1),
+    "M": ("visual prompts, e.g. 4", 1),
+}
+OWN_KEYS = {  # never among KEY VALUE
+    "SEED": "the script's seeds",
+    "RESUME": "the same command again",
+    "OUTPUT_DIR": "the environment's OUTPUT",
+    "DATASET.NAME": "the script's DATASET",
+    "DATASET.ROOT": "the environment's DATA",
+    "TRAINER.NAME": "another script",
+}
+NARROWED = {"SHOTS": "SHOTS", "SEED": "SEEDS"}  # loops, and the variables of the environment that narrow them
+ENVIRONMENT = """environment:
+  DATA     folder that holds the data sets (default: data, in the checkout)
+  OUTPUT   parent of all run folders (default: output, in the checkout)
+  CFG      another method config than the published one, where it is no argument
+  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
+  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
+           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
+  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
+
+flags:
+  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
+  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
+  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
+  --verbose  also show what the runs print
+
+A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
+finished epoch.
+exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
+143 stopped by SIGTERM"""
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One script.  Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, and with CFG."""
+
+    about: str
+    arguments: tuple[str, ...]
+    example: str
+    trainer: str
+    folder: str  # below OUTPUT
+    tree: str = ""  # what is added to OUTPUT's own name, as in the original's output_joint
+    config: str = ""  # CFG, where it is no argument
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    loops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)  # config keys that the script sets
+    loads: str = ""  # the experiment whose checkpoint is tested; only that, no training
+    source: Mapping[str, str] = field(default_factory=dict)  # values in which the loaded run differs from this one
+    epoch: str = ""  # to load; default: the last one of the loaded run's schedule
+    starts: str = ""  # the experiment that this one starts from: of the same trainer, its last checkpoint; else its run
+
+    @property
+    def start_key(self) -> str:
+        return f"TRAINER.{self.trainer.upper()}.PRETRAIN_DIR"
+
+    @property
+    def second_stage(self) -> bool:
+        """Whether it goes on with a training of the same trainer."""
+        return bool(self.starts) and EXPERIMENTS[self.starts].trainer == self.trainer
+
+    @property
+    def evaluates(self) -> bool:
+        return bool(self.loads) or self.trainer in UNTRAINED
+
+
+COOP_PROMPT = {
+    "DATASET.NUM_SHOTS": "{SHOTS}",
+    "TRAINER.COOP.N_CTX": "{NCTX}",
+    "TRAINER.COOP.CSC": "{CSC}",
+    "TRAINER.COOP.CLASS_TOKEN_POSITION": "{CTP}",
+}
+IMAGENET = {"DATASET": "imagenet", "SHOTS": "16"}
+
+EXPERIMENTS = {
+    "coop/main": Experiment(
+        about="CoOp, few-shot, seeds 1 to 3",
+        arguments=("DATASET", "CFG", "CTP", "NCTX", "SHOTS", "CSC"),
+        example="caltech101 rn50_ep50 end 16 1 False",
+        trainer="CoOp",
+        folder="{DATASET}/CoOp/{CFG}_{SHOTS}shots/nctx{NCTX}_csc{CSC}_ctp{CTP}/seed{SEED}",
+        loops={"SEED": SEEDS},
+        options=COOP_PROMPT,
+    ),
+    "coop/eval": Experiment(
+        about="CoOp, the prompts of 16 ImageNet images a class on another data set, seeds 1 to 3",
+        arguments=("DATASET", "CFG"),
+        example="imagenetv2 rn50_ep50",
+        trainer="CoOp",
+        folder="evaluation/CoOp/{CFG}_16shots/nctx16_cscFalse_ctpend/{DATASET}/seed{SEED}",
+        fixed={"NCTX": "16", "CSC": "False", "CTP": "end"},
+        loops={"SEED": SEEDS},
+        options={key: value for key, value in COOP_PROMPT.items() if key != "DATASET.NUM_SHOTS"},
+        loads="coop/main",
+        source=IMAGENET,
+        epoch="50",
+    ),
+    "coop/zeroshot": Experiment(
+        about="CLIP with a hand-written prompt, no training, no seed",
+        arguments=("DATASET", "CFG"),
+        example="caltech101 rn50",
+        trainer="ZeroshotCLIP",
+        folder="ZeroshotCLIP/{CFG}/{DATASET}",
+    ),
+    "plot/main": Experiment(
+        about="PLOT, few-shot, 1 to 16 shots, seeds 1 to 3",
+        arguments=("DATASET", "N"),
+        example="caltech101 4",
+        trainer="PLOT",
+        folder="OP_N{N}/{DATASET}/PLOT/{CFG}_{SHOTS}shots/nctx16_cscFalse_ctpend/seed{SEED}",
+        config="rn50",
+        loops={"SHOTS": SHOTS, "SEED": SEEDS},
+        options={
+            "DATASET.NUM_SHOTS": "{SHOTS}",
+            "TRAINER.PLOT.N": "{N}",
+            "TRAINER.PLOT.N_CTX": "16",
+            "TRAINER.PLOT.CSC": "False",
+            "TRAINER.PLOT.CLASS_TOKEN_POSITION": "end",
+        },
+    ),
+}
+
+
+def generalisation(script: str, trainer: str, config: str) -> dict[str, Experiment]:
+    """The four scripts of base-to-new and cross-data-set evaluation, which are alike for every trainer."""
+    cross = f"{trainer}/{{CFG}}_16shots"
+    classes = f"{{DATASET}}/shots_16/{trainer}/{{CFG}}/seed{{SEED}}"
+    return {
+        f"{script}/base2new_train": Experiment(
+            about=f"{trainer}, base to new: train on 16 images of each class in the first half",
+            arguments=("DATASET", "SEED"),
+            example="caltech101 1",
+            trainer=trainer,
+            folder=f"base2new/train_base/{classes}",
+            config=config,
+            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "base"},
+        ),
+        f"{script}/base2new_test": Experiment(
+            about=f"{trainer}, base to new: test what base2new_train.sh learned on the other classes",
+            arguments=("DATASET", "SEED"),
+            example="caltech101 1",
+            trainer=trainer,
+            folder=f"base2new/test_new/{classes}",
+            config=config,
+            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "new"},
+            loads=f"{script}/base2new_train",
+        ),
+        f"{script}/xd_train": Experiment(
+            about=f"{trainer}, cross-data-set and domain shift: train on 16 ImageNet images a class",
+            arguments=("SEED",),
+            example="1",
+            trainer=trainer,
+            folder=f"{{DATASET}}/{cross}/seed{{SEED}}",
+            config=config,
+            fixed=IMAGENET,
+            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
+        ),
+        f"{script}/xd_test": Experiment(
+            about=f"{trainer}, cross-data-set and domain shift: test what xd_train.sh learned on another data set",
+            arguments=("DATASET", "SEED"),
+            example="caltech101 1",
+            trainer=trainer,
+            folder=f"evaluation/{cross}/{{DATASET}}/seed{{SEED}}",
+            config=config,
+            loads=f"{script}/xd_train",
+        ),
+    }
+
+
+def two_stages() -> dict[str, Experiment]:
+    """PLOT++: visual prompts, then both kinds from there, then a test of what came out."""
+    shared: dict[str, Any] = {
+        "arguments": ("DATASET", "M"),
+        "example": "caltech101 4",
+        "trainer": "PLOTPP",
+        "folder": "OP_N4_M{M}/{DATASET}/PLOTPP/{CFG}_{SHOTS}shots/nctx4_cscFalse_ctpend/seed{SEED}",
+        "config": "vit",
+        "loops": {"SHOTS": SHOTS, "SEED": SEEDS},
+    }
+    keys = {
+        "DATASET.NUM_SHOTS": "{SHOTS}",
+        "TRAINER.PLOTPP.N": "4",
+        "TRAINER.PLOTPP.M": "{M}",
+        "TRAINER.PLOTPP.N_CTX": "4",
+        "TRAINER.PLOTPP.N_CTX_V": "2",
+        "TRAINER.PLOTPP.CSC": "False",
+        "TRAINER.PLOTPP.CLASS_TOKEN_POSITION": "end",
+    }
+    joint = keys | {"TRAINER.PLOTPP.MODEL_UPD": "joint", "TRAINER.PLOTPP.TRADE_OFF": "False"}
+    return {
+        "plotpp/main_visiononly": Experiment(
+            about="PLOT++, first stage: the visual prompts, 1 to 16 shots, seeds 1 to 3",
+            tree="_visiononly",
+            options=keys | {"TRAINER.PLOTPP.MODEL_UPD": "vision", "TRAINER.PLOTPP.TRADE_OFF": "True"},
+            **shared,
+        ),
+        "plotpp/main_joint": Experiment(
+            about="PLOT++, second stage: text and visual prompts, from the first stage of the same shots and seed",
+            tree="_joint",
+            options=joint,
+            starts="plotpp/main_visiononly",
+            **shared,
+        ),
+        "plotpp/evaluation": Experiment(
+            about="PLOT++, test what main_joint.sh learned",
+            tree="_eval",
+            options=joint,
+            loads="plotpp/main_joint",
+            **shared,
+        ),
+    }
+
+
+
+def adapters() -> dict[str, Experiment]:
+    """A cache of the few-shot images beside hand-written prompts, or beside those of a PLOT run."""
+    found = {
+        f"tip_adapter/{script}": Experiment(
+            about=f"{trainer}, few-shot, {does}, 1 to 16 shots, seeds 1 to 3",
+            arguments=("DATASET",),
+            example="caltech101",
+            trainer=trainer,
+            folder=f"{{DATASET}}/{trainer}/{{CFG}}_{{SHOTS}}shots/seed{{SEED}}",
+            config="rn50",
+            loops={"SHOTS": SHOTS, "SEED": SEEDS},
+            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
+        )
+        for script, trainer, does in (
+            ("main", "TipAdapter", "without training"),
+            ("main_f", "TipAdapterF", "with keys that learn"),
+        )
+    }
+    plot = EXPERIMENTS["plot/main"]
+    return found | {
+        "plot_adapter/main": replace(
+            plot,
+            about="PLOT-Adapter, few-shot: what plot/main.sh learned, and a cache; 1 to 16 shots, seeds 1 to 3",
+            trainer="PLOTAdapter",
+            folder=plot.folder.replace("/PLOT/", "/PLOTAdapter/"),
+            options={key.replace(".PLOT.", ".PLOTADAPTER."): value for key, value in plot.options.items()},
+            starts="plot/main",
+        ),
+    }
+
+
+EXPERIMENTS |= two_stages()
+EXPERIMENTS |= adapters()
+EXPERIMENTS |= generalisation("cocoop", "CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1")
+EXPERIMENTS |= generalisation("plot", "PLOT", "rn50")
+
+
+# --- from a line of the table to runs --------------------------------------------------------------------
+
+
+def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> list[Job]:
+    """Every run of experiment `name`; `given` holds its arguments, and perhaps CFG.
+
+    Builds all configs, so that a misspelt name or key is found before the first run starts.  Raises what the config
+    raises (ValueError, KeyError, OSError).
+    """
+    experiment = EXPERIMENTS[name]
+    values = {"CFG": experiment.config, **experiment.fixed, **given}
+    loops = {name: args.only.get(name) or values for name, values in experiment.loops.items()}
+    if args.stage1_seed and name in {other.starts for other in EXPERIMENTS.values() if other.second_stage}:
+        loops["SEED"] = (args.stage1_seed,)
+    grid = itertools.product(*loops.values())
+    jobs = [_job(name, values | dict(zip(loops, point, strict=True)), args) for point in grid]
+    start = (experiment.starts, experiment.start_key, "start from")
+    for earlier, key, verb in ((experiment.loads, "--model-dir", "test"), start):
+        if earlier and not args.dry_run:
+            needed = [Path(job.argv[job.argv.index(key) + 1]) for job in jobs]
+            if not any(path.exists() for path in needed):
+                raise ValueError(f"nothing to {verb}: there is no {needed[0]}; scripts/{earlier}.sh makes it")
+    return jobs
+
+
+def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
+    from ..config import request_of
+
+    experiment = EXPERIMENTS[name]
+    folder = Path(args.output.rstrip("/") + experiment.tree) / experiment.folder.format(**values)
+    family = "CoOp" if experiment.trainer in UNTRAINED else experiment.trainer
+    argv = ["--root", args.root, "--trainer", experiment.trainer]
+    argv += ["--seed", values["SEED"]] if "SEED" in values else []
+    argv += ["--dataset-config-file", str(config_file(f"datasets/{values['DATASET']}"))]
+    argv += ["--config-file", str(config_file(f"trainers/{family}/{values['CFG']}"))]
+    argv += ["--output-dir", str(folder)]
+    if experiment.loads:
+        trained = _job(experiment.loads, {**values, **EXPERIMENTS[experiment.loads].fixed, **experiment.source}, args)
+        schedule = "" if "OPTIM.MAX_EPOCH" in args.opts[::2] else experiment.epoch
+        argv += ["--model-dir", str(trained.folder), "--load-epoch", schedule or str(trained.cfg.OPTIM.MAX_EPOCH)]
+    if experiment.evaluates:
+        argv.append("--eval-only")
+    for key, value in experiment.options.items():
+        argv += [key, value.format(**values)]
+    if experiment.second_stage:
+        first = _job(experiment.starts, {**values, "SEED": args.stage1_seed or values["SEED"]}, args)
+        last = first.folder / "prompt_learner" / f"model.pth.tar-{first.cfg.OPTIM.MAX_EPOCH}"
+        argv += [experiment.start_key, str(last)]
+    elif experiment.starts:
+        argv += [experiment.start_key, str(_job(experiment.starts, values, args).folder)]
+    argv += args.opts
+    place = [values["DATASET"]]
+    place += [f"{values['SHOTS']} shot{'s' * (values['SHOTS'] != '1')}"] if "SHOTS" in values else []
+    place += [f"seed {values['SEED']}"] if "SEED" in values else []
+    return Job(" ".join([name, *place]), request_of(argv))
+
+
+# --- command line ----------------------------------------------------------------------------------------
+
+
+def usage(name: str) -> str:
+    """How to call the script of one experiment."""
+    experiment = EXPERIMENTS[name]
+    script = f"scripts/{name}.sh"
+    lines = [f"usage: {script} {' '.join(experiment.arguments)} [KEY VALUE ...]", f"{experiment.about}.", ""]
+    lines += [f"  {argument:8} {ARGUMENTS[argument][0]}" for argument in experiment.arguments]
+    lines += ["", "examples:", f"  DATA=/data/images {script} {experiment.example}"]
+    lines += [f"  {script} {experiment.example} USE_CUDA False", f"  {script} --dry-run {experiment.example}", ""]
+    lines += [f"writes: OUTPUT{experiment.tree}/{experiment.folder}"]
+    if experiment.config:
+        lines += [f"CFG:    {experiment.config}"]
+    if experiment.loads:
+        loaded = {"SEED": "{SEED}", "CFG": "{CFG}", "DATASET": "{DATASET}", **experiment.fixed}
+        source = EXPERIMENTS[experiment.loads]
+        loaded |= {argument: f"{{{argument}}}" for argument in (*experiment.arguments, *experiment.loops)}
+        loaded |= {**source.fixed, **experiment.source}
+        lines += [f"loads:  OUTPUT{source.tree}/{source.folder.format(**loaded)}"]
+    if experiment.starts:
+        lines += [f"from:   OUTPUT{EXPERIMENTS[experiment.starts].tree}/{EXPERIMENTS[experiment.starts].folder}"]
+    return "\n".join([*lines, "", ENVIRONMENT])
+
+
+def overview() -> str:
+    scripts = [f"scripts/{name}.sh {' '.join(one.arguments)}\n    {one.about}" for name, one in EXPERIMENTS.items()]
+    head = ["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]",
+            "The same as scripts/NAME.sh ARGUMENTS [KEY VALUE ...]; NAME --help says more.", ""]
+    return "\n".join([*head, *scripts])
+
+
+def check_arguments(name: str, words: Sequence[str]) -> dict[str, str]:
+    """{argument: value}.  Raises ValueError that says which one is missing, or wrong and what it can be."""
+    arguments = EXPERIMENTS[name].arguments
+    if len(words) < len(arguments):
+        raise ValueError(f"missing: {' '.join(arguments[len(words) :])}")
+    if len(words) > len(arguments):
+        raise ValueError(f"too many arguments: {' '.join(words[len(arguments) :])} (KEY VALUE pairs have a dot in KEY)")
+    given = dict(zip(arguments, words, strict=True))
+    for argument, word in given.items():
+        kind = ARGUMENTS[argument][1]
+        if isinstance(kind, tuple) and word not in kind:
+            raise ValueError(f"{argument} is {word!r}; use {' or '.join(kind)}")
+        if isinstance(kind, int) and not (word.isdecimal() and str(int(word)) == word and int(word) >= kind):
+            raise ValueError(f"{argument} is {word!r}; use a whole number, {kind} or more")
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; exit status as in the help text."""
+    words, options = split_options(sys.argv[1:] if argv is None else argv, ())
+    name = next(iter(words), "")
+    if name in ("", "-h", "--help"):
+        print(overview(), file=sys.stdout if name else sys.stderr)
+        return 0 if name else 2
+    if name not in EXPERIMENTS:
+        print(f"error: no experiment {name!r}; known: {', '.join(EXPERIMENTS)}", file=sys.stderr)
+        return 2
+    if {"-h", "--help"} & set(words):
+        print(usage(name))
+        return 0
+
+    parser = argparse.ArgumentParser(
+        f"scripts/{name}.sh", usage=usage(name).removeprefix("usage: "), add_help=False, allow_abbrev=False
+    )
+    parser.add_argument("words", nargs="*")
+    add_worker_flags(parser)
+    add_run_flags(parser)
+    args = parser.parse_intermixed_args(words[1:])
+    args.opts = options_with_flags(args, options)
+    args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
+    experiment = EXPERIMENTS[name]
+    try:
+        given = check_arguments(name, args.words)
+        set_here = {key: f"an argument, or train.py (this is {value})" for key, value in experiment.options.items()}
+        if experiment.starts:
+            set_here[experiment.start_key] = "STAGE1_SEED, or train.py" if experiment.second_stage else "train.py"
+        args.only = {loop: _numbers(NARROWED[loop], ARGUMENTS[loop][1]) for loop in experiment.loops}
+        args.stage1_seed = os.environ.get("STAGE1_SEED", "")
+        if args.stage1_seed and not args.stage1_seed.isdecimal():
+            raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
+        check_options(options, OWN_KEYS | set_here, "script")
+    except ValueError as error:
+        parser.error(str(error))
+    if experiment.config and os.environ.get("CFG"):
+        given["CFG"] = os.environ["CFG"]
+    return execute(lambda: plan_jobs(name, given, args), args.jobs, args.verbose, args.dry_run, args.devices)
+
+
+def _numbers(variable: str, least: Any) -> tuple[str, ...]:
+    """The numbers in a variable of the environment; () where it is not set.  Raises ValueError below `least`."""
+    words = os.environ.get(variable, "").split()
+    for word in words:
+        if not (word.isdecimal() and int(word) >= least):
+            raise ValueError(f"{variable} has {word!r}; use whole numbers, {least} or more, as in {variable}=\"1 16\"")
+    return tuple(dict.fromkeys(str(int(word)) for word in words))
+
+
+def _place(variable: str, default: str) -> str:
+    """A folder from the environment; the default is in the checkout, wherever the script is called from."""
+    return os.environ.get(variable) or (default if Path.cwd() == ROOT else str(ROOT / default))
+

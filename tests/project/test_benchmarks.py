@@ -1,0 +1,90 @@
+"""The benchmark runs, compares what it times, and says so; no test looks at a time."""
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from benchmarks import machine, neighbour, original, subjects
+from benchmarks.__main__ import SUBJECTS, main
+from benchmarks.floor import operations
+from benchmarks.measure import NEW, Process
+from runs.record import read_result
+from tests.support.closeness import assert_close
+from tests.support.programs import REPOSITORY, arguments, make_world
+
+SMALL = {"backbone": "RN50", "classes": 3, "prompts": 2, "context": 2, "batch": 2}
+
+
+def test_small_run_writes_its_rows(tmp_path, capsys):
+    assert main(["--subjects", "text", "matching", "--classes", "2", "--prompts", "2", "--context", "2", "--batch", "2",
+                 "--repeats", "1", "--json", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert len(rows) == 2 and all(row["difference"] < 1e-4 and row["old"] > 0 < row["new"] for row in rows)
+    assert "ratio" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_old_and_new_agree_on_result_and_gradient(name):
+    small = SMALL | ({"backbone": "ViT-B/32"} if name.startswith("plotpp") else {})
+    old, new = (SUBJECTS[name].make(side, **small) for side in ("old", "new"))
+    for a, b in zip(old(), new(), strict=True):
+        assert_close(a, b, 1e-4)
+
+
+@pytest.mark.parametrize("trainer", ["PLOT", "CoOp"])
+def test_whole_runs_of_the_original_kind_learn_the_same(tmp_path, trainer):
+    world = make_world(tmp_path)
+    found = {}
+    for side, program in (("old", ["-m", "benchmarks.original_trainers"]), ("new", ["train.py"])):
+        argv = arguments(world, tmp_path / side, trainer=trainer)
+        subprocess.run([sys.executable, *program, *argv], cwd=REPOSITORY, check=True, capture_output=True)
+        found[side] = read_result(tmp_path / side)
+    old, new = found["old"], found["new"]
+    assert [entry["loss"] for entry in new["history"]] == pytest.approx([e["loss"] for e in old["history"]], rel=1e-3)
+    assert new["accuracy"] == old["accuracy"]
+    assert (old.get("transport") is None) and (new.get("transport") is None) == (trainer == "CoOp")
+
+
+def fails(side, **settings):
+    raise ValueError("nothing to measure")
+
+
+@pytest.mark.parametrize("option", ["--classes", "--batch", "--repeats", "--images"])
+def test_sizes_are_positive(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([option, "0"])
+    assert stop.value.code == 2 and "give a whole number, 1 or more" in capsys.readouterr().err
+
+
+def test_a_subject_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="nothing to measure"), Process(NEW, fails, {}):
+        pass
+
+
+def test_names_are_distinct_and_the_reference_counts_its_iterations():
+    assert len(set(subjects.class_names(1000))) == 1000
+    assert original.sinkhorn(torch.zeros(2, 3, 4), 0.1)[1] == 2
+
+
+def test_operations_are_those_of_the_architecture():
+    """By hand: 12 layers, E = 512, 24 E^2 a token forwards and as much backwards; the last layer needs less."""
+    few, more = (operations(**SMALL | {"classes": classes}) for classes in (3, 6))
+    assert few.convolutions == more.convolutions == pytest.approx(2 * 10.7e9, rel=0.02)
+    learner = subjects.learner_of(subjects.clip_model("RN50", with_images=False), 6, 2, 2)
+    tokens = 2 * sum(learner.words.lengths[3:])
+    assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)
+
+
+def test_a_step_is_the_same_however_its_threads_wait(tmp_path):
+    row = neighbour.compare("a step", [{"folder": str(tmp_path), "threads": 1}], 1)
+    assert row.difference == 0 and row.old > 0 < row.new
+
+
+def test_other_programs_are_noticed():
+    """At least as busy as the neighbour that is started here, whatever else runs on this machine."""
+    with neighbour.neighbour(1):
+        assert max(machine.busy_cores() for _ in range(10)) > 0.5
+    assert "others keep 1.5 of" in machine.noise(1.5) and machine.noise(0.0) == ""
+    assert machine.processor()

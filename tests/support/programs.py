@@ -1,0 +1,70 @@
+"""A small world for tests that run train.py: the synthetic Caltech101 and the tiny CLIPs."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.support.golden_data import tiny_state_dict, write_synthetic_caltech
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def make_world(folder: Path) -> Path:
+    """`folder`/data with the data set; `folder`/tiny_rn.pt and tiny_vit.pt with weights."""
+    write_synthetic_caltech(folder / "data", per_class=20)
+    for name in ("tiny_rn", "tiny_vit"):
+        torch.save(tiny_state_dict(name, native=True), folder / f"{name}.pt")
+    return folder
+
+
+ADAPTERS = ("TipAdapter", "TipAdapterF", "PLOTAdapter")
+CONFIGS = {"PLOT": "PLOT/rn50", "PLOTPP": "PLOTPP/vit", **{name: f"{name}/rn50" for name in ADAPTERS}}  # else CoOp's
+
+
+def arguments(world: Path, output: Path, *options: str, trainer: str = "PLOT", seed: int = 1, flags=()) -> list[str]:
+    """Command line of a short run: 2 shots, 3 epochs of 4 steps; PLOTAdapter starts from a run that is made once."""
+    weights, side = ("tiny_vit.pt", 64) if trainer == "PLOTPP" else ("tiny_rn.pt", 96)
+    own: dict[str, str] = {} if trainer.startswith("Zero") else {"PREC": "fp32"}
+    if not trainer.startswith(("Zero", "Tip")):
+        own["N_CTX"] = "4"
+    if trainer in ADAPTERS:
+        own |= {"AUGMENT_EPOCH": "2", "SEARCH_STEP": "(6, 5)"}
+    if trainer == "PLOTAdapter":
+        own["PRETRAIN_DIR"] = str(plot_run(world, seed))
+    return [
+        "--root", str(world / "data"), "--seed", str(seed), "--trainer", trainer,
+        "--dataset-config-file", "configs/datasets/caltech101.yaml",
+        "--config-file", f"configs/trainers/{CONFIGS.get(trainer, 'CoOp/rn50')}.yaml",
+        "--backbone", str(world / weights), "--output-dir", str(output), *flags,
+        "DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "3", "DATALOADER.TRAIN_X.BATCH_SIZE", "4",
+        "DATALOADER.NUM_WORKERS", "0", "INPUT.SIZE", f"({side}, {side})", "USE_CUDA", "False",
+        *(word for key, value in own.items() for word in (f"TRAINER.{trainer.upper()}.{key}", value)), *options,
+    ]
+
+
+def plot_run(world: Path, seed: int) -> Path:
+    """A finished run of PLOT, one epoch long."""
+    import train
+
+    folder = world / f"plot-of-seed{seed}"
+    if not (folder / "result.json").exists():
+        train.run(arguments(world, folder, "OPTIM.MAX_EPOCH", "1", seed=seed))
+    return folder
+
+
+def failure(capsys, argv: list[str]) -> str:
+    """What train.py says of a command line that it refuses."""
+    import train
+
+    assert train.main(argv) != 0
+    message = capsys.readouterr().err
+    assert message.startswith("error: "), message
+    return message
+
+
+def command(*argv: str, **kwargs) -> subprocess.CompletedProcess:
+    """train.py as a process of its own."""
+    return subprocess.run([sys.executable, "train.py", *argv], cwd=REPOSITORY, capture_output=True, text=True, **kwargs)
