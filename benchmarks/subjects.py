@@ -16,7 +16,7 @@ from trainers.plot.model import PlotModel
 from trainers.plot.transport import Transport, transported
 from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
-from trainers.prompts import ContextLearner, PromptLearner
+from trainers.parts.prompts import ContextLearner, PromptLearner
 
 from . import original
 from .measure import Step

@@ -20,7 +20,7 @@ from trainers.plot.model import PlotModel
 from trainers.plot.transport import MATCHINGS, Transport
 from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
-from trainers.prompts import PromptLearner
+from trainers.parts.prompts import PromptLearner
 
 NAMES = ["yin_yang", "cat", "2012 Ferrari California Convertible"]
 

@@ -11,8 +11,8 @@ import clip
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 
-from ..fixed_tokens import FixedTokens, bpe, embed, tokenize
-from ..prompts import COPY_NOISE_STD, RANDOM_STD, ContextLearner, random_context
+from ..parts.fixed_tokens import FixedTokens, bpe, embed, tokenize
+from ..parts.prompts import COPY_NOISE_STD, RANDOM_STD, ContextLearner, random_context
 
 
 class TextStart(NamedTuple):

@@ -1,7 +1,7 @@
 """The words that PLOT++'s text prompts start from: four templates a data set, to be followed by the class name."""
 from __future__ import annotations
 
-from ..zsclip import DEFAULT_TEMPLATE
+from ..parts.hand_written import DEFAULT_TEMPLATE
 
 GENERAL = ("a photo of a", "this is a photo", "this is picture of", "one picture of a")
 TEMPLATES = {
