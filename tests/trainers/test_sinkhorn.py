@@ -121,7 +121,7 @@ def test_problems_that_stop_alone_do_not_see_each_other():
 @pytest.mark.parametrize("max_cost", [None, 2.0])
 def test_looking_seldom_changes_nothing(monkeypatch, stop, max_cost):
     """What accelerators do: run some iterations more than needed, and keep the state at which the rule was met."""
-    cost = random_cost(12, groups=6)
+    cost = random_cost(14, groups=6)
     expected = sinkhorn(cost, 0.1, stop=stop, max_cost=max_cost)
     monkeypatch.delitem(sinkhorn_module._ITERATIONS_BETWEEN_LOOKS, "cpu")
     for found, wanted in zip(sinkhorn(cost, 0.1, stop=stop, max_cost=max_cost), expected, strict=True):
