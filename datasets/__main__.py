@@ -13,17 +13,17 @@ import sys
 import textwrap
 from typing import Any
 
-from dassl.data.datasets import DATASET_REGISTRY
 from dassl.plain.text import printable, printable_lines
 from dassl.utils.tools import atomic_write, error_text
 
-from .checking import Report, build_quietly, check
-from .downloads import PARTS
-from .facts import FACTS, picks_digest
-from .fetching import fetch, preview
+from . import declared
+from .base import SplitDataset
+from .checking.check import Report, build_quietly, check
+from .checking.own_pictures import check_own
+from .fetching.fetch import fetch, preview
+from .fetching.sources import MIRROR
 from .files import list_folders, list_images, relative_posix
-from .own_pictures import check_own
-from .sources import MIRROR
+from .published import PARTS, picks_digest
 
 OWN = "folder"  # the name of pictures of one's own
 STATUS = "exit status: 0 everything is there and complete; 1 something is missing or wrong; 2 bad command line."
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples:\n  python -m datasets check ~/data\n"
         "  python -m datasets fetch dtd --root ~/data\n"
         "  python -m datasets picks dtd --root ~/data --shots 4\n\n"
-        f"data sets: {', '.join(facts.config for facts in FACTS.values())}\n\n{STATUS}",
+        f"data sets: {', '.join(kind.config for kind in published())}\n\n{STATUS}",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -139,23 +139,28 @@ class UsageError(ValueError):
     pass
 
 
-def registry_name(text: str) -> str:
-    """'caltech101', 'Caltech101' or another name that the folder is known by -> 'Caltech101'."""
-    known: dict[str, str] = {}
-    for name, facts in FACTS.items():
-        folder = DATASET_REGISTRY.get(name).dataset_dir
-        known |= {alias.lower(): name for alias in (*facts.aliases, folder)}
-    known |= {facts.config.lower(): name for name, facts in FACTS.items()}
-    known |= {name.lower(): name for name in FACTS}
+def published() -> list[type[SplitDataset]]:
+    """The data sets that can be checked and fetched."""
+    return [kind for kind in declared() if kind.published]
+
+
+def find_kind(text: str) -> type[SplitDataset]:
+    """The data set of this name: 'caltech101', 'Caltech101' or another name that its folder is known by.
+
+    Raises UsageError, with the nearest name, where there is none.
+    """
+    known: dict[str, type[SplitDataset]] = {}
+    for kind in published():
+        assert kind.published is not None
+        known |= {alias.lower(): kind for alias in (*kind.published.aliases, kind.dataset_dir)}
+    known |= {name.lower(): kind for kind in published() for name in (kind.config, kind.__name__)}
     if text.lower() in known:
         return known[text.lower()]
     from difflib import get_close_matches
 
     near = get_close_matches(text.lower(), known, n=1)
-    hint = f"did you mean {FACTS[known[near[0]]].config!r}? " if near else ""
-    raise UsageError(
-        f"no data set named {text!r}; {hint}known: {', '.join(facts.config for facts in FACTS.values())}"
-    )
+    hint = f"did you mean {known[near[0]].config!r}? " if near else ""
+    raise UsageError(f"no data set named {text!r}; {hint}known: {', '.join(kind.config for kind in published())}")
 
 
 # --- check -----------------------------------------------------------------------------------------------
@@ -172,10 +177,10 @@ def run_check(options: argparse.Namespace) -> int:
         report = check_own(root, options.csv, options.test_csv)
         print(describe(report))
         return 0 if report.state == "complete" else 1
-    names = list(dict.fromkeys(map(registry_name, options.names))) or list(FACTS)
+    kinds = list(dict.fromkeys(map(find_kind, options.names))) or published()
     reports = []
-    for name in names:
-        report = check(name, root, options.images)
+    for kind in kinds:
+        report = check(kind, root, options.images)
         print(describe(report), flush=True)
         reports.append(report)
     if any(report.todo for report in reports):
@@ -187,7 +192,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def describe(report: Report) -> str:
-    lines = [f"[{MARKS[report.state]}] {report.name} ({report.config}): {report.state}"]
+    lines = [f"[{MARKS[report.state]}] {report.name} ({report.kind.config}): {report.state}"]
     for mark, entries in (("", report.found), ("note: ", report.notes), ("problem: ", report.problems)):
         lines += [textwrap.indent(f"{mark}{entry}", "     ") for entry in entries]
     lines += [f"     to do: {entry}" for entry in dict.fromkeys(report.todo)]
@@ -199,23 +204,24 @@ def summary(reports: list[Report], root: str, options: argparse.Namespace) -> st
     lines = []
     for state, those in states.items():
         if those:
-            lines.append(f"{len(those)} {state}: {', '.join(FACTS[report.name].config for report in those)}")
+            lines.append(f"{len(those)} {state}: {', '.join(report.kind.config for report in those)}")
     lines.append("next:")
-    trainable = [r for r in states["complete"] if not DATASET_REGISTRY.get(r.name).eval_only]
+    trainable = [r for r in states["complete"] if not r.kind.eval_only]
     for report in (trainable or states["complete"])[:1]:
-        lines.append("  " + run_command(report.name, root))
-    unfinished = [FACTS[report.name].config for report in states["incomplete"] + states["not found"]]
+        lines.append("  " + run_command(report.kind, root))
+    unfinished = [report.kind.config for report in states["incomplete"] + states["not found"]]
     if unfinished:
-        again = " ".join(unfinished) if options.names or len(unfinished) < len(FACTS) else ""
+        again = " ".join(unfinished) if options.names or len(unfinished) < len(published()) else ""
         lines.append(f"  do what is listed above, then: python -m datasets check {shlex.quote(root)} {again}".rstrip())
     return "\n".join(lines)
 
 
-def run_command(name: str, root: str) -> str:
-    config = FACTS[name].config
+def run_command(kind: type[SplitDataset], root: str) -> str:
+    """How to run PLOT on the data set."""
+    config = kind.config
     command = f"python train.py --root {shlex.quote(root)} --dataset-config-file configs/datasets/{config}.yaml "
     command += "--config-file configs/trainers/PLOT/rn50.yaml --trainer PLOT "
-    if DATASET_REGISTRY.get(name).eval_only:
+    if kind.eval_only:
         return command + f"--output-dir output/{config} --eval-only --model-dir output/imagenet/seed1"
     return command + f"--output-dir output/{config}/seed1 --seed 1 DATASET.NUM_SHOTS 16"
 
@@ -224,19 +230,19 @@ def run_command(name: str, root: str) -> str:
 
 
 def run_fetch(options: argparse.Namespace) -> int:
-    names = list(dict.fromkeys(map(registry_name, options.names)))
+    kinds = list(dict.fromkeys(map(find_kind, options.names)))
     root = osp.abspath(osp.expanduser(options.root))
     if options.dry_run:
-        for name in names:
-            print(preview(name, root, options.only, options.again) + "\n")
+        for kind in kinds:
+            print(preview(kind, root, options.only, options.again) + "\n")
         print("Sizes are rounded; the addresses are those that were published, and were not tried.")
         return 0
     failed, reports = False, []
-    for name in names:
-        problems = fetch(name, root, options.only, options.again, options.keep, options.mirror)
+    for kind in kinds:
+        problems = fetch(kind, root, options.only, options.again, options.keep, options.mirror)
         for problem in problems:
             print(f"error: {printable_lines(problem)}", file=sys.stderr)
-        report = check(name, root)
+        report = check(kind, root)
         print(describe(report), flush=True)
         reports.append(report)
         failed |= bool(problems) or (not options.only and report.state != "complete")
@@ -248,12 +254,11 @@ def run_fetch(options: argparse.Namespace) -> int:
 
 
 def run_picks(options: argparse.Namespace) -> int:
-    name = registry_name(options.name)
-    kind = DATASET_REGISTRY.get(name)
+    kind = find_kind(options.name)
     if kind.eval_only:
-        raise UsageError(f"{name} is for evaluation only: no run trains on it, so nothing is picked")
+        raise UsageError(f"{kind.__name__} is for evaluation only: no run trains on it, so nothing is picked")
     dataset = build_quietly(kind, options.root, options.shots, options.seed, warn=True)
-    content = picks_of(dataset, name, options.shots, options.seed)
+    content = picks_of(dataset, kind, options.shots, options.seed)
     text = {"text": as_text, "json": as_json, "csv": as_csv}[options.format](content)
     if options.out:
         write_text(options.out, text)
@@ -263,18 +268,19 @@ def run_picks(options: argparse.Namespace) -> int:
     return 0
 
 
-def picks_of(dataset: Any, name: str, shots: int, seed: int) -> dict[str, Any]:
+def picks_of(dataset: Any, kind: type[SplitDataset], shots: int, seed: int) -> dict[str, Any]:
     """What `picks` exports; paths are relative to the data set's image folder."""
     own_val = dataset.val if dataset.val is not dataset.test else []
-    content: dict[str, Any] = {"dataset": name, "shots": shots, "seed": seed, "image_folder": dataset.image_dir}
+    content: dict[str, Any] = {"dataset": kind.__name__, "shots": shots, "seed": seed}
+    content["image_folder"] = dataset.image_dir
     checks = []
     for part, items in (("train", dataset.train_x), ("val", own_val)):
         rows = [(relative_posix(item.impath, dataset.image_dir), item.label, item.classname) for item in items]
         checks.append(picks_digest([(label, path) for path, label, _ in rows]))
         content[part] = [{"path": path, "label": label, "classname": cname} for path, label, cname in rows]
-    published = FACTS[name].picks.get((shots, seed))
+    expected = kind.published.picks.get((shots, seed)) if kind.published else None
     content["check"] = {"train": checks[0], "val": checks[1]}
-    content["published"] = None if published is None else published == tuple(checks)
+    content["published"] = None if expected is None else expected == tuple(checks)
     return content
 
 

@@ -15,14 +15,14 @@ from clip.download import digest_of
 from dassl.data.integrity import bad_lines, unreadable
 from dassl.utils.tools import printable
 
-from .checking import Report, build_quietly
-from .files import list_images, relative_posix
-from .folder import Folder
+from ..files import list_images, relative_posix
+from ..loaders.folder import Folder
+from .check import Report, build_quietly
 
 
 def check_own(folder: str, table: str = "", test_table: str = "") -> Report:
     """Check a folder of class folders, or of the images that a CSV `table` (and `test_table`) names."""
-    report = Report(Folder.__name__, folder)
+    report = Report(Folder, folder)
     options = {"PATH": folder, "CSV": table, "TEST_CSV": test_table}
     classes: dict[str, str] = {}  # path -> name of its class
     try:

@@ -1,0 +1,5 @@
+"""Getting what a data set lacks.
+
+`downloads` says what is missing, `sources` where it comes from, `checks` how the right file is recognised, and `fetch`
+downloads, unpacks and places it.
+"""
