@@ -8,8 +8,6 @@ from yacs.config import CfgNode
 
 from dassl.utils import Registry, check_availability
 
-from .inference import without_data
-
 __all__ = ["TRAINER_REGISTRY", "build_trainer"]
 
 TRAINER_REGISTRY = Registry("TRAINER")
@@ -24,4 +22,8 @@ def build_trainer(cfg: CfgNode, classnames: Sequence[str] | None = None) -> Any:
     if cfg.VERBOSE:
         print(f"Loading trainer: {cfg.TRAINER.NAME}")
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    return kind(cfg) if classnames is None else without_data(kind, classnames)(cfg)
+    if classnames is not None:
+        from .inference import without_data
+
+        kind = without_data(kind, classnames)
+    return kind(cfg)

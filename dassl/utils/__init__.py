@@ -1,16 +1,11 @@
-"""Small tools: files, log, meters, registry, checkpoints."""
+"""Small tools: files, log, meters, registry, checkpoints. Those that need torch are imported when first used."""
 from __future__ import annotations
 
-from .checkpoint import (
-    CheckpointError,
-    UnsafeCheckpointError,
-    load_checkpoint,
-    resume_from_checkpoint,
-    save_checkpoint,
-)
-from .images import read_image
+from typing import TYPE_CHECKING
+
+from dassl.plain.lazy import lazy_imports
+
 from .logger import Logger, log_to, restore_stdout, setup_logger
-from .meters import AverageMeter, MetricMeter
 from .registry import Registry
 from .tools import (
     atomic_write,
@@ -27,13 +22,26 @@ from .tools import (
     tolist_if_not,
     write_json,
 )
-from .torchtools import (
-    count_num_param,
-    init_network_weights,
-    load_pretrained_weights,
-    open_all_layers,
-    open_specified_layers,
-)
+
+if TYPE_CHECKING:
+    from .checkpoint import (
+        CheckpointError,
+        UnsafeCheckpointError,
+        load_checkpoint,
+        resume_from_checkpoint,
+        save_checkpoint,
+    )
+    from .images import read_image
+    from .meters import AverageMeter, MetricMeter
+    from .torchtools import (
+        count_num_param,
+        init_network_weights,
+        load_pretrained_weights,
+        open_all_layers,
+        open_specified_layers,
+    )
+else:
+    __getattr__, __dir__ = lazy_imports(__name__, "meters", "images", "checkpoint", "torchtools")
 
 __all__ = [
     "CheckpointError",

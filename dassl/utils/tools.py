@@ -14,9 +14,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
-import torch
 from tqdm import tqdm
 
 from dassl.plain.text import error_text, printable
@@ -177,6 +174,9 @@ def set_random_seed(seed: int, deterministic: bool = False) -> None:
     """
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"a seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    import numpy as np
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -192,6 +192,9 @@ _REPORTED = ("torchvision", "numpy", "open_clip_torch", "safetensors", "yacs", "
 
 def collect_env_info() -> str:
     """Versions and devices, one "name: value" a line. Reads only what is at hand, starts no other program."""
+    import PIL
+    import torch
+
     lines = [
         f"PyTorch version: {torch.__version__}",
         f"CUDA used to build PyTorch: {torch.version.cuda or 'none'}",
