@@ -77,10 +77,10 @@ class Download:
     ----------
     part
         One of `PARTS`: the images, CoOp's split file, or another list, which is needed only without a split file.
-    file
-        Name of the file.
     url
         Address; "" where nothing can be fetched without a login, or at all. `otherwise` then says what to do.
+    saved_as
+        Name of the file where it is not the last part of the address.
     md5
         MD5 sum of the file, if known.
     names_sha256
@@ -96,14 +96,19 @@ class Download:
     """
 
     part: str
-    file: str
     url: str = ""
+    saved_as: str = ""
     md5: str = ""
     names_sha256: str = ""
     gives: dict[str, str] = field(default_factory=dict)
     inside: str = ""
     gigabytes: float = 0.0
     otherwise: str = ""
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return self.saved_as or self.url.rpartition("/")[2]
 
     @property
     def names(self) -> list[str]:

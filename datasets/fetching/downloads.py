@@ -22,7 +22,7 @@ def downloads_of(kind: type[SplitDataset]) -> list[Download]:
     """Every file of the data set that can be had, images first."""
     if not (kind.published and kind.published.split_drive_id):
         return list(kind.downloads)
-    return [*kind.downloads, Download("splits", kind.split_file, drive_url(kind.published.split_drive_id))]
+    return [*kind.downloads, Download("splits", drive_url(kind.published.split_drive_id), kind.split_file)]
 
 
 def check_of(download: Download, kind: type[SplitDataset]) -> Check:

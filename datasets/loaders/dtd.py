@@ -28,27 +28,18 @@ class DescribableTextures(SplitDataset):
         "a photo of a texture", "this is a photo texture", "this is a picture texture", "one picture of a texture",
     )  # fmt: skip
     published = Published(
-        counts=(2_820, 1_128, 1_692),
-        classes=47,
+        counts=(2_820, 1_128, 1_692), classes=47, base_new_test=(864, 828),
         images="dtd-r1.0.1.tar.gz of the Describable Textures Dataset: images, with one folder a class",
         names_sha256="681d23b9cd3c2edec8ff7ea1fd6f5dd92f3b8d1dfb5a43fd0faee72a116c1130",
         split_drive_id="1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x",
         split_sha256="038c759d32099a1f1df63bf97f664fe86d3af2a1e3d2f59a84c884257314bd18",
-        base_new_test=(864, 828),
         aliases=("DTD", "describable_textures", "dtd-r1.0.1", "textures"),
-        picks={
-            (1, 1): ("3d58099f6a885783", "337a5a18036e1d81"),
-            (16, 1): ("44cd1df01ad03868", "08557d1519cdb71a"),
-        },
+        picks={(1, 1): ("3d58099f6a885783", "337a5a18036e1d81"), (16, 1): ("44cd1df01ad03868", "08557d1519cdb71a")},
     )
     downloads = (
         Download(
-            "images",
-            "dtd-r1.0.1.tar.gz",
-            f"{VGG}/dtd/download/dtd-r1.0.1.tar.gz",
-            md5="fff73e5086ae6bdbea199a49dfb8a4c1",
-            gives={"images": "dtd/images"},
-            gigabytes=0.6,
+            "images", f"{VGG}/dtd/download/dtd-r1.0.1.tar.gz", md5="fff73e5086ae6bdbea199a49dfb8a4c1",
+            gives={"images": "dtd/images"}, gigabytes=0.6,
         ),
     )
 

@@ -40,30 +40,22 @@ class EuroSAT(SplitDataset):
         "this is centered satellite photo of", "one centered satellite photo of a",
     )  # fmt: skip
     published = Published(
-        counts=(13_500, 5_400, 8_100),
-        classes=10,
+        counts=(13_500, 5_400, 8_100), classes=10, base_new_test=(4_200, 3_900),
         images="EuroSAT.zip of EuroSAT, the RGB version: a folder 2750, with one folder a class",
         names_sha256="bcff3a8022b63397730ecbb798e13cf58822547521ea94ed2975f05971b28da3",
         split_drive_id="1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o",
         split_sha256="7f5d4f79bba4f67d1ed4bc0b5fbafab565564c6ff8205b82d893897db0d8015b",
-        base_new_test=(4_200, 3_900),
         aliases=("EuroSAT", "euro_sat", "eurosat-rgb"),
         image_aliases=("EuroSAT_RGB", "EuroSAT"),
         image_holds="AnnualCrop",
-        picks={
-            (1, 1): ("d6006726878ea0f4", "eeed29c79f67e632"),
-            (16, 1): ("ad68353e38faf187", "55532c62e6fd925a"),
-        },
+        picks={(1, 1): ("d6006726878ea0f4", "eeed29c79f67e632"), (16, 1): ("ad68353e38faf187", "55532c62e6fd925a")},
     )
     downloads = (
+        # TorchGeo's copy of the first version, which has the folder 2750; torchvision takes it from there, too
         Download(
             "images",
-            "EuroSAT.zip",
-            # TorchGeo's copy of the first version, which has the folder 2750; torchvision takes it from there, too
             "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
-            md5="c8fa014336c82ac7804f0398fcb19387",
-            gives={"2750": "2750"},
-            gigabytes=0.09,
+            md5="c8fa014336c82ac7804f0398fcb19387", gives={"2750": "2750"}, gigabytes=0.09,
             otherwise="also at https://zenodo.org/records/7711810, as EuroSAT_RGB.zip; call its folder {folder}/2750",
         ),
     )

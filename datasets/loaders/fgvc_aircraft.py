@@ -32,19 +32,15 @@ class FGVCAircraft(SplitDataset):
         "this is aircraft picture of", "one picture of an aircraft",
     )  # fmt: skip
     published = Published(
-        counts=(3_334, 3_333, 3_333),
-        classes=100,
+        counts=(3_334, 3_333, 3_333), classes=100,
         images="the folder data of fgvc-aircraft-2013b.tar.gz, renamed: images, variants.txt and images_variant_*.txt",
         names_sha256="e1c9e72060e63d526dce032008262a95f573b02e802be7be42f0cb6ccd5b4217",
         aliases=("aircraft", "fgvc-aircraft", "fgvc-aircraft-2013b", "FGVCAircraft"),
     )
     downloads = (
         Download(
-            "images",
-            "fgvc-aircraft-2013b.tar.gz",
-            f"{VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
-            gives={name: f"fgvc-aircraft-2013b/data/{name}" for name in ("images", *LISTS)},
-            gigabytes=2.8,
+            "images", f"{VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
+            gives={name: f"fgvc-aircraft-2013b/data/{name}" for name in ("images", *LISTS)}, gigabytes=2.8,
         ),
     )
 

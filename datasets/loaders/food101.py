@@ -23,22 +23,16 @@ class Food101(SplitDataset):
     template = "a photo of {}, a type of food."
     prompt_starts = ("a photo of a food", "this is a food photo", "this is food picture of", "one picture of a food")
     published = Published(
-        counts=(50_500, 20_200, 30_300),
-        classes=101,
+        counts=(50_500, 20_200, 30_300), classes=101, base_new_test=(15_300, 15_000),
         images="food-101.tar.gz of Food-101: images, with one folder a class",
         names_sha256="efe7060c0e6aa88c98d3ad9532240013747f6b2179d45e1f750527890437c59d",
         split_drive_id="1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl",
-        base_new_test=(15_300, 15_000),
         aliases=("food101", "Food101", "food_101", "Food-101"),
     )
     downloads = (
         Download(
-            "images",
-            "food-101.tar.gz",
-            "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
-            md5="85eeb15f3717b99a5da872d97d918f87",
-            gives={"images": "food-101/images"},
-            gigabytes=5,
+            "images", "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", md5="85eeb15f3717b99a5da872d97d918f87",
+            gives={"images": "food-101/images"}, gigabytes=5,
         ),
     )
 

@@ -40,7 +40,7 @@ from ..splits import Items, new_datum
 
 CLASS_NAMES = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
 CLASSNAMES_TXT = Download(
-    "lists", "classnames.txt", drive_url("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), names_sha256=CLASS_NAMES
+    "lists", drive_url("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), "classnames.txt", names_sha256=CLASS_NAMES
 )
 BY_HAND = (
     "needs a login: https://image-net.org/challenges/LSVRC/2012/2012-downloads.php. Put ILSVRC2012_img_train.tar, "
@@ -78,22 +78,17 @@ class ImageNet(ImageNetFamily):
     dataset_dir = "imagenet"
     image_folder = "images"
     published = Published(
-        counts=(1_281_167, 0, 50_000),
-        classes=1_000,
+        counts=(1_281_167, 0, 50_000), classes=1_000, base_new_test=(25_000, 25_000),
         images="the ILSVRC 2012 training and validation images, both sorted into folders named by WordNet id",
         names_sha256=CLASS_NAMES,
-        base_new_test=(25_000, 25_000),
         aliases=("ImageNet", "imagenet1k", "imagenet-1k", "ILSVRC2012", "ilsvrc2012", "ILSVRC"),
         image_aliases=("CLS-LOC",),
         image_holds="train",
     )
     downloads = (
         Download(
-            "images",
-            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
-            gives={"images/train": "", "images/val": ""},
-            gigabytes=144,
-            otherwise=BY_HAND,
+            "images", saved_as="ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
+            gives={"images/train": "", "images/val": ""}, gigabytes=144, otherwise=BY_HAND,
         ),
         CLASSNAMES_TXT,
     )

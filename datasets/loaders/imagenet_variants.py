@@ -66,8 +66,7 @@ class ImageNetV2(ImageNetVariant):
     dataset_dir = "imagenetv2"
     image_folder = "imagenetv2-matched-frequency-format-val"
     published = Published(
-        counts=(0, 0, 10_000),
-        classes=1_000,
+        counts=(0, 0, 10_000), classes=1_000,
         images="ImageNetV2, matched frequency: folders 0 ... 999",
         names_sha256=CLASS_NAMES,
         aliases=("imagenet-v2", "imagenet_v2", "ImageNetV2", "imagenetv2-matched-frequency-format-val"),
@@ -76,7 +75,6 @@ class ImageNetV2(ImageNetVariant):
     downloads = (
         Download(
             "images",
-            "imagenetv2-matched-frequency.tar.gz",
             "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
             gives={"imagenetv2-matched-frequency-format-val": "imagenetv2-matched-frequency-format-val"},
             gigabytes=1.3,
@@ -107,8 +105,7 @@ class ImageNetSketch(ImageNetVariant):
     dataset_dir = "imagenet-sketch"
     image_folder = "images"
     published = Published(
-        counts=(0, 0, 50_889),
-        classes=1_000,
+        counts=(0, 0, 50_889), classes=1_000,
         images="ImageNet-Sketch, its folder sketch renamed to images",
         names_sha256=CLASS_NAMES,
         aliases=("imagenet_sketch", "ImageNet-Sketch", "sketch"),
@@ -118,10 +115,8 @@ class ImageNetSketch(ImageNetVariant):
     downloads = (
         Download(
             "images",
-            "ImageNet-Sketch.zip",
             "https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",
-            gives={"images": "sketch"},
-            gigabytes=7,
+            gives={"images": "sketch"}, gigabytes=7,
         ),
         CLASSNAMES_TXT,
     )
@@ -135,19 +130,15 @@ class ImageNetA(ImageNetVariant):
     dataset_dir = "imagenet-adversarial"
     image_folder = "imagenet-a"
     published = Published(
-        counts=(0, 0, 7_500),
-        classes=200,
+        counts=(0, 0, 7_500), classes=200,
         images="imagenet-a.tar of ImageNet-A (natural adversarial examples)",
         aliases=("imagenet-a", "imagenet_a", "ImageNet-A"),
         image_holds=WORDNET_ID,
     )
     downloads = (
         Download(
-            "images",
-            "imagenet-a.tar",
-            "https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
-            gives={"imagenet-a": "imagenet-a"},
-            gigabytes=0.7,
+            "images", "https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
+            gives={"imagenet-a": "imagenet-a"}, gigabytes=0.7,
         ),
         CLASSNAMES_TXT,
     )
@@ -161,19 +152,15 @@ class ImageNetR(ImageNetVariant):
     dataset_dir = "imagenet-rendition"
     image_folder = "imagenet-r"
     published = Published(
-        counts=(0, 0, 30_000),
-        classes=200,
+        counts=(0, 0, 30_000), classes=200,
         images="imagenet-r.tar of ImageNet-R (renditions)",
         aliases=("imagenet-r", "imagenet_r", "ImageNet-R"),
         image_holds=WORDNET_ID,
     )
     downloads = (
         Download(
-            "images",
-            "imagenet-r.tar",
-            "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
-            gives={"imagenet-r": "imagenet-r"},
-            gigabytes=2.2,
+            "images", "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
+            gives={"imagenet-r": "imagenet-r"}, gigabytes=2.2,
         ),
         CLASSNAMES_TXT,
     )

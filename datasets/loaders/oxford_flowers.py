@@ -36,38 +36,22 @@ class OxfordFlowers(SplitDataset):
         "a photo of a flower", "one picture of a flower", "this is flower picture of", "one picture of a flower",
     )  # fmt: skip
     published = Published(
-        counts=(4_093, 1_633, 2_463),
-        classes=102,
+        counts=(4_093, 1_633, 2_463), classes=102, base_new_test=(1_053, 1_410),
         images="102flowers.tgz of the Oxford 102 flowers: a folder jpg",
         names_sha256=CLASS_NAMES,
         split_drive_id="1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT",
         split_sha256="3e0c54f6848d8f4413150006815dce589aefaed5fb7efaa6a3b6f66918146bcc",
-        base_new_test=(1_053, 1_410),
         aliases=("flowers", "flowers102", "flowers-102", "oxford-flowers", "oxford_flowers102", "OxfordFlowers"),
-        picks={
-            (1, 1): ("093639e770b5e71e", "5545d12d6fbd686e"),
-            (16, 1): ("fbb5f69e34428b5c", "18af66ca7de6c0bf"),
-        },
+        picks={(1, 1): ("093639e770b5e71e", "5545d12d6fbd686e"), (16, 1): ("fbb5f69e34428b5c", "18af66ca7de6c0bf")},
     )
     downloads = (
         Download(
-            "images",
-            "102flowers.tgz",
-            f"{VGG}/flowers/102/102flowers.tgz",
-            md5="52808999861908f626f3c1f4e79d11fa",
-            gives={"jpg": "jpg"},
-            gigabytes=0.35,
+            "images", f"{VGG}/flowers/102/102flowers.tgz", md5="52808999861908f626f3c1f4e79d11fa",
+            gives={"jpg": "jpg"}, gigabytes=0.35,
         ),
+        Download("lists", f"{VGG}/flowers/102/imagelabels.mat", md5="e0620be6f572b9609742df49c70aed4d"),
         Download(
-            "lists",
-            "imagelabels.mat",
-            f"{VGG}/flowers/102/imagelabels.mat",
-            md5="e0620be6f572b9609742df49c70aed4d",
-        ),
-        Download(
-            "lists",
-            "cat_to_name.json",
-            drive_url("1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"),
+            "lists", drive_url("1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"), saved_as="cat_to_name.json",
             names_sha256=CLASS_NAMES,
         ),
     )

@@ -29,35 +29,22 @@ class OxfordPets(SplitDataset):
     template = "a photo of a {}, a type of pet."
     prompt_starts = ("a photo of a pet", "one picture of a pet", "this is pet picture of", "one picture of a pet")
     published = Published(
-        counts=(2_944, 736, 3_669),
-        classes=37,
+        counts=(2_944, 736, 3_669), classes=37, base_new_test=(1_881, 1_788),
         images="images.tar.gz and annotations.tar.gz of the Oxford-IIIT Pet data set",
         names_sha256="8e35ab44db27d55ab1a062c8af3308606560f9f3e3a6bf698b19e4ea54212d6d",
         split_drive_id="1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs",
         split_sha256="b1f67d4b99e64eae950bdad05b97623ba46e04e981ccc7d72691715916640dda",
-        base_new_test=(1_881, 1_788),
         aliases=("pets", "oxford-iiit-pet", "oxford-pets", "OxfordPets"),
-        picks={
-            (1, 1): ("be1c684ef502a3ca", "3471d32fddeb48f8"),
-            (16, 1): ("602721662c1fdd1b", "f4559147dd52d784"),
-        },
+        picks={(1, 1): ("be1c684ef502a3ca", "3471d32fddeb48f8"), (16, 1): ("602721662c1fdd1b", "f4559147dd52d784")},
     )
     downloads = (
         Download(
-            "images",
-            "images.tar.gz",
-            f"{VGG}/pets/data/images.tar.gz",
-            md5="5c4f3ee8e5d25df40f4fd59a7f44e54c",
-            gives={"images": "images"},
-            gigabytes=0.8,
+            "images", f"{VGG}/pets/data/images.tar.gz", md5="5c4f3ee8e5d25df40f4fd59a7f44e54c",
+            gives={"images": "images"}, gigabytes=0.8,
         ),
         Download(
-            "lists",
-            "annotations.tar.gz",
-            f"{VGG}/pets/data/annotations.tar.gz",
-            md5="95a8c909bbe2e81eed6a22bccdf3f68f",
-            gives={"annotations": "annotations"},
-            gigabytes=0.02,
+            "lists", f"{VGG}/pets/data/annotations.tar.gz", md5="95a8c909bbe2e81eed6a22bccdf3f68f",
+            gives={"annotations": "annotations"}, gigabytes=0.02,
         ),
     )
 

@@ -37,23 +37,22 @@ class StanfordCars(SplitDataset):
     split_file = "split_zhou_StanfordCars.json"
     prompt_starts = GENERAL_STARTS
     published = Published(
-        counts=(6_509, 1_635, 8_041),
-        classes=196,
+        counts=(6_509, 1_635, 8_041), classes=196, base_new_test=(4_002, 4_039),
         images="cars_train and cars_test of the Stanford Cars data set (cars_train.tgz, cars_test.tgz)",
         names_sha256="2caca90b5c02b65fcd9542cc2c934aa40c56ded5cb5b72e6e0b8e6b023cf81f9",
         split_drive_id="1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
         split_sha256="dfe736f7b93100d1a65a4001d65e52d386a6ec090eebaf124353eab77a737fca",
-        base_new_test=(4_002, 4_039),
         aliases=("cars", "stanford-cars", "StanfordCars", "stanfordcars"),
         image_holds="cars_train",
-        picks={
-            (1, 1): ("54910a34e665d0f9", "98ec89e22cf95ddf"),
-            (16, 1): ("f91f248cc53fd8ab", "55d33a4a3358c561"),
-        },
+        picks={(1, 1): ("54910a34e665d0f9", "98ec89e22cf95ddf"), (16, 1): ("f91f248cc53fd8ab", "55d33a4a3358c561")},
     )
     downloads = (
-        Download("images", "cars_train.tgz", gives={"cars_train": "cars_train"}, gigabytes=1, otherwise=BY_HAND),
-        Download("images", "cars_test.tgz", gives={"cars_test": "cars_test"}, gigabytes=1, otherwise=BY_HAND),
+        Download(
+            "images", saved_as="cars_train.tgz", gives={"cars_train": "cars_train"}, gigabytes=1, otherwise=BY_HAND
+        ),
+        Download(
+            "images", saved_as="cars_test.tgz", gives={"cars_test": "cars_test"}, gigabytes=1, otherwise=BY_HAND
+        ),
     )
 
     def make_split(self) -> tuple[Items, Items, Items]:

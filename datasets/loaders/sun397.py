@@ -28,28 +28,20 @@ class SUN397(SplitDataset):
     split_file = "split_zhou_SUN397.json"
     prompt_starts = GENERAL_STARTS
     published = Published(
-        counts=(15_880, 3_970, 19_850),
-        classes=397,
+        counts=(15_880, 3_970, 19_850), classes=397, base_new_test=(9_950, 9_900),
         images="SUN397.tar.gz of SUN397 (folders a ... z), and its Partitions.zip",
         names_sha256="583c0fad85d22c563fc88e49462efce4c5a08aec1e0b8020f325224af67cb040",
         split_drive_id="1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq",
-        base_new_test=(9_950, 9_900),
         aliases=("SUN397", "sun-397", "sun"),
         image_holds="[a-z]",
     )
     downloads = (
         Download(
-            "images",
-            "SUN397.tar.gz",
-            "http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",
-            md5="8ca2778205c41d23104230ba66911c7a",
-            gives={"SUN397": "SUN397"},
-            gigabytes=39,
+            "images", "http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",
+            md5="8ca2778205c41d23104230ba66911c7a", gives={"SUN397": "SUN397"}, gigabytes=39,
         ),
         Download(
-            "lists",
-            "Partitions.zip",
-            "https://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip",
+            "lists", "https://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip",
             gives={name: name for name in LISTS},
         ),
     )

@@ -33,30 +33,21 @@ class UCF101(SplitDataset):
         "this is picture of people doing", "one picture of a person doing",
     )  # fmt: skip
     published = Published(
-        counts=(7_639, 1_898, 3_783),
-        classes=101,
+        counts=(7_639, 1_898, 3_783), classes=101, base_new_test=(1_934, 1_849),
         images=f"UCF-101-midframes.zip, the middle frames of the videos: {google_drive(MIDDLE_FRAMES)}",
         names_sha256="d22e81fba7ebebf0fb154d6bc7c3b2c11a31a31d102b6873aa4f37413abaefc1",
         split_drive_id="1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
         split_sha256="875b6350cc32a4912942a97b5ef3b45c2de6c52324cfc77c6f741a1edac421da",
-        base_new_test=(1_934, 1_849),
         aliases=("UCF101", "ucf-101", "UCF-101"),
-        picks={
-            (1, 1): ("d83ff98b1ec9cb83", "f29b7aa332bfe6bc"),
-            (16, 1): ("1ac0104e74d830bc", "c72e6bc0d79b0cd7"),
-        },
+        picks={(1, 1): ("d83ff98b1ec9cb83", "f29b7aa332bfe6bc"), (16, 1): ("1ac0104e74d830bc", "c72e6bc0d79b0cd7")},
     )
     downloads = (
         Download(
-            "images",
-            "UCF-101-midframes.zip",
-            drive_url(MIDDLE_FRAMES),
+            "images", drive_url(MIDDLE_FRAMES), saved_as="UCF-101-midframes.zip",
             gives={"UCF-101-midframes": "UCF-101-midframes"},
         ),
         Download(
-            "lists",
-            "UCF101TrainTestSplits-RecognitionTask.zip",
-            "https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",
+            "lists", "https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",
             gives={"ucfTrainTestlist": "ucfTrainTestlist"},
         ),
     )
