@@ -20,8 +20,9 @@ from ..base import SplitDataset
 from ..files import move
 from ..layout import find_folder, find_layout
 from ..published import Download
+from . import MIRROR
 from .downloads import check_of, missing_downloads, wanted_downloads
-from .sources import MIRROR, source_of
+from .sources import source_of
 
 UNPACKED = 1.1  # bytes of the content for one of an archive; pictures hardly shrink
 WORKSHOP = ".unpacking"  # folder in the data set's, while an archive is unpacked

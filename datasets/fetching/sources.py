@@ -18,7 +18,6 @@ from clip.download import TIMEOUT, Source, request
 
 from ..published import DRIVE
 
-MIRROR = "DATASETS_MIRROR"  # environment variable
 MOST_PAGES = 3  # of Drive's between the address and the file
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
-from datasets.__main__ import find_kind, main, published, run_command
+from datasets.__main__ import main
+from datasets.catalogue import find_kind, published
 from datasets.checking.check import check
+from datasets.checking.command import run_command
 from tests.support import dataset_trees as trees
 from tests.support.data import BAD_IMAGES, make_cfg, write_bad_images, write_class_folders
 from tests.support.programs import REPOSITORY
@@ -36,7 +38,7 @@ def textures():
 
 
 def text_of(report) -> str:
-    return "\n".join(report.found + report.problems + report.todo + report.notes)
+    return "\n".join(report.facts + report.problems + report.todo + report.notes)
 
 
 # --- check -----------------------------------------------------------------------------------------------
@@ -162,7 +164,7 @@ def test_annotations_of_imagenet_are_not_taken_for_its_images(tmp_path):
 def test_missing_split_file_is_not_made(tmp_path):
     base = trees.write_food(tmp_path)
     report = check(kind_of("Food101"), str(tmp_path))
-    assert "no split file" in report.problems[0] and "30 image files" in report.found
+    assert "no split file" in report.problems[0] and "30 image files" in report.facts
     assert kind_of("Food101").published.split_drive_id in report.todo[0]
     assert [path.name for path in base.iterdir()] == ["images"]
 
