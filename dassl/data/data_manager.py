@@ -6,6 +6,7 @@ strings.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from .samplers import build_sampler
 from .transforms import build_transform
 
 __all__ = ["DataManager", "DatasetWrapper", "build_data_loader", "check_images", "fingerprint"]
+
+log = logging.getLogger(__name__)
 
 
 def build_data_loader(
@@ -145,7 +148,7 @@ class DataManager:
     def _choose_transform(cfg: Any, custom: Any, is_train: bool) -> Any:
         if custom is None:
             return build_transform(cfg, is_train=is_train)
-        print(f"* Using custom transform for {'training' if is_train else 'testing'}")
+        log.info(f"* Using custom transform for {'training' if is_train else 'testing'}")
         return custom
 
     @property
@@ -176,7 +179,7 @@ class DataManager:
         if dataset.val:
             rows.append(["# val", f"{len(dataset.val):,}"])
         rows.append(["# test", f"{len(dataset.test):,}"])
-        print(tabulate(rows))
+        log.info(tabulate(rows))
 
 
 class DatasetWrapper(Dataset):

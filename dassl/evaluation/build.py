@@ -1,6 +1,7 @@
 """The registry of evaluators."""
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from yacs.config import CfgNode
@@ -9,6 +10,8 @@ from dassl.utils import Registry, check_availability
 
 __all__ = ["EVALUATOR_REGISTRY", "build_evaluator"]
 
+log = logging.getLogger(__name__)
+
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
@@ -16,5 +19,5 @@ def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
     """The evaluator named TEST.EVALUATOR; ValueError with the nearest name when there is none."""
     check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names(), "evaluator (TEST.EVALUATOR)")
     if cfg.VERBOSE:
-        print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")
+        log.info(f"Loading evaluator: {cfg.TEST.EVALUATOR}")
     return EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, **kwargs)

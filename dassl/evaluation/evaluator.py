@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections import OrderedDict
 from typing import Any
@@ -17,6 +18,8 @@ from dassl.utils import atomic_write
 from .build import EVALUATOR_REGISTRY
 
 __all__ = ["Classification", "EvaluatorBase"]
+
+log = logging.getLogger(__name__)
 
 MOST_CONFUSIONS = 50  # pairs of classes that a test reports
 
@@ -86,7 +89,7 @@ class Classification(EvaluatorBase):
         results["accuracy"] = 100.0 * self._correct / self._total
         results["error_rate"] = 100.0 - results["accuracy"]
         results["macro_f1"] = 100.0 * macro_f1(np.array(self._y_true), np.array(self._y_pred))
-        print(
+        log.info(
             "=> result\n"
             f"* total: {self._total:,}\n"
             f"* correct: {self._correct:,}\n"
@@ -97,13 +100,13 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             rows = self.per_class()
             results["perclass_accuracy"] = float(np.mean([row["accuracy"] for row in rows]))
-            print("=> per-class result")
+            log.info("=> per-class result")
             for row in rows:
-                print(
+                log.info(
                     f"* class: {row['label']} ({printable(row['name'])})\ttotal: {row['total']:,}\t"
                     f"correct: {row['correct']:,}\tacc: {row['accuracy']:.2f}%"
                 )
-            print(f"* average: {results['perclass_accuracy']:.2f}%")
+            log.info(f"* average: {results['perclass_accuracy']:.2f}%")
         if self.cfg.TEST.COMPUTE_CMAT:
             self._save_confusion()
         return results
@@ -156,7 +159,7 @@ class Classification(EvaluatorBase):
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
         with atomic_write(path, "wb") as file:
             file.write(buffer.getbuffer())
-        print(f"Confusion matrix is saved to {path}")
+        log.info(f"Confusion matrix is saved to {path}")
 
 
 def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from dassl.plain.lazy import lazy_imports
 
-from .logger import Logger, log_to, restore_stdout, setup_logger
+from .logger import Logger, restore_stdout, setup_logger
 from .registry import Registry
 from .tools import (
     atomic_write,
@@ -65,7 +65,6 @@ __all__ = [
     "download_url",
     "get_most_similar_str_to_a_from_b",
     "listdir_nohidden",
-    "log_to",
     "mkdir_if_missing",
     "printable",
     "read_image",

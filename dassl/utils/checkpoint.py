@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import io
+import logging
 import os
 import re
 import warnings
@@ -40,6 +41,8 @@ __all__ = [
     "resume_from_checkpoint",
     "save_checkpoint",
 ]
+
+log = logging.getLogger(__name__)
 
 BEST_NAME = "model-best.pth.tar"
 POINTER_NAME = "checkpoint"
@@ -71,7 +74,7 @@ def save_checkpoint(
         write_tensors({"state_dict": weights} | plain, os.path.join(save_dir, target))
     with atomic_write(os.path.join(save_dir, POINTER_NAME)) as file:
         file.write(f"{name}\n")
-    print(f"Checkpoint saved to {os.path.join(save_dir, name)}")
+    log.info(f"Checkpoint saved to {os.path.join(save_dir, name)}")
 
 
 def plain_data(content: Mapping[str, Any]) -> dict[str, Any]:

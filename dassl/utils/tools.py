@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import random
@@ -36,6 +37,8 @@ __all__ = [
     "tolist_if_not",
     "write_json",
 ]
+
+log = logging.getLogger(__name__)
 
 # --- files -----------------------------------------------------------------------------------------------
 
@@ -95,8 +98,8 @@ def file_state(path: StrPath) -> FileState | None:
 
 def download_url(url: str, dst: StrPath) -> None:
     """Download `url` to the file `dst` with a progress bar; an interrupted download leaves no file."""
-    print(f"* url={url}")
-    print(f"* destination={os.fspath(dst)}")
+    log.info(f"* url={url}")
+    log.info(f"* destination={os.fspath(dst)}")
     with urllib.request.urlopen(url) as response, atomic_write(dst, "wb") as file:
         size = int(response.headers.get("Content-Length") or 0) or None
         received = 0

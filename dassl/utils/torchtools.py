@@ -1,6 +1,7 @@
 """Weights and layers of a module: load, count, freeze, initialise."""
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ __all__ = [
     "resume_from_checkpoint",
     "save_checkpoint",
 ]
+
+log = logging.getLogger(__name__)
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
@@ -48,9 +51,9 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
             stacklevel=2,
         )
         return
-    print(f"Successfully loaded pretrained weights from {weight_path}")
+    log.info(f"Successfully loaded pretrained weights from {weight_path}")
     if discarded:
-        print(f"Layers discarded due to unmatched keys or size: {discarded}")
+        log.info(f"Layers discarded due to unmatched keys or size: {discarded}")
 
 
 def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None = None) -> int:
