@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
+from dassl.config.defaults import KEEP_MB
 from dassl.config.values import check_values
 
 from .datasets import build_dataset
 from .datasets.base_dataset import Datum
 from .epochs import EpochLoader, reseed
-from .image_memory import IMAGES, KEEP_MB, workers_share_memory
+from .image_memory import IMAGES, workers_share_memory
 from .integrity import check_images, fingerprint
 from .samplers import build_sampler
 from .transforms import build_transform

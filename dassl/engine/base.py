@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dassl.config.defaults import STATE_MINUTES
 from dassl.utils.checkpoint import (
     BEST_NAME,
     CheckpointError,
@@ -37,7 +38,7 @@ from dassl.utils.checkpoint import (
 from dassl.utils.rng import get_rng_state, set_rng_state
 
 from .interruption import Interrupted, Signals, heeding_signals
-from .state import MINUTES, StateKeeper, furthest_state
+from .state import StateKeeper, furthest_state
 
 __all__ = ["SummaryWriter", "TrainerBase"]
 
@@ -215,9 +216,9 @@ class TrainerBase:
             raise Interrupted(text, self._signals.stop or signal.SIGINT) from None
 
     def _state_minutes(self) -> float:
-        """How often the state is written."""
-        cfg = getattr(self, "cfg", None)
-        return cfg.TRAIN.get("STATE_MINUTES", MINUTES) if cfg is not None and "TRAIN" in cfg else MINUTES
+        """Return how often the state is written; a subclass may have a configuration, or none."""
+        options = getattr(getattr(self, "cfg", None), "TRAIN", {})
+        return options.get("STATE_MINUTES", STATE_MINUTES)
 
     def _heed_signals(self) -> None:
         """Between two steps: stop, or write the state, where a signal has asked for it."""
