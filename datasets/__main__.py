@@ -14,8 +14,8 @@ import textwrap
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.plain.text import printable, printable_lines
-from dassl.utils.tools import atomic_write, error_text
+from dassl.plain.text import error_text, printable, printable_lines
+from dassl.utils.tools import atomic_write
 
 from .checking import Report, build_quietly, check
 from .downloads import PARTS

@@ -1,4 +1,4 @@
-"""The registry of evaluators."""
+"""The registry of evaluators: what reports the results of a test, by the name in TEST.EVALUATOR."""
 from __future__ import annotations
 
 import logging
@@ -16,7 +16,20 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
-    """The evaluator named TEST.EVALUATOR; ValueError with the nearest name when there is none."""
+    """Build the evaluator named TEST.EVALUATOR.
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree.
+    **kwargs
+        For the evaluator; trainers give `lab2cname`, label -> class name.
+
+    Raises
+    ------
+    ValueError
+        With the nearest name, when none is registered under that name.
+    """
     check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names(), "evaluator (TEST.EVALUATOR)")
     if cfg.VERBOSE:
         log.info(f"Loading evaluator: {cfg.TEST.EVALUATOR}")

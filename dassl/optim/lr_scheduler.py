@@ -69,7 +69,7 @@ class WarmupScheduler(LRScheduler):
         """Return the rate of each parameter group in the present epoch."""
         if self.last_epoch >= self.warmup_epoch:
             return self.successor.get_last_lr()
-        return [self.warmup_lr(self.last_epoch, lr) for lr in self.base_lrs]
+        return [self.warmup_lr(self.last_epoch, float(lr)) for lr in self.base_lrs]
 
     def step(self, epoch: int | None = None) -> None:
         """Go on to the next epoch."""

@@ -86,8 +86,8 @@ def plain_data(content: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def write_tensors(content: dict[str, Any], path: StrPath) -> None:
-    """Write a dict of tensors and plain containers, whole or not at all."""
+def write_tensors(content: Any, path: StrPath) -> None:
+    """Write tensors, arrays and plain containers as `torch.save` does, but whole or not at all."""
     buffer = io.BytesIO()  # in memory first: torch's own writer may abort the process on a full disk
     torch.save(content, buffer)
     with atomic_write(path, "wb", size=buffer.getbuffer().nbytes) as file:
