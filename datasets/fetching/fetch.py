@@ -49,7 +49,7 @@ def fetch(
         return [problem]
     Path(root).mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
-    with locked(Path(f"{folder}.fetching")):
+    with locked(Path(folder)):
         for download in plan(kind, root, parts, again):  # once more: another process may have fetched it
             try:
                 _obtain(download, check_of(download, kind), Path(folder), keep, mirror)

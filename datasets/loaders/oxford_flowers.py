@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os.path as osp
 
-import numpy as np
-
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import read_json
 
@@ -59,7 +57,7 @@ class OxfordFlowers(SplitDataset):
     def make_split(self) -> tuple[Items, Items, Items]:
         """50 / 20 / 30 of each class; classes in the order of the images, as in the published split."""
         names = read_json(self.annotation("cat_to_name.json"))
-        numbers = np.atleast_1d(read_mat(self.annotation("imagelabels.mat"))["labels"])
+        numbers = read_mat(self.annotation("imagelabels.mat"), "labels")
         classes: dict[str, Items] = {}
         for image, number in enumerate(map(int, numbers), start=1):
             path = osp.join(self.image_dir, f"image_{image:05d}.jpg")

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os.path as osp
 
-import numpy as np
-
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..annotations import read_mat
@@ -56,8 +54,8 @@ class StanfordCars(SplitDataset):
     )
 
     def make_split(self) -> tuple[Items, Items, Items]:
-        meta = read_mat(self.annotation("devkit", "cars_meta.mat"))
-        names = [year_first(str(name)) for name in np.atleast_1d(meta["class_names"])]
+        classes = read_mat(self.annotation("devkit", "cars_meta.mat"), "class_names")
+        names = [year_first(str(name)) for name in classes]
         trainval = self._read("cars_train", self.annotation("devkit", "cars_train_annos.mat"), names)
         test = self._read("cars_test", self.annotation("cars_test_annos_withlabels.mat"), names)
         train, val = split_trainval(trainval)
@@ -65,7 +63,7 @@ class StanfordCars(SplitDataset):
 
     def _read(self, folder: str, path: str, names: list[str]) -> Items:
         items = []
-        for row in np.atleast_1d(read_mat(path)["annotations"]):
+        for row in read_mat(path, "annotations"):
             label = int(row["class"]) - 1
             items.append(new_datum(osp.join(self.image_dir, folder, str(row["fname"])), label, names[label]))
         return items
