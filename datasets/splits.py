@@ -1,4 +1,4 @@
-"""What the data sets share: split files, splitting, base/new classes, and the order in which they are built.
+"""Split files, splitting where there is none, and base/new classes.
 
 A split file is CoOp's JSON: {"train": [...], "val": [...], "test": [...]}, each entry
 [path relative to the image folder, label from 0, class name]. The order of the entries matters: few-shot
@@ -12,27 +12,14 @@ import json
 import math
 import os.path as osp
 import random
-import shlex
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.datasets import Datum
 from dassl.utils import read_json, write_json
 
-from .facts import FACTS, google_drive
-from .fewshot import few_shot
-from .files import (
-    first_few,
-    list_folders,
-    list_images,
-    raise_no_folder,
-    relative_posix,
-    require_files,
-    require_folder,
-    write_json_somewhere,
-)
-from .layout import find_file, find_layout
+from .files import first_few, list_folders, list_images, relative_posix, require_files
 
 PRIVATE_SEED = 1  # of generated splits, which must not depend on the seed of the run that comes first
 SPLITS = ("train", "val", "test")
@@ -45,129 +32,6 @@ def new_datum(impath: str, label: int, classname: str) -> Datum:
     item = Datum.__new__(Datum)
     item._impath, item._label, item._domain, item._classname = impath, label, 0, classname
     return item
-
-
-class SplitDataset(DatasetBase):
-    """A data set with CoOp's conventions. A subclass names its places and how to split without a split file.
-
-    Built in this order: whole split -> few-shot train and val (of all classes) -> base or new classes. Test
-    images are never reduced. `DATASET.SUBSAMPLE_CLASSES` is "all", "base" or "new".
-    """
-
-    dataset_dir = ""  # folder below DATASET.ROOT
-    image_folder = ""  # the images, below dataset_dir; split entries are relative to it
-    split_file = ""  # CoOp's split file, in dataset_dir; "" for data sets that say themselves what is what
-    eval_only = False  # its training list is its test list, there to name the classes: nothing may train on it
-    keep_picks = True  # whether few-shot picks are written to a file
-    all_images: Sequence[str] = ()  # paths of one's own pictures, also of those that this run does not use
-    skipped: Sequence[str] = ()  # what was left out for DATASET.SKIP_BAD, relative to dataset_dir
-
-    def __init__(self, cfg: Any) -> None:
-        root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT))
-        layout = find_layout(root, type(self).__name__, self.dataset_dir, self.image_folder)
-        if layout is None:
-            holds = repr(self.dataset_dir) if self.dataset_dir else "the images"
-            remedy = f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}; it must be the folder that holds {holds}"
-            raise_no_folder(osp.normpath(osp.join(root, self.dataset_dir)), remedy)
-        self.layout, proper = layout, osp.normpath(osp.join(root, self.dataset_dir, self.image_folder))
-        self.dataset_dir, self.image_dir = layout
-        if self.image_dir != proper and osp.isdir(self.image_dir):
-            print(f"Note: {type(self).__name__} is read from {self.image_dir}; its usual place is {proper}")
-        self.split_path = find_file(layout, self.split_file) if self.split_file else ""
-        self.split_fewshot_dir = osp.join(self.dataset_dir, "split_fewshot")
-        self.skips_bad = cfg.DATASET.get("SKIP_BAD", False)
-
-        train, val, test = self.load_split(cfg)
-        train, val, test = self.leave_out_bad(train, val, test)
-        check_labels(train, val, test, type(self).__name__)
-        if not self.eval_only:
-            keep = self.keep_picks and not self.skipped  # files of picks are for the whole split
-            few_train, few_val = few_shot(self, cfg, train, val, keep=keep)
-            subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-            train, val, test = subsample_classes(few_train, few_val, test, subsample=subset)
-        super().__init__(train_x=train, val=val, test=test)
-
-    def load_split(self, cfg: Any) -> tuple[Items, Items | None, Items]:
-        """(train, val, test) from the split file, or from `make_split`, whose result is then saved as one."""
-        require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
-        facts = FACTS.get(type(self).__name__)
-        if self.split_file and osp.isfile(self.split_path):
-            split = read_split(self.split_path, self.image_dir)
-            known = facts.split_sha256 if facts else ""
-            if known and split_digest(*split, self.image_dir) != known:
-                print(f"Note: {self.split_file} is not the published split; published results used another")
-            return split
-        split = self.make_split()
-        paths = [item.impath for items in split for item in items]
-        require_files(paths, f"the lists of {type(self).__name__}", f"unpack all images below {self.image_dir}")
-        if not self.split_file:
-            return split
-        places = [self.split_path, osp.join(cfg.OUTPUT_DIR, self.split_file)]
-        saved = write_json_somewhere(_as_json(*split, self.image_dir), places)
-        warnings.warn(
-            f"no {self.split_path}: made a split of our own" + (f", saved as {saved}" if saved else "") + ". "
-            "Published results use CoOp's file" + (f": {facts.split_source}" if facts else ""),
-            stacklevel=3,
-        )
-        return split
-
-    def make_split(self) -> tuple[Items, Items, Items]:
-        """(train, val, test) from the raw data, when there is no split file."""
-        raise FileNotFoundError(f"no split file {self.split_path}")
-
-    def leave_out_bad(self, *lists: Items | None) -> Sequence[Any]:
-        """The lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded, which are named.
-
-        All are decoded, so that what is left does not depend on shots and seed. Raises ValueError when nothing is left
-        of a class.
-        """
-        if not self.skips_bad:
-            return lists
-        from dassl.data.integrity import bad_images, bad_lines  # no part of upstream's engine, nor is the key
-
-        items = [item for items in lists for item in items or []]
-        bad = bad_images(dict.fromkeys((item.impath for item in items), True))
-        if not bad:
-            return lists
-        self.skipped = [*self.skipped, *(relative_posix(path, self.dataset_dir) for path in bad)]
-        print(f"Skipped, for DATASET.SKIP_BAD: {len(bad)} images that cannot be read")
-        print(*bad_lines(bad, len(bad)), sep="\n")
-        warnings.warn(f"skipped: {len(bad)} of {len(items)} images cannot be read; the log names them", stacklevel=3)
-        left = [None if items is None else [item for item in items if item.impath not in bad] for items in lists]
-        names = {item.classname for items in left for item in items or []}
-        if gone := sorted({item.classname for item in items} - names):
-            raise ValueError(
-                f"none of the images of class {first_few(map(repr, gone))} can be read, so that skipping them leaves "
-                "nothing of it; replace them, or take the class out of the data set"
-            )
-        return left
-
-    @property
-    def about_bad_images(self) -> str:
-        """What can be done about images that cannot be read, for the end of a message."""
-        command = self.check_command()
-        return f"{command} finds all of them, and DATASET.SKIP_BAD True (of a sweep: --skip-bad) goes on without them"
-
-    def check_command(self) -> str:
-        name = type(self).__name__
-        config = FACTS[name].config if name in FACTS else name
-        return f"python -m datasets check {shlex.quote(osp.dirname(self.dataset_dir))} {config} --images"
-
-    def annotation(self, *parts: str) -> str:
-        """The path of a file below `dataset_dir` that tells the splits or classes.
-
-        Raises FileNotFoundError, saying where the split file would come from, when it is missing.
-        """
-        path = find_file(self.layout, *parts)
-        if osp.isfile(path):
-            return path
-        facts = FACTS.get(type(self).__name__)
-        also = f"no {path}; it is part of {facts.images}" if facts else f"no {path}"
-        if facts and parts[-1] in facts.others:
-            also = f"no {path}: {google_drive(facts.others[parts[-1]])}"
-        if self.split_file and facts:
-            also += f". With {self.split_path} ({facts.split_source}) it is not needed"
-        raise FileNotFoundError(also)
 
 
 # --- split files -----------------------------------------------------------------------------------------
@@ -222,11 +86,11 @@ def _read_entry(entry: list, path_prefix: str) -> Datum:
 
 def save_split(train: Items, val: Items, test: Items, filepath: str, path_prefix: str) -> None:
     """Write a split file with paths relative to `path_prefix`."""
-    write_json(_as_json(train, val, test, path_prefix), filepath)
+    write_json(split_as_json(train, val, test, path_prefix), filepath)
     print(f"Saved split to {filepath}")
 
 
-def _as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
+def split_as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
     return {
         split: [[relative_posix(item.impath, path_prefix), item.label, item.classname] for item in items]
         for split, items in zip(SPLITS, (train, val, test), strict=True)
@@ -235,7 +99,7 @@ def _as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[st
 
 def split_digest(train: Items, val: Items, test: Items, path_prefix: str) -> str:
     """SHA-256 (hex) of the split file without its white space."""
-    return json_digest(_as_json(train, val, test, path_prefix))
+    return json_digest(split_as_json(train, val, test, path_prefix))
 
 
 def json_digest(content: Any) -> str:

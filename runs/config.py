@@ -22,11 +22,10 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401  (registers the data sets)
 import trainers  # noqa: F401  (registers the methods)
 from dassl.config import check_names, check_values, get_cfg_default, merge_file, merge_options
+from dassl.config.defaults import KEEP_MB, STATE_MINUTES
 from dassl.config.values import NAMES, NUMBERS, at_least
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability
 from dassl.utils.tools import path_hint
@@ -81,7 +80,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
-    cfg.TRAIN.STATE_MINUTES = MINUTES  # between writes of what a stopped run goes on from; 0.0: none, also when stopped
+    cfg.TRAIN.STATE_MINUTES = STATE_MINUTES  # between writes of what a stopped run goes on from; 0.0: none at all
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
     cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})

@@ -6,6 +6,7 @@ strings.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,17 +17,20 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
+from dassl.config.defaults import KEEP_MB
 from dassl.config.values import check_values
 
 from .datasets import build_dataset
 from .datasets.base_dataset import Datum
 from .epochs import EpochLoader, reseed
-from .image_memory import IMAGES, KEEP_MB, workers_share_memory
+from .image_memory import IMAGES, workers_share_memory
 from .integrity import check_images, fingerprint
 from .samplers import build_sampler
 from .transforms import build_transform
 
 __all__ = ["DataManager", "DatasetWrapper", "build_data_loader", "check_images", "fingerprint"]
+
+log = logging.getLogger(__name__)
 
 
 def build_data_loader(
@@ -145,7 +149,7 @@ class DataManager:
     def _choose_transform(cfg: Any, custom: Any, is_train: bool) -> Any:
         if custom is None:
             return build_transform(cfg, is_train=is_train)
-        print(f"* Using custom transform for {'training' if is_train else 'testing'}")
+        log.info(f"* Using custom transform for {'training' if is_train else 'testing'}")
         return custom
 
     @property
@@ -176,7 +180,7 @@ class DataManager:
         if dataset.val:
             rows.append(["# val", f"{len(dataset.val):,}"])
         rows.append(["# test", f"{len(dataset.test):,}"])
-        print(tabulate(rows))
+        log.info(tabulate(rows))
 
 
 class DatasetWrapper(Dataset):

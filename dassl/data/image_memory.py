@@ -21,7 +21,6 @@ from tqdm import tqdm
 from dassl.utils.images import open_image, read_image
 from dassl.utils.tools import FileState, file_state
 
-KEEP_MB = 2048  # unless DATALOADER.KEEP_MB says otherwise
 BYTES_PER_PIXEL = 4  # what Pillow takes for RGB
 LOOKED_AT = 64  # headers from which the size of a whole list is estimated
 

@@ -13,6 +13,7 @@ Before each epoch the state is held, for a run that is interrupted (state.py, in
 """
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dassl.config.defaults import STATE_MINUTES
 from dassl.utils.checkpoint import (
     BEST_NAME,
     CheckpointError,
@@ -36,9 +38,11 @@ from dassl.utils.checkpoint import (
 from dassl.utils.rng import get_rng_state, set_rng_state
 
 from .interruption import Interrupted, Signals, heeding_signals
-from .state import MINUTES, StateKeeper, furthest_state
+from .state import StateKeeper, furthest_state
 
 __all__ = ["SummaryWriter", "TrainerBase"]
+
+log = logging.getLogger(__name__)
 
 
 def SummaryWriter(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 (stands for torch's class)
@@ -150,9 +154,9 @@ class TrainerBase:
         try:
             self._writer = SummaryWriter(log_dir=log_dir)
         except ImportError:
-            print("tensorboard is not installed, so no curves are written (pip install tensorboard)")
+            log.info("tensorboard is not installed, so no curves are written (pip install tensorboard)")
         else:
-            print(f"Initialize tensorboard (log_dir={log_dir})")
+            log.info(f"Initialize tensorboard (log_dir={log_dir})")
 
     def close_writer(self) -> None:
         if self._writer is not None:
@@ -212,9 +216,9 @@ class TrainerBase:
             raise Interrupted(text, self._signals.stop or signal.SIGINT) from None
 
     def _state_minutes(self) -> float:
-        """How often the state is written."""
-        cfg = getattr(self, "cfg", None)
-        return cfg.TRAIN.get("STATE_MINUTES", MINUTES) if cfg is not None and "TRAIN" in cfg else MINUTES
+        """Return how often the state is written; a subclass may have a configuration, or none."""
+        options = getattr(getattr(self, "cfg", None), "TRAIN", {})
+        return options.get("STATE_MINUTES", STATE_MINUTES)
 
     def _heed_signals(self) -> None:
         """Between two steps: stop, or write the state, where a signal has asked for it."""
@@ -222,7 +226,7 @@ class TrainerBase:
         if self._signals.keep:
             self._signals.keep = False
             self._state.keep()
-            print(f"The state after epoch {self._state.saved} is kept, as a signal asked for")
+            log.info(f"The state after epoch {self._state.saved} is kept, as a signal asked for")
 
     def before_train(self) -> None:
         pass
@@ -334,12 +338,12 @@ class TrainerBase:
         else:
             source, sources = directory, folders
         if found is None:
-            print("No checkpoint found, train from scratch")
+            log.info("No checkpoint found, train from scratch")
             return 0
         epoch, checkpoints = found
         for name, place, checkpoint in zip(names, sources, checkpoints, strict=True):
             restore_training(checkpoint, self._models[name], self._optims[name], self._scheds[name], place)
-        print(f"Resuming from {source} after epoch {epoch}")
+        log.info(f"Resuming from {source} after epoch {epoch}")
         self._resumed = checkpoints[0].get("engine")
         if self._resumed is not None:
             self.best_result = self._resumed["best_result"]
@@ -362,7 +366,7 @@ class TrainerBase:
         Raises FileNotFoundError when a file is missing, RuntimeError when the weights are of another model.
         """
         if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+            log.info("Note that load_model() is skipped as no pretrained model is given")
             return
         file_name = BEST_NAME if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
@@ -371,4 +375,4 @@ class TrainerBase:
             restore_training({"state_dict": checkpoint["state_dict"]}, self._models[name], source=path)
             result = checkpoint.get("val_result")
             shown = "" if result is None else f", val_result = {result:.2f}"
-            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint.get("epoch")}{shown})')
+            log.info(f'Loading weights to {name} from "{path}" (epoch = {checkpoint.get("epoch")}{shown})')

@@ -1,6 +1,7 @@
 """The registry of trainers. Importing this registers none."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +9,9 @@ from yacs.config import CfgNode
 
 from dassl.utils import Registry, check_availability
 
-from .inference import without_data
-
 __all__ = ["TRAINER_REGISTRY", "build_trainer"]
+
+log = logging.getLogger(__name__)
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
@@ -22,6 +23,10 @@ def build_trainer(cfg: CfgNode, classnames: Sequence[str] | None = None) -> Any:
     """
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer (TRAINER.NAME)")
     if cfg.VERBOSE:
-        print(f"Loading trainer: {cfg.TRAINER.NAME}")
+        log.info(f"Loading trainer: {cfg.TRAINER.NAME}")
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    return kind(cfg) if classnames is None else without_data(kind, classnames)(cfg)
+    if classnames is not None:
+        from .inference import without_data
+
+        kind = without_data(kind, classnames)
+    return kind(cfg)

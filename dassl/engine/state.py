@@ -23,10 +23,9 @@ from dassl.plain.text import error_text
 from dassl.plain.writing import clear_leftovers
 from dassl.utils.checkpoint import CheckpointError, UnsafeCheckpointError, load_checkpoint, plain_data, write_tensors
 
-__all__ = ["MINUTES", "STATE_NAME", "StateKeeper", "furthest_state"]
+__all__ = ["STATE_NAME", "StateKeeper", "furthest_state"]
 
 STATE_NAME = "training-state.pth.tar"
-MINUTES = 1.0  # between two writes, unless TRAIN.STATE_MINUTES says otherwise; 0: nothing is kept, also when stopped
 SHARE = 0.02  # of the time, at most, for holding and writing
 LARGEST = 256e6  # bytes that are held in memory
 

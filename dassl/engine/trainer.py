@@ -14,9 +14,9 @@ them from this module.
 from __future__ import annotations
 
 import datetime
+import logging
 import os.path as osp
 import shutil
-import sys
 import time
 import warnings
 from collections import OrderedDict
@@ -86,6 +86,8 @@ __all__ = [
     "tqdm",
 ]
 
+log = logging.getLogger(__name__)
+
 TEST_NEWS = 60  # seconds between two lines of a test in the log
 
 
@@ -127,12 +129,12 @@ class SimpleTrainer(TrainerBase):
 
     def build_model(self) -> None:
         """Make `model`, `optim` and `sched` and register them; here a SimpleNet."""
-        print("Building model")
+        log.info("Building model")
         self.model = SimpleNet(self.cfg, self.cfg.MODEL, self.num_classes)
         if self.cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, self.cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
-        print(f"# params: {count_num_param(self.model):,}")
+        log.info(f"# params: {count_num_param(self.model):,}")
         self.optim = build_optimizer(self.model, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
@@ -186,7 +188,7 @@ class SimpleTrainer(TrainerBase):
         if self.start_epoch and self.cfg.RESUME:
             self._take_best_along()
         if self.start_epoch >= self.max_epoch > 0:
-            print(f"Nothing left to train: {self.start_epoch} of {self.max_epoch} epochs are done")
+            log.info(f"Nothing left to train: {self.start_epoch} of {self.max_epoch} epochs are done")
         self._tell_what_is_left_out()
         writer_dir = osp.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
@@ -201,7 +203,7 @@ class SimpleTrainer(TrainerBase):
         if self.start_epoch < self.max_epoch and getattr(loader, "drop_last", False):
             total = length_hint(loader.sampler)
             if left := total % loader.batch_size:
-                print(
+                log.info(
                     f"{left} of {total} training images are left out of every epoch: they fill no whole batch of "
                     f"{loader.batch_size} (DATALOADER.TRAIN_X.BATCH_SIZE)"
                 )
@@ -252,16 +254,16 @@ class SimpleTrainer(TrainerBase):
             self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
-        print("Finish training")
+        log.info("Finish training")
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val":
-                print("Deploy the model with the best val performance")
+                log.info("Deploy the model with the best val performance")
                 self.load_model(self.output_dir)
             else:
-                print("Deploy the last-epoch model")
+                log.info("Deploy the last-epoch model")
             self.test()
         elapsed = round(time.time() - self.time_start)
-        print(f"Elapsed: {datetime.timedelta(seconds=elapsed)}")
+        log.info(f"Elapsed: {datetime.timedelta(seconds=elapsed)}")
         self.close_writer()
 
     @torch.no_grad()
@@ -279,7 +281,7 @@ class SimpleTrainer(TrainerBase):
             if split == "val":
                 warnings.warn("there is no validation data, so the test set takes its place", stacklevel=2)
             split, loader = "test", self.test_loader
-        print(f"Evaluate on the *{split}* set")
+        log.info(f"Evaluate on the *{split}* set")
         start = told = time.time()
         count = length_hint(loader)
         batches = self.evaluation_batches(split, loader)
@@ -295,7 +297,7 @@ class SimpleTrainer(TrainerBase):
                 if (now := time.time()) - told >= TEST_NEWS and number < count:
                     told = now
                     left = datetime.timedelta(seconds=int((now - start) / number * (count - number)))
-                    tqdm.write(f"{split} batch [{number}/{count}] eta {left}", file=sys.stdout)
+                    log.info(f"{split} batch [{number}/{count}] eta {left}")
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -378,7 +380,7 @@ class SimpleTrainer(TrainerBase):
             "" if lr is None else f"lr {lr:.4e}",
             f"eta {eta}",
         ]
-        tqdm.write(" ".join(part for part in info if part), file=sys.stdout)  # above the bar
+        log.info(" ".join(part for part in info if part))
 
     def _shown_lr(self) -> float | None:
         """None for trainers that keep their optimiser to themselves."""

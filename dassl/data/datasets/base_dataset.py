@@ -6,6 +6,7 @@ pickled, so neither may change.
 
 from __future__ import annotations
 
+import logging
 import os
 import os.path as osp
 import random
@@ -16,6 +17,8 @@ from typing import Any
 from dassl.plain.text import first_few
 from dassl.utils import check_isfile
 from dassl.utils.unpacking import unpack
+
+log = logging.getLogger(__name__)
 
 
 class Datum:
@@ -183,7 +186,7 @@ class DatasetBase:
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
-        print(f"Creating a {num_shots}-shot dataset")
+        log.info(f"Creating a {num_shots}-shot dataset")
         draw: Any = rng if rng is not None else random
         output = []
         for data_source in data_sources:
@@ -219,4 +222,4 @@ class DatasetBase:
         gdown.download(url, dst, quiet=False)
         if dst.endswith((".zip", ".tar", ".tar.gz", ".tgz")):
             unpack(Path(dst), Path(folder))
-            print(f"Unpacked {dst} into {folder}")
+            log.info(f"Unpacked {dst} into {folder}")

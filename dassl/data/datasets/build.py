@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from dassl.utils import Registry, check_availability
+
+log = logging.getLogger(__name__)
 
 DATASET_REGISTRY = Registry("DATASET")
 
@@ -16,5 +19,5 @@ def build_dataset(cfg: Any) -> Any:
     """
     check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), "data set (DATASET.NAME)")
     if cfg.VERBOSE:
-        print(f"Loading dataset: {cfg.DATASET.NAME}")
+        log.info(f"Loading dataset: {cfg.DATASET.NAME}")
     return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)

@@ -6,6 +6,7 @@ preprocessing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from dassl.utils.tools import did_you_mean
 from .autoaugment import CIFAR10Policy, ImageNetPolicy, SVHNPolicy
 from .operations import Cutout, GaussianNoise, InstanceNormalization, Random2DTranslation
 from .randaugment import RandAugment, RandAugment2, RandAugmentFixMatch
+
+log = logging.getLogger(__name__)
 
 INTERPOLATION_MODES = {name: InterpolationMode(name) for name in NAMES["INPUT.INTERPOLATION"]}
 AVAI_CHOICES = list(TRANSFORMS)
@@ -35,7 +38,7 @@ def build_transform(
     Raises AssertionError for an unknown name, ValueError for other settings that cannot be.
     """
     if cfg.INPUT.NO_TRANSFORM:
-        print("Note: no transform is applied")
+        log.info("Note: no transform is applied")
         return None
     choices = cfg.INPUT.TRANSFORMS if choices is None else choices
     for name in choices:
@@ -43,10 +46,10 @@ def build_transform(
             raise AssertionError(f"no transform (INPUT.TRANSFORMS) named {name!r}{did_you_mean(name, AVAI_CHOICES)}")
     check_availability(cfg.INPUT.INTERPOLATION, INTERPOLATION_MODES, "interpolation (INPUT.INTERPOLATION)")
     check_values(cfg.INPUT, "INPUT")
-    print("Building transform_train" if is_train else "Building transform_test")
+    log.info("Building transform_train" if is_train else "Building transform_test")
     steps = _train_steps(cfg.INPUT, choices) if is_train else _test_steps(cfg.INPUT, choices)
     for description, _ in steps:
-        print(f"+ {description}")
+        log.info(f"+ {description}")
     return T.Compose([step for _, step in steps])
 
 

@@ -11,15 +11,46 @@ import re
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .annotations import read_fields, read_lines
-from .splits import Items, SplitDataset, new_datum, split_trainval
+from ..annotations import read_fields, read_lines
+from ..base import SplitDataset
+from ..published import Download, Published, drive_url, google_drive
+from ..splits import Items, new_datum, split_trainval
+
+MIDDLE_FRAMES = "10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"  # on Google Drive
 
 
 @DATASET_REGISTRY.register()
 class UCF101(SplitDataset):
+    """The middle frames of 13,320 videos of 101 human actions."""
+
+    config, table_name, benchmark, order = "ucf101", "UCF101", "fewshot", 11
     dataset_dir = "ucf101"
     image_folder = "UCF-101-midframes"
     split_file = "split_zhou_UCF101.json"
+    template = "a photo of a person doing {}."
+    prompt_starts = (
+        "a photo of a person doing", "this is a photo people doing",
+        "this is picture of people doing", "one picture of a person doing",
+    )  # fmt: skip
+    published = Published(
+        counts=(7_639, 1_898, 3_783), classes=101, base_new_test=(1_934, 1_849),
+        images=f"UCF-101-midframes.zip, the middle frames of the videos: {google_drive(MIDDLE_FRAMES)}",
+        names_sha256="d22e81fba7ebebf0fb154d6bc7c3b2c11a31a31d102b6873aa4f37413abaefc1",
+        split_drive_id="1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
+        split_sha256="875b6350cc32a4912942a97b5ef3b45c2de6c52324cfc77c6f741a1edac421da",
+        aliases=("UCF101", "ucf-101", "UCF-101"),
+        picks={(1, 1): ("d83ff98b1ec9cb83", "f29b7aa332bfe6bc"), (16, 1): ("1ac0104e74d830bc", "c72e6bc0d79b0cd7")},
+    )
+    downloads = (
+        Download(
+            "images", drive_url(MIDDLE_FRAMES), saved_as="UCF-101-midframes.zip",
+            gives={"UCF-101-midframes": "UCF-101-midframes"},
+        ),
+        Download(
+            "lists", "https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",
+            gives={"ucfTrainTestlist": "ucfTrainTestlist"},
+        ),
+    )
 
     def make_split(self) -> tuple[Items, Items, Items]:
         rows = read_fields(self.annotation("ucfTrainTestlist", "classInd.txt"), 2)

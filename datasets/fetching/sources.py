@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 from clip.download import TIMEOUT, Source, request
 
-MIRROR = "DATASETS_MIRROR"  # environment variable
-DRIVE = "https://drive.usercontent.google.com/download"
+from ..published import DRIVE
+
 MOST_PAGES = 3  # of Drive's between the address and the file
 
 
@@ -31,10 +31,6 @@ def mirrored(url: str, mirror: str) -> str:
     if not mirror or url.startswith(mirror.rstrip("/") + "/"):
         return url
     return f"{mirror.rstrip('/')}/{url.partition('://')[2]}"
-
-
-def drive_url(file_id: str) -> str:
-    return f"{DRIVE}?{urlencode({'id': file_id, 'export': 'download'})}"
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from typing import Any, NamedTuple
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .files import IMAGE_SUFFIXES, first_few, list_folders, list_images, require_files
-from .splits import Items, SplitDataset, new_datum, split_classes
+from ..base import SplitDataset
+from ..files import IMAGE_SUFFIXES, first_few, list_folders, list_images, require_files
+from ..splits import Items, new_datum, split_classes
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -42,6 +43,10 @@ SPLIT_NAMES = {
 
 @DATASET_REGISTRY.register()
 class Folder(SplitDataset):
+    """Pictures of one's own: the only data set whose images may be others at the next run."""
+
+    config = "folder"
+    own_pictures = True
     keep_picks = False  # drawing again costs nothing, and your folder stays yours
 
     def __init__(self, cfg: Any) -> None:

@@ -10,14 +10,39 @@ import os.path as osp
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .annotations import read_fields, read_lines
-from .splits import Items, SplitDataset, new_datum
+from ..annotations import read_fields, read_lines
+from ..base import SplitDataset
+from ..published import Download, Published
+from ..splits import Items, new_datum
+from . import VGG
+
+LISTS = ("variants.txt", "images_variant_train.txt", "images_variant_val.txt", "images_variant_test.txt")
 
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(SplitDataset):
+    """Photographs of 100 variants of aircraft, 100 of each."""
+
+    config, table_name, benchmark, order = "fgvc_aircraft", "FGVCAircraft", "fewshot", 7
     dataset_dir = "fgvc_aircraft"
     image_folder = "images"
+    template = "a photo of a {}, a type of aircraft."
+    prompt_starts = (
+        "a photo of an aircraft", "a picture of an aircraft",
+        "this is aircraft picture of", "one picture of an aircraft",
+    )  # fmt: skip
+    published = Published(
+        counts=(3_334, 3_333, 3_333), classes=100,
+        images="the folder data of fgvc-aircraft-2013b.tar.gz, renamed: images, variants.txt and images_variant_*.txt",
+        names_sha256="e1c9e72060e63d526dce032008262a95f573b02e802be7be42f0cb6ccd5b4217",
+        aliases=("aircraft", "fgvc-aircraft", "fgvc-aircraft-2013b", "FGVCAircraft"),
+    )
+    downloads = (
+        Download(
+            "images", f"{VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
+            gives={name: f"fgvc-aircraft-2013b/data/{name}" for name in ("images", *LISTS)}, gigabytes=2.8,
+        ),
+    )
 
     def make_split(self) -> tuple[Items, Items, Items]:
         names = read_lines(self.annotation("variants.txt"))

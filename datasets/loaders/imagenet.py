@@ -23,8 +23,9 @@ from tqdm import tqdm
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import read_json
 
-from .annotations import read_fields
-from .files import (
+from ..annotations import read_fields
+from ..base import GENERAL_STARTS, SplitDataset
+from ..files import (
     first_few,
     is_image_name,
     list_folders,
@@ -33,9 +34,20 @@ from .files import (
     require_folder,
     write_json_somewhere,
 )
-from .layout import find_folder
-from .legacy import read_datum_pickle
-from .splits import Items, SplitDataset, new_datum
+from ..legacy import read_datum_pickle
+from ..published import Download, Published, drive_url
+from ..splits import Items, new_datum
+
+CLASS_NAMES = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+CLASSNAMES_TXT = Download(
+    "lists", drive_url("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), "classnames.txt", names_sha256=CLASS_NAMES
+)
+BY_HAND = (
+    "needs a login: https://image-net.org/challenges/LSVRC/2012/2012-downloads.php. Put ILSVRC2012_img_train.tar, "
+    "ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz into {folder}/images, and sort them into class folders "
+    'with (needs scipy): python -c "from torchvision.datasets import ImageNet as I; '
+    "[I('{folder}/images', split) for split in ('train', 'val')]\""
+)
 
 INDEX_FILE = "image_index.json"
 INDEX_VERSION = 1
@@ -48,10 +60,38 @@ def read_classnames(text_file: str) -> OrderedDict[str, str]:
     return OrderedDict((wnid, name.strip()) for wnid, name in read_fields(text_file, 2))
 
 
+class ImageNetFamily(SplitDataset):
+    """ImageNet and its variants: one list of class names, and one set of prompts."""
+
+    is_imagenet = True
+    prompt_starts = GENERAL_STARTS
+    # As published: the third is a word short, so that its fourth context token starts from the end-of-text token, and
+    # the first token of every class name is cut off.
+    legacy_prompt_starts = ("a photo of a", "this is a photo", "this is a", "one picture of a")
+
+
 @DATASET_REGISTRY.register()
-class ImageNet(SplitDataset):
+class ImageNet(ImageNetFamily):
+    """1.3 million photographs of 1000 classes."""
+
+    config, table_name, benchmark, order = "imagenet", "ImageNet", "fewshot", 1
     dataset_dir = "imagenet"
     image_folder = "images"
+    published = Published(
+        counts=(1_281_167, 0, 50_000), classes=1_000, base_new_test=(25_000, 25_000),
+        images="the ILSVRC 2012 training and validation images, both sorted into folders named by WordNet id",
+        names_sha256=CLASS_NAMES,
+        aliases=("ImageNet", "imagenet1k", "imagenet-1k", "ILSVRC2012", "ilsvrc2012", "ILSVRC"),
+        image_aliases=("CLS-LOC",),
+        image_holds="train",
+    )
+    downloads = (
+        Download(
+            "images", saved_as="ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
+            gives={"images/train": "", "images/val": ""}, gigabytes=144, otherwise=BY_HAND,
+        ),
+        CLASSNAMES_TXT,
+    )
 
     # Loaders written for CoOp find this helper here.
     read_classnames = staticmethod(read_classnames)
@@ -188,28 +228,3 @@ def read_index(path: str, times: dict[str, dict[str, int]]) -> dict[str, Listing
     except (KeyError, TypeError, ValueError) as error:
         warnings.warn(f"{path} is damaged and not used ({type(error).__name__}: {error})", stacklevel=3)
     return None
-
-
-# --- variants --------------------------------------------------------------------------------------------
-
-
-class ImageNetVariant(SplitDataset):
-    """Other images of ImageNet's classes, to evaluate on: `train_x` is the test list, and `val` is None.
-
-    NUM_SHOTS and SUBSAMPLE_CLASSES change nothing. Class folders are named by WordNet id, and labels are the
-    positions of those that are there.
-    """
-
-    eval_only = True
-
-    def load_split(self, cfg: Any) -> tuple[Items, None, Items]:
-        require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
-        if cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all":
-            print(f"Note: {type(self).__name__} has no base and new classes; DATASET.SUBSAMPLE_CLASSES is ignored")
-        imagenet = find_folder(osp.dirname(self.dataset_dir), ImageNet.__name__, ImageNet.dataset_dir)
-        places = [self.dataset_dir, osp.dirname(self.image_dir), *([imagenet] if imagenet else [])]
-        items = self.label(list_classes(self.image_dir), find_classnames(*dict.fromkeys(places)))
-        return items, None, items
-
-    def label(self, listing: Listing, names: OrderedDict[str, str]) -> Items:
-        return label_images(self.image_dir, listing, names)
