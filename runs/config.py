@@ -68,7 +68,7 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
 
 
 def option_types() -> list[Any]:
-    """The dataclasses of the registered trainers' own keys, each once, by name of their node; a trainer may have none."""
+    """The dataclasses of the registered trainers' own keys, each once, in the order of their nodes' names."""
     methods = map(TRAINER_REGISTRY.get, TRAINER_REGISTRY.registered_names())
     return sorted({kind for method in methods if (kind := getattr(method, "options_type", None))}, key=lambda o: o.node)
 

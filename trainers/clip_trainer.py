@@ -1,8 +1,8 @@
 """What our trainers do alike: build around a frozen CLIP, take a step, test, load a checkpoint.
 
 The levels are those of the engine (TrainerBase: the order of a run; SimpleTrainer: data, tests, checkpoints; TrainerX:
-labelled batches), then `ClipTrainer` here, then the method.  Everything else a trainer has instead of being it: a model,
-options, a cache of image features, evidence of what the model did; see trainers/parts.
+labelled batches), then `ClipTrainer` here, then the method.  Everything else is a part that a trainer has: a model,
+options, a cache of image features, evidence of what the model did (trainers/parts).
 
 Only names that upstream Dassl has too are imported, so that these trainers also run on the original engine.
 """

@@ -6,7 +6,8 @@ from typing import Any
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
-from .parts.hand_written import ENSEMBLE, ZeroShotModel, class_features, template_of
+from .parts.dataset_facts import dataset_facts, template_of
+from .parts.hand_written import ENSEMBLE, ZeroShotModel, class_features
 
 
 @TRAINER_REGISTRY.register()
@@ -48,7 +49,7 @@ class ZeroshotCLIP2(ZeroshotCLIP):
 
     def templates(self) -> tuple[str, ...]:
         """The ensemble's sentences."""
-        own = () if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
+        own = () if dataset_facts(self.cfg.DATASET.NAME).is_imagenet_itself else super().templates()
         return ENSEMBLE + own
 
     def announce(self, templates: tuple[str, ...], classnames: list[str]) -> None:

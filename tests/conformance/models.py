@@ -11,20 +11,20 @@ import torch
 import torch.nn.functional as F
 
 import clip
+import datasets  # noqa: F401  (registers the data sets, which say what their prompts are)
 from clip.model import build_model
 from clip.prompt_text import encode_full
 from tests.support.golden_data import GOLDEN, read_npz, tiny_state_dict
 from trainers.cocoop import CoCoOpModel, ConditionalPromptLearner
 from trainers.coop import CoOpModel
+from trainers.parts.hand_written import ZeroShotModel, class_features
+from trainers.parts.prompts import PromptLearner
 from trainers.plot.model import PlotModel
 from trainers.plot.options import PlotOptions
 from trainers.plot.sinkhorn import sinkhorn
 from trainers.plot.transport import Transport
 from trainers.plotpp.model import PlotPPModel
-from trainers.plotpp.prompts import TextStart, TwoSidedPromptLearner, start_from_templates
-from trainers.plotpp.templates import templates_of
-from trainers.parts.hand_written import ZeroShotModel, class_features
-from trainers.parts.prompts import PromptLearner
+from trainers.plotpp.prompts import TextStart, TwoSidedPromptLearner, start_from_templates, templates_of
 from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2
 
 from .compare import EXACT, Comparison, compare, same

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dassl.config import get_cfg_default, merge_file
-from tests.support.programs import REPOSITORY
-from runs.config import extend_cfg
 from dassl.engine import TRAINER_REGISTRY
+from runs.config import extend_cfg
+from tests.support.programs import REPOSITORY
 
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b16": "ViT-B/16", "vit_b32": "ViT-B/32"}
 WORDS = "a photo of a"

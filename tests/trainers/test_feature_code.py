@@ -19,8 +19,8 @@ from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from tests.support.data import make_cfg, write_picture
 from trainers.parts import feature_code
-from trainers.parts.feature_code import PACKAGES, code_digest, code_of
 from trainers.parts.feature_cache import steps_of
+from trainers.parts.feature_code import PACKAGES, code_digest, code_of
 from trainers.parts.model import encode_images
 from trainers.parts.views import Views
 

@@ -16,8 +16,6 @@ from .model import PlotAdapterModel
 from .options import PlotAdapterOptions, plot_recipe
 from .trainer import AdapterTrainer
 
-KEY = "TRAINER.PLOTADAPTER.PRETRAIN_DIR"
-
 
 @TRAINER_REGISTRY.register()
 class PLOTAdapter(AdapterTrainer):
@@ -48,7 +46,7 @@ class PLOTAdapter(AdapterTrainer):
 
     def take_start(self) -> dict[str, Any]:
         """The prompts; a run that goes on has them in its own checkpoint."""
-        path = start_file(self.options.pretrained or self.default_start(), KEY)
+        path = start_file(self.options.pretrained or self.default_start(), self.options.key("pretrained"))
         checkpoint, plot = load_checkpoint(str(path)), self.model.plot
         learned = find_learned(state_of(checkpoint), plot, path)
         check_words(state_of(checkpoint), plot.prompt_learner, path)
@@ -60,7 +58,8 @@ class PLOTAdapter(AdapterTrainer):
 
     def default_start(self) -> Path:
         """Where the PLOT run of the same data, shots and seed would be.  Raises ValueError where nothing tells."""
-        parts = Path(self.output_dir).parts
-        if "PLOTAdapter" not in parts:
-            raise ValueError(f"which prompts? set {KEY} to a finished PLOT run of this data set, shots and seed")
-        return Path(*("PLOT" if part == "PLOTAdapter" else part for part in parts))
+        parts, own, other = Path(self.output_dir).parts, self.cfg.TRAINER.NAME, self.starts_from
+        if own not in parts:
+            key = self.options.key("pretrained")
+            raise ValueError(f"which prompts? set {key} to a finished {other} run of this data set, shots and seed")
+        return Path(*(other if part == own else part for part in parts))

@@ -21,7 +21,8 @@ from dassl.utils import load_checkpoint, save_checkpoint
 
 from ..clip_trainer import ClipTrainer
 from ..parts.checkpoints import checkpoint_path, state_of
-from ..parts.hand_written import ENSEMBLE, class_features, template_of
+from ..parts.dataset_facts import dataset_facts, template_of
+from ..parts.hand_written import ENSEMBLE, class_features
 from . import leaky
 from .cache import Cache, check_cache, encode_keys
 from .model import TipModel
@@ -94,7 +95,7 @@ class AdapterTrainer(ClipTrainer):
     def prompt_and_cache(self, clip_model: CLIP, ctx: nn.Parameter | None = None) -> tuple[Tensor, Cache]:
         """Text features (C, D) of the data set's hand-written prompts, and an empty cache for them."""
         name, classnames = self.cfg.DATASET.NAME, self.dm.dataset.classnames
-        templates = ENSEMBLE if name.startswith("ImageNet") else (template_of(name),)
+        templates = ENSEMBLE if dataset_facts(name).is_imagenet else (template_of(name),)
         print(f"Hand-written prompts: {', '.join(templates)}")
         text = class_features(clip_model, templates, classnames)
         return text, Cache(classnames, self.n_keys, text.shape[1], ctx)

@@ -1,8 +1,8 @@
 """Image features that were computed once: in a test, what a frozen tower says about an image is kept on disk.
 
-The engine asks a trainer for the batches of a test.  `FeatureCache` gives them with ImageFeatures in the place of images,
-read from a store (clip/feature_store.py), or computed and kept there on the way.  Training does the same where it is
-asked to see the same views of its images again and again (views.py).
+The engine asks a trainer for the batches of a test.  `FeatureCache` gives them with ImageFeatures in the place of
+images, read from a store (clip/feature_store.py), or computed and kept there on the way.  Training does the same where
+it is asked to see the same views of its images again and again (views.py).
 
 Features are kept as they came out of the loader's batches, and the size of the batches is part of the key: convolutions
 round differently in batches of another size (by 4e-7, RN50 on a CPU), so only then is a test with the cache, bit for
@@ -36,7 +36,7 @@ from .views import Views, batch_of
 
 MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)
 DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization")
-SEEDED = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomGrayscale", "ColorJitter")  # that describe all of themselves
+SEEDED = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomGrayscale", "ColorJitter")  # whose repr is complete
 COMPUTED_BY = (PIL, torchvision, torch)  # packages whose version may change a pixel or a rounding
 DECODERS = ("jpg", "libjpeg_turbo", "webp")  # libraries that Pillow was built with, and may have been with others
 

@@ -1,4 +1,4 @@
-"""Prompts that people wrote, and the CLIP that needs no training for them: cosine of an image and its class's sentence."""
+"""Prompts that people wrote, and the CLIP that needs no training for them: cosine of image and sentence."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -14,17 +14,7 @@ from clip.model import CLIP
 
 from .model import encode_images, pooled
 
-DEFAULT_TEMPLATE = "a photo of a {}."
-TEMPLATES = {  # data sets that are not listed use DEFAULT_TEMPLATE
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "Food101": "a photo of {}, a type of food.",
-    "UCF101": "a photo of a person doing {}.",
-}
-ENSEMBLE = (
+ENSEMBLE = (  # the seven of CLIP's own evaluation that work best on ImageNet
     "itap of a {}.",
     "a bad photo of the {}.",
     "a origami {}.",
@@ -34,11 +24,6 @@ ENSEMBLE = (
     "a photo of the small {}.",
 )
 TEXT_BATCH = 512
-
-
-def template_of(dataset_name: str) -> str:
-    """The data set's hand-written prompt, with {} where the class name goes."""
-    return TEMPLATES.get(dataset_name, DEFAULT_TEMPLATE)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@
     model       images -> logits, with the transport between them
     evidence    what the transport did, for records and pictures
     options     the settings, config keys TRAINER.PLOT.*
+    recipe      the published schedule, from published.yaml
     trainer     all of it as a trainer of the engine
 """
 from .options import PlotOptions

@@ -3,7 +3,7 @@
 `TransportEvidence` is the part that a trainer holds; the engine writes what it collects into the run's record, and
 commands that look into a run ask it to explain images.
 
-Two things are watched.  The plan: how far it is from the uniform one, in which case the transport does nothing.  And the
+Two things are watched.  The plan: how far is it from the uniform one, where the transport does nothing?  And the
 prompts: do the N prompts of a class still say N different things?  The training does not ask them to differ.  The
 cosines between their text features tell: prompts with a cosine of 1 are one prompt, and a plan between image features
 and equal prompts cannot do more than its uniform part.

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from clip.features import KINDS
 
+from ..parts.dataset_facts import dataset_facts
 from ..parts.options import ContextOptions, Options, PhraseOptions, option
 from ..parts.rules import at_least, one_of
 from .sinkhorn import STOP_RULES
@@ -73,27 +74,9 @@ class PlotOptions(TransportOptions, PhraseOptions, ContextOptions):
 
         Notes
         -----
-        Under "auto" the original's rule: the global logits are added for the data set named ImageNet and for no other.
+        Under "auto" the original's rule: the global logits are added for ImageNet itself and for no other data set.
         Prompts trained on ImageNet and evaluated on its variants therefore switch formula.
         """
-        return dataset_name == "ImageNet" if self.fuse_global == "auto" else self.fuse_global == "true"
-
-
-EPOCHS_BY_SHOTS = {1: 50, 2: 100, 4: 100}
-EPOCHS_OTHERWISE = 200
-EPOCHS_ON_IMAGENET = 50
-TRAIN_BATCH = 128
-TRAIN_BATCH_BY_DATASET = {"OxfordFlowers": 32, "FGVCAircraft": 32, "StanfordCars": 32}
-
-
-def published_epochs(dataset_name: str, num_shots: int) -> int:
-    """Epochs of the original's training program, for PLOT and PLOT++ alike."""
-    return EPOCHS_ON_IMAGENET if dataset_name == "ImageNet" else EPOCHS_BY_SHOTS.get(num_shots, EPOCHS_OTHERWISE)
-
-
-def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """Schedule of the original's training program, as defaults: what the user sets explicitly wins."""
-    return {
-        "OPTIM.MAX_EPOCH": published_epochs(dataset_name, num_shots),
-        "DATALOADER.TRAIN_X.BATCH_SIZE": TRAIN_BATCH_BY_DATASET.get(dataset_name, TRAIN_BATCH),
-    }
+        if self.fuse_global == "auto":
+            return dataset_facts(dataset_name).is_imagenet_itself
+        return self.fuse_global == "true"

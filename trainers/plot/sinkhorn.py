@@ -9,10 +9,10 @@ columns to b, until the row scaling r hardly moves [PLOT, algorithm A1].  Where 
 epsilon this happens on K itself, as in the original; else on logarithms, so that no epsilon overflows: at
 epsilon = 0.001 an entry of K can be exp(-2000).
 
-Layout: the columns come first and the rows last, with any axes of problems between: (N, ..., M).  There are few columns
-(the N = 4 prompts of a class), so an iteration is a handful of passes over slabs of memory (..., M) that lie end to
-end; in the order (..., M, N) it would be one product with a matrix of 4 columns for every problem.  Costs, plans and the
-similarities that they come from (transport.py) all keep this layout, and nothing is ever reordered.
+Layout: the columns come first and the rows last, with any axes of problems between: (N, ..., M).  There are few
+columns (the N = 4 prompts of a class), so an iteration is a handful of passes over slabs of memory (..., M) that lie
+end to end; in the order (..., M, N) it would be one product with a matrix of 4 columns for every problem.  Costs, plans
+and the similarities that they come from (transport.py) all keep this layout, and nothing is ever reordered.
 
 This file knows nothing of images, prompts or configs.
 
@@ -202,7 +202,7 @@ class _Problem(NamedTuple):
         return cls(kernel.exp_(), a.to(cost), b.to(cost), in_logs=False)
 
     def sweeps(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Iterate without end: after each sweep r (..., M) and c (N, ..., 1), or their logarithms, and |change of r|."""
+        """After each sweep, without end: r (..., M) and c (N, ..., 1), or their logarithms, and |change of r|."""
         sweep = _sweep_logs if self.in_logs else _sweep
         ones = torch.zeros_like(self.b) if self.in_logs else torch.ones_like(self.b)
         r, c = ones[0], ones

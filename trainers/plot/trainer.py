@@ -13,7 +13,8 @@ from ..parts.prompts import PromptLearner, announce, context_settings
 from ..parts.starts import warn_of_places
 from .evidence import TransportEvidence
 from .model import PlotModel
-from .options import PlotOptions, recipe
+from .options import PlotOptions
+from .recipe import recipe
 
 
 @TRAINER_REGISTRY.register()
@@ -36,7 +37,7 @@ class PLOT(ClipTrainer):
     def load_learned(self, path: Path) -> dict[str, Any]:
         """As every prompt trainer's; warns where the prompts were trained with the other kind of local feature."""
         checkpoint = super().load_learned(path)
-        warn_of_places(path, self.options.dense, self.options.key("dense"))
+        warn_of_places(path, self.options.dense, self.options.key("dense"), self.options.node)
         return checkpoint
 
 

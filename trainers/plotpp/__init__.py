@@ -1,6 +1,5 @@
 """PLOT++: PLOT on a vision transformer, with visual prompts beside the text ones.
 
-    templates   the words that text prompts start from
     prompts     what is learned: N text contexts and M visual prompts
     model       PLOT's model, where an image is what is seen under M visual prompts
     options     the settings, config keys TRAINER.PLOTPP.*

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from ..parts.options import MOST_CONTEXT, ContextOptions, option
 from ..parts.rules import Rule, at_least, between, one_of
-from ..plot.options import TransportOptions, published_epochs
+from ..plot.options import TransportOptions
+from ..plot.recipe import epochs
 
 UPDATES = Rule(
     lambda value: value in ("vision", "joint", ""),
@@ -55,4 +56,4 @@ class PlotPPOptions(TransportOptions, ContextOptions):
 
 def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
     """The epochs of the original's training program, as a default.  (The batch of 32 is the preset's, for all data.)"""
-    return {"OPTIM.MAX_EPOCH": published_epochs(dataset_name, num_shots)}
+    return {"OPTIM.MAX_EPOCH": epochs(dataset_name, num_shots)}

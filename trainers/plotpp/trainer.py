@@ -14,8 +14,7 @@ from ..parts.starts import start_file, warn_of_leak
 from ..plot.evidence import TransportEvidence
 from .model import PlotPPModel
 from .options import PlotPPOptions, recipe
-from .prompts import TwoSidedPromptLearner, start_at_random, start_from_templates
-from .templates import templates_of
+from .prompts import TwoSidedPromptLearner, start_at_random, start_from_templates, templates_of
 
 
 @TRAINER_REGISTRY.register()
@@ -94,18 +93,19 @@ class PLOTPP(ClipTrainer):
         else:
             raise ValueError(
                 "the prompts are untrained: give the run to evaluate with --model-dir, or its checkpoint as "
-                "TRAINER.PLOTPP.PRETRAIN_DIR; TRAINER.PLOTPP.EVAL_UNTRAINED True evaluates them as they are"
+                f"{self.options.key('pretrained')}; {self.options.key('evaluate_untrained')} True evaluates them as "
+                "they are"
             )
 
     def load_pretrained(self) -> Path:
         """Take both contexts of PRETRAIN_DIR: a file, or the folder of a run, of which the best or last epoch."""
-        path = start_file(self.options.pretrained, "TRAINER.PLOTPP.PRETRAIN_DIR")
+        path = start_file(self.options.pretrained, self.options.key("pretrained"))
         self.load_learned(path)
         return path
 
     def load_learned(self, path: Path) -> dict[str, Any]:
         """As every prompt trainer's; refuses prompts that were learned before other words than they have here."""
         checkpoint = super().load_learned(path)
-        remedy = f"set TRAINER.PLOTPP.LEGACY_TEMPLATES {not self.options.legacy}"
+        remedy = f"set {self.options.key('legacy')} {not self.options.legacy}"
         check_fixed_words(state_of(checkpoint), self.model.prompt_learner, remedy, path)
         return checkpoint
