@@ -39,9 +39,10 @@ class AdapterTrainer(ClipTrainer):
     A run fills the cache, trains its keys or not, chooses alpha and beta on validation data, and is tested once.
     """
 
+    options_type: type[AdapterOptions]
     options: AdapterOptions
     model: Any  # a TipModel
-    learned_tensors = ("keys", "labels", "_extra_state")  # alpha, beta and class names are in the last
+    learned_tensors: tuple[str, ...] = ("keys", "labels", "_extra_state")  # alpha, beta and class names are in the last
     n_keys = 1  # of an image
 
     @property
@@ -73,7 +74,7 @@ class AdapterTrainer(ClipTrainer):
         self.train_loader_x = type(loader)(loader.dataset, **kept)
 
     def build_model(self) -> None:
-        self.options = self.options_type.from_cfg(self.cfg)  # type: ignore[assignment,union-attr]
+        self.options = self.options_type.from_cfg(self.cfg)
         clip_model = self.load_clip(self.options.precision).to(self.device)
         self.model = self.assemble(clip_model).to(self.device).requires_grad_(False).eval()
         optim = sched = None
