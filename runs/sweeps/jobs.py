@@ -161,7 +161,7 @@ def settled(job: Job) -> bool:
 
 
 def check_same_run(job: Job) -> None:
-    """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
+    """Raises ValueError where the folder's complete run has other settings than `job`, among those that matter to it."""
     from ..effect import differences, flatten
     from ..record import read_result
     from ..settings import deciding
@@ -301,7 +301,7 @@ def execute(
     Returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 128 + the number of the signal
     that stopped it.
     """
-    from dassl.engine.interruption import exit_status, heeding_signals
+    from dassl.engine.interruption import exit_status, catching_signals
     from dassl.plain.writing import disk_failed
 
     try:
@@ -313,7 +313,7 @@ def execute(
     if dry_run:
         return int(list_jobs(jobs, commands=verbose) > 0)
     try:
-        with heeding_signals(at_once=True), progress(len(jobs), verbose) as (tell, quiet):
+        with catching_signals(at_once=True), progress(len(jobs), verbose) as (tell, quiet):
 
             def run(request: Request) -> dict[str, Any]:
                 from runs import execute
