@@ -147,7 +147,7 @@ def test_a_build_that_stops_early_leaves_nothing(store):
 
 BUILD = """
 import sys, time
-from tests.test_feature_store import *
+from tests.clip.test_feature_store import *
 store = FeatureStore(sys.argv[1])
 data = features(seed=int(sys.argv[2]))
 with store.building(KEY):

@@ -547,7 +547,7 @@ def test_a_run_killed_in_any_epoch_continues_as_if_nothing_had_happened(tmp_path
 def test_a_killed_process_continues(tmp_path):
     code = """
 import os, signal, sys
-from tests.engine_support import TinyPlugin, tiny_cfg
+from tests.support.engine import TinyPlugin, tiny_cfg
 from dassl.utils import set_random_seed
 die = int(sys.argv[2])
 class Run(TinyPlugin):

@@ -30,7 +30,7 @@ OFFERED = {
     "dassl.data.transforms": "build_transform INTERPOLATION_MODES",
     "dassl.evaluation": "build_evaluator EVALUATOR_REGISTRY EvaluatorBase Classification",
 }
-OURS_ALONE = ["dassl.engine.record", "dassl.config.merge", "dassl.data.integrity", "dassl.utils.rng",
+OURS_ALONE = ["dassl.config.merge", "dassl.data.integrity", "dassl.utils.rng",
               "dassl.utils.safe_load", "dassl.utils.pickle_machine", "dassl.utils.unpacking"]
 
 
