@@ -19,7 +19,7 @@ import torch
 import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine import state as state_module
-from dassl.engine.interruption import Interrupted, exit_status, catching_signals
+from dassl.engine.interruption import Interrupted, catching_signals, exit_status
 from dassl.engine.state import STATE_NAME, StateKeeper
 from dassl.plain import writing
 from dassl.utils import load_checkpoint, set_random_seed
