@@ -17,6 +17,7 @@ from .published import Download, Published
 from .splits import (
     Items,
     check_labels,
+    read_and_split_data,
     read_split,
     split_as_json,
     split_digest,
@@ -53,6 +54,10 @@ class SplitDataset(DatasetBase):
         Folder of the images, below `dataset_dir`; the entries of split files are relative to it.
     split_file
         CoOp's split file in `dataset_dir`; "" for data sets that say themselves what is what.
+    ignored_folders
+        Folders among those of the classes that are no class, for making a split.
+    class_names
+        Folder of a class -> name of the class, where they differ, for making a split.
     template
         Hand-written prompt of zero-shot CLIP, with {} where the class name goes.
     prompt_starts
@@ -80,6 +85,8 @@ class SplitDataset(DatasetBase):
     dataset_dir = ""
     image_folder = ""
     split_file = ""
+    ignored_folders: tuple[str, ...] = ()
+    class_names: dict[str, str] = {}
     template = "a photo of a {}."
     prompt_starts: tuple[str, ...] = ()
     legacy_prompt_starts: tuple[str, ...] = ()
@@ -142,8 +149,12 @@ class SplitDataset(DatasetBase):
         return split
 
     def make_split(self) -> tuple[Items, Items, Items]:
-        """(train, val, test) from the raw data, when there is no split file."""
-        raise FileNotFoundError(f"no split file {self.split_path}")
+        """Return (train, val, test) made from the raw data, when there is no split file.
+
+        Unless a subclass knows better, the image folder holds a folder for every class, and of each class 50 percent
+        are to train on and 20 percent to validate.
+        """
+        return read_and_split_data(self.image_dir, ignored=self.ignored_folders, new_cnames=self.class_names)
 
     def leave_out_bad(self, *lists: Items | None) -> Sequence[Any]:
         """The lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded, which are named.

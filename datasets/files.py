@@ -76,8 +76,7 @@ def require_files(paths: Sequence[str], named_by: str, remedy: str) -> None:
     if missing:
         shown = "\n  ".join(map(repr, missing[:5])) + ("\n  ..." if len(missing) > 5 else "")
         raise FileNotFoundError(
-            f"{len(missing)} of the {len(paths)} image files named by {named_by} do not exist:\n"
-            f"  {shown}\n{remedy}"
+            f"{len(missing)} of the {len(paths)} image files named by {named_by} do not exist:\n  {shown}\n{remedy}"
         )
 
 

@@ -50,9 +50,7 @@ def read_datum_pickle(path: str, what: str = "few-shot file") -> Picks | None:
     try:
         return {split: [_as_entry(item) for item in items] for split, items in content.items()}
     except (AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a {what} ({error}); delete it, it is made again"
-        ) from error
+        raise ValueError(f"{path} is not a {what} ({error}); delete it, it is made again") from error
 
 
 def _as_entry(item: Any) -> tuple[str, int, str]:

@@ -54,9 +54,7 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
         ) from error
     paths = [item.impath for items in lists for item in items]
     require_files(
-        paths,
-        osp.basename(filepath),
-        f"unpack all images below {path_prefix}, or use the split file that fits them",
+        paths, osp.basename(filepath), f"unpack all images below {path_prefix}, or use the split file that fits them"
     )
     train, val, test = lists
     _warn_of_repeats(filepath, train, val, test)
@@ -123,9 +121,7 @@ def read_and_split_data(
     """
     names = [name for name in list_folders(image_dir) if name not in ignored]
     if not names:
-        raise ValueError(
-            f"{image_dir} holds no class folders; expected {osp.join(image_dir, '<class>', '*.jpg')}"
-        )
+        raise ValueError(f"{image_dir} holds no class folders; expected {osp.join(image_dir, '<class>', '*.jpg')}")
     classes = {}
     for label, name in enumerate(names):
         classname = (new_cnames or {}).get(name, name)
@@ -135,9 +131,7 @@ def read_and_split_data(
     return split_classes(classes, p_trn, p_val)
 
 
-def split_classes(
-    classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2
-) -> tuple[Items, Items, Items]:
+def split_classes(classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2) -> tuple[Items, Items, Items]:
     """(train, val, test): of each class round(p_trn n), round(p_val n) and the remaining items, at random.
 
     The choice depends on nothing but a class's name and its items, so it is the same in every run, and
@@ -184,9 +178,7 @@ def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
     for items in groups.values():
         n_val = round(p_val * len(items))
         if n_val < 1:
-            raise ValueError(
-                f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val"
-            )
+            raise ValueError(f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val")
         items = list(items)
         rng.shuffle(items)
         val += items[:n_val]
@@ -204,9 +196,7 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
     names: dict[int, str] = {}
     for split, items in zip(SPLITS, (train, val, test), strict=True):
         for item in items or []:
-            known = (
-                names.setdefault(item.label, item.classname) if split == "train" else names.get(item.label)
-            )
+            known = names.setdefault(item.label, item.classname) if split == "train" else names.get(item.label)
             if known is None:
                 raise ValueError(
                     f"{source}: label {item.label} ({item.classname!r}, {item.impath!r}) occurs in {split} "
@@ -218,9 +208,7 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
                     f"({split}: {item.impath!r}); every label needs exactly one name"
                 )
     if unused := sorted(set(range(max(names) + 1)) - set(names)):
-        raise ValueError(
-            f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}"
-        )
+        raise ValueError(f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}")
     if min(names) < 0:
         raise ValueError(f"{source}: labels start at 0, but there is {min(names)}")
 
@@ -249,9 +237,7 @@ def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
         None
         if items is None
         else [
-            new_datum(item.impath, new_label[item.label], item.classname)
-            for item in items
-            if item.label in new_label
+            new_datum(item.impath, new_label[item.label], item.classname) for item in items if item.label in new_label
         ]
         for items in lists
     ]

@@ -57,9 +57,7 @@ class Folder(SplitDataset):
         if not (cfg.DATASET.ROOT or self.dataset_dir):
             raise ValueError("where are the images? set DATASET.ROOT (--root) or DATASET.FOLDER.PATH")
         if self.test_csv and not self.csv:
-            raise ValueError(
-                "DATASET.FOLDER.TEST_CSV is set; then DATASET.FOLDER.CSV must name the training table"
-            )
+            raise ValueError("DATASET.FOLDER.TEST_CSV is set; then DATASET.FOLDER.CSV must name the training table")
         super().__init__(cfg)
 
     def load_split(self, cfg: Any) -> tuple[Items, Items, Items]:
@@ -125,9 +123,7 @@ def _split_folders(folder: str) -> dict[str, str]:
     for name in names:
         split = SPLIT_NAMES.get(name.lower())
         if split and splits.setdefault(split, osp.join(folder, name)) != osp.join(folder, name):
-            raise ValueError(
-                f"{folder} has two folders for {split}: {osp.basename(splits[split])!r} and {name!r}"
-            )
+            raise ValueError(f"{folder} has two folders for {split}: {osp.basename(splits[split])!r} and {name!r}")
     others = [name for name in names if name.lower() not in SPLIT_NAMES]
     if "train" not in splits or not list_folders(splits["train"]) or (others and list_images(splits["train"])):
         return {}
@@ -160,9 +156,7 @@ def _read_classes(folder: str, looked_at: LookedAt) -> dict[str, Items]:
             f"{', '.join(IMAGE_SUFFIXES)}); add some or move the folder away"
         )
     if stray := list_images(folder):
-        warnings.warn(
-            f"{len(stray)} images lie directly in {folder}, in no class folder; ignored", stacklevel=2
-        )
+        warnings.warn(f"{len(stray)} images lie directly in {folder}, in no class folder; ignored", stacklevel=2)
     left: dict[str, Items] = {name: [] for name in names}
     for item in looked_at([item for items in classes.values() for item in items]):
         left[item.classname].append(item)
@@ -191,9 +185,7 @@ class _Row(NamedTuple):
     place: str  # "table.csv, line 7", for messages
 
 
-def split_from_tables(
-    folder: str, table: str, test_table: str, looked_at: LookedAt
-) -> tuple[Items, Items, Items]:
+def split_from_tables(folder: str, table: str, test_table: str, looked_at: LookedAt) -> tuple[Items, Items, Items]:
     """(train, val, test) of a CSV table, with the rows of `test_table` (if any) as test; `looked_at` as above."""
     rows = _read_table(osp.join(folder, osp.expanduser(table)), folder)
     if test_table:
@@ -205,10 +197,7 @@ def split_from_tables(
     _refuse_contradictions(rows)
     require_files([row.path for row in rows], table, f"relative paths are relative to {folder}")
 
-    labels = {
-        label: position
-        for position, label in enumerate(sorted({row.label for row in rows}, key=_label_order))
-    }
+    labels = {label: position for position, label in enumerate(sorted({row.label for row in rows}, key=_label_order))}
     parts: dict[str, Items] = {"": [], "train": [], "val": [], "test": []}
     split_of = {row.path: row.split for row in rows}
     for item in looked_at([new_datum(row.path, labels[row.label], row.classname) for row in rows]):
@@ -242,9 +231,7 @@ def _read_table(path: str, folder: str) -> list[_Row]:
             reader.fieldnames = columns
             rows = [_read_row(cells, f"{name}, line {reader.line_num}", folder) for cells in reader]
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no table {path}; DATASET.FOLDER.CSV and TEST_CSV are relative to {folder}"
-        ) from error
+        raise FileNotFoundError(f"no table {path}; DATASET.FOLDER.CSV and TEST_CSV are relative to {folder}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
     if not rows:
@@ -257,9 +244,7 @@ def _read_table(path: str, folder: str) -> list[_Row]:
 
 def _read_row(cells: dict[str, Any], place: str, folder: str) -> _Row:
     if None in cells or None in cells.values():
-        raise ValueError(
-            f"{place}: the number of cells differs from the first line's; quote names with commas"
-        )
+        raise ValueError(f"{place}: the number of cells differs from the first line's; quote names with commas")
     cells = {column: cell.strip() for column, cell in cells.items()}
     if not (cells["path"] and cells["label"]):
         raise ValueError(f"{place}: empty {'path' if not cells['path'] else 'label'}")
@@ -280,14 +265,11 @@ def _refuse_contradictions(rows: list[_Row]) -> None:
         seen = of_path.setdefault(row.path, row)
         if seen is not row:
             difference = "label" if seen.label != row.label else "split" if seen.split != row.split else "row"
-            raise ValueError(
-                f"{row.place}: {row.path!r} has a second {difference}; the first is in {seen.place}"
-            )
+            raise ValueError(f"{row.place}: {row.path!r} has a second {difference}; the first is in {seen.place}")
         seen = of_label.setdefault(row.label, row)
         if seen.classname != row.classname:
             raise ValueError(
-                f"{row.place}: label {row.label} is called {row.classname!r}, "
-                f"but {seen.classname!r} in {seen.place}"
+                f"{row.place}: label {row.label} is called {row.classname!r}, but {seen.classname!r} in {seen.place}"
             )
         seen = of_name.setdefault(_as_clip_reads(row.classname), row)
         if seen.label != row.label:
