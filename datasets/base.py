@@ -126,7 +126,18 @@ class SplitDataset(DatasetBase):
         super().__init__(train_x=train, val=val, test=test)
 
     def load_split(self, cfg: Any) -> tuple[Items, Items | None, Items]:
-        """(train, val, test) from the split file, or from `make_split`, whose result is then saved as one."""
+        """Return the whole (train, val, test).
+
+        They come from the split file, or from `make_split`, whose result is then saved as one, with a warning:
+        published results use CoOp's file.
+
+        Raises
+        ------
+        FileNotFoundError
+            When the images' folder, or an image that the split names, is missing.
+        ValueError
+            When the split file is damaged.
+        """
         require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
         if self.split_file and osp.isfile(self.split_path):
             split = read_split(self.split_path, self.image_dir)
@@ -157,10 +168,15 @@ class SplitDataset(DatasetBase):
         return read_and_split_data(self.image_dir, ignored=self.ignored_folders, new_cnames=self.class_names)
 
     def leave_out_bad(self, *lists: Items | None) -> Sequence[Any]:
-        """The lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded, which are named.
+        """Return the lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded.
 
-        All are decoded, so that what is left does not depend on shots and seed. Raises ValueError when nothing is left
-        of a class.
+        All are decoded, so that what is left does not depend on shots and seed. The bad ones are printed, and added to
+        `skipped`.
+
+        Raises
+        ------
+        ValueError
+            When nothing is left of a class.
         """
         if not self.skips_bad:
             return lists
@@ -185,19 +201,27 @@ class SplitDataset(DatasetBase):
 
     @property
     def about_bad_images(self) -> str:
-        """What can be done about images that cannot be read, for the end of a message."""
+        """What can be done about images that cannot be read, for the end of a message of the engine."""
         command = self.check_command()
         return f"{command} finds all of them, and DATASET.SKIP_BAD True (of a sweep: --skip-bad) goes on without them"
 
     def check_command(self) -> str:
-        """The command that looks at every image."""
+        """Return the command that looks at every image."""
         name = self.config or type(self).__name__
         return f"python -m datasets check {shlex.quote(osp.dirname(self.dataset_dir))} {name} --images"
 
     def annotation(self, *parts: str) -> str:
-        """The path of a file below `dataset_dir` that tells the splits or classes.
+        """Find a file that came with the data set and holds its splits or classes.
 
-        Raises FileNotFoundError, saying where the split file would come from, when it is missing.
+        Parameters
+        ----------
+        *parts
+            Its path below `dataset_dir`; it may also lie beside the images.
+
+        Raises
+        ------
+        FileNotFoundError
+            When it is missing; the message says where it comes from, and which split file would make it needless.
         """
         path = find_file(self.layout, *parts)
         if osp.isfile(path):

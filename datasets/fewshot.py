@@ -79,6 +79,7 @@ def few_shot(
 
 
 def _draw(dataset: DatasetBase, train: Items, val: Items | None, shots: int, seed: int) -> Picks:
+    """Draw train, then val, from one stream of random numbers."""
     with _seeded(seed):
         train = dataset.generate_fewshot_dataset(train, num_shots=shots)
         if val:
@@ -88,7 +89,7 @@ def _draw(dataset: DatasetBase, train: Items, val: Items | None, shots: int, see
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Python's random state as it is at the start of a run with this seed; put back afterwards.
+    """Set Python's random state to what it is at the start of a run with this seed; put it back afterwards.
 
     So a run continues with the same random numbers whether or not its picks were found in a file.
     """
@@ -104,6 +105,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _warn_of_small_classes(train: Items, shots: int) -> None:
+    """Name the classes that have fewer training images than shots."""
     counts = Counter((item.label, item.classname) for item in train)
     small = [f"{name!r} ({count})" for (_, name), count in sorted(counts.items()) if count < shots]
     if small:
@@ -136,7 +138,7 @@ class _Split:
         return [self._entry(item) for item in items]
 
     def find(self, split: str, entries: Iterable[tuple[Any, Any, Any]]) -> Items | None:
-        """The items with these paths, labels and names; None if one of them is not in this split.
+        """Return the items with these paths, labels and names; None if one of them is not in this split.
 
         Paths may be absolute ones of another machine: what lies below the data set's folder counts.
         """

@@ -28,7 +28,7 @@ Items = list[Datum]
 
 
 def new_datum(impath: str, label: int, classname: str) -> Datum:
-    """A `Datum` without a look at the file system, for paths that were checked in bulk or just listed."""
+    """Make a `Datum` without a look at the file system, for paths that were checked in bulk or just listed."""
     item = Datum.__new__(Datum)
     item._impath, item._label, item._domain, item._classname = impath, label, 0, classname
     return item
@@ -38,9 +38,26 @@ def new_datum(impath: str, label: int, classname: str) -> Datum:
 
 
 def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
-    """(train, val, test) of a split file whose paths are relative to `path_prefix`, in the file's order.
+    """Read a split file.
 
-    Raises ValueError when the file is damaged, FileNotFoundError when images are missing.
+    Parameters
+    ----------
+    filepath
+        The file.
+    path_prefix
+        The folder that its paths are relative to.
+
+    Returns
+    -------
+    tuple
+        Train, val and test, in the file's order.
+
+    Raises
+    ------
+    ValueError
+        When the file is damaged.
+    FileNotFoundError
+        When images are missing.
     """
     print(f"Reading split from {filepath}")
     remedy = "delete it, and download it again if it came with the data set"
@@ -62,7 +79,10 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
 
 
 def _warn_of_repeats(filepath: str, *lists: Items) -> None:
-    """The published files that could be looked at repeat nothing; others are taken as they are, but not unsaid."""
+    """Warn where a split file names an image twice, and count the test images that are trained or chosen on.
+
+    The published files that could be looked at repeat nothing; others are taken as they are, but not in silence.
+    """
     splits_of: dict[str, list[str]] = {}
     for split, items in zip(SPLITS, lists, strict=True):
         for item in items:
@@ -76,6 +96,7 @@ def _warn_of_repeats(filepath: str, *lists: Items) -> None:
 
 
 def _read_entry(entry: list, path_prefix: str) -> Datum:
+    """Read one [path, label, class name]; TypeError or ValueError for anything else."""
     path, label, name = entry
     if not (isinstance(path, str) and path and isinstance(name, str) and int(label) == float(label)):
         raise TypeError(f"entry {entry!r}")
@@ -96,12 +117,12 @@ def split_as_json(train: Items, val: Items, test: Items, path_prefix: str) -> di
 
 
 def split_digest(train: Items, val: Items, test: Items, path_prefix: str) -> str:
-    """SHA-256 (hex) of the split file without its white space."""
+    """Return SHA-256 (hex) of the split file without its white space."""
     return json_digest(split_as_json(train, val, test, path_prefix))
 
 
 def json_digest(content: Any) -> str:
-    """SHA-256 (hex) of JSON without white space, so that it does not depend on how a file is laid out."""
+    """Return SHA-256 (hex) of JSON without white space, so that it does not depend on how a file is laid out."""
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
@@ -115,9 +136,23 @@ def read_and_split_data(
     ignored: Sequence[str] = (),
     new_cnames: dict[str, str] | None = None,
 ) -> tuple[Items, Items, Items]:
-    """Split a folder of class folders; label = position of the folder among the sorted ones.
+    """Split a folder of class folders at random; the label is the position of the folder among the sorted ones.
 
-    `ignored` folders are left out; `new_cnames` maps folder names to class names.
+    Parameters
+    ----------
+    image_dir
+        The folder of class folders.
+    p_trn, p_val
+        Shares of train and val of each class; the rest is the test set.
+    ignored
+        Folders to leave out.
+    new_cnames
+        Folder -> class name, where they differ.
+
+    Returns
+    -------
+    tuple
+        Train, val and test, grouped by class.
     """
     names = [name for name in list_folders(image_dir) if name not in ignored]
     if not names:
@@ -132,11 +167,15 @@ def read_and_split_data(
 
 
 def split_classes(classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2) -> tuple[Items, Items, Items]:
-    """(train, val, test): of each class round(p_trn n), round(p_val n) and the remaining items, at random.
+    """Split every class at random: of n items round(p_trn n) are for train, round(p_val n) for val, the rest for test.
 
-    The choice depends on nothing but a class's name and its items, so it is the same in every run, and
-    adding a class or an image leaves the other classes as they were. Raises ValueError when a class is too
-    small.
+    The choice depends on nothing but a class's name and its items, so it is the same in every run, and adding a class
+    or an image leaves the other classes as they were.
+
+    Raises
+    ------
+    ValueError
+        When a class is too small for one image in every part.
     """
     train: Items = []
     val: Items = []
@@ -163,12 +202,24 @@ def split_classes(classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 
 
 
 def _smallest_class(p_trn: float, p_val: float) -> int:
+    """Find the fewest images of which each part gets one."""
     sizes = ((n, round(p_trn * n), round(p_val * n)) for n in range(1, 10_000))
     return next(n for n, n_train, n_val in sizes if min(n_train, n_val, n - n_train - n_val) >= 1)
 
 
 def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
-    """(train, val): of each class, in order of first appearance, round(p_val n) random items go to val."""
+    """Split off a validation set: of each class, in order of first appearance, round(p_val n) random items.
+
+    Returns
+    -------
+    tuple
+        Train and val.
+
+    Raises
+    ------
+    ValueError
+        When a class is too small for one image in val.
+    """
     rng = random.Random(PRIVATE_SEED)
     groups: dict[int, Items] = {}
     for item in trainval:
@@ -216,8 +267,23 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
 def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
     """Keep the first ("base") or second ("new") half of the classes, by label, and number them from 0 again.
 
-    The classes are those of the first list; with an odd number the base half has one more. "all" changes
-    nothing.
+    Parameters
+    ----------
+    *lists
+        Lists of images, or None. The classes are those of the first list; with an odd number the base half has one
+        more.
+    subsample
+        DATASET.SUBSAMPLE_CLASSES; "all" changes nothing.
+
+    Returns
+    -------
+    tuple or list
+        The given tuple for "all", else a list of lists.
+
+    Raises
+    ------
+    ValueError
+        For another value, and where a half would have fewer than two classes.
     """
     if subsample == "all":
         return lists

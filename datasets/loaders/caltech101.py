@@ -4,8 +4,6 @@ DATASET.ROOT/caltech-101/101_ObjectCategories/<class>/image_0001.jpg and
 caltech-101/split_zhou_Caltech101.json.
 """
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import GENERAL_STARTS, SplitDataset

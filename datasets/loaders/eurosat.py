@@ -3,8 +3,6 @@
 DATASET.ROOT/eurosat/2750/<class>/<class>_<number>.jpg and eurosat/split_zhou_EuroSAT.json.
 """
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import SplitDataset

@@ -3,8 +3,6 @@
 DATASET.ROOT/food-101/images/<dish>/<number>.jpg and food-101/split_zhou_Food101.json (not the official lists).
 """
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import SplitDataset
