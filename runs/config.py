@@ -57,8 +57,7 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
     """
     words = list(argv)
     args = build_parser().parse_args(words)
-    args.plugins = plugins.named(args.plugins)
-    plugins.load(args.plugins)
+    args.plugins = plugins.use(args.plugins)
     cfg, notes = setup_cfg(args)
     if folder_of is not None:
         args.output_dir = str(folder_of(cfg))

@@ -27,7 +27,7 @@ from trainers.starts import start_file
 
 from .config import Request
 from .folder import holds_checkpoints, open_run
-from .run_folder import hold_folder
+from .lock import hold_folder
 from .writing import write_result
 
 

@@ -13,9 +13,7 @@ Metadata: `sha256`, of everything else, since neither safetensors nor most disks
 """
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import struct
 import warnings
@@ -121,9 +119,12 @@ def _digest(content: bytes) -> str:
 def frozen_facts(trainer: Any) -> dict[str, Tensor]:
     """Of a trainer's CLIP, what tells it from others."""
     from clip import tokenize
+    from dassl.utils.logger import quiet
     from trainers.backbone import load_backbone
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    if not hasattr(trainer, "precision"):  # a plugin's, built on no CLIP of ours
+        return {}
+    with quiet():
         model = load_backbone(trainer.cfg, trainer.precision, trainer.device)  # the very object that the trainer has
     start = model.token_embedding.weight[int(tokenize("")[0, 0])]
     return {"frozen.start_of_text": start, "frozen.logit_scale": model.logit_scale}
