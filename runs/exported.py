@@ -30,7 +30,7 @@ from .source import REMEDY, PredictError, Source, kept_settings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from predict.classifier import Classifier
+    from .rebuilding import Rebuilt
 
 MARK, DIGEST, VERSION = "prompt_classifier", "sha256", 1
 RESULT = ("dataset", "split", "shots", "seed", "accuracy", "total", "protocol", "finished")
@@ -84,8 +84,8 @@ class ExportedFile(Source):
         load_learned_state(trainer, {key: t for key, t in tensors.items() if not key.startswith("frozen.")}, self.path)
 
 
-def write(classifier: Classifier, target: Path) -> Path:
-    """Write a classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
+def write(classifier: Rebuilt, target: Path) -> Path:
+    """Write the classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
     from dassl.engine.inference import learned_state
     from trainers.checkpoints import FIXED
 
