@@ -25,6 +25,7 @@ setup(
         "numpy>=1.24",
         "pillow>=9.4",
         "tabulate>=0.9",
+        "filelock>=3.13",  # torch has it too
         "wcwidth>=0.2.6",  # columns of a terminal that a text takes; tabulate asks it too
         "tqdm>=4.65",
         "matplotlib>=3.10",  # whose SVG a browser draws in the fonts that it was laid out with

@@ -28,15 +28,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from .features import ImageFeatures
 from .packed import state_of
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes may then build the same entry, and the first one to finish wins
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 VARIABLE = "PLOT_FEATURE_CACHE"  # environment variable that names the folder
@@ -46,7 +42,6 @@ LOCK = ".lock"  # suffix of an empty file that a building process holds
 RESERVE = 1 << 30  # bytes that stay free on the disk
 READ_AT_ONCE = 1 << 26  # bytes, when checksums are computed
 
-_held: set[Path] = set()  # lock files that this process has locked
 _verified: dict[str, tuple[int, ...]] = {}  # folder -> inodes and times of the files that this process has checked
 
 
@@ -149,16 +144,20 @@ class FeatureStore:
     def building(self, key: str) -> Iterator[None]:
         """Within it no other process builds `key`: the second one waits here, and then finds the entry.
 
-        Where there are no locks, or the folder cannot be written, both go on.
+        Where there are no locks, or the folder cannot be written, both go on, and the first one to finish wins.
         """
         path = self.folder / f".{key}{LOCK}"
         with ExitStack() as stack:
             with suppress(OSError):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(open(path, "w"))
-                if path not in _held and _lock(file):  # to wait for oneself would be to wait for ever
-                    _held.add(path)
-                    stack.callback(_unlock, file, path)
+                lock = FileLock(path, is_singleton=True)  # to wait for oneself would be to wait for ever
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    print("Feature cache: waiting for another process that computes the same features", flush=True)
+                    lock.acquire()
+                stack.callback(lock.release)
+                if lock.lock_counter == 1:
                     for leftover in self.folder.glob(f"{key}.*{PARTIAL}"):  # of a build that was killed
                         remove(leftover)
             yield
@@ -180,11 +179,13 @@ class FeatureStore:
     def clear(self, entries: Iterable[Entry]) -> None:
         """Remove some of `entries()`, except what another process is writing."""
         for entry in entries:
-            with open(self.folder / f".{entry.key}{LOCK}", "w") as file:
-                if entry.complete or _lock(file, wait=False) or fcntl is None:
-                    remove(entry.folder)
-                    with suppress(OSError):
-                        os.unlink(file.name)
+            lock = FileLock(self.folder / f".{entry.key}{LOCK}")
+            with suppress(OSError):  # Timeout, too: another process writes it
+                if not entry.complete:
+                    lock.acquire(timeout=0)
+                remove(entry.folder)
+                os.unlink(lock.lock_file)
+            lock.release()
 
     def make_room(self, needed: float) -> str:
         """Evict entries so that `needed` bytes more fit; returns why they cannot, or "" when they do."""
@@ -345,26 +346,3 @@ def _map(path: Path, shape: list[int], dtype: torch.dtype) -> Tensor:
     if size == 0:
         return torch.empty(shape, dtype=dtype)
     return torch.from_file(str(path), shared=False, size=size, dtype=dtype).view(shape)
-
-
-def _unlock(file: Any, path: Path) -> None:
-    _held.discard(path)
-    with suppress(OSError):  # closing alone would not do: loader processes have inherited the file
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _lock(file: Any, wait: bool = True) -> bool:
-    """Lock `file`, waiting until no other process does; False where the file system has no locks (or, without
-    waiting, where another process has it)."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if wait:
-            print("Feature cache: waiting for another process that computes the same features", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        return wait
-    except OSError:
-        return False
-    return True

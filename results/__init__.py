@@ -2,7 +2,7 @@
 
     python -m results table|curve|report|transport|claims|parse ...
 
-Most commands read only the records that runs leave (`result.json`, through `runs.records`) or, for `parse` and the
+Most commands read only the records that runs leave (`result.json`, through `runs.record`) or, for `parse` and the
 protocol tables, the logs of other programs of this family.  They need no torch and start at once.  A few rebuild one
 run to look inside it; those import torch, and load the run's backbone, when they are called.
 

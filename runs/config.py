@@ -21,17 +21,17 @@ from yacs.config import CfgNode
 
 import datasets  # noqa: F401  (registers the data sets)
 from dassl.config import check_names, check_values, get_cfg_default, merge_file, merge_options
+from dassl.config.defaults import KEEP_MB, STATE_MINUTES
 from dassl.config.values import NAMES, NUMBERS, at_least
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.data.image_memory import KEEP_MB
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.state import MINUTES
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability
 from dassl.utils.tools import path_hint
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 
+from . import plugins
 from .command_line import build_parser
 
 
@@ -57,6 +57,8 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
     """
     words = list(argv)
     args = build_parser().parse_args(words)
+    args.plugins = plugins.named(args.plugins)
+    plugins.load(args.plugins)
     cfg, notes = setup_cfg(args)
     if folder_of is not None:
         args.output_dir = str(folder_of(cfg))
@@ -70,12 +72,13 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
+    cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
-    cfg.TRAIN.STATE_MINUTES = MINUTES  # between writes of what a stopped run goes on from; 0.0: none, also when stopped
+    cfg.TRAIN.STATE_MINUTES = STATE_MINUTES  # between writes of what a stopped run goes on from; 0.0: none at all
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
     cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})
@@ -83,7 +86,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     for options in ALL_OPTIONS:
         cfg.TRAINER[options.node] = options.defaults()
     # of these, the keys that change nothing that comes out; the engine knows its own
-    cfg.NO_EFFECT = ("FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    cfg.NO_EFFECT = ("PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
     cfg.NO_EFFECT += tuple(key for options in ALL_OPTIONS for key in options.without_effect())
 
 
@@ -123,6 +126,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
     for key, value in flags.items():
         set_key(cfg, key, value)
+    cfg.PLUGINS = tuple(args.plugins)
     if args.seed != -1:
         cfg.SEED = args.seed
     if args.device:

@@ -1,9 +1,8 @@
 """One process at a time works in the folder of a run.
 
-The lock is one of the operating system's on the file .lock, which says who holds it. It ends with its process, however
-that ends, and is not inherited by the worker processes of loaders, so what a killed run leaves behind blocks nobody.
-Where a file system has no such locks, the file alone decides: a process of this machine that it names must be gone.
-On Windows nothing is locked.
+The lock is one of the operating system's (filelock) on the file .lock; the file .holder says who has it. It ends with
+its process, however that ends, so what a killed run leaves behind blocks nobody. Where a file system has no such locks,
+the existence of a file decides, which counts only while the process that made it lives.
 """
 from __future__ import annotations
 
@@ -14,20 +13,16 @@ import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, lives, room
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
+__all__ = ["RunFolderError", "hold_folder", "make_folder", "refusal"]
 
-__all__ = ["RunFolderError", "hold_folder", "make_folder"]
-
-LOCK_NAME = ".lock"
-_held: set[str] = set()  # by this process, to which its own locks are no obstacle
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+LOCK_NAME, HOLDER_NAME = ".lock", ".holder"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of the file system
 
 
 class RunFolderError(ValueError):
@@ -35,98 +30,84 @@ class RunFolderError(ValueError):
 
 
 def make_folder(folder: Path) -> None:
-    """Raises RunFolderError where it cannot be."""
+    """Make the folder of a run and its parents; RunFolderError where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refusal(folder, "made", error) from error
 
 
-def refusal(folder: Path, what: str, error: OSError) -> Exception:
-    """That a folder cannot be `what`: RunFolderError, but OSError where nothing is wrong with the folder's name."""
+def refusal(folder: Path, action: str, error: OSError) -> Exception:
+    """Return the error that says that `folder` cannot be `action` ("made", "written to").
+
+    It is a RunFolderError, but an OSError on a full disk, where another name would not help.
+    """
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in FULL:
-        text = f"OUTPUT_DIR {folder} cannot be {what}: {reason}{room(str(folder.parent))}"
+        text = f"OUTPUT_DIR {folder} cannot be {action}: {reason}{room(str(folder.parent))}"
         return OSError(error.errno, f"{text}; free some space or choose another folder")
-    return RunFolderError(f"OUTPUT_DIR {folder} cannot be {what}: {reason}; choose another")
+    return RunFolderError(f"OUTPUT_DIR {folder} cannot be {action}: {reason}; choose another")
 
 
 @contextlib.contextmanager
 def hold_folder(folder: StrPath) -> Iterator[None]:
-    """Make the folder of a run and keep other runs out of it; then nothing tells of that.
+    """Make the folder of a run and keep other runs out of it; afterwards no trace of that is left.
 
-    What killed processes have left half-written in it is removed. Raises RunFolderError, saying who works in the
-    folder, where somebody does.
+    What killed processes have left half-written in the folder is removed.
+
+    Raises
+    ------
+    RunFolderError
+        At once, where another run works in the folder; it says which process, where and since when.
     """
-    place = os.path.realpath(folder)
-    make_folder(Path(place))
-    if place in _held:
-        raise _in_use(folder, _this_process())
-    with _lock(Path(place, LOCK_NAME), folder) as file:
-        _held.add(place)
-        try:
-            with contextlib.suppress(OSError):  # on a full disk; what matters is the lock
-                file.write(json.dumps(_this_process()) + "\n")
-                file.flush()
-            clear_leftovers(place)
-            yield
-        finally:
-            _held.discard(place)
+    place = Path(os.path.realpath(folder))
+    make_folder(place)
+    lock = _lock(place, folder)
+    try:
+        with contextlib.suppress(OSError):  # on a full disk; what matters is the lock
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            (place / HOLDER_NAME).write_text(json.dumps({"pid": os.getpid(), "host": host(), "since": since}) + "\n")
+        clear_leftovers(place)
+        yield
+    finally:
+        for name in (HOLDER_NAME, LOCK_NAME):  # before the release, after which they may be another run's
             with contextlib.suppress(OSError):
-                os.unlink(file.name)
+                (place / name).unlink()
+        lock.release()
 
 
-@contextlib.contextmanager
-def _lock(path: Path, folder: StrPath) -> Iterator[IO[str]]:
-    """The lock file, locked and empty."""
-    while True:
+def _lock(place: Path, folder: StrPath) -> BaseFileLock:
+    """Return the lock of the folder, acquired."""
+    lock: BaseFileLock = FileLock(place / LOCK_NAME)
+    try:
         try:
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed below)
+            lock.acquire(timeout=0)
         except OSError as error:
-            raise refusal(Path(folder), "written to", error) from error
-        with file:
-            if not _try_lock(file):
-                raise _in_use(folder, _holder(file))
-            if _is_at(file, path):  # and has not been removed, by who held it, since it was opened
-                file.truncate(0)
-                yield file
-                return
-
-
-def _try_lock(file: IO[str]) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
+            if error.errno not in NO_LOCKS:
+                raise
+            marker = place / f"{LOCK_NAME}.soft"
+            holder = _holder(place)
+            if holder.get("host") == host() and not lives(holder["pid"]):  # not every version of filelock looks
+                marker.unlink(missing_ok=True)
+            lock = SoftFileLock(marker)
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise _in_use(folder, _holder(place)) from None
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            return False
-    holder = _holder(file)
-    return holder.get("host") != host() or not lives(int(holder.get("pid", 0)))
+        raise refusal(Path(folder), "written to", error) from error
+    return lock
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
+def _holder(place: Path) -> dict[str, Any]:
+    """Return pid, host and since of who holds the folder; {} where that is not known."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _this_process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": host(), "since": datetime.now().astimezone().isoformat(" ", "seconds")}
-
-
-def _holder(file: IO[str]) -> dict[str, Any]:
-    """{} where nobody has written yet."""
-    try:
-        file.seek(0)
-        holder = json.loads(file.read())
+        holder = json.loads((place / HOLDER_NAME).read_text())
     except (OSError, ValueError):
         return {}
-    return holder if isinstance(holder, dict) else {}
+    known = isinstance(holder, dict) and holder.keys() >= {"pid", "host", "since"} and isinstance(holder["pid"], int)
+    return holder if known else {}
 
 
 def _in_use(folder: StrPath, holder: dict[str, Any]) -> RunFolderError:
-    who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}" if len(holder) == 3 else "a process"
+    who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}" if holder else "a process"
     return RunFolderError(f"another run is at work in {folder} ({who}); wait for it, or choose another output folder")

@@ -2,7 +2,8 @@
 
 A key's type is the type of its default, and a value that is merged must have that type (yacs): 5 is no tuple. What
 numbers and names may be is in values.py. Plugins add their own nodes below TRAINER before merging. Keys marked "not
-used here" exist because the files of other trainers set them.
+used here" exist because the files of other trainers set them. The names, spellings and defaults are the original
+engine's, down to SGD_DAMPNING: files and command lines depend on them.
 """
 from __future__ import annotations
 
@@ -127,77 +128,51 @@ _C.TEST.NO_TEST = False
 _C.TEST.SPLIT = "test"  # split of the final test: test, val
 _C.TEST.FINAL_MODEL = "last_step"  # or best_val, which needs validation data
 
-# --- trainers; all but NAME belong to trainers that are not part of this package ---
-_C.TRAINER = CN()
-_C.TRAINER.NAME = ""
+# --- trainers ---
+# All but NAME belong to trainers that are not part of this package (domain adaptation and generalisation,
+# semi-supervised learning): files of plugins set these keys, so they must exist, under the original's defaults.
+_C.TRAINER = CN({
+    "NAME": "",  # registry name
+    "MCD": {"N_STEP_F": 4},
+    "MME": {"LMDA": 0.1},
+    "CDAC": {"CLASS_LR_MULTI": 10, "RAMPUP_COEF": 30, "RAMPUP_ITRS": 1000, "TOPK_MATCH": 5, "P_THRESH": 0.95,
+             "STRONG_TRANSFORMS": ()},
+    "SE": {"EMA_ALPHA": 0.999, "CONF_THRE": 0.95, "RAMPUP": 300},
+    "M3SDA": {"LMDA": 0.5, "N_STEP_F": 4},
+    "DAEL": {"WEIGHT_U": 0.5, "CONF_THRE": 0.95, "STRONG_TRANSFORMS": ()},
+    "CROSSGRAD": {"EPS_F": 1.0, "EPS_D": 1.0, "ALPHA_F": 0.5, "ALPHA_D": 0.5},
+    "DDAIG": {"G_ARCH": "", "LMDA": 0.3, "CLAMP": False, "CLAMP_MIN": -1.0, "CLAMP_MAX": 1.0, "WARMUP": 0,
+              "ALPHA": 0.5},
+    "DAELDG": {"WEIGHT_U": 0.5, "CONF_THRE": 0.95, "STRONG_TRANSFORMS": ()},
+    "DOMAINMIX": {"TYPE": "crossdomain", "ALPHA": 1.0, "BETA": 1.0},
+    "ENTMIN": {"LMDA": 1e-3},
+    "MEANTEACHER": {"WEIGHT_U": 1.0, "EMA_ALPHA": 0.999, "RAMPUP": 5},
+    "MIXMATCH": {"WEIGHT_U": 100.0, "TEMP": 2.0, "MIXUP_BETA": 0.75, "RAMPUP": 20000},
+    "FIXMATCH": {"WEIGHT_U": 1.0, "CONF_THRE": 0.95, "STRONG_TRANSFORMS": ()},
+})  # fmt: skip
 
-_C.TRAINER.MCD = CN()
-_C.TRAINER.MCD.N_STEP_F = 4
-_C.TRAINER.MME = CN()
-_C.TRAINER.MME.LMDA = 0.1
-_C.TRAINER.CDAC = CN()
-_C.TRAINER.CDAC.CLASS_LR_MULTI = 10
-_C.TRAINER.CDAC.RAMPUP_COEF = 30
-_C.TRAINER.CDAC.RAMPUP_ITRS = 1000
-_C.TRAINER.CDAC.TOPK_MATCH = 5
-_C.TRAINER.CDAC.P_THRESH = 0.95
-_C.TRAINER.CDAC.STRONG_TRANSFORMS = ()
-_C.TRAINER.SE = CN()
-_C.TRAINER.SE.EMA_ALPHA = 0.999
-_C.TRAINER.SE.CONF_THRE = 0.95
-_C.TRAINER.SE.RAMPUP = 300
-_C.TRAINER.M3SDA = CN()
-_C.TRAINER.M3SDA.LMDA = 0.5
-_C.TRAINER.M3SDA.N_STEP_F = 4
-_C.TRAINER.DAEL = CN()
-_C.TRAINER.DAEL.WEIGHT_U = 0.5
-_C.TRAINER.DAEL.CONF_THRE = 0.95
-_C.TRAINER.DAEL.STRONG_TRANSFORMS = ()
-_C.TRAINER.CROSSGRAD = CN()
-_C.TRAINER.CROSSGRAD.EPS_F = 1.0
-_C.TRAINER.CROSSGRAD.EPS_D = 1.0
-_C.TRAINER.CROSSGRAD.ALPHA_F = 0.5
-_C.TRAINER.CROSSGRAD.ALPHA_D = 0.5
-_C.TRAINER.DDAIG = CN()
-_C.TRAINER.DDAIG.G_ARCH = ""
-_C.TRAINER.DDAIG.LMDA = 0.3
-_C.TRAINER.DDAIG.CLAMP = False
-_C.TRAINER.DDAIG.CLAMP_MIN = -1.0
-_C.TRAINER.DDAIG.CLAMP_MAX = 1.0
-_C.TRAINER.DDAIG.WARMUP = 0
-_C.TRAINER.DDAIG.ALPHA = 0.5
-_C.TRAINER.DAELDG = CN()
-_C.TRAINER.DAELDG.WEIGHT_U = 0.5
-_C.TRAINER.DAELDG.CONF_THRE = 0.95
-_C.TRAINER.DAELDG.STRONG_TRANSFORMS = ()
-_C.TRAINER.DOMAINMIX = CN()
-_C.TRAINER.DOMAINMIX.TYPE = "crossdomain"
-_C.TRAINER.DOMAINMIX.ALPHA = 1.0
-_C.TRAINER.DOMAINMIX.BETA = 1.0
-_C.TRAINER.ENTMIN = CN()
-_C.TRAINER.ENTMIN.LMDA = 1e-3
-_C.TRAINER.MEANTEACHER = CN()
-_C.TRAINER.MEANTEACHER.WEIGHT_U = 1.0
-_C.TRAINER.MEANTEACHER.EMA_ALPHA = 0.999
-_C.TRAINER.MEANTEACHER.RAMPUP = 5
-_C.TRAINER.MIXMATCH = CN()
-_C.TRAINER.MIXMATCH.WEIGHT_U = 100.0
-_C.TRAINER.MIXMATCH.TEMP = 2.0
-_C.TRAINER.MIXMATCH.MIXUP_BETA = 0.75
-_C.TRAINER.MIXMATCH.RAMPUP = 20000
-_C.TRAINER.FIXMATCH = CN()
-_C.TRAINER.FIXMATCH.WEIGHT_U = 1.0
-_C.TRAINER.FIXMATCH.CONF_THRE = 0.95
-_C.TRAINER.FIXMATCH.STRONG_TRANSFORMS = ()
+# --- not in the tree ---
+# Keys that the engine obeys where a program declares them (the original's tree has none of the kind), and what holds
+# where it does not.
+STATE_MINUTES = 1.0  # TRAIN.STATE_MINUTES, between two writes of a run's state; 0: none is kept, also when stopped
+KEEP_MB = 2048  # DATALOADER.KEEP_MB, for decoded training images in memory
 
 
 def get_cfg_default() -> CN:
-    """A fresh copy of the default tree, not frozen."""
+    """Return a fresh copy of the default tree, not frozen."""
     return _C.clone()
 
 
 def clean_cfg(cfg: CN, trainer: str) -> None:
-    """Drop the nodes of all other trainers from cfg.TRAINER, in place: NAME and `trainer.upper()` stay."""
+    """Drop the sections of all other trainers from `cfg.TRAINER`, in place.
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree, not frozen.
+    trainer : str
+        Registry name of the trainer whose section, `trainer.upper()`, stays beside NAME.
+    """
     for name in list(cfg.TRAINER.keys()):
         if name not in ("NAME", trainer.upper()):
             cfg.TRAINER.pop(name)

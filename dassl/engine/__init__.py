@@ -1,15 +1,17 @@
-"""The training engine: trainers, their registry, and the record that a run leaves."""
+"""The training engine: trainers and their registry, which needs no torch until a trainer is defined."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from dassl.plain.lazy import lazy_imports
+
 from .build import TRAINER_REGISTRY, build_trainer
-from .trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
+
+if TYPE_CHECKING:
+    from .trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
+else:
+    __getattr__, __dir__ = lazy_imports(__name__, "trainer")
 
 __all__ = [
-    "TRAINER_REGISTRY",
-    "SimpleNet",
-    "SimpleTrainer",
-    "TrainerBase",
-    "TrainerX",
-    "TrainerXU",
-    "build_trainer",
-]
+    "TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer",
+]  # fmt: skip

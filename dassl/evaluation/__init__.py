@@ -1,4 +1,4 @@
-"""What a test reports."""
+"""What a test reports: evaluators, chosen by TEST.EVALUATOR, that take in batches of logits and give results."""
 from __future__ import annotations
 
 from .build import EVALUATOR_REGISTRY, build_evaluator

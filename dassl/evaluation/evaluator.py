@@ -1,7 +1,11 @@
-"""Accuracy and macro-averaged F1 of a test, and the block of lines that reports them."""
+"""Accuracy and macro-averaged F1 of a test, and the block of lines that reports them.
+
+Two decimals are printed, as by the versions of the original engine that the published numbers of prompt learning come
+from: its last one prints one, which is too few for a mean over seeds.
+"""
 from __future__ import annotations
 
-import io
+import logging
 import os
 from collections import OrderedDict
 from typing import Any
@@ -12,22 +16,29 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.plain.text import printable
-from dassl.utils import atomic_write
+from dassl.utils.checkpoint import write_tensors
 
 from .build import EVALUATOR_REGISTRY
 
 __all__ = ["Classification", "EvaluatorBase"]
 
+log = logging.getLogger(__name__)
+
 MOST_CONFUSIONS = 50  # pairs of classes that a test reports
 
 
 class EvaluatorBase:
-    """`reset`, then `process` for every batch, then `evaluate` once."""
+    """What a test does with the model's outputs: `reset`, then `process` for every batch, then `evaluate` once.
+
+    Plugins register their own with `EVALUATOR_REGISTRY` and choose it by TEST.EVALUATOR. One that also has methods
+    `per_class` and `confusions` has what they return in the run's record, see `SimpleTrainer.last_test`.
+    """
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
 
     def reset(self) -> None:
+        """Forget all batches."""
         raise NotImplementedError
 
     def process(self, mo: Any, gt: Any) -> None:
@@ -43,7 +54,14 @@ class EvaluatorBase:
 class Classification(EvaluatorBase):
     """Counts the images whose highest logit is that of their class.
 
-    `lab2cname` {label: class name} is used for the lines about single classes.
+    Parameters
+    ----------
+    cfg : CfgNode
+        Read: TEST.PER_CLASS_RESULT, TEST.COMPUTE_CMAT, OUTPUT_DIR.
+    lab2cname : dict, optional
+        Label -> class name, for the lines about single classes.
+    **kwargs
+        Ignored; other evaluators may be given more.
     """
 
     def __init__(self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any) -> None:
@@ -52,6 +70,7 @@ class Classification(EvaluatorBase):
         self.reset()
 
     def reset(self) -> None:
+        """Forget all batches."""
         self._correct = 0
         self._total = 0
         self._y_true: list[int] = []
@@ -59,7 +78,7 @@ class Classification(EvaluatorBase):
         self._not_finite = 0
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
-        """mo (B, C) logits, gt (B,) labels."""
+        """Count a batch: `mo` (B, C) logits, `gt` (B,) labels."""
         highest, pred = mo.max(1)  # (B,) each; a NaN is the highest
         self._not_finite += int((~torch.isfinite(highest)).sum())
         self._correct += int((pred == gt).sum())
@@ -68,11 +87,24 @@ class Classification(EvaluatorBase):
         self._y_pred.extend(pred.tolist())
 
     def evaluate(self) -> OrderedDict[str, float]:
-        """Print the result block; returns accuracy, error_rate, macro_f1 (and perclass_accuracy) in percent.
+        """Print the result block and return the results.
 
-        With TEST.COMPUTE_CMAT the confusion matrix goes to OUTPUT_DIR/cmat.pt. Raises ValueError when nothing
-        was processed, and FloatingPointError where NaN or infinite logits took the place of a prediction (-inf for
-        classes that are out of the question is none).
+        Other programs parse the block, so its lines are fixed. With TEST.COMPUTE_CMAT the confusion matrix goes to
+        OUTPUT_DIR/cmat.pt.
+
+        Returns
+        -------
+        OrderedDict
+            accuracy, error_rate, macro_f1, and with TEST.PER_CLASS_RESULT perclass_accuracy (the mean over the classes
+            that occur), in this order and in percent.
+
+        Raises
+        ------
+        ValueError
+            When nothing was processed.
+        FloatingPointError
+            Where NaN or infinite logits took the place of a prediction (-inf for classes that are out of the question
+            is none).
         """
         if self._total == 0:
             raise ValueError("there is nothing to evaluate: no batch was processed")
@@ -85,8 +117,8 @@ class Classification(EvaluatorBase):
         results: OrderedDict[str, float] = OrderedDict()
         results["accuracy"] = 100.0 * self._correct / self._total
         results["error_rate"] = 100.0 - results["accuracy"]
-        results["macro_f1"] = 100.0 * macro_f1(np.array(self._y_true), np.array(self._y_pred))
-        print(
+        results["macro_f1"] = 100.0 * macro_f1(confusion_matrix(np.array(self._y_true), np.array(self._y_pred)))
+        log.info(
             "=> result\n"
             f"* total: {self._total:,}\n"
             f"* correct: {self._correct:,}\n"
@@ -97,19 +129,19 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             rows = self.per_class()
             results["perclass_accuracy"] = float(np.mean([row["accuracy"] for row in rows]))
-            print("=> per-class result")
+            log.info("=> per-class result")
             for row in rows:
-                print(
+                log.info(
                     f"* class: {row['label']} ({printable(row['name'])})\ttotal: {row['total']:,}\t"
                     f"correct: {row['correct']:,}\tacc: {row['accuracy']:.2f}%"
                 )
-            print(f"* average: {results['perclass_accuracy']:.2f}%")
+            log.info(f"* average: {results['perclass_accuracy']:.2f}%")
         if self.cfg.TEST.COMPUTE_CMAT:
             self._save_confusion()
         return results
 
     def per_class(self) -> list[dict[str, Any]]:
-        """label, name, total, correct, accuracy (percent) of every class that occurs, by ascending label."""
+        """Return label, name, total, correct, accuracy (percent) of every class that occurs, by ascending label."""
         true, pred = np.array(self._y_true), np.array(self._y_pred)
         rows = []
         for label in np.unique(true).tolist():
@@ -127,9 +159,12 @@ class Classification(EvaluatorBase):
         return rows
 
     def confusions(self, most: int = MOST_CONFUSIONS) -> list[dict[str, Any]]:
-        """The up to `most` most frequent mistakes: true, predicted (labels), true_name, predicted_name, count.
+        """Return the up to `most` most frequent mistakes.
 
-        Ordered by count, then by labels; correct predictions are none.
+        Returns
+        -------
+        list of dict
+            true, predicted (labels), true_name, predicted_name, count; ordered by count, then by labels.
         """
         true, pred = np.array(self._y_true), np.array(self._y_pred)
         wrong = true != pred
@@ -147,34 +182,44 @@ class Classification(EvaluatorBase):
         ]
 
     def _save_confusion(self) -> None:
-        """Rows: true classes, normalised to 1; columns: predicted. Over the labels that occur in either."""
+        """Save the confusion matrix with its rows (true classes) normalised to 1, as far as a class occurs."""
         matrix = confusion_matrix(np.array(self._y_true), np.array(self._y_pred))
         rows = matrix.sum(axis=1, keepdims=True)
         normalised = np.divide(matrix, rows, out=np.zeros(matrix.shape), where=rows > 0)
-        buffer = io.BytesIO()
-        torch.save(normalised, buffer)
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
-        with atomic_write(path, "wb") as file:
-            file.write(buffer.getbuffer())
-        print(f"Confusion matrix is saved to {path}")
+        write_tensors(normalised, path)
+        log.info(f"Confusion matrix is saved to {path}")
 
 
 def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
-    """Counts (K, K) over the K labels that occur in `true` or `pred` (n,), ascending; rows: true labels."""
+    """Count how often each label was predicted for each.
+
+    Parameters
+    ----------
+    true, pred : ndarray
+        Labels (n,).
+
+    Returns
+    -------
+    ndarray
+        Counts (K, K) over the K labels that occur in either, ascending; rows: true labels, columns: predicted ones.
+    """
     labels, codes = np.unique(np.concatenate([true, pred]), return_inverse=True)
-    rows, columns = codes[: len(true)], codes[len(true) :]
-    matrix = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    np.add.at(matrix, (rows, columns), 1)
-    return matrix
+    size, rows, columns = len(labels), codes[: len(true)], codes[len(true) :]
+    return np.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
 
 
-def macro_f1(true: np.ndarray, pred: np.ndarray) -> float:
-    """Mean over the labels that occur in `true` (n,) of F1 = 2 hits / (true count + predicted count)."""
-    labels, codes = np.unique(np.concatenate([true, pred]), return_inverse=True)
-    true, pred = codes[: len(true)], codes[len(true) :]
-    size = len(labels)
-    hits = np.bincount(true[true == pred], minlength=size)
-    occurs = np.bincount(true, minlength=size)
-    predicted = np.bincount(pred, minlength=size)
-    present = occurs > 0
-    return float(np.mean(2 * hits[present] / (occurs + predicted)[present]))
+def macro_f1(matrix: np.ndarray) -> float:
+    """Return the mean of F1 over the labels that occur in the ground truth, from 0 to 1.
+
+    For one label F1 = 2 hits / (true count + predicted count), the harmonic mean of precision and recall. Labels that
+    were only predicted do not count, as for scikit-learn's `f1_score(average="macro", labels=np.unique(true))`.
+
+    Parameters
+    ----------
+    matrix : ndarray
+        Counts (K, K), see `confusion_matrix`.
+    """
+    hits, true, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)  # (K,) each
+    occurs = true > 0
+    return float(np.mean(2 * hits[occurs] / (true + predicted)[occurs]))

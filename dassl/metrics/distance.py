@@ -8,9 +8,26 @@ __all__ = ["compute_distance_matrix", "cosine_distance", "euclidean_squared_dist
 
 
 def compute_distance_matrix(input1: Tensor, input2: Tensor, metric: str = "euclidean") -> Tensor:
-    """input1 (m, d), input2 (n, d) -> (m, n); metric "euclidean" (squared!) or "cosine".
+    """Return the distances between all rows of two matrices.
 
-    Raises ValueError for another metric, AssertionError for inputs of other shapes.
+    Parameters
+    ----------
+    input1, input2 : Tensor
+        (m, D) and (n, D).
+    metric : str
+        "euclidean", which is the *squared* distance, or "cosine", 1 - the cosine of the angle.
+
+    Returns
+    -------
+    Tensor
+        (m, n).
+
+    Raises
+    ------
+    ValueError
+        For another metric.
+    AssertionError
+        For inputs of other shapes.
     """
     for name, matrix in (("input1", input1), ("input2", input2)):
         if matrix.dim() != 2:
@@ -25,11 +42,11 @@ def compute_distance_matrix(input1: Tensor, input2: Tensor, metric: str = "eucli
 
 
 def euclidean_squared_distance(input1: Tensor, input2: Tensor) -> Tensor:
-    """|a|^2 + |b|^2 - 2 a.b for all rows a of (m, d) and b of (n, d) -> (m, n)."""
+    """Return |a|^2 + |b|^2 - 2 a.b for all rows a of (m, D) and b of (n, D), as (m, n)."""
     squares = input1.pow(2).sum(dim=1, keepdim=True) + input2.pow(2).sum(dim=1)  # (m, n)
     return squares.addmm(input1, input2.t(), beta=1, alpha=-2)
 
 
 def cosine_distance(input1: Tensor, input2: Tensor) -> Tensor:
-    """1 - cosine of the angle between all rows of (m, d) and (n, d) -> (m, n)."""
+    """Return 1 - cosine of the angle between all rows of (m, D) and (n, D), as (m, n)."""
     return 1 - F.normalize(input1, dim=1) @ F.normalize(input2, dim=1).t()

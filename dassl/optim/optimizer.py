@@ -20,13 +20,27 @@ __all__ = ["build_optimizer"]
 def build_optimizer(
     model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None = None
 ) -> torch.optim.Optimizer:
-    """An optimiser over all parameters of `model`, frozen ones included (they never have a gradient).
+    """Build an optimiser over all parameters of `model`.
 
-    `model` may also be an iterable of parameters or of parameter groups; `param_groups` replaces it. With
-    STAGED_LR, `model` must be a module: its direct children in NEW_LAYERS get LR, everything else
-    LR * BASE_LR_MULT, as two groups in the order (rest, new).
-    Raises ValueError for an unknown OPTIM.NAME or layer and for numbers that cannot be, TypeError for STAGED_LR
-    without a module.
+    Frozen parameters are handed to it too: they never have a gradient, so they are skipped (weight decay does not
+    touch them either), but they count in the optimiser's state, and so when a run is resumed.
+
+    Parameters
+    ----------
+    model : nn.Module or iterable
+        A module (a DataParallel wrapper is seen through), or parameters, or parameter groups.
+    optim_cfg : CfgNode
+        The OPTIM section. With STAGED_LR the direct children of `model` in NEW_LAYERS get LR, everything else
+        LR * BASE_LR_MULT, as two groups in the order (rest, new).
+    param_groups : iterable, optional
+        Parameter groups that replace `model`; STAGED_LR is then ignored, with a warning.
+
+    Raises
+    ------
+    ValueError
+        For an unknown OPTIM.NAME or layer, and for numbers that cannot be.
+    TypeError
+        For STAGED_LR without a module to look for layers in.
     """
     check_availability(optim_cfg.NAME, NAMES["OPTIM.NAME"], "optimiser (OPTIM.NAME)")
     check_values(optim_cfg, "OPTIM")
@@ -39,20 +53,15 @@ def build_optimizer(
     else:
         params = model.parameters() if isinstance(model, nn.Module) else model
 
-    common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
+    common: dict[str, Any] = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     if optim_cfg.NAME == "sgd":
         if optim_cfg.SGD_NESTEROV and (optim_cfg.MOMENTUM <= 0 or optim_cfg.SGD_DAMPNING != 0):
             raise ValueError(
                 f"OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0, not {optim_cfg.MOMENTUM} "
                 f"and {optim_cfg.SGD_DAMPNING}; set it to False, or those"
             )
-        return torch.optim.SGD(
-            params,
-            momentum=optim_cfg.MOMENTUM,
-            dampening=optim_cfg.SGD_DAMPNING,
-            nesterov=optim_cfg.SGD_NESTEROV,
-            **common,
-        )
+        common |= {"momentum": optim_cfg.MOMENTUM, "dampening": optim_cfg.SGD_DAMPNING}
+        return torch.optim.SGD(params, nesterov=optim_cfg.SGD_NESTEROV, **common)
     common["eps"] = optim_cfg.get("EPS", 1e-8)  # trees of other engines have no such key
     if optim_cfg.NAME == "rmsprop":
         return torch.optim.RMSprop(params, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
@@ -65,6 +74,7 @@ def build_optimizer(
 
 
 def _staged_groups(model: Any, optim_cfg: CfgNode) -> list[dict[str, Any]]:
+    """Return two parameter groups: all but the NEW_LAYERS at LR * BASE_LR_MULT, and those."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"OPTIM.STAGED_LR needs a module to look for layers in, got {type(model).__name__}")
     if isinstance(model, nn.DataParallel):
@@ -75,7 +85,7 @@ def _staged_groups(model: Any, optim_cfg: CfgNode) -> list[dict[str, Any]]:
     children = dict(model.named_children())
     for name in new_layers:
         check_availability(name, children, "layer (OPTIM.NEW_LAYERS)")
-    base = list(model.parameters(recurse=False))
+    base = list(model.parameters(recurse=False))  # of the module itself, which lie in none of its layers
     new: list[nn.Parameter] = []
     for name, child in children.items():
         (new if name in new_layers else base).extend(child.parameters())

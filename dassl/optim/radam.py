@@ -12,8 +12,18 @@ __all__ = ["RAdam"]
 class RAdam(torch.optim.RAdam):
     """torch's RAdam with the weight decay decoupled, as in the authors' code.
 
-    While the variance term cannot be rectified (its degree of freedom is 5 or less), a step is one of SGD
-    with momentum. The authors' option to stand still instead, `degenerated_to_sgd=False`, is a ValueError.
+    Decoupled means that a step first multiplies the weights by (1 - lr * weight_decay), and that the gradient knows
+    nothing of it. While the variance term cannot be rectified (its degree of freedom is 5 or less, in the first few
+    steps), a step is one of SGD with momentum.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters or parameter groups.
+    lr, betas, eps, weight_decay
+        As for torch's RAdam.
+    degenerated_to_sgd : bool
+        Must be True; the authors' option to stand still instead is a ValueError.
     """
 
     def __init__(

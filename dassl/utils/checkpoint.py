@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import io
+import logging
 import os
 import re
 import warnings
@@ -29,17 +30,11 @@ from .safe_load import CheckpointError, Inert, UnsafeCheckpointError, load_file
 from .tools import StrPath, atomic_write, mkdir_if_missing
 
 __all__ = [
-    "CheckpointError",
-    "UnsafeCheckpointError",
-    "checksum",
-    "find_checkpoints",
-    "load_checkpoint",
-    "load_resume_point",
-    "load_training",
-    "restore_training",
-    "resume_from_checkpoint",
-    "save_checkpoint",
-]
+    "CheckpointError", "UnsafeCheckpointError", "checksum", "find_checkpoints", "load_checkpoint", "load_resume_point",
+    "load_training", "restore_training", "resume_from_checkpoint", "save_checkpoint",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 BEST_NAME = "model-best.pth.tar"
 POINTER_NAME = "checkpoint"
@@ -71,7 +66,7 @@ def save_checkpoint(
         write_tensors({"state_dict": weights} | plain, os.path.join(save_dir, target))
     with atomic_write(os.path.join(save_dir, POINTER_NAME)) as file:
         file.write(f"{name}\n")
-    print(f"Checkpoint saved to {os.path.join(save_dir, name)}")
+    log.info(f"Checkpoint saved to {os.path.join(save_dir, name)}")
 
 
 def plain_data(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,8 +78,8 @@ def plain_data(content: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def write_tensors(content: dict[str, Any], path: StrPath) -> None:
-    """Write a dict of tensors and plain containers, whole or not at all."""
+def write_tensors(content: Any, path: StrPath) -> None:
+    """Write tensors, arrays and plain containers as `torch.save` does, but whole or not at all."""
     buffer = io.BytesIO()  # in memory first: torch's own writer may abort the process on a full disk
     torch.save(content, buffer)
     with atomic_write(path, "wb", size=buffer.getbuffer().nbytes) as file:

@@ -1,8 +1,16 @@
-"""What is printed also goes to the log file of the run.
+"""What a run says: on the console, and in the log file of the run.
 
-    setup_logger(output_dir)       # from here on, print writes to the screen and to output_dir/log.txt
+The engine speaks through the standard library: every module has `log = logging.getLogger(__name__)` and says
+`log.info(...)`. One handler, on the logger "dassl", writes the bare message to whatever `sys.stdout` is at that moment.
+So does `print`, which plugins use, and both reach the file that `setup_logger` opens:
+
+    setup_logger(output_dir)       # from here on, what is said goes to the screen and to output_dir/log.txt
     ...
-    restore_stdout()               # the screen alone again; or `with log_to(output_dir): ...` around a run
+    restore_stdout()               # the screen alone again; or `with setup_logger(output_dir): ...` around a run
+
+A program whose standard output is for something else (an answer, a table) wraps the engine's work in `quiet()`: in
+that context, usually a thread, the console hears nothing, whereas an open log still gets every line. Programs that
+want the messages elsewhere use `logging`: `logging.getLogger("dassl").handlers`, `.setLevel(logging.WARNING)`.
 
 The file is line-buffered, so a run that dies leaves its last line behind. Standard error (progress bars) is not
 logged, except the traceback of an exception that ends the run, and within `log_warnings` what is warned of.
@@ -10,21 +18,26 @@ logged, except the traceback of an exception that ends the run, and within `log_
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import IO, Any
+
+from tqdm import tqdm
 
 from dassl.plain.text import GOES_ON, plain_warnings
 
 from .tools import StrPath, mkdir_if_missing
 
-__all__ = ["Logger", "log_to", "log_warnings", "restore_stdout", "setup_logger", "warned"]
+__all__ = ["Logger", "log_warnings", "quiet", "restore_stdout", "setup_logger", "warned"]
 
+_is_quiet: ContextVar[bool] = ContextVar("_is_quiet", default=False)
 _warned: list[str] = []  # since `log_warnings` was entered
 
 
@@ -44,12 +57,13 @@ class Logger:
             self.file = open(fpath, mode, encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
 
     def write(self, msg: str) -> int:
-        """Write to both; characters that the console's encoding lacks are escaped there."""
-        try:
-            self.console.write(msg)
-        except UnicodeEncodeError:
-            encoding = self.console.encoding or "ascii"
-            self.console.write(msg.encode(encoding, "backslashreplace").decode(encoding))
+        """Write to both, to the file alone where it is `quiet`; what the console cannot encode is escaped there."""
+        if not _is_quiet.get():
+            try:
+                self.console.write(msg)
+            except UnicodeEncodeError:
+                encoding = self.console.encoding or "ascii"
+                self.console.write(msg.encode(encoding, "backslashreplace").decode(encoding))
         self.log(msg)
         return len(msg)
 
@@ -151,14 +165,6 @@ def restore_stdout() -> None:
 
 
 @contextlib.contextmanager
-def log_to(output: StrPath | None) -> Iterator[Logger | None]:
-    """Log to `output` within the block, the traceback of an exception too; then stdout is restored."""
-    logger = setup_logger(output)
-    with logger or contextlib.nullcontext():
-        yield logger
-
-
-@contextlib.contextmanager
 def log_warnings() -> Iterator[None]:
     """Within it what is warned of also goes to the open log, or to the one that is opened next.
 
@@ -183,6 +189,46 @@ def log_warnings() -> Iterator[None]:
 def warned() -> list[str]:
     """What was warned of since `log_warnings` was last entered, each text once."""
     return list(dict.fromkeys(_warned))
+
+
+@contextlib.contextmanager
+def quiet(on: bool = True) -> Iterator[None]:
+    """Keep the console free of what is logged and printed within the block; the log of a run still gets it.
+
+    This holds for the current context (`contextvars`): other threads go on speaking. Standard error, where warnings
+    and progress bars go, is left alone. With `on` False nothing changes.
+    """
+    if not on:
+        yield
+        return
+    token = _is_quiet.set(True)
+    # plugins print, and print knows no contexts, but the stand-in for stdout does
+    stand_in = None if isinstance(sys.stdout, Logger) else Logger()
+    sys.stdout = stand_in or sys.stdout  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        _is_quiet.reset(token)
+        if stand_in is not None:
+            stand_in.close()
+
+
+class _ToStdout(logging.Handler):
+    """Writes bare messages to the present `sys.stdout`, above progress bars.
+
+    Unlike the library's own handlers it lets errors through, as `print` does: a reader that has gone away ends the
+    program.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if sys.stdout is not None and (not _is_quiet.get() or isinstance(sys.stdout, Logger)):
+            tqdm.write(self.format(record), file=sys.stdout)
+
+
+_messages = logging.getLogger("dassl")
+_messages.setLevel(logging.INFO)
+_messages.propagate = False  # a program that configures the root logger would show every line twice
+_messages.addHandler(_ToStdout())
 
 
 def _install_excepthook() -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-import torch
-
 __all__ = ["AverageMeter", "MetricMeter"]
 
 
 def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, torch.Tensor) else value
+    return value.item() if hasattr(value, "item") else value
 
 
 class AverageMeter:

@@ -8,7 +8,6 @@ inert. No file can ask for more memory than a small multiple of its own size.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import math
 import os
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .pickle_machine import Inert, Machine, Maker, Refused, lengths
-from .tools import StrPath
+from .tools import StrPath, path_hint
 
 __all__ = ["Archive", "CheckpointError", "Inert", "UnsafeCheckpointError", "load_file", "reading"]
 
@@ -236,7 +235,7 @@ def reading(path: StrPath) -> Iterator[IO[bytes]]:
     """The opened file; what goes wrong within is raised as `load_file` says."""
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise FileNotFoundError(_missing(path))
+        raise FileNotFoundError(f'No file exists at "{path}"{path_hint(path)}')
     with open(path, "rb") as file:
         try:
             yield file
@@ -251,15 +250,3 @@ def reading(path: StrPath) -> Iterator[IO[bytes]]:
                 f"{path} ({os.path.getsize(path):,} bytes) is damaged, incomplete or no checkpoint: "
                 f"{type(error).__name__}: {detail}"
             ) from error
-
-
-def _missing(path: str) -> str:
-    text = f'No file exists at "{path}"'
-    if os.path.isdir(path):
-        return f"{text}: it is a folder"
-    folder, name = os.path.split(path)
-    others = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    if not others:
-        return f"{text}, and its folder {'is empty' if os.path.isdir(folder) else 'does not exist'}"
-    near = difflib.get_close_matches(name, others, n=1, cutoff=0.0)
-    return f"{text}; did you mean {near[0]}? The folder holds: {', '.join(others[:12])}"

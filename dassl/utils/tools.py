@@ -1,76 +1,76 @@
-"""Files, names, seeds and the environment report."""
+"""Files, names, seeds and the environment report: the small tools of the original engine's `dassl.utils`.
+
+torch and NumPy are imported by those that need them, so that looking up a name or reading JSON does not load them.
+"""
 from __future__ import annotations
 
 import contextlib
 import difflib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import random
+import shutil
 import urllib.request
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
-import torch
 from tqdm import tqdm
 
-from dassl.plain.text import error_text, printable
+from dassl.plain.text import first_few, printable
 from dassl.plain.writing import StrPath, atomic_write
 
-__all__ = [
-    "atomic_write",
-    "check_availability",
-    "check_isfile",
-    "collect_env_info",
-    "did_you_mean",
-    "download_url",
-    "error_text",
-    "get_most_similar_str_to_a_from_b",
-    "listdir_nohidden",
-    "mkdir_if_missing",
-    "printable",
-    "read_json",
-    "set_random_seed",
-    "tolist_if_not",
-    "write_json",
-]
+log = logging.getLogger(__name__)
 
 # --- files -----------------------------------------------------------------------------------------------
 
 
 def mkdir_if_missing(dirname: StrPath) -> None:
-    """Make the folder and its parents. An empty name means the current folder, which exists."""
+    """Make the folder and its parents, if it is not there; an empty name means the current folder, which is."""
     if os.fspath(dirname):
         os.makedirs(dirname, exist_ok=True)
 
 
 def check_isfile(fpath: StrPath) -> bool:
-    """Whether `fpath` is a file; warns when it is not."""
-    found = os.path.isfile(fpath)
-    if not found:
+    """Tell whether `fpath` is a file, and warn when it is not."""
+    exists = os.path.isfile(fpath)
+    if not exists:
         warnings.warn(f'No file found at "{os.fspath(fpath)}"', stacklevel=2)
-    return found
+    return exists
 
 
 def listdir_nohidden(path: StrPath, sort: bool = False) -> list[str]:
-    """Names in a folder that do not start with a dot; in the order of the system unless `sort`."""
+    """Return the names in a folder that do not start with a dot, in the order of the system unless `sort`."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
 
 
 def not_regular(path: StrPath) -> str:
-    """ "" for a regular file and where there is none; else what is wrong: opening a pipe would wait without end."""
+    """Say what is wrong with a path that exists but is no regular file: opening a pipe would wait without end.
+
+    Returns
+    -------
+    str
+        The end of a sentence; empty for a regular file, and where there is none.
+    """
     special = os.path.exists(path) and not os.path.isfile(path)
     return "it is a folder, pipe or device; only regular files are opened" if special else ""
 
 
 def read_json(fpath: StrPath) -> Any:
-    """The content of a JSON file, in UTF-8 with or without a byte-order mark. Raises OSError or ValueError."""
+    """Read a JSON file in UTF-8, with or without a byte-order mark.
+
+    Raises
+    ------
+    OSError
+        Where the file is missing, no regular file, or cannot be read.
+    ValueError
+        Where it is not JSON.
+    """
     if problem := not_regular(fpath):
         raise OSError(f"cannot read {printable(os.fspath(fpath))}: {problem}")
     with open(fpath, encoding="utf-8-sig") as file:
@@ -79,7 +79,7 @@ def read_json(fpath: StrPath) -> Any:
 
 def write_json(obj: Any, fpath: StrPath) -> None:
     """Write JSON, indented by 4, in ASCII; the parent folder is made, and the file is never half-written."""
-    text = json.dumps(obj, indent=4, separators=(",", ": "))
+    text = json.dumps(obj, indent=4, separators=(",", ": "))  # first: what is no JSON leaves the old file alone
     with atomic_write(fpath) as file:
         file.write(text)
 
@@ -88,7 +88,13 @@ FileState = tuple[int, int, int]
 
 
 def file_state(path: StrPath) -> FileState | None:
-    """What changes when a file is replaced or written to (inode, bytes, nanoseconds); None where there is no file."""
+    """Return what changes when a file is replaced or written to.
+
+    Returns
+    -------
+    tuple of int or None
+        Inode, bytes, time of the last change in nanoseconds; None where there is no file.
+    """
     try:
         stat = os.stat(path)
     except OSError:
@@ -97,36 +103,33 @@ def file_state(path: StrPath) -> FileState | None:
 
 
 def download_url(url: str, dst: StrPath) -> None:
-    """Download `url` to the file `dst` with a progress bar; an interrupted download leaves no file."""
-    print(f"* url={url}")
-    print(f"* destination={os.fspath(dst)}")
+    """Download `url` to the file `dst` with a progress bar.
+
+    Raises
+    ------
+    OSError
+        Where the server cannot be reached, or sends less than it announced; no file is left behind then.
+    """
+    log.info(f"* url={url}")
+    log.info(f"* destination={os.fspath(dst)}")
     with urllib.request.urlopen(url) as response, atomic_write(dst, "wb") as file:
         size = int(response.headers.get("Content-Length") or 0) or None
-        received = 0
-        with tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
-            while chunk := response.read(1 << 20):
-                file.write(chunk)
-                received += len(chunk)
-                bar.update(len(chunk))
-        if size is not None and received != size:
-            raise OSError(f"the download of {url} stopped after {received} of {size} bytes; try again")
+        with tqdm.wrapattr(file, "write", total=size, disable=None) as counted:
+            shutil.copyfileobj(response, counted, 1 << 20)
+        if size is not None and file.tell() != size:
+            raise OSError(f"the download of {url} stopped after {file.tell()} of {size} bytes; try again")
 
 
 # --- names -----------------------------------------------------------------------------------------------
 
 
 def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
-    """The member of `b` most like `a` by difflib's ratio; the later one on a tie, None when `b` is empty."""
-    best, highest = None, 0.0
-    for candidate in b:
-        ratio = difflib.SequenceMatcher(None, a, candidate).ratio()
-        if ratio >= highest:
-            best, highest = candidate, ratio
-    return best
+    """Return the member of `b` most like `a` by difflib's ratio; the later one on a tie, None when `b` is empty."""
+    return max(reversed(list(b)), key=lambda name: difflib.SequenceMatcher(None, a, name).ratio(), default=None)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The tail of an error message about an unknown name: nearest name and the list of all."""
+    """Return the tail of an error message about an unknown name: the nearest known name, and the list of all."""
     known = list(known)
     if not known:
         return "; none are known yet: import the module that defines it first"
@@ -136,20 +139,30 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
-    """The names that differ from `name` only in case; to difflib, "plot" is nearer to "TipAdapter" than to "PLOT"."""
+    """Return the names that differ from `name` only in case.
+
+    To difflib, "plot" is nearer to "TipAdapter" than to "PLOT".
+    """
     return [k for k in known if str(k).lower() == name.lower()]
 
 
 def end_bars() -> None:
-    """Close progress bars that an exception has left open: what is said next begins on a line of its own."""
+    """Close progress bars that an exception has left open, so that what follows begins on a line of its own."""
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()
 
 
 def check_availability(requested: str, available: Iterable[str], what: str = "choice") -> None:
-    """Raise ValueError unless `requested` is one of `available`: the nearest name and all of them are listed.
+    """Raise ValueError unless `requested` is one of `available`.
 
-    `what` says what is being chosen, for the message; a config key in brackets helps: "trainer (TRAINER.NAME)".
+    Parameters
+    ----------
+    requested : str
+        The name that was asked for.
+    available : iterable of str
+        The names that there are; the message lists them, and suggests the nearest.
+    what : str
+        What is being chosen, for the message; a config key in brackets helps: "trainer (TRAINER.NAME)".
     """
     available = list(available)
     if requested in available:
@@ -163,7 +176,7 @@ def check_availability(requested: str, available: Iterable[str], what: str = "ch
 
 
 def tolist_if_not(x: Any) -> list:
-    """`x` itself when it is a list, otherwise a list holding it."""
+    """Return `x` itself when it is a list (no other sequence is), otherwise a list that holds it."""
     return x if isinstance(x, list) else [x]
 
 
@@ -171,12 +184,20 @@ def tolist_if_not(x: Any) -> list:
 
 
 def set_random_seed(seed: int, deterministic: bool = False) -> None:
-    """Seed Python, NumPy, torch and every CUDA device with `seed`, 0 <= seed < 2**32.
+    """Seed the global generators of Python, NumPy, torch and every CUDA device.
 
-    `deterministic` also asks torch for repeatable kernels (slower; operations without one only warn).
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**32 - 1; anything else is a ValueError.
+    deterministic : bool
+        Also ask torch for repeatable kernels. They are slower, and operations that have none only warn.
     """
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"a seed must be an integer from 0 to 2**32 - 1, got {seed!r}")
+    import numpy as np
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -191,7 +212,14 @@ _REPORTED = ("torchvision", "numpy", "open_clip_torch", "safetensors", "yacs", "
 
 
 def collect_env_info() -> str:
-    """Versions and devices, one "name: value" a line. Reads only what is at hand, starts no other program."""
+    """Report versions and devices, one "name: value" a line.
+
+    It reads only what is at hand and starts no other program, unlike torch's own report, which asks the package
+    installer and takes seconds.
+    """
+    import PIL
+    import torch
+
     lines = [
         f"PyTorch version: {torch.__version__}",
         f"CUDA used to build PyTorch: {torch.version.cuda or 'none'}",
@@ -211,7 +239,7 @@ def collect_env_info() -> str:
 
 
 def path_hint(path: StrPath) -> str:
-    """The tail of an error message about a missing file: a similar name in the deepest folder there is."""
+    """Return the tail of an error message about a missing file: a similar name in the deepest folder that exists."""
     missing = Path(path)
     if missing.is_dir():
         return ": it is a folder"
@@ -225,4 +253,4 @@ def path_hint(path: StrPath) -> str:
     near = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.5)
     if near:
         return f"; did you mean {folder / near[0]}?"
-    return f"; {folder} holds: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
+    return f"; {folder} holds: {first_few(names, 8)}" if names else f"; {folder} is empty"

@@ -1,6 +1,10 @@
-"""Weights and layers of a module: load, count, freeze, initialise."""
+"""Weights and layers of a module: load, count, freeze, initialise.
+
+The original engine keeps its checkpoint functions here too, so plugins may import them from this module.
+"""
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,21 +15,30 @@ from .checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint
 from .tools import StrPath, check_availability
 
 __all__ = [
-    "count_num_param",
-    "init_network_weights",
-    "load_checkpoint",
-    "load_pretrained_weights",
-    "open_all_layers",
-    "open_specified_layers",
-    "resume_from_checkpoint",
-    "save_checkpoint",
-]
+    "count_num_param", "init_network_weights", "load_checkpoint", "load_pretrained_weights", "open_all_layers",
+    "open_specified_layers", "resume_from_checkpoint", "save_checkpoint",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
-    """Copy into `model`, in place, what fits by name and shape from a checkpoint or a bare state dict.
+    """Copy into `model`, in place, what fits by name and shape from a file of weights.
 
-    A leading "module." is ignored on both sides. What does not fit is listed; nothing fitting is a warning.
+    What does not fit is listed and left out, and the model keeps its own weights there: plugins start from files that
+    hold more, or less, than their model. That nothing fits is a warning.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A DataParallel wrapper is seen through, as is a leading "module." of the file's keys.
+    weight_path : path
+        A checkpoint (its `state_dict` is taken) or a bare state dict.
+
+    Raises
+    ------
+    CheckpointError
+        For a file that is damaged or holds something else; see `load_checkpoint`.
     """
     content = load_checkpoint(weight_path)
     loaded = content.get("state_dict", content) if isinstance(content, dict) else content
@@ -48,13 +61,13 @@ def load_pretrained_weights(model: nn.Module, weight_path: StrPath) -> None:
             stacklevel=2,
         )
         return
-    print(f"Successfully loaded pretrained weights from {weight_path}")
+    log.info(f"Successfully loaded pretrained weights from {weight_path}")
     if discarded:
-        print(f"Layers discarded due to unmatched keys or size: {discarded}")
+        log.info(f"Layers discarded due to unmatched keys or size: {discarded}")
 
 
 def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None = None) -> int:
-    """Number of parameters of a module, or of a list of parameters or of parameter groups."""
+    """Count the parameters of a module, or else of an iterable of parameters or of parameter groups."""
     if model is not None:
         return sum(param.numel() for param in model.parameters())
     if params is None:
@@ -76,7 +89,10 @@ def open_all_layers(model: nn.Module) -> None:
 def open_specified_layers(model: nn.Module, open_layers: str | Sequence[str]) -> None:
     """Train the named direct children only; the others get no gradients and go to evaluation mode.
 
-    Raises ValueError for a name that is not a direct child.
+    Raises
+    ------
+    ValueError
+        For a name that is not a direct child of `model`.
     """
     if isinstance(model, nn.DataParallel):
         model = model.module
@@ -91,9 +107,17 @@ def open_specified_layers(model: nn.Module, open_layers: str | Sequence[str]) ->
 
 
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
-    """Initialise in place: convolutions and linear layers by `init_type`, norm layers to 1, all biases to 0.
+    """Initialise in place: convolutions and linear layers by `init_type`, norm layers to 1, all their biases to 0.
 
-    init_type: normal (std = gain), xavier (gain), kaiming (fan in), orthogonal (gain); else ValueError.
+    Parameters
+    ----------
+    model : nn.Module
+        Layers are told by their class's name: Conv..., ...Linear, ...BatchNorm..., ...InstanceNorm....
+    init_type : str
+        normal (standard deviation `gain`), xavier (`gain`), kaiming (by the number of inputs) or orthogonal (`gain`);
+        anything else is a ValueError.
+    gain : float
+        See `init_type`.
     """
     initialisers = {
         "normal": lambda weight: nn.init.normal_(weight, 0.0, gain),

@@ -90,7 +90,7 @@ def read_summary(args: argparse.Namespace) -> tuple[Summary, int]:
     ResultsError
         Where there is no complete run.
     """
-    from runs.records import find_runs
+    from runs.record import find_runs
 
     from ..numbers.summary import summarise
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from runs.methods import group
-from runs.records import Run
+from runs.record import Run
 
 from ..numbers.cells import shots_text
 from .curves import common_history, finish_by_epoch, lines_by_shots

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runs.files import ResultsError
 from runs.methods import group
-from runs.records import Run
+from runs.record import Run
 
 from ..numbers.cells import ZERO_SHOT, shots_text
 from ..numbers.summary import Section, Summary, averages

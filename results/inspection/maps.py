@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "map"  # below the run
-MAPPED = ("CoOp", "PLOT", "PLOTPP")
 DEFAULT_CLASSES, MOST_CLASSES = 8, 10
 BATCH = 32
 
@@ -108,11 +107,12 @@ def map_run(run: RunAtRest, method: str, classes: Sequence[str] = (), count: int
     Raises
     ------
     ResultsError
-        For runs of other methods than MAPPED, and for what is missing.
+        For runs of methods that cannot be mapped, and for what is missing.
     """
-    conditional = settings_of(run.folder).trainer == "CoCoOp"
-    what = "prompts that are the same for every image" if conditional else "prompts to show"
-    kind = check_run(run.folder, what, MAPPED.__contains__).trainer
+    # contexts that are words but cannot be mapped are those that every image shifts
+    shifted = settings_of(run.folder).method.has_words
+    what = "prompts that are the same for every image" if shifted else "prompts to show"
+    kind, _, method = check_run(run.folder, what, "can_be_mapped")
     trainer = run.rebuild()
     dataset = trainer.dm.dataset
     labels = choose_classes(dataset.classnames, classes)
@@ -122,7 +122,7 @@ def map_run(run: RunAtRest, method: str, classes: Sequence[str] = (), count: int
     cfg = trainer.cfg
     features = extract(trainer, items, labels)
     n = int(features.prompt_number.max())
-    several = "images under visual prompts" if kind == "PLOTPP" else "local image features"
+    several = "images under visual prompts" if method.transports and not method.has_places else "local image features"
     seen = several if len(features.images) > len(items) else "pooled image features"
     title = f"{kind} on {cfg.DATASET.NAME}: {n} prompt{'s' * (n > 1)} a class, and {seen}"
     return make_map(features, method, dataset.classnames, title)

@@ -202,7 +202,7 @@ def draw_transport(run: RunAtRest, choice: Choice, out: Path | None, formats: Se
 
     Returns the exit status: 0, 1 if some file was no image, 2 if all were none.
     """
-    trainer, node = check_transport(run.folder)
+    trainer, node, _ = check_transport(run.folder)
     if node.get("MATCHING") == "global":
         raise ResultsError(
             f"{run.folder} has TRAINER.{trainer}.MATCHING global, which looks at an image's one pooled feature and at "

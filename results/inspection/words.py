@@ -126,6 +126,7 @@ class Words(NamedTuple):
 
     trainer: str
     backbone: str
+    shifted: bool  # by every image
     prompts: int
     context: int  # vectors a prompt
     length: float  # of a vector, median
@@ -145,7 +146,7 @@ def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
     """
     if top < 1:
         raise ResultsError(f"--top must be at least 1, got {top}")
-    check_run(run.folder, "learned context")
+    method = check_run(run.folder, "learned context", "has_words").method
 
     import torch
 
@@ -173,7 +174,8 @@ def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
         ids = [known.ids[index] for index in row]
         vectors.append(Vector(*place, ids, [spell(token) for token in ids], at))
     names_of_run = (trainer.cfg.TRAINER.NAME, trainer.cfg.MODEL.BACKBONE.NAME)
-    return Words(*names_of_run, prompts, context, flat.norm(dim=1).median().item(), known, vectors)
+    shifted = not method.can_be_mapped
+    return Words(*names_of_run, shifted, prompts, context, flat.norm(dim=1).median().item(), known, vectors)
 
 
 def pick(names: Sequence[str], specific: bool, wanted: Sequence[str]) -> list[tuple[int, str | None]]:
@@ -229,7 +231,7 @@ def summary(words: Words) -> str:
     left_out = known.size - len(known.ids)
     if left_out:
         lines.append(f"Left out: {left_out:,} of {known.size:,} words, which share an embedding: no training saw them.")
-    if words.trainer == "CoCoOp":
+    if words.shifted:
         lines.append("Every image shifts these vectors; shown is where they start from.")
     return "\n".join(lines)
 

@@ -57,7 +57,7 @@ class Cell:
     Parameters
     ----------
     runs
-        One result a seed: `runs.records.Run`, `protocols.Result`, or anything else with a `seed` (-1: unseeded) and an
+        One result a seed: `runs.record.Run`, `protocols.Result`, or anything else with a `seed` (-1: unseeded) and an
         `accuracy` in %.
     expected
         How many results the rest of the tree, or the protocol, leads one to expect here.

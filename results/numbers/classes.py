@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from runs.methods import group
-from runs.records import Run
-from runs.settings import UNTRAINED
+from runs.record import Run
 
 from .cells import ZERO_SHOT, Spread, shots_text, spread
 from .summary import Section, Summary
@@ -111,7 +110,7 @@ def class_gains(summary: Summary, shots: int | None = None) -> tuple[list[Gains]
             base = zero_shot.get(backbone)
             if not base:
                 wanting = "no" if base is None else "no accuracies of classes in the record of the"
-                remedy = f"run it with --trainer {UNTRAINED[0]}"
+                remedy = "run it with --trainer ZeroshotCLIP"
                 missing.append(f"{title}: {wanting} zero-shot run with backbone {backbone} ({remedy})")
                 continue
             gains = []

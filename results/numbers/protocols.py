@@ -13,56 +13,34 @@ log.  `grid` sorts what is found here into the cells of a table.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from dassl.plain.text import printable
+from datasets import declared
 from runs.files import ResultsError
+from runs.layout import BASE_CLASSES, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
 from runs.methods import mark
-from runs.records import Run, read_run
+from runs.record import Run, read_run
 
-from .cells import ZERO_SHOT
 from .logs import LogOptions, newest_result
 
-DATASETS = {  # folder name -> name in tables; the eleven of the few-shot protocol, in the usual order
-    "imagenet": "ImageNet",
-    "caltech101": "Caltech101",
-    "oxford_pets": "OxfordPets",
-    "stanford_cars": "StanfordCars",
-    "oxford_flowers": "Flowers102",
-    "food101": "Food101",
-    "fgvc_aircraft": "FGVCAircraft",
-    "sun397": "SUN397",
-    "dtd": "DTD",
-    "eurosat": "EuroSAT",
-    "ucf101": "UCF101",
-}
-DOMAINS = {
-    "imagenetv2": "ImageNetV2",
-    "imagenet_sketch": "ImageNet-Sketch",
-    "imagenet_a": "ImageNet-A",
-    "imagenet_r": "ImageNet-R",
-}
+# Folder name -> name in tables, in the usual order: the eleven of the few-shot protocol, and ImageNet's variants.
+DATASETS, DOMAINS = (
+    {kind.config: kind.table_name for kind in declared() if kind.benchmark == benchmark}
+    for benchmark in ("fewshot", "domain")
+)
 SOURCE = "imagenet"  # of cross-data-set and domain shift
 HALVES = ("base", "new")  # of the classes
 
-_METHOD = r"(?P<trainer>[^/]+)/(?P<config>[^/]+)"
-_SHOTS = r"_(?P<shots>\d+)shots(?:/(?P<context>nctx[^/]+))?"
-_SEED = r"/seed(?P<seed>\d+)$"
-_TRAINED = rf"(?:^|/)(?:OP_N(?P<prompts>\d+(?:_M\d+)?)/)?(?P<dataset>[^/]+)/{_METHOD}{_SHOTS}{_SEED}"
-_ZERO = r"(?:^|/)(?P<trainer>ZeroshotCLIP2?)/(?P<config>[^/]+)/(?P<dataset>[^/]+)$"
-_HALF = rf"/(?P<dataset>[^/]+)/shots_(?P<shots>\d+)/{_METHOD}{_SEED}"
-_TRANSFER = rf"(?:^|/)evaluation/{_METHOD}{_SHOTS}/(?!nctx)(?P<dataset>[^/]+){_SEED}"
 
-
-class Layout(NamedTuple):
+class Place(NamedTuple):
     """Folders of one kind; `part` is the column that their accuracy belongs to."""
 
-    part: str
-    pattern: re.Pattern[str]
+    layout: Layout
+    part: str = ""
     test_log: bool = False  # the logs hold an evaluation, and no training
     classes: str = "all"
 
@@ -73,7 +51,7 @@ class Protocol:
 
     name: str
     title: str
-    layouts: tuple[Layout, ...]
+    places: tuple[Place, ...]
     datasets: tuple[str, ...]  # of the average
     parts: tuple[str, ...] = ("",)
     by_shots: bool = False  # one column each, instead of one method each
@@ -90,33 +68,21 @@ class Protocol:
         return self.name != "crossdataset" or dataset not in DOMAINS
 
 
-_TESTS = (
-    Layout("", re.compile(_TRANSFER), test_log=True),
-    Layout("", re.compile(_TRAINED.replace("(?P<dataset>[^/]+)", f"(?P<dataset>{SOURCE})"))),
-    Layout("", re.compile(_ZERO), test_log=True),
+_TARGETS = tuple(name for name in DATASETS if name != SOURCE)
+_UNTRAINED = Place(ZERO_SHOT, test_log=True)
+_ON_SOURCE = Place(replace(FEW_SHOT, patterns={"dataset": SOURCE}))
+_TRANSFERS = (Place(TRANSFER, test_log=True), _ON_SOURCE, _UNTRAINED)
+_HALVES = (
+    Place(BASE_CLASSES, "base", classes="base"),
+    Place(NEW_CLASSES, "new", test_log=True, classes="new"),
 )
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol(
-            "fewshot",
-            "Few-shot classification",
-            (Layout("", re.compile(_TRAINED)), Layout("", re.compile(_ZERO), test_log=True)),
-            tuple(DATASETS),
-            by_shots=True,
-        ),
-        Protocol(
-            "base2new",
-            "Base-to-new generalisation",
-            (
-                Layout("base", re.compile(rf"(?:^|/)train_base{_HALF}"), classes="base"),
-                Layout("new", re.compile(rf"(?:^|/)test_new{_HALF}"), test_log=True, classes="new"),
-            ),
-            tuple(DATASETS),
-            parts=HALVES,
-        ),
-        Protocol("crossdataset", "Cross-data-set transfer", _TESTS, tuple(name for name in DATASETS if name != SOURCE)),
-        Protocol("domain", "Domain generalisation", _TESTS, tuple(DOMAINS)),
+        Protocol("fewshot", "Few-shot classification", (Place(FEW_SHOT), _UNTRAINED), tuple(DATASETS), by_shots=True),
+        Protocol("base2new", "Base-to-new generalisation", _HALVES, tuple(DATASETS), parts=HALVES),
+        Protocol("crossdataset", "Cross-data-set transfer", _TRANSFERS, _TARGETS),
+        Protocol("domain", "Domain generalisation", _TRANSFERS, tuple(DOMAINS)),
     )
 }
 
@@ -133,11 +99,7 @@ class Method(NamedTuple):
     context: str  # "nctx16_cscFalse_ctpend", or ""
     shots: int  # of the training; 0 where shots are columns, and for methods without training
     mark: str = ""  # as `methods.mark` says of the runs
-
-    @property
-    def trained(self) -> bool:
-        """Whether it learns from training images; folders tell it by the trainer's name alone."""
-        return not self.trainer.startswith("Zeroshot")
+    trained: bool = True  # by the record, or else by the kind of folder
 
 
 class Result(NamedTuple):
@@ -170,7 +132,7 @@ def find_results(output: str | Path, protocol: Protocol) -> list[Result]:
         tested = {result.method for result in results if result.dataset != SOURCE}
         results = [result for result in results if result.method in tested]
     if protocol.by_shots:  # and what only learned on the source, to be tested elsewhere, is no few-shot method
-        matches = [re.search(_TRANSFER, folder.as_posix()) for folder in folders]
+        matches = map(TRANSFER.match, map(Path.as_posix, folders))
         transfers = {(match["trainer"], match["config"]) for match in matches if match}
         swept = {result.method for result in results if result.dataset != SOURCE}
         results = [
@@ -194,42 +156,43 @@ def _folders(output: Path) -> Iterator[Path]:
 
 
 def _read(folder: Path, protocol: Protocol) -> Result | None:
-    """Read a folder by the first layout that its path has; None where it is no run of the protocol."""
-    for layout in protocol.layouts:
-        match = layout.pattern.search(folder.as_posix())
+    """Read a folder by the first place that its path fits; None where it is no run of the protocol."""
+    for place in protocol.places:
+        match = place.layout.match(folder.as_posix())
         if match is None:
             continue
-        names = {key: name and printable(name) for key, name in match.groupdict().items()}
+        names = {key: printable(name) for key, name in match.items()}
         if not protocol.wants(names["dataset"]):
             return None
-        shots, seed = int(names.get("shots") or ZERO_SHOT), int(names.get("seed") or -1)
+        shots, seed = int(names.get("shots", 0)), int(names.get("seed", -1))
         run = read_run(folder)
         method = Method(
             names["trainer"],
-            names.get("prompts") or "",
+            names.get("prompts", ""),
             names["config"],
-            names.get("context") or "",
+            names.get("context", ""),
             0 if protocol.by_shots else shots,
             mark(run),
+            place.layout is not ZERO_SHOT and run.trained,
         )
-        accuracy, problem = _accuracy(run, layout, seed)
-        return Result(folder, method, names["dataset"], layout.part, shots, seed, accuracy, problem)
+        accuracy, problem = _accuracy(run, place, seed)
+        return Result(folder, method, names["dataset"], place.part, shots, seed, accuracy, problem)
     return None
 
 
-def _accuracy(run: Run, layout: Layout, seed: int) -> tuple[float | None, str]:
+def _accuracy(run: Run, place: Place, seed: int) -> tuple[float | None, str]:
     """Return (accuracy in %, ""), or (None, why there is none).
 
     A record is believed only where it is of the seed, classes and split that its place in the tree stands for.
     """
     if not (run.folder / "result.json").exists():
-        newest = newest_result(run.folder, LogOptions(test_log=layout.test_log))
+        newest = newest_result(run.folder, LogOptions(test_log=place.test_log))
         return (newest[1], "") if newest else (None, "no result.json and no complete log: not finished")
     if not run.complete:
         return None, run.problem
     for what, actual, expected in (
         ("seed", run.seed, seed),
-        ("classes", run.classes, layout.classes),
+        ("classes", run.classes, place.classes),
         ("split", run.split, "test"),
     ):
         if actual != expected:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from runs.methods import data_names, data_path, group, name_methods
-from runs.records import Run
+from runs.record import Run
 
 from .cells import ALL_IMAGES, ZERO_SHOT, Average, Cell, average, shots_text
 

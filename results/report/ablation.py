@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from runs.records import read_run, relative_to
+from runs.record import read_run, relative_to
 
 from ..figures.ablation import ablation_figure, describe_ablation
 from ..numbers.ablation import NAME, read_ablation

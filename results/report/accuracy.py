@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runs.methods import group
-from runs.records import Run
+from runs.record import Run
 
 from ..figures.collapse import describe_prompts, prompts_figure
 from ..figures.curves import accuracy_panels, common_history, panels, training_figure

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runs.records import relative_to
+from runs.record import relative_to
 
 from ..numbers.cells import ABSENT, shots_text
 from ..numbers.differences import Difference, Setting, between_methods, between_runs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from runs.records import relative_to
+from runs.record import relative_to
 
 from ..figures.style import inline_svg
 from ..tables.layout import Block

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runs.methods import data_path, group
-from runs.records import Run
+from runs.record import Run
 
 from ..numbers.cells import ABSENT, shots_name, shots_text, spread
 from ..numbers.differences import version_name

@@ -8,7 +8,7 @@ from typing import Any
 
 from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
 from runs.files import read_shaped, tell
-from runs.records import Run
+from runs.record import Run
 
 from ..inspection.claims import NAME
 from ..inspection.transport import FOLDER, INDEX
@@ -48,7 +48,9 @@ def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
         "table": diagnostics(summary),
         "maps": _beside(output, maps, MOST_PICTURES, describe_map),
         "claims": _beside(output, sheets, MOST_SHEETS, describe_claims),
-        "table_has_no_places": any(run.trainer == "PLOTPP" for run in summary.complete_runs),
+        "table_has_no_places": any(
+            run.method.transports and not run.method.has_places for run in summary.complete_runs
+        ),
         "maps_have_no_places": any(entry["grid"] is None for _, entry, _ in maps),
     }
     return data if data["table"] or data["maps"] or data["claims"] else None

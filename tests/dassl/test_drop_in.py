@@ -74,7 +74,7 @@ def test_a_plugin_repository_runs_on_our_engine(tmp_path):
 def test_our_trainers_run_on_upstreams_names(tmp_path):
     make_world(tmp_path)
     weights = (tmp_path / "tiny_rn.pt", tmp_path / "tiny_vit.pt")
-    ran = program(REPOSITORY, "tests/upstream_engine.py", tmp_path / "data", *weights, tmp_path / "out",
+    ran = program(REPOSITORY, "tests/support/upstream_engine.py", tmp_path / "data", *weights, tmp_path / "out",
                   PYTHONPATH=str(REPOSITORY))
     assert ran.returncode == 0, ran.stderr
     found = dict(re.findall(r"ACCURACY (\w+) ([\d.]+)", ran.stdout))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import random
 import re
@@ -20,7 +21,7 @@ from PIL import Image
 from torch import nn
 
 import dassl.utils as U
-from dassl.utils.logger import Logger
+from dassl.utils.logger import Logger, quiet
 from dassl.utils.rng import get_rng_state, set_rng_state
 from dassl.utils.tools import atomic_write, path_hint
 from tests.support.closeness import assert_close
@@ -69,12 +70,6 @@ def test_every_name_that_plugins_import(module):
     imported = __import__(module, fromlist=["x"])
     for name in IMPORT_SURFACE[module].split():
         assert hasattr(imported, name), f"{module} lacks {name}"
-
-
-def test_the_plain_part_needs_no_torch():
-    names = sorted(f"dassl.plain.{path.stem}" for path in (ROOT / "dassl" / "plain").glob("[a-z]*.py"))
-    result = run_python(f"import sys, {', '.join(names)}; print('torch' in sys.modules)")
-    assert len(names) > 5 and result.stdout == "False\n", result.stderr
 
 
 def test_importing_registers_nothing_and_needs_neither_network_nor_optional_packages():
@@ -477,15 +472,62 @@ def test_closing_never_closes_the_console(take_console, tmp_path):
 
 def test_without_a_console_there_is_the_log(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", None)
+    engine.info("nobody hears this")
     U.setup_logger(tmp_path)
     print("hello", flush=True)
+    engine.info("world")
     U.restore_stdout()
-    assert (tmp_path / "log.txt").read_text() == "hello\n"
+    assert (tmp_path / "log.txt").read_text() == "hello\nworld\n"
+
+
+engine = logging.getLogger("dassl.engine.trainer")
+
+
+def test_the_engine_speaks_through_logging(take_console, tmp_path):
+    console = take_console()
+    engine.info("100 % of it")
+    engine.debug("not this")
+    with U.setup_logger(tmp_path):
+        engine.info("one\ntwo")
+        print("three")
+        engine.info("four")
+    assert Path(console.name).read_text() == "100 % of it\none\ntwo\nthree\nfour\n"
+    assert (tmp_path / "log.txt").read_text() == "one\ntwo\nthree\nfour\n"
+
+
+def test_a_reader_that_has_gone_away_ends_the_program():
+    program = "import os, dassl.utils, logging\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+    program += "import sys; sys.stdout.reconfigure(write_through=True)\n"
+    ran = run_python(program + "logging.getLogger('dassl.x').info('lost')")
+    assert ran.returncode == 1 and "OSError: [Errno 28]" in ran.stderr and "Logging error" not in ran.stderr
+
+
+def test_one_thread_is_quiet_and_others_are_not(take_console, tmp_path):
+    console = take_console()
+
+    def speak(word):
+        print(f"printed {word}")
+        engine.info(f"logged {word}")
+
+    with quiet():
+        speak("in secret")
+        with quiet(False):
+            speak("in secret too")
+        thread = threading.Thread(target=speak, args=("elsewhere",))
+        thread.start()
+        thread.join()
+        with U.setup_logger(tmp_path):
+            speak("to the log")
+    assert sys.stdout is console
+    speak("afterwards")
+    assert Path(console.name).read_text() == "".join(
+        f"printed {word}\nlogged {word}\n" for word in ("elsewhere", "afterwards"))
+    assert (tmp_path / "log.txt").read_text() == "printed to the log\nlogged to the log\n"
 
 
 def test_traceback_goes_to_the_log(take_console, tmp_path):
     console = take_console()
-    with pytest.raises(ZeroDivisionError), U.log_to(tmp_path):
+    with pytest.raises(ZeroDivisionError), U.setup_logger(tmp_path):
         print("before")
         1 / 0  # noqa: B018
     assert sys.stdout is console
@@ -498,7 +540,7 @@ def test_a_killed_process_leaves_its_last_line_and_an_uncaught_error_its_traceba
     code = """
 import os, signal, sys
 from dassl.utils import setup_logger
-from tests.closeness import assert_close
+from tests.support.closeness import assert_close
 setup_logger(sys.argv[1])
 print("last line")
 if sys.argv[2] == "kill": os.kill(os.getpid(), signal.SIGKILL)

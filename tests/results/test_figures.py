@@ -18,7 +18,7 @@ from results.figures.style import LOOKS, PAGE_FAINT, PAGE_INK, cut, drawing, inl
 from results.numbers.ablation import Ablation, Row
 from results.numbers.classes import class_gains
 from results.numbers.summary import summarise
-from runs.records import find_runs
+from runs.record import find_runs
 from tests.support.records import make_record, write_run, write_sweep
 
 # --- curves ----------------------------------------------------------------------------------------------

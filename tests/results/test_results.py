@@ -23,10 +23,10 @@ from results.numbers.cells import ALL_IMAGES, ZERO_SHOT, spread
 from results.numbers.summary import averages, summarise
 from results.tables.accuracies import format_table
 from results.tables.layout import FORMATS
-from runs.effect import flatten
 from runs.files import ResultsError, write_atomic, write_text
+from runs.keys import flatten
 from runs.methods import name_methods
-from runs.records import find_runs, read_run
+from runs.record import find_runs, read_run
 from tests.support.closeness import assert_close
 from tests.support.records import make_record, write_run, write_sweep
 

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 import train
+from dassl.config import get_cfg_default
 from runs.command_line import build_parser
 from runs.config import setup_cfg
 from runs.execute import splits_read
@@ -216,7 +217,7 @@ def test_unreadable_images_are_named_and_counted(tmp_path, capsys):
 
 
 def test_only_images_that_a_run_opens_are_looked_at():
-    cfg = train.get_cfg_default()
+    cfg = get_cfg_default()
     assert splits_read(cfg, train=True, test=True) == ["train_x", "train_u", "test"]
     assert splits_read(cfg, train=False, test=True) == ["test"]
     assert splits_read(cfg, train=False, test=False) == []
@@ -379,7 +380,7 @@ def test_two_commands_in_one_folder(world, tmp_path, capsys):
     with hold_folder(output):
         message = failure(capsys, arguments(world, output), status=2)
         assert f"another run is at work in {output} (process {os.getpid()} on " in message
-        assert os.listdir(output) == [".lock"]
+        assert set(os.listdir(output)) == {".lock", ".holder"}
     train.run(arguments(world, output))
     assert not (output / ".lock").exists()
 
@@ -392,7 +393,7 @@ def test_help_shows_examples_and_the_command_line_reports_failure():
 
 
 def test_nothing_trains_on_a_data_set_for_evaluation(world, tmp_path, capsys, monkeypatch):
-    from datasets.caltech101 import Caltech101
+    from datasets.loaders.caltech101 import Caltech101
 
     monkeypatch.setattr(Caltech101, "eval_only", True)
     assert "--eval-only" in failure(capsys, arguments(world, tmp_path / "run"))

@@ -1,6 +1,7 @@
 """Take from our engine everything that upstream Dassl 0.6.3 does not offer, then train and test our trainers on it.
 
-Run as a program by tests/test_drop_in.py, from the repository's root: PROGRAM ROOT WEIGHTS WEIGHTS_OF_A_VIT OUTPUT.
+Run as a program by tests/dassl/test_drop_in.py, from the repository's root:
+PROGRAM ROOT WEIGHTS WEIGHTS_OF_A_VIT OUTPUT.
 """
 import sys
 
@@ -30,7 +31,7 @@ OFFERED = {
     "dassl.data.transforms": "build_transform INTERPOLATION_MODES",
     "dassl.evaluation": "build_evaluator EVALUATOR_REGISTRY EvaluatorBase Classification",
 }
-OURS_ALONE = ["dassl.engine.record", "dassl.config.merge", "dassl.data.integrity", "dassl.utils.rng",
+OURS_ALONE = ["dassl.config.merge", "dassl.data.integrity", "dassl.utils.rng",
               "dassl.utils.safe_load", "dassl.utils.pickle_machine", "dassl.utils.unpacking"]
 
 
@@ -38,6 +39,9 @@ def prune() -> None:
     modules = set(sys.modules)
     for name, offered in OFFERED.items():
         module = sys.modules[name]
+        for attribute in module.__all__:
+            getattr(module, attribute)  # what is imported when it is used is imported now
+        vars(module).pop("__getattr__", None)  # and nothing comes back
         for attribute in [a for a in vars(module) if not a.startswith("_") and f"{name}.{a}" not in modules]:
             if attribute not in offered.split():
                 delattr(module, attribute)
