@@ -9,6 +9,7 @@ Metadata: `sha256`, of everything else, since neither safetensors nor most disks
     classnames  by label
     config      {"TRAINER.NAME": "PLOT", "INPUT.SIZE": [224, 224], ...}: trainer, backbone, size and statistics of the
                 pixels, prompts, schedule; its only path is the backbone's, if that was one
+    method      what the method declares about itself
     result      accuracy of the run, on what, with how many shots and which seed
 """
 from __future__ import annotations
@@ -23,12 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import write_atomic
+from .record import Declared
 from .source import REMEDY, PredictError, Source, kept_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from predict.classifier import Classifier
+    from .rebuilding import Rebuilt
 
 MARK, DIGEST, VERSION = "prompt_classifier", "sha256", 1
 RESULT = ("dataset", "split", "shots", "seed", "accuracy", "total", "protocol", "finished")
@@ -65,7 +67,7 @@ class ExportedFile(Source):
                     "program that wrote it, or export the run again"
                 )
             config, names = kept_settings(about["config"]), tuple(map(str, about["classnames"]))
-            return cls(path, config, dict(about["result"]), names)
+            return cls(path, config, dict(about["result"]), Declared.read(about.get("method") or {}), names)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PredictError(f"{path} has damaged metadata ({error!r}); export the run again") from error
 
@@ -82,8 +84,8 @@ class ExportedFile(Source):
         load_learned_state(trainer, {key: t for key, t in tensors.items() if not key.startswith("frozen.")}, self.path)
 
 
-def write(classifier: Classifier, target: Path) -> Path:
-    """Write a classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
+def write(classifier: Rebuilt, target: Path) -> Path:
+    """Write the classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
     from dassl.engine.inference import learned_state
     from trainers.parts.checkpoints import FIXED
 
@@ -94,6 +96,7 @@ def write(classifier: Classifier, target: Path) -> Path:
         "version": VERSION,
         "classnames": classifier.classes,
         "config": source.config,
+        "method": source.method._asdict(),
         "result": {key: source.result[key] for key in RESULT if source.result.get(key) is not None},
     }
     content = sealed(tensors, about)

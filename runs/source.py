@@ -12,7 +12,7 @@ from typing import Any
 
 from .files import ResultsError as PredictError
 from .keys import effective, flatten
-from .record import declared_in
+from .record import Declared, declared_in
 from .trained_run import read_config, require_finished
 from .trust import UNNEEDED, check_places
 
@@ -21,7 +21,6 @@ KEPT = ("SEED", "TRAINER.NAME", "INPUT.", "MODEL.BACKBONE.", "OPTIM.", "DATASET.
 DATA = ("FOLDER.PATH", "CSV")  # ends of keys: where own pictures were
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
 REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
-EXPLAINED = ("PLOT", "PLOTAdapter")  # trainers that match places of an image with prompts, or a cache
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Source(ABC):
     path: Path
     config: Mapping[str, Any]  # {"TRAINER.NAME": "PLOT", ...}: what decides predictions, and how it was trained
     result: Mapping[str, Any]  # accuracy, dataset, ... of the run, as in result.json
+    method: Declared
 
     @abstractmethod
     def classnames(self) -> Sequence[str] | None:
@@ -61,10 +61,10 @@ class Source(ABC):
 
     def check_explains(self) -> None:
         """Raise PredictError where there are no heat maps to draw."""
-        if self.trainer not in EXPLAINED:
+        if not self.method.has_places:
             raise PredictError(
                 f"{self.path} is of {self.trainer}, which does not match places of an image with prompts: there are no "
-                f"heat maps to draw, as there are of {', '.join(EXPLAINED)}"
+                "heat maps to draw, as there are of PLOT"
             )
         if self.config.get(f"TRAINER.{self.trainer.upper()}.MATCHING") == "global":
             raise PredictError(
@@ -79,9 +79,9 @@ class RunFolder(Source):
     @classmethod
     def read(cls, folder: Path) -> RunFolder:
         """Raises PredictError where the folder holds no run, or one that cannot predict."""
-        config = flatten(read_config(folder))
-        record = require_finished(folder, trained=not declared_in(folder).zero_shot)
-        return cls(folder, kept_settings(config), record)
+        config, method = flatten(read_config(folder)), declared_in(folder)
+        record = require_finished(folder, trained=not method.zero_shot)
+        return cls(folder, kept_settings(config), record, method)
 
     def classnames(self) -> Sequence[str] | None:
         from .record import read_classnames

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from results.__main__ import main
-from results.looking.choosing import spread_over_classes
-from results.looking.heatmaps import prompt_maps, relative
-from results.looking.transport import describe, explain, image_reader, save, write_all
+from results.inspection.images import spread_over_classes
+from results.inspection.transport import describe, explain, save, write_all
+from results.numbers.plans import prompt_maps, relative
 from runs.files import ResultsError
+from runs.images import image_reader
 from runs.record import read_classnames
 from runs.trained_run import load_trainer
 from tests.support.plot_runs import copy_run
