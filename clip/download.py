@@ -10,11 +10,9 @@ files are never joined. Proxies come from the usual environment variables (https
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import http.client
 import os
-import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -25,8 +23,10 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from dassl.plain.writing import require_room
 from dassl.utils.tools import read_json, write_json
 
 MODELS_URL = "https://openaipublic.azureedge.net/clip/models"
@@ -131,13 +131,31 @@ def download(url: str, root: str | Path | None = None) -> str:
 
 
 def download_file(source: Source, target: Path, check: Check, mirror: str, room: float = 1.0) -> Path:
-    """`target`, fetched from `source` unless it is there and right.
+    """Fetch a file unless it is there and right; safe when several processes do it at once.
 
-    Safe when several processes do it at once. `mirror` names the setting for another address, for messages;
-    `room` is the free space that is asked for before the first byte, in multiples of the file's size.
+    Parameters
+    ----------
+    source
+        Where it comes from.
+    target
+        Where it goes.
+    check
+        How the right file is recognised.
+    mirror
+        Name of the setting for another address, for messages.
+    room
+        Free space that is asked for before the first byte, in multiples of the file's size.
 
-    Raises RuntimeError if the target is no regular file, the network fails (saying what to put where by
-    hand), the disk does, or what came is wrong.
+    Returns
+    -------
+    Path
+        `target`.
+
+    Raises
+    ------
+    RuntimeError
+        If the target is no regular file, the network fails (saying what to put where by hand), the disk does, or what
+        came is wrong.
     """
     name, part = target.name, target.with_name(f"{target.name}.part")
     if target.exists() and not target.is_file():
@@ -148,15 +166,18 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
         warnings.warn(f"{target} exists, but it {problem}; downloading it again", stacklevel=4)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(part) as file:
-            if not (target.is_file() and not check.problem(target)):  # maybe another process has
-                try:
+        with locked(part):
+            if target.is_file() and not check.problem(target):  # another process has fetched it meanwhile
+                return target
+            try:
+                with open(part, "ab") as file:
                     _fetch(source, file, check, name, mirror, room)
-                finally:
-                    if not _size(file):
-                        _start_over(file)
-                _origin_path(file).unlink(missing_ok=True)
-                os.replace(part, target)
+            finally:
+                if not part.stat().st_size:
+                    part.unlink()
+                    _origin_path(part).unlink(missing_ok=True)
+            _origin_path(part).unlink(missing_ok=True)
+            os.replace(part, target)
     except (urllib.error.URLError, *BROKEN) as error:
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         raise RuntimeError(
@@ -170,44 +191,26 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
     return target
 
 
-def require_room(folder: str | Path, need: float) -> None:
-    """Raise OSError (ENOSPC) unless the disk that holds `folder` has `need` bytes to spare."""
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise OSError(errno.ENOSPC, f"{need / 1e9:,.1f} GB are needed there, {free / 1e9:,.1f} GB are free")
-
-
 @contextlib.contextmanager
-def locked(part: Path) -> Iterator[BinaryIO]:
-    """The file `part`, to append to, held by this process alone where there is flock; removed if left empty."""
-    while True:
-        with open(part, "a+b") as file:
-            try:
-                import fcntl
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on behalf of `path` while other processes wait; on a file system without locks, just go on.
 
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    print(f"waiting for another process that holds {part}", file=sys.stderr)
-                    fcntl.flock(file, fcntl.LOCK_EX)
-            except (ImportError, OSError):  # Windows, and some network file systems
-                pass
-            if not _is_still(part, file):  # renamed meanwhile by the process that held it
-                continue
-            try:
-                yield file
-            finally:
-                if _is_still(part, file) and _size(file) == 0:
-                    part.unlink()
-            return
-
-
-def _is_still(part: Path, file: BinaryIO) -> bool:
-    """Whether `part` names the open file; another process may take the name away at any moment."""
+    The lock is a file beside it, PATH.lock, that goes when it is released.
+    """
+    lock = FileLock(f"{path}.lock")
     try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(part))
-    except FileNotFoundError:
-        return False
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that holds {path}", file=sys.stderr)
+        lock.acquire()
+    except (OSError, NotImplementedError):  # some network file systems
+        pass
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # on Windows filelock itself removes it
+            os.unlink(lock.lock_file)
+        lock.release()
 
 
 def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str, room: float) -> None:
@@ -294,13 +297,13 @@ class _Origin:
     def read(cls, part: BinaryIO) -> _Origin:
         """Nothing is known where there is no readable file of it."""
         try:
-            content = read_json(_origin_path(part))
+            content = read_json(_origin_path(part.name))
             return cls(str(content["url"]), str(content["tag"]), content["size"])
         except (OSError, ValueError, KeyError, TypeError):
             return cls()
 
     def write(self, part: BinaryIO) -> None:
-        write_json(asdict(self), _origin_path(part))
+        write_json(asdict(self), _origin_path(part.name))
 
     def differs(self, headers: Message) -> bool:
         """Whether an answer says that it is of another file."""
@@ -318,13 +321,13 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _origin_path(part: BinaryIO) -> Path:
-    return Path(f"{part.name}.origin")
+def _origin_path(part: str | Path) -> Path:
+    return Path(f"{part}.origin")
 
 
 def _start_over(part: BinaryIO) -> None:
     part.truncate(0)
-    _origin_path(part).unlink(missing_ok=True)
+    _origin_path(part.name).unlink(missing_ok=True)
 
 
 def _size(file: BinaryIO) -> int:

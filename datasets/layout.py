@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import os.path as osp
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .facts import FACTS
 from .files import list_folders
+
+if TYPE_CHECKING:
+    from .base import SplitDataset
+
+    Declared = SplitDataset | type[SplitDataset]  # the declaration, on the class or an object under construction
 
 NO_IMAGES = {"annotations", "imagesets"}  # with folders named as those of images: ILSVRC/Annotations/CLS-LOC/train
 DEPTH = 3  # folders below the data set's in which its images are looked for
@@ -28,38 +32,68 @@ class Layout(NamedTuple):
     images: str
 
 
-def find_folder(root: str, name: str, dataset_dir: str) -> str | None:
-    """The folder of the data set registered as `name` below `root`; None if there is none."""
-    if osp.isdir(osp.join(root, dataset_dir)):
-        return osp.normpath(osp.join(root, dataset_dir))
-    facts = FACTS.get(name)
-    if facts is None or not osp.isdir(root):
+def find_folder(root: str, kind: Declared) -> str | None:
+    """Find the data set's folder.
+
+    Parameters
+    ----------
+    root
+        The folder that holds the data sets' folders.
+    kind
+        The data set.
+
+    Returns
+    -------
+    str or None
+        Its folder below `root`, in CoOp's place or under another name that is known; None if there is none.
+    """
+    usual = osp.normpath(osp.join(root, kind.dataset_dir))
+    if osp.isdir(usual):
+        return usual
+    if kind.published is None or not osp.isdir(root):
         return None
-    there: dict[str, str] = {}
+    names: dict[str, str] = {}
     for folder in list_folders(root):
-        there.setdefault(_spelling(folder), folder)
-    known = (dataset_dir, *facts.aliases, name)
-    found = next((there[_spelling(alias)] for alias in known if _spelling(alias) in there), None)
-    return osp.join(root, found) if found else None
+        names.setdefault(_spelling(folder), folder)
+    spellings = map(_spelling, (kind.dataset_dir, *kind.published.aliases, registered_name(kind)))
+    match = next((names[spelling] for spelling in spellings if spelling in names), None)
+    return osp.join(root, match) if match else None
+
+
+def registered_name(kind: Declared) -> str:
+    """Return the data set's name in the registry."""
+    return (kind if isinstance(kind, type) else type(kind)).__name__
 
 
 def _spelling(name: str) -> str:
-    """'Caltech-101', 'caltech_101' and 'caltech101' are the same name."""
+    """Reduce a name to what its spellings share: 'Caltech-101', 'caltech_101' and 'caltech101' are the same."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def find_images(folder: str, name: str, image_folder: str) -> str:
-    """The folder of the images in a data set's folder; its proper place where there is none."""
-    proper = osp.normpath(osp.join(folder, image_folder))
-    facts = FACTS.get(name)
-    if facts is None or _holds(proper, facts.image_holds if not image_folder else ""):
+def find_images(folder: str, kind: Declared) -> str:
+    """Find the folder of the images in a data set's folder; its proper place where there is none."""
+    proper = osp.normpath(osp.join(folder, kind.image_folder))
+    published = kind.published
+    if published is None or _holds(proper, published.image_holds if not kind.image_folder else ""):
         return proper
-    names = {_spelling(alias) for alias in (image_folder, *facts.image_aliases) if alias}
-    return _search(folder, names, facts.image_holds, DEPTH) or proper
+    names = {_spelling(alias) for alias in (kind.image_folder, *published.image_aliases) if alias}
+    return _search(folder, names, published.image_holds, DEPTH) or proper
 
 
 def _search(folder: str, names: set[str], holds: str, depth: int) -> str | None:
-    """The first folder with one of these names, or with a child that matches `holds`, at most `depth` levels down."""
+    """Find the first folder with one of these names, or with a child that matches a pattern.
+
+    Parameters
+    ----------
+    folder
+        Where to begin; it is looked at first.
+    names
+        Spellings, as `_spelling` gives them.
+    holds
+        Pattern of a child's whole name; "" to go by names alone.
+    depth
+        How many levels down to look.
+    """
     if holds and _holds(folder, holds):
         return folder
     children = [child for child in list_folders(folder) if _spelling(child) not in NO_IMAGES] if depth else []
@@ -77,13 +111,13 @@ def _holds(folder: str, holds: str) -> bool:
     return not holds or any(re.fullmatch(holds, child) for child in list_folders(folder))
 
 
-def find_layout(root: str, name: str, dataset_dir: str, image_folder: str) -> Layout | None:
-    """Where the data set registered as `name` lies below `root`; None if there is nothing like it."""
-    folder = find_folder(root, name, dataset_dir)
-    return Layout(folder, find_images(folder, name, image_folder)) if folder else None
+def find_layout(root: str, kind: Declared) -> Layout | None:
+    """Where the data set lies below `root`; None if there is nothing like it."""
+    folder = find_folder(root, kind)
+    return Layout(folder, find_images(folder, kind)) if folder else None
 
 
 def find_file(layout: Layout, *parts: str) -> str:
-    """A file or folder in the data set's folder, or beside its images; the former place where it is in neither."""
+    """Find a file or folder in the data set's folder, or beside its images; the former place where it is in neither."""
     places = [osp.join(place, *parts) for place in (layout.folder, osp.dirname(layout.images), layout.images)]
     return next((path for path in places if osp.exists(path)), places[0])

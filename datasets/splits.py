@@ -1,4 +1,4 @@
-"""What the data sets share: split files, splitting, base/new classes, and the order in which they are built.
+"""Split files, splitting where there is none, and base/new classes.
 
 A split file is CoOp's JSON: {"train": [...], "val": [...], "test": [...]}, each entry
 [path relative to the image folder, label from 0, class name]. The order of the entries matters: few-shot
@@ -12,27 +12,14 @@ import json
 import math
 import os.path as osp
 import random
-import shlex
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.datasets import Datum
 from dassl.utils import read_json, write_json
 
-from .facts import FACTS, google_drive
-from .fewshot import few_shot
-from .files import (
-    first_few,
-    list_folders,
-    list_images,
-    raise_no_folder,
-    relative_posix,
-    require_files,
-    require_folder,
-    write_json_somewhere,
-)
-from .layout import find_file, find_layout
+from .files import first_few, list_folders, list_images, relative_posix, require_files
 
 PRIVATE_SEED = 1  # of generated splits, which must not depend on the seed of the run that comes first
 SPLITS = ("train", "val", "test")
@@ -41,142 +28,36 @@ Items = list[Datum]
 
 
 def new_datum(impath: str, label: int, classname: str) -> Datum:
-    """A `Datum` without a look at the file system, for paths that were checked in bulk or just listed."""
+    """Make a `Datum` without a look at the file system, for paths that were checked in bulk or just listed."""
     item = Datum.__new__(Datum)
     item._impath, item._label, item._domain, item._classname = impath, label, 0, classname
     return item
-
-
-class SplitDataset(DatasetBase):
-    """A data set with CoOp's conventions. A subclass names its places and how to split without a split file.
-
-    Built in this order: whole split -> few-shot train and val (of all classes) -> base or new classes. Test
-    images are never reduced. `DATASET.SUBSAMPLE_CLASSES` is "all", "base" or "new".
-    """
-
-    dataset_dir = ""  # folder below DATASET.ROOT
-    image_folder = ""  # the images, below dataset_dir; split entries are relative to it
-    split_file = ""  # CoOp's split file, in dataset_dir; "" for data sets that say themselves what is what
-    eval_only = False  # its training list is its test list, there to name the classes: nothing may train on it
-    keep_picks = True  # whether few-shot picks are written to a file
-    all_images: Sequence[str] = ()  # paths of one's own pictures, also of those that this run does not use
-    skipped: Sequence[str] = ()  # what was left out for DATASET.SKIP_BAD, relative to dataset_dir
-
-    def __init__(self, cfg: Any) -> None:
-        root = osp.abspath(osp.expanduser(cfg.DATASET.ROOT))
-        layout = find_layout(root, type(self).__name__, self.dataset_dir, self.image_folder)
-        if layout is None:
-            holds = repr(self.dataset_dir) if self.dataset_dir else "the images"
-            remedy = f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}; it must be the folder that holds {holds}"
-            raise_no_folder(osp.normpath(osp.join(root, self.dataset_dir)), remedy)
-        self.layout, proper = layout, osp.normpath(osp.join(root, self.dataset_dir, self.image_folder))
-        self.dataset_dir, self.image_dir = layout
-        if self.image_dir != proper and osp.isdir(self.image_dir):
-            print(f"Note: {type(self).__name__} is read from {self.image_dir}; its usual place is {proper}")
-        self.split_path = find_file(layout, self.split_file) if self.split_file else ""
-        self.split_fewshot_dir = osp.join(self.dataset_dir, "split_fewshot")
-        self.skips_bad = cfg.DATASET.get("SKIP_BAD", False)
-
-        train, val, test = self.load_split(cfg)
-        train, val, test = self.leave_out_bad(train, val, test)
-        check_labels(train, val, test, type(self).__name__)
-        if not self.eval_only:
-            keep = self.keep_picks and not self.skipped  # files of picks are for the whole split
-            few_train, few_val = few_shot(self, cfg, train, val, keep=keep)
-            subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-            train, val, test = subsample_classes(few_train, few_val, test, subsample=subset)
-        super().__init__(train_x=train, val=val, test=test)
-
-    def load_split(self, cfg: Any) -> tuple[Items, Items | None, Items]:
-        """(train, val, test) from the split file, or from `make_split`, whose result is then saved as one."""
-        require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
-        facts = FACTS.get(type(self).__name__)
-        if self.split_file and osp.isfile(self.split_path):
-            split = read_split(self.split_path, self.image_dir)
-            known = facts.split_sha256 if facts else ""
-            if known and split_digest(*split, self.image_dir) != known:
-                print(f"Note: {self.split_file} is not the published split; published results used another")
-            return split
-        split = self.make_split()
-        paths = [item.impath for items in split for item in items]
-        require_files(paths, f"the lists of {type(self).__name__}", f"unpack all images below {self.image_dir}")
-        if not self.split_file:
-            return split
-        places = [self.split_path, osp.join(cfg.OUTPUT_DIR, self.split_file)]
-        saved = write_json_somewhere(_as_json(*split, self.image_dir), places)
-        warnings.warn(
-            f"no {self.split_path}: made a split of our own" + (f", saved as {saved}" if saved else "") + ". "
-            "Published results use CoOp's file" + (f": {facts.split_source}" if facts else ""),
-            stacklevel=3,
-        )
-        return split
-
-    def make_split(self) -> tuple[Items, Items, Items]:
-        """(train, val, test) from the raw data, when there is no split file."""
-        raise FileNotFoundError(f"no split file {self.split_path}")
-
-    def leave_out_bad(self, *lists: Items | None) -> Sequence[Any]:
-        """The lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded, which are named.
-
-        All are decoded, so that what is left does not depend on shots and seed. Raises ValueError when nothing is left
-        of a class.
-        """
-        if not self.skips_bad:
-            return lists
-        from dassl.data.integrity import bad_images, bad_lines  # no part of upstream's engine, nor is the key
-
-        items = [item for items in lists for item in items or []]
-        bad = bad_images(dict.fromkeys((item.impath for item in items), True))
-        if not bad:
-            return lists
-        self.skipped = [*self.skipped, *(relative_posix(path, self.dataset_dir) for path in bad)]
-        print(f"Skipped, for DATASET.SKIP_BAD: {len(bad)} images that cannot be read")
-        print(*bad_lines(bad, len(bad)), sep="\n")
-        warnings.warn(f"skipped: {len(bad)} of {len(items)} images cannot be read; the log names them", stacklevel=3)
-        left = [None if items is None else [item for item in items if item.impath not in bad] for items in lists]
-        names = {item.classname for items in left for item in items or []}
-        if gone := sorted({item.classname for item in items} - names):
-            raise ValueError(
-                f"none of the images of class {first_few(map(repr, gone))} can be read, so that skipping them leaves "
-                "nothing of it; replace them, or take the class out of the data set"
-            )
-        return left
-
-    @property
-    def about_bad_images(self) -> str:
-        """What can be done about images that cannot be read, for the end of a message."""
-        command = self.check_command()
-        return f"{command} finds all of them, and DATASET.SKIP_BAD True (of a sweep: --skip-bad) goes on without them"
-
-    def check_command(self) -> str:
-        name = type(self).__name__
-        config = FACTS[name].config if name in FACTS else name
-        return f"python -m datasets check {shlex.quote(osp.dirname(self.dataset_dir))} {config} --images"
-
-    def annotation(self, *parts: str) -> str:
-        """The path of a file below `dataset_dir` that tells the splits or classes.
-
-        Raises FileNotFoundError, saying where the split file would come from, when it is missing.
-        """
-        path = find_file(self.layout, *parts)
-        if osp.isfile(path):
-            return path
-        facts = FACTS.get(type(self).__name__)
-        also = f"no {path}; it is part of {facts.images}" if facts else f"no {path}"
-        if facts and parts[-1] in facts.others:
-            also = f"no {path}: {google_drive(facts.others[parts[-1]])}"
-        if self.split_file and facts:
-            also += f". With {self.split_path} ({facts.split_source}) it is not needed"
-        raise FileNotFoundError(also)
 
 
 # --- split files -----------------------------------------------------------------------------------------
 
 
 def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
-    """(train, val, test) of a split file whose paths are relative to `path_prefix`, in the file's order.
+    """Read a split file.
 
-    Raises ValueError when the file is damaged, FileNotFoundError when images are missing.
+    Parameters
+    ----------
+    filepath
+        The file.
+    path_prefix
+        The folder that its paths are relative to.
+
+    Returns
+    -------
+    tuple
+        Train, val and test, in the file's order.
+
+    Raises
+    ------
+    ValueError
+        When the file is damaged.
+    FileNotFoundError
+        When images are missing.
     """
     print(f"Reading split from {filepath}")
     remedy = "delete it, and download it again if it came with the data set"
@@ -190,9 +71,7 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
         ) from error
     paths = [item.impath for items in lists for item in items]
     require_files(
-        paths,
-        osp.basename(filepath),
-        f"unpack all images below {path_prefix}, or use the split file that fits them",
+        paths, osp.basename(filepath), f"unpack all images below {path_prefix}, or use the split file that fits them"
     )
     train, val, test = lists
     _warn_of_repeats(filepath, train, val, test)
@@ -200,7 +79,10 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
 
 
 def _warn_of_repeats(filepath: str, *lists: Items) -> None:
-    """The published files that could be looked at repeat nothing; others are taken as they are, but not unsaid."""
+    """Warn where a split file names an image twice, and count the test images that are trained or chosen on.
+
+    The published files that could be looked at repeat nothing; others are taken as they are, but not in silence.
+    """
     splits_of: dict[str, list[str]] = {}
     for split, items in zip(SPLITS, lists, strict=True):
         for item in items:
@@ -214,6 +96,7 @@ def _warn_of_repeats(filepath: str, *lists: Items) -> None:
 
 
 def _read_entry(entry: list, path_prefix: str) -> Datum:
+    """Read one [path, label, class name]; TypeError or ValueError for anything else."""
     path, label, name = entry
     if not (isinstance(path, str) and path and isinstance(name, str) and int(label) == float(label)):
         raise TypeError(f"entry {entry!r}")
@@ -222,11 +105,11 @@ def _read_entry(entry: list, path_prefix: str) -> Datum:
 
 def save_split(train: Items, val: Items, test: Items, filepath: str, path_prefix: str) -> None:
     """Write a split file with paths relative to `path_prefix`."""
-    write_json(_as_json(train, val, test, path_prefix), filepath)
+    write_json(split_as_json(train, val, test, path_prefix), filepath)
     print(f"Saved split to {filepath}")
 
 
-def _as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
+def split_as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
     return {
         split: [[relative_posix(item.impath, path_prefix), item.label, item.classname] for item in items]
         for split, items in zip(SPLITS, (train, val, test), strict=True)
@@ -234,12 +117,12 @@ def _as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[st
 
 
 def split_digest(train: Items, val: Items, test: Items, path_prefix: str) -> str:
-    """SHA-256 (hex) of the split file without its white space."""
-    return json_digest(_as_json(train, val, test, path_prefix))
+    """Return SHA-256 (hex) of the split file without its white space."""
+    return json_digest(split_as_json(train, val, test, path_prefix))
 
 
 def json_digest(content: Any) -> str:
-    """SHA-256 (hex) of JSON without white space, so that it does not depend on how a file is laid out."""
+    """Return SHA-256 (hex) of JSON without white space, so that it does not depend on how a file is laid out."""
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
@@ -253,15 +136,27 @@ def read_and_split_data(
     ignored: Sequence[str] = (),
     new_cnames: dict[str, str] | None = None,
 ) -> tuple[Items, Items, Items]:
-    """Split a folder of class folders; label = position of the folder among the sorted ones.
+    """Split a folder of class folders at random; the label is the position of the folder among the sorted ones.
 
-    `ignored` folders are left out; `new_cnames` maps folder names to class names.
+    Parameters
+    ----------
+    image_dir
+        The folder of class folders.
+    p_trn, p_val
+        Shares of train and val of each class; the rest is the test set.
+    ignored
+        Folders to leave out.
+    new_cnames
+        Folder -> class name, where they differ.
+
+    Returns
+    -------
+    tuple
+        Train, val and test, grouped by class.
     """
     names = [name for name in list_folders(image_dir) if name not in ignored]
     if not names:
-        raise ValueError(
-            f"{image_dir} holds no class folders; expected {osp.join(image_dir, '<class>', '*.jpg')}"
-        )
+        raise ValueError(f"{image_dir} holds no class folders; expected {osp.join(image_dir, '<class>', '*.jpg')}")
     classes = {}
     for label, name in enumerate(names):
         classname = (new_cnames or {}).get(name, name)
@@ -271,14 +166,16 @@ def read_and_split_data(
     return split_classes(classes, p_trn, p_val)
 
 
-def split_classes(
-    classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2
-) -> tuple[Items, Items, Items]:
-    """(train, val, test): of each class round(p_trn n), round(p_val n) and the remaining items, at random.
+def split_classes(classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2) -> tuple[Items, Items, Items]:
+    """Split every class at random: of n items round(p_trn n) are for train, round(p_val n) for val, the rest for test.
 
-    The choice depends on nothing but a class's name and its items, so it is the same in every run, and
-    adding a class or an image leaves the other classes as they were. Raises ValueError when a class is too
-    small.
+    The choice depends on nothing but a class's name and its items, so it is the same in every run, and adding a class
+    or an image leaves the other classes as they were.
+
+    Raises
+    ------
+    ValueError
+        When a class is too small for one image in every part.
     """
     train: Items = []
     val: Items = []
@@ -305,12 +202,24 @@ def split_classes(
 
 
 def _smallest_class(p_trn: float, p_val: float) -> int:
+    """Find the fewest images of which each part gets one."""
     sizes = ((n, round(p_trn * n), round(p_val * n)) for n in range(1, 10_000))
     return next(n for n, n_train, n_val in sizes if min(n_train, n_val, n - n_train - n_val) >= 1)
 
 
 def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
-    """(train, val): of each class, in order of first appearance, round(p_val n) random items go to val."""
+    """Split off a validation set: of each class, in order of first appearance, round(p_val n) random items.
+
+    Returns
+    -------
+    tuple
+        Train and val.
+
+    Raises
+    ------
+    ValueError
+        When a class is too small for one image in val.
+    """
     rng = random.Random(PRIVATE_SEED)
     groups: dict[int, Items] = {}
     for item in trainval:
@@ -320,9 +229,7 @@ def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
     for items in groups.values():
         n_val = round(p_val * len(items))
         if n_val < 1:
-            raise ValueError(
-                f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val"
-            )
+            raise ValueError(f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val")
         items = list(items)
         rng.shuffle(items)
         val += items[:n_val]
@@ -340,9 +247,7 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
     names: dict[int, str] = {}
     for split, items in zip(SPLITS, (train, val, test), strict=True):
         for item in items or []:
-            known = (
-                names.setdefault(item.label, item.classname) if split == "train" else names.get(item.label)
-            )
+            known = names.setdefault(item.label, item.classname) if split == "train" else names.get(item.label)
             if known is None:
                 raise ValueError(
                     f"{source}: label {item.label} ({item.classname!r}, {item.impath!r}) occurs in {split} "
@@ -354,9 +259,7 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
                     f"({split}: {item.impath!r}); every label needs exactly one name"
                 )
     if unused := sorted(set(range(max(names) + 1)) - set(names)):
-        raise ValueError(
-            f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}"
-        )
+        raise ValueError(f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}")
     if min(names) < 0:
         raise ValueError(f"{source}: labels start at 0, but there is {min(names)}")
 
@@ -364,8 +267,23 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
 def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
     """Keep the first ("base") or second ("new") half of the classes, by label, and number them from 0 again.
 
-    The classes are those of the first list; with an odd number the base half has one more. "all" changes
-    nothing.
+    Parameters
+    ----------
+    *lists
+        Lists of images, or None. The classes are those of the first list; with an odd number the base half has one
+        more.
+    subsample
+        DATASET.SUBSAMPLE_CLASSES; "all" changes nothing.
+
+    Returns
+    -------
+    tuple or list
+        The given tuple for "all", else a list of lists.
+
+    Raises
+    ------
+    ValueError
+        For another value, and where a half would have fewer than two classes.
     """
     if subsample == "all":
         return lists
@@ -385,9 +303,7 @@ def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
         None
         if items is None
         else [
-            new_datum(item.impath, new_label[item.label], item.classname)
-            for item in items
-            if item.label in new_label
+            new_datum(item.impath, new_label[item.label], item.classname) for item in items if item.label in new_label
         ]
         for items in lists
     ]

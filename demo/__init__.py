@@ -13,13 +13,4 @@ from .captions import caption, part_phrase
 from .scenes import Scene, chalk_scene, photo_scene
 from .task import CLASSES, VERSION, write_task
 
-__all__ = [
-    "CLASSES",
-    "VERSION",
-    "Scene",
-    "caption",
-    "chalk_scene",
-    "part_phrase",
-    "photo_scene",
-    "write_task",
-]
+__all__ = ["CLASSES", "VERSION", "Scene", "caption", "chalk_scene", "part_phrase", "photo_scene", "write_task"]

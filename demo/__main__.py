@@ -48,9 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.sheet is not None:
         options.sheet.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet().save(options.sheet)
-        print(
-            f"Wrote {options.sheet}: photos left, chalk right, rows: {', '.join(CLASSES)}"
-        )
+        print(f"Wrote {options.sheet}: photos left, chalk right, rows: {', '.join(CLASSES)}")
     if options.root is not None:
         drawn = write_task(options.root / "demo")
         print(f"{options.root / 'demo'} is complete ({drawn} images drawn)")

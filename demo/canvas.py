@@ -107,27 +107,37 @@ class Pen:
 
     # ---- choices
     def pick(self, *options: str) -> str:
-        """One of `options`, all equally likely."""
+        """Choose one of `options`, all equally likely."""
         return self.rng.choice(options)
 
     def vary(self, value: float, by: float = 0.15) -> float:
-        """`value` times something within 1 -/+ `by`."""
+        """Return `value` times something within 1 -/+ `by`."""
         return value * self.rng.uniform(1 - by, 1 + by)
 
     def chance(self, probability: float) -> bool:
+        """Whether something happens that does so with this probability."""
         return self.rng.random() < probability
 
     # ---- shapes
-    def shape(
-        self,
-        points: Points,
-        colour: str,
-        part: str = "",
-        form: str = "shape",
-        texture: str = "plain",
-        second: str = "white",
-    ) -> None:
-        """A filled polygon. With `part` it is remembered as that part, of the plain form `form`."""
+    def shape(self, points: Points, colour: str, part: str = "", form: str = "shape", texture: str = "plain",
+              second: str = "white") -> None:  # fmt: skip
+        """Draw a filled polygon.
+
+        Parameters
+        ----------
+        points
+            Corners in object coordinates.
+        colour
+            Name of its colour.
+        part
+            Name under which it is remembered as a part of the object; "" for ornament.
+        form
+            Its plain geometric form in words.
+        texture
+            "plain", "striped" or "dotted".
+        second
+            Name of the colour of stripes and dots.
+        """
         unit = self.placement.place(points)
         pixels = [(x * self.side, y * self.side) for x, y in unit]
         ink = jitter(self.style.palette[colour], self.rng)
@@ -140,38 +150,18 @@ class Pen:
         if part:
             self._remember(part, form, colour, texture, unit)
 
-    def disc(
-        self,
-        cx: float,
-        cy: float,
-        rx: float,
-        ry: float | None,
-        colour: str,
-        part: str = "",
-        texture: str = "plain",
-        second: str = "white",
-        form: str = "circle",
-    ) -> None:
-        """A filled ellipse (`ry` None: a circle)."""
+    def disc(self, cx: float, cy: float, rx: float, ry: float | None, colour: str, part: str = "",
+             texture: str = "plain", second: str = "white", form: str = "circle") -> None:  # fmt: skip
+        """Draw a filled ellipse around (cx, cy) with radii rx and ry (None: a circle); the rest as in `shape`."""
         self.shape(ellipse(cx, cy, rx, rx if ry is None else ry), colour, part, form, texture, second)
 
-    def box(
-        self,
-        x0: float,
-        y0: float,
-        x1: float,
-        y1: float,
-        colour: str,
-        part: str = "",
-        texture: str = "plain",
-        second: str = "white",
-        form: str = "square",
-    ) -> None:
-        """A filled rectangle."""
+    def box(self, x0: float, y0: float, x1: float, y1: float, colour: str, part: str = "", texture: str = "plain",
+            second: str = "white", form: str = "square") -> None:  # fmt: skip
+        """Draw a filled rectangle with two opposite corners; the rest as in `shape`."""
         self.shape([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, part, form, texture, second)
 
     def line(self, points: Points, width: float, colour: str, part: str = "", form: str = "line") -> None:
-        """A stroke through `points`, `width` in object units."""
+        """Draw a stroke through `points`, `width` wide in object units; it may be a `part` of the plain `form`."""
         unit = self.placement.place(points)
         pixels = self._shaky([(x * self.side, y * self.side) for x, y in unit])
         thick = max(2, round(width * self.placement.scale * self.side))
@@ -211,16 +201,8 @@ class Pen:
                     pen.ellipse([x - gap / 4, y - gap / 4, x + gap / 4, y + gap / 4], fill=second)
         self.image.paste(layer, box, mask)
 
-    def _parallel(
-        self,
-        pen: ImageDraw.ImageDraw,
-        width: int,
-        height: int,
-        gap: float,
-        ink: RGB,
-        angle: float,
-        thick: float | None = None,
-    ) -> None:
+    def _parallel(self, pen: ImageDraw.ImageDraw, width: int, height: int, gap: float, ink: RGB, angle: float,
+                  thick: float | None = None) -> None:  # fmt: skip
         """Parallel strokes across a width x height layer, `gap` pixels apart, `angle` from the horizontal."""
         reach = math.hypot(width, height)
         cos, sin = math.cos(angle), math.sin(angle)

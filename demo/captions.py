@@ -113,9 +113,7 @@ def _parts_only(thing: Thing, rng: Random, colours: bool) -> str:
     if first.y > second.y:
         first, second = second, first
     relation = (
-        rng.choice(("above", "over", "on top of"))
-        if second.y - first.y > 0.08
-        else rng.choice(("next to", "and"))
+        rng.choice(("above", "over", "on top of")) if second.y - first.y > 0.08 else rng.choice(("next to", "and"))
     )
     body = f"{article(describe(first, rng, colours))} {relation} {article(describe(second, rng, colours))}"
     return body

@@ -113,19 +113,12 @@ def _background(place: str, rng: Random, style: Style) -> tuple[Image.Image, lis
 def _sky_bystanders(image: Image.Image, place: str, horizon: float, style: Style, rng: Random) -> list[str]:
     extras = []
     if rng.random() < 0.35:
-        pen = Pen(
-            image,
-            Placement(rng.choice([0.12, 0.88]), rng.uniform(0.1, 0.2), rng.uniform(0.06, 0.1)),
-            style,
-            rng,
-        )
+        pen = Pen(image, Placement(rng.choice([0.12, 0.88]), rng.uniform(0.1, 0.2), rng.uniform(0.06, 0.1)), style, rng)
         pen.disc(0, 0, 1, None, "white" if place == "night" else "yellow")
         extras.append("moon" if place == "night" else "sun")
     if rng.random() < 0.4 and place != "night":
         for _ in range(rng.randint(1, 3)):
-            pen = Pen(
-                image, Placement(rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0.06, 0.1)), style, rng
-            )
+            pen = Pen(image, Placement(rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0.06, 0.1)), style, rng)
             for x in (-1, 0, 1):
                 pen.disc(x, 0.2 * abs(x), 0.9, 0.6, "white")
         extras.append("cloud")
@@ -191,9 +184,7 @@ def _develop(image: Image.Image, manner: str, rng: Random) -> Image.Image:
     elif manner == "blurred":
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 2.2)))
     elif manner == "tinted":
-        image = Image.blend(
-            image, Image.new("RGB", image.size, COLOURS[rng.choice(BRIGHT)]), rng.uniform(0.15, 0.35)
-        )
+        image = Image.blend(image, Image.new("RGB", image.size, COLOURS[rng.choice(BRIGHT)]), rng.uniform(0.15, 0.35))
     return _grain(image, rng, rng.uniform(16, 30) if manner == "noisy" else rng.uniform(1, 6))
 
 
@@ -258,10 +249,7 @@ def _turned(rng: Random) -> dict[str, RGB]:
 def _clutter(image: Image.Image, style: Style, rng: Random, count: int, behind: bool) -> None:
     """Small scribbles and shapes: near the border, or anywhere when `behind` the main thing."""
     for _ in range(count):
-        angle, reach = (
-            rng.uniform(0, 2 * math.pi),
-            rng.uniform(0.2, 0.6) if behind else rng.uniform(0.42, 0.6),
-        )
+        angle, reach = (rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.6) if behind else rng.uniform(0.42, 0.6))
         x, y = 0.5 + reach * math.cos(angle), 0.5 + reach * math.sin(angle)
         pen = Pen(image, Placement(x, y, rng.uniform(0.05, 0.09), rng.uniform(0, 6.28)), style, rng)
         kind = rng.randrange(5)
@@ -272,8 +260,6 @@ def _clutter(image: Image.Image, style: Style, rng: Random, count: int, behind: 
         elif kind == 2:
             pen.box(-1, -0.7, 1, 0.7, pen.pick(*COLOURS))
         elif kind == 3:
-            pen.line(
-                [(rng.uniform(-1.5, 1.5), rng.uniform(-1.5, 1.5)) for _ in range(6)], 0.25, pen.pick(*COLOURS)
-            )
+            pen.line([(rng.uniform(-1.5, 1.5), rng.uniform(-1.5, 1.5)) for _ in range(6)], 0.25, pen.pick(*COLOURS))
         else:
             pen.shape(ellipse(0, 0, 1, 1, 180, 360), pen.pick(*COLOURS))

@@ -13,35 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from dassl.plain.writing import atomic_write
+from dassl.utils import read_json, write_json
+
 from .scenes import chalk_scene
 
 VERSION = 2  # raise it when the pictures change: folders written by an older version are then drawn again
 
-# In label order.
-CLASSES = (
-    "church",
-    "hot air balloon",
-    "house",
-    "ice cream",
-    "lighthouse",
-    "mushroom",
-    "rocket",
-    "sailboat",
-    "snowman",
-    "steamship",
-    "train",
-    "truck",
-    "umbrella",
-    "windmill",
-)
+CLASSES = (  # in label order
+    "church", "hot air balloon", "house", "ice cream", "lighthouse", "mushroom", "rocket", "sailboat", "snowman",
+    "steamship", "train", "truck", "umbrella", "windmill",
+)  # fmt: skip
 IMAGES_PER_CLASS = {"train": 40, "val": 8, "test": 40}
 SPLIT_FILE = "split_zhou_Demo.json"
 MARKER = "demo_world.json"
@@ -67,29 +54,43 @@ def draw(path: str, name: str) -> bytes:
 
 
 def write_task(folder: str | Path, progress: bool = True) -> int:
-    """Make the task in `folder` complete; returns how many images had to be drawn.
+    """Make the task in `folder` complete.
 
-    Raises OSError (say, no space left, or a read-only folder) with the remedy.
+    Parameters
+    ----------
+    folder
+        Folder of the data set; made if need be.
+    progress
+        Whether a bar is shown where the console is a terminal.
+
+    Returns
+    -------
+    int
+        How many images had to be drawn.
+
+    Raises
+    ------
+    OSError
+        Where the folder cannot be written to (no space left, say); the message has the remedy.
     """
     folder = Path(folder)
-    images = folder / "images"
-    known = _marker(folder)
+    images, split_path = folder / "images", folder / SPLIT_FILE
+    known = _known_digests(folder / MARKER)
     split = listing()
     entries = [entry for items in split.values() for entry in items]
     todo = [(path, name) for path, _, name in entries if _digest(images / path) != known.get(path, "")]
-    split_path = folder / SPLIT_FILE
     if not todo and _content(split_path) == split:
         return 0
     try:
         digests = {path: known[path] for path, _, _ in entries if path in known}
-        for path, name in tqdm(
-            todo, desc=f"Drawing {images}", unit="image", disable=None if progress else True, leave=False
-        ):
+        bar = tqdm(todo, desc=f"Drawing {images}", unit="image", disable=None if progress else True, leave=False)
+        for path, name in bar:
             content = draw(path, name)
-            _write(images / path, content)
+            with atomic_write(images / path, "wb") as file:
+                file.write(content)
             digests[path] = hashlib.sha256(content).hexdigest()
-        _write(split_path, _as_json(split))
-        _write(folder / MARKER, _as_json({"version": VERSION, "sha256": digests}))
+        write_json(split, split_path)
+        write_json({"version": VERSION, "sha256": digests}, folder / MARKER)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -99,18 +100,16 @@ def write_task(folder: str | Path, progress: bool = True) -> int:
     return len(todo)
 
 
-def _marker(folder: Path) -> dict[str, str]:
-    """Digests that this version of the generator noted in `folder`; {} when there are none."""
-    marker = _content(folder / MARKER)
-    if not isinstance(marker, dict) or marker.get("version") != VERSION:
-        return {}
-    return marker["sha256"]
+def _known_digests(marker: Path) -> dict[str, str]:
+    """Digests of the images that this version of the generator wrote; {} when there are none."""
+    content = _content(marker)
+    return content["sha256"] if isinstance(content, dict) and content.get("version") == VERSION else {}
 
 
 def _content(path: Path) -> Any:
     """What a JSON file says; None when it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError):
         return None
 
@@ -121,19 +120,3 @@ def _digest(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
-
-
-def _as_json(content: Any) -> bytes:
-    """As CoOp writes its split files."""
-    return json.dumps(content, indent=4, separators=(",", ": ")).encode("ascii")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under a name of our own in the same folder, then move into place; a failure leaves nothing behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["atomic_write", "clear_leftovers", "disk_failed", "host", "lives", "room"]
+__all__ = ["atomic_write", "clear_leftovers", "disk_failed", "host", "lives", "require_room", "room"]
 
 StrPath = str | os.PathLike[str]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -86,6 +86,13 @@ def room(folder: str, size: int | None = None) -> str:
     except OSError:
         return ""
     return f" ({free})" if size is None else f" ({size / 1e6:.1f} MB needed, {free})"
+
+
+def require_room(folder: StrPath, need: float) -> None:
+    """Raise OSError (ENOSPC) unless the disk that holds `folder` has `need` bytes to spare."""
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise OSError(errno.ENOSPC, f"{need / 1e9:,.1f} GB are needed there, {free / 1e9:,.1f} GB are free")
 
 
 # --- what is left behind ---------------------------------------------------------------------------------

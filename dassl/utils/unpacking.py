@@ -13,7 +13,6 @@ import errno
 import gzip
 import lzma
 import os
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -21,11 +20,12 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
 from dassl.plain.text import first_few, printable
+from dassl.plain.writing import require_room
 
 __all__ = ["BadArchive", "is_archive", "unpack"]
 
@@ -48,8 +48,7 @@ class Member(NamedTuple):
 
     name: str
     kind: str  # "file", "folder", or "other": links and devices
-    size: int  # bytes when it is unpacked
-    open: Callable[[], IO[bytes] | None]
+    extract: Callable[[], object]  # writes it into the folder
     end: int  # bytes of the archive up to here, for the bar
 
 
@@ -85,7 +84,7 @@ def unpack(archive: Path, folder: Path, wanted: Collection[str] = (".",)) -> Non
                 bar.update(max(0, member.end - bar.n))
                 tops |= dict.fromkeys(path.parts[:1])
                 if any(path.is_relative_to(part) for part in wanted):
-                    write_member(member, folder / path, archive)
+                    write_member(member, archive)
     except (*DAMAGED, OSError) as error:
         # without a number it is gzip's word for damage
         if isinstance(error, OSError) and error.errno and error.errno not in CONTRADICTORY:
@@ -112,19 +111,20 @@ def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
             special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
             kind = "other" if special else "folder" if info.is_dir() else "file"
             end = info.header_offset + info.compress_size
-            content = partial(archive.open, info)
-            yield Member(info.filename, kind, info.file_size, content, end)
+            yield Member(info.filename, kind, partial(archive.extract, info, folder), end)
 
 
 def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
     """Also reads on to the end of the stream, where gzip keeps its check sum."""
     require_room(folder, os.fstat(raw.fileno()).st_size)  # at least; pictures hardly shrink
     with open_tar(raw) as (archive, stream):
+        # Python's own filter, where it has one (3.10.12, 3.11.4): it refuses less than we do, and sets safe modes.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
         for info in archive:
             kind = "other" if info.issparse() else "file" if info.isreg() else "folder" if info.isdir() else "other"
             if kind == "file":
                 require_room(folder, info.size)
-            yield Member(info.name, kind, info.size, partial(archive.extractfile, info), raw.tell())
+            yield Member(info.name, kind, partial(archive.extract, info, folder), raw.tell())
             archive.members.clear()  # type: ignore[attr-defined]  # a million of them take a gigabyte
         stream.check_end()
 
@@ -184,13 +184,6 @@ def _too_large(raw: BinaryIO, size: int) -> str:
     )
 
 
-def require_room(folder: Path, need: int) -> None:
-    """Raise OSError (ENOSPC) unless the disk that holds `folder` has `need` bytes to spare."""
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise OSError(errno.ENOSPC, f"{need / 1e9:,.1f} GB are needed there, {free / 1e9:,.1f} GB are free")
-
-
 def safe_path(name: str, archive: Path) -> PurePosixPath:
     """The name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
     path = PurePosixPath(name)
@@ -199,19 +192,11 @@ def safe_path(name: str, archive: Path) -> PurePosixPath:
     return path
 
 
-def write_member(member: Member, path: Path, archive: Path) -> None:
+def write_member(member: Member, archive: Path) -> None:
+    """Extract a file or folder; BadArchive for anything else, and for a name that would command a terminal."""
     name = member.name.encode("utf-8", "replace").decode()  # bytes that are no UTF-8 do no harm
     if printable(name) != name:
         raise BadArchive(f"{archive}: the member {member.name!r} has control characters in its name")
     if member.kind == "other":
         raise BadArchive(f"{archive}: {member.name!r} is a link or device, or a sparse file; data sets hold only files")
-    if member.kind == "folder":
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = member.open()
-    assert content is not None  # a regular file
-    with content, open(path, "wb") as file:
-        shutil.copyfileobj(content, file, CHUNK)
-        if file.tell() != member.size:
-            raise zipfile.BadZipFile(f"{member.name!r} has {file.tell():,} bytes in place of {member.size:,}")
+    member.extract()

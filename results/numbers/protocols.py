@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dassl.plain.text import printable
+from datasets import declared
 from runs.files import ResultsError
 from runs.methods import mark
 from runs.record import Run, read_run
@@ -27,25 +28,11 @@ from runs.record import Run, read_run
 from .parse import ParseOptions, deviation, newest_result
 from .summary import Average
 
-DATASETS = {  # folder name -> name in tables; the eleven of the few-shot protocol, in the usual order
-    "imagenet": "ImageNet",
-    "caltech101": "Caltech101",
-    "oxford_pets": "OxfordPets",
-    "stanford_cars": "StanfordCars",
-    "oxford_flowers": "Flowers102",
-    "food101": "Food101",
-    "fgvc_aircraft": "FGVCAircraft",
-    "sun397": "SUN397",
-    "dtd": "DTD",
-    "eurosat": "EuroSAT",
-    "ucf101": "UCF101",
-}
-DOMAINS = {
-    "imagenetv2": "ImageNetV2",
-    "imagenet_sketch": "ImageNet-Sketch",
-    "imagenet_a": "ImageNet-A",
-    "imagenet_r": "ImageNet-R",
-}
+# Folder name -> name in tables, in the usual order: the eleven of the few-shot protocol, and ImageNet's variants.
+DATASETS, DOMAINS = (
+    {kind.config: kind.table_name for kind in declared() if kind.benchmark == benchmark}
+    for benchmark in ("fewshot", "domain")
+)
 SOURCE = "imagenet"  # of cross-data-set and domain shift
 SEEDS = (1, 2, 3)
 ZERO_SHOT = 0

@@ -21,8 +21,8 @@ from dassl.config import get_cfg_default, merge_options
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
+from datasets.base import SplitDataset
 from datasets.files import relative_posix
-from datasets.splits import SplitDataset
 from runs.config import extend_cfg
 from tests.support.golden_data import tiny_state_dict, write_synthetic_caltech
 from trainers import PLOT

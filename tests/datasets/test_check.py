@@ -15,15 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from dassl.data.datasets import build_dataset
-from datasets.__main__ import main, registry_name, run_command
-from datasets.checking import check
-from datasets.facts import FACTS
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from datasets.__main__ import main
+from datasets.catalogue import find_kind, published
+from datasets.checking.check import check
+from datasets.checking.command import run_command
 from tests.support import dataset_trees as trees
 from tests.support.data import BAD_IMAGES, make_cfg, write_bad_images, write_class_folders
 from tests.support.programs import REPOSITORY
 
 DTD = "split_zhou_DescribableTextures.json"
+kind_of = DATASET_REGISTRY.get
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def textures():
 
 
 def text_of(report) -> str:
-    return "\n".join(report.found + report.problems + report.todo + report.notes)
+    return "\n".join(report.facts + report.problems + report.todo + report.notes)
 
 
 # --- check -----------------------------------------------------------------------------------------------
@@ -56,9 +58,9 @@ def test_nothing_there(tmp_path, capsys):
     assert main(["check", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "15 not found" in out
-    for name, facts in FACTS.items():
-        assert f"[--] {name} ({facts.config}): not found" in out
-        assert facts.split_drive_id in out and facts.images in out
+    for kind in published():
+        assert f"[--] {kind.__name__} ({kind.config}): not found" in out
+        assert kind.published.split_drive_id in out and kind.published.images in out
     assert out.endswith(f"then: python -m datasets check {tmp_path}\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -68,7 +70,7 @@ def test_under_another_name_and_with_images_elsewhere(textures, tmp_path):
     (tmp_path / "DTD" / "unpacked").mkdir()
     (tmp_path / "DTD" / DTD).symlink_to(textures / "dtd" / DTD)
     (tmp_path / "DTD" / "unpacked" / "images").symlink_to(textures / "dtd" / "images")
-    report = check("DescribableTextures", str(tmp_path))
+    report = check(kind_of("DescribableTextures"), str(tmp_path))
     assert report.state == "complete" and not report.todo
     assert report.notes == [
         f"the folder is misnamed, which the loader accepts: mv {tmp_path}/DTD {tmp_path}/dtd",
@@ -76,7 +78,7 @@ def test_under_another_name_and_with_images_elsewhere(textures, tmp_path):
     ]
     os.rename(tmp_path / "DTD", tmp_path / "dtd")
     os.rename(tmp_path / "dtd" / "unpacked" / "images", tmp_path / "dtd" / "images")
-    report = check("DescribableTextures", str(tmp_path))
+    report = check(kind_of("DescribableTextures"), str(tmp_path))
     assert report.state == "complete" and not report.notes
 
 
@@ -96,7 +98,7 @@ def test_commands_can_be_pasted_whatever_the_folders_are_called(textures, tmp_pa
 
 def test_what_is_accepted_is_what_a_run_reads(textures, tmp_path, capsys):
     (tmp_path / "textures").symlink_to(textures / "dtd")
-    report = check("DescribableTextures", str(tmp_path))
+    report = check(kind_of("DescribableTextures"), str(tmp_path))
     assert report.state == "complete" and "2,820 train; 1,128 val; 1,692 test" in text_of(report)
     cfg = make_cfg(tmp_path, "DescribableTextures")
     dataset = build_dataset(cfg)
@@ -161,9 +163,9 @@ def test_annotations_of_imagenet_are_not_taken_for_its_images(tmp_path):
 
 def test_missing_split_file_is_not_made(tmp_path):
     base = trees.write_food(tmp_path)
-    report = check("Food101", str(tmp_path))
-    assert "no split file" in report.problems[0] and "30 image files" in report.found
-    assert FACTS["Food101"].split_drive_id in report.todo[0]
+    report = check(kind_of("Food101"), str(tmp_path))
+    assert "no split file" in report.problems[0] and "30 image files" in report.facts
+    assert kind_of("Food101").published.split_drive_id in report.todo[0]
     assert [path.name for path in base.iterdir()] == ["images"]
 
 
@@ -174,9 +176,9 @@ def test_a_split_that_a_run_made_is_not_taken_for_the_published_one(tmp_path, ca
     assert main(["picks", "food101", "--root", str(tmp_path), "--shots", "1"]) == 0
     assert main(["picks", "eurosat", "--root", str(tmp_path), "--shots", "1"]) == 0
     for name, problem in (("Food101", "was made by an earlier run"), ("EuroSAT", "is not the published split")):
-        text = text_of(check(name, str(tmp_path)))
+        text = text_of(check(kind_of(name), str(tmp_path)))
         assert problem in text
-        assert f"python -m datasets fetch {FACTS[name].config} --root {tmp_path} --only splits --again" in text
+        assert f"python -m datasets fetch {kind_of(name).config} --root {tmp_path} --only splits --again" in text
 
 
 def test_missing_and_unreadable_images(textures, tmp_path):
@@ -188,20 +190,20 @@ def test_missing_and_unreadable_images(textures, tmp_path):
     (images / "banded").unlink()
     trees.write_images(images / "banded" / path.name for path in (textures / "dtd/images/banded").iterdir())
     bad = sorted((images / "banded").iterdir())
-    assert "all 5,640 images can be read (looked at" in text_of(check("DescribableTextures", str(tmp_path)))
+    assert "all 5,640 images can be read (looked at" in text_of(check(kind_of("DescribableTextures"), str(tmp_path)))
     bad[0].write_bytes(trees.PICTURE[:400])
     bad[1].write_bytes(b"")
     bad[2].write_text("<html>not found</html>")
-    report = check("DescribableTextures", str(tmp_path))
+    report = check(kind_of("DescribableTextures"), str(tmp_path))
     assert report.problems[0].startswith("3 of 5640 images cannot be read")
     assert all(str(path) in report.problems[0] for path in bad[:3])
     assert report.todo == [f"python -m datasets fetch dtd --root {tmp_path} --only images --again"]
     middle = trees.PICTURE.index(b"\xff\xda") + 100  # the ends are there, what is between is not
     bad[3].write_bytes(trees.PICTURE[:80] + trees.PICTURE[middle:])
-    report = check("DescribableTextures", str(tmp_path), images=True)
+    report = check(kind_of("DescribableTextures"), str(tmp_path), images=True)
     assert report.problems[0].startswith("4 of 5640 images cannot be read") and str(bad[3]) in report.problems[0]
     bad[0].unlink()
-    report = check("DescribableTextures", str(tmp_path))
+    report = check(kind_of("DescribableTextures"), str(tmp_path))
     assert "1 of the 5640 image files named by split_zhou_DescribableTextures.json do not exist" in report.problems[0]
     assert report.state == "incomplete"
 
@@ -209,21 +211,21 @@ def test_missing_and_unreadable_images(textures, tmp_path):
 def test_a_damaged_split_file_is_what_is_fetched_again(tmp_path):
     base = trees.write_food(tmp_path)
     (base / "split_zhou_Food101.json").write_text('{"train": [')
-    report = check("Food101", str(tmp_path))
+    report = check(kind_of("Food101"), str(tmp_path))
     assert "split_zhou_Food101.json is damaged" in text_of(report)
     assert report.todo == [f"python -m datasets fetch food101 --root {tmp_path} --only splits --again"]
 
 
 def test_a_misnamed_folder_without_images_lacks_them_all_the_same(tmp_path):
     (tmp_path / "DTD").mkdir()
-    rename, fetch = check("DescribableTextures", str(tmp_path)).todo
+    rename, fetch = check(kind_of("DescribableTextures"), str(tmp_path)).todo
     assert rename == f"mv {tmp_path}/DTD {tmp_path}/dtd"
-    assert "dtd-r1.0.1.tar.gz" in fetch and FACTS["DescribableTextures"].split_drive_id in fetch
+    assert "dtd-r1.0.1.tar.gz" in fetch and kind_of("DescribableTextures").published.split_drive_id in fetch
 
 
 def test_counts_and_names_are_compared(tmp_path):
     trees.write_aircraft(tmp_path)
-    report = check("FGVCAircraft", str(tmp_path))
+    report = check(kind_of("FGVCAircraft"), str(tmp_path))
     assert report.state == "incomplete"
     assert "40 train, 40 val, 40 test, but the published split has 3,334 train" in text_of(report)
     assert "4 classes, but the published data set has 100" in text_of(report)
@@ -232,13 +234,13 @@ def test_counts_and_names_are_compared(tmp_path):
 
 def test_imagenet_and_a_variant(tmp_path):
     trees.write_imagenet(tmp_path)
-    report = check("ImageNet", str(tmp_path))
+    report = check(kind_of("ImageNet"), str(tmp_path))
     assert "48 train, 18 test, but the published split has 1,281,167 train, 50,000 test" in text_of(report)
     trees.write_variant(tmp_path, "imagenet-sketch", "sketch", trees.WNIDS[:3], names=False)
-    report = check("ImageNetSketch", str(tmp_path))
+    report = check(kind_of("ImageNetSketch"), str(tmp_path))
     assert f"they belong into {tmp_path}/imagenet-sketch/images" in text_of(report)
     assert "without classnames.txt" in text_of(report)
-    assert "--eval-only --model-dir output/imagenet" in run_command("ImageNetSketch", "data")
+    assert "--eval-only --model-dir output/imagenet" in run_command(kind_of("ImageNetSketch"), "data")
 
 
 def test_pictures_of_ones_own(tmp_path, capsys):
@@ -313,9 +315,9 @@ def test_picks_without_data(tmp_path, capsys):
 
 
 def test_names():
-    for name, facts in FACTS.items():
-        assert registry_name(name) == registry_name(facts.config) == name
-        assert {registry_name(alias) for alias in facts.aliases} == {name}
+    for kind in published():
+        assert find_kind(kind.__name__) is find_kind(kind.config) is kind
+        assert {find_kind(alias) for alias in kind.published.aliases} == {kind}
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 import datasets
 from dassl.data import DataManager, fingerprint
 from dassl.data.datasets import DATASET_REGISTRY, Datum, build_dataset
-from datasets.caltech101 import Caltech101
+from datasets.base import SplitDataset
 from datasets.files import require_files
+from datasets.loaders.caltech101 import Caltech101
 from datasets.splits import (
-    SplitDataset,
     new_datum,
     read_and_split_data,
     read_split,

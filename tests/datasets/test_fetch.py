@@ -26,18 +26,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip.download import Digest
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 from dassl.utils import unpacking
 from dassl.utils.unpacking import BadArchive, unpack
+from datasets import declared
 from datasets.__main__ import main
-from datasets.checking import check
-from datasets.downloads import ARCHIVES, PARTS, downloads_of, wanted_downloads
-from datasets.facts import FACTS, IMAGENET_NAMES
-from datasets.fetching import fetch
-from datasets.imagenet import find_classnames
-from datasets.published import IsArchive, PublishedNames, PublishedSplit
-from datasets.sources import DRIVE, drive_url, mirrored
+from datasets.checking.check import check
+from datasets.fetching.checks import IsArchive, PublishedNames, PublishedSplit
+from datasets.fetching.downloads import downloads_of, wanted_downloads
+from datasets.fetching.fetch import fetch
+from datasets.fetching.sources import mirrored
+from datasets.loaders.imagenet import CLASS_NAMES, find_classnames
+from datasets.published import DRIVE, PARTS, drive_url
 from tests.support import dataset_trees as trees
 from tests.support.file_server import FileServer, without_proxies
 from tests.support.programs import REPOSITORY
@@ -103,11 +103,12 @@ def root():
 @pytest.fixture(autouse=True)
 def any_archive(monkeypatch):
     """The archives made here are not the published ones, whose hashes are in the table."""
-    for name, downloads in list(ARCHIVES.items()):
-        loose = [dataclasses.replace(download, check=IsArchive()) for download in downloads]
-        monkeypatch.setitem(ARCHIVES, name, loose)
+    for kind in declared():
+        loose = tuple(dataclasses.replace(download, md5="") for download in kind.downloads)
+        monkeypatch.setattr(kind, "downloads", loose)
 
 
+kind_of = DATASET_REGISTRY.get
 TINY = trees.picture_bytes((2, 2))
 
 
@@ -135,12 +136,12 @@ def split_images(name: str, prefix: str, content: bytes = TINY) -> dict[str, byt
 
 
 def offer_split(mirror: Mirror, name: str) -> None:
-    facts, kind = FACTS[name], DATASET_REGISTRY.get(name)
-    mirror.add(drive_url(facts.split_drive_id), (trees.SPLITS / kind.split_file).read_bytes())
+    kind = kind_of(name)
+    mirror.add(drive_url(kind.published.split_drive_id), (trees.SPLITS / kind.split_file).read_bytes())
 
 
 def url_of(name: str) -> str:
-    return ARCHIVES[name][0].url
+    return kind_of(name).downloads[0].url
 
 
 def listing(folder: Path) -> list[str]:
@@ -150,10 +151,9 @@ def listing(folder: Path) -> list[str]:
 # --- the table -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FACTS)
-def test_every_data_set_says_how_to_get_it(name, root):
-    facts, kind = FACTS[name], DATASET_REGISTRY.get(name)
-    downloads = downloads_of(name)
+@pytest.mark.parametrize("kind", [kind for kind in declared() if kind.published])
+def test_every_data_set_says_how_to_get_it(kind, root):
+    name, downloads = kind.__name__, downloads_of(kind)
     assert {download.part for download in downloads} <= set(PARTS)
     for download in downloads:
         assert download.url.startswith(("https://", "http://")) or "login" in download.otherwise
@@ -163,9 +163,9 @@ def test_every_data_set_says_how_to_get_it(name, root):
     images = [path for download in downloads if download.part == "images" for path in download.gives]
     assert any(kind.image_folder in ("", path, os.path.dirname(path)) for path in images)
     assert [d.file for d in downloads if d.part == "splits"] == [kind.split_file][: bool(kind.split_file)]
-    assert {d.part for d in wanted_downloads(name)} >= {"images"}
-    todo = "\n".join(check(name, str(root)).todo)
-    assert f"datasets fetch {facts.config} --root {root}" in todo
+    assert {d.part for d in wanted_downloads(kind)} >= {"images"}
+    todo = "\n".join(check(kind, str(root)).todo)
+    assert f"datasets fetch {kind.config} --root {root}" in todo
     assert ("kaggle.com" in todo) == (name == "StanfordCars") and ("image-net.org" in todo) == (name == "ImageNet")
 
 
@@ -225,7 +225,7 @@ def test_only_the_split_file(mirror, root, capsys):
     offer_split(mirror, "EuroSAT")
     assert main(["fetch", "eurosat", "--root", str(root), "--only", "splits"]) == 0
     assert listing(root) == ["eurosat/split_zhou_EuroSAT.json"] and len(mirror.requests) == 1
-    todo = check("EuroSAT", str(root)).todo
+    todo = check(kind_of("EuroSAT"), str(root)).todo
     assert "EuroSAT.zip" in todo[0] and "split_zhou" not in todo[0]
 
 
@@ -236,10 +236,10 @@ def test_what_needs_a_login_says_so_and_is_unpacked_if_it_is_there(mirror, root,
     assert "is dead. A mirror, behind a login: https://www.kaggle.com/" in err and "https://image-net.org/" in err
     assert err.count("kaggle.com") == 1 and mirror.requests == [] and os.listdir(root) == []
     (root / "stanford_cars").mkdir()
-    assert f"no {root}/stanford_cars/cars_test" in check("StanfordCars", str(root)).problems
+    assert f"no {root}/stanford_cars/cars_test" in check(kind_of("StanfordCars"), str(root)).problems
     for name in ("cars_train", "cars_test"):
         (root / "stanford_cars" / f"{name}.tgz").write_bytes(make_tar({f"{name}/00001.jpg": b"car"}))
-    assert fetch("StanfordCars", str(root), ["images"]) == []
+    assert fetch(kind_of("StanfordCars"), str(root), ["images"]) == []
     assert {"cars_train/00001.jpg", "cars_test/00001.jpg", "cars_test.tgz"} <= set(listing(root / "stanford_cars"))
 
 
@@ -273,7 +273,7 @@ def test_nothing_is_missing_where_the_loader_finds_it(root, capsys):
     assert main(command) == 0
     assert capsys.readouterr().out.count("nothing to fetch") == 3
     (root / "imagenet" / "classnames.txt").unlink()
-    report = check("ImageNet", str(root))
+    report = check(kind_of("ImageNet"), str(root))
     assert "classnames.txt" in str(report.todo) and "login" not in str(report.todo)
 
 
@@ -281,14 +281,14 @@ def test_again_replaces_what_comes_and_leaves_the_rest(mirror, root):
     images = root / "oxford_pets" / "images"
     mirror.add(PETS, make_tar({"images/a.jpg": b"whole", "images/b.jpg": b"b"}))
     trees.write_images([images / "mine.jpg", images / "a.jpg"], b"wh")
-    assert fetch("OxfordPets", str(root), ["images"], mirror=mirror.base) == [] and mirror.requests == []
-    assert fetch("OxfordPets", str(root), ["images"], again=True, mirror=mirror.base) == []
+    assert fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base) == [] and mirror.requests == []
+    assert fetch(kind_of("OxfordPets"), str(root), ["images"], again=True, mirror=mirror.base) == []
     assert {path.name: path.read_bytes() for path in images.iterdir()} == {
         "a.jpg": b"whole",
         "b.jpg": b"b",
         "mine.jpg": b"wh",
     }
-    assert fetch("OxfordPets", str(root), ["images"], again=True, keep=True, mirror=mirror.base) == []
+    assert fetch(kind_of("OxfordPets"), str(root), ["images"], again=True, keep=True, mirror=mirror.base) == []
     assert "images.tar.gz" in listing(root / "oxford_pets")
 
 
@@ -296,7 +296,9 @@ def test_several_at_once_fetch_once(mirror, root):
     mirror.add(PETS, make_tar({f"images/{number}.jpg": b"x" * 1000 for number in range(200)}))
     problems: list[str] = []
     threads = [
-        threading.Thread(target=lambda: problems.extend(fetch("OxfordPets", str(root), ["images"], mirror=mirror.base)))
+        threading.Thread(
+            target=lambda: problems.extend(fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base))
+        )
         for _ in range(4)
     ]
     for thread in threads:
@@ -312,24 +314,24 @@ def test_several_at_once_fetch_once(mirror, root):
 
 @pytest.mark.parametrize("page", [None, FORM, LINK], ids=["none", "form", "link"])
 def test_drive_asks_back_and_is_cut_off(mirror, root, page):
-    (archive,) = (download for download in ARCHIVES["UCF101"] if download.part == "images")
+    (archive,) = (download for download in kind_of("UCF101").downloads if download.part == "images")
     body = mirror.add(archive.url, make_zip({f"UCF-101-midframes/Yo_Yo/{k}.jpg": bytes(5000) for k in range(4)}))
     file_id = parse_qs(urlsplit(archive.url).query)["id"][0]
     if page:
         mirror.pages[file_id] = page
     mirror.cut = len(body) - 6000
-    assert fetch("UCF101", str(root), ["images"], mirror=mirror.base) == []
+    assert fetch(kind_of("UCF101"), str(root), ["images"], mirror=mirror.base) == []
     assert len(listing(root / "ucf101" / "UCF-101-midframes")) == 4
     assert mirror.requests[-1][1] == f"bytes={mirror.cut}-"
     assert {path.split("/")[1] for path in mirror.paths} == {HOST}
 
 
 def test_drive_refuses(mirror, root, capsys):
-    mirror.pages[FACTS["EuroSAT"].split_drive_id] = QUOTA
+    mirror.pages[kind_of("EuroSAT").published.split_drive_id] = QUOTA
     assert main(["fetch", "eurosat", "--root", str(root), "--only", "splits"]) == 1
     err = capsys.readouterr().err
     assert "Google Drive - Quota exceeded" in err
-    assert f"https://drive.google.com/file/d/{FACTS['EuroSAT'].split_drive_id}/view" in err
+    assert f"https://drive.google.com/file/d/{kind_of('EuroSAT').published.split_drive_id}/view" in err
     assert f"put it at {root}/eurosat/split_zhou_EuroSAT.json" in err and listing(root) == []
 
 
@@ -354,30 +356,33 @@ def test_a_cut_download_goes_on_with_the_next_command(mirror, root, capsys):
     ],
 )
 def test_a_wrong_hash(mirror, root, monkeypatch, capsys, body, problem):
-    archive = dataclasses.replace(ARCHIVES["OxfordPets"][0], check=Digest("md5", "0123" * 8))
-    monkeypatch.setitem(ARCHIVES, "OxfordPets", [archive])
+    pets = kind_of("OxfordPets")
+    archive = dataclasses.replace(pets.downloads[0], md5="0123" * 8)
+    monkeypatch.setattr(pets, "downloads", (archive,))
     mirror.add(PETS, body)
     assert main(["fetch", "pets", "--root", str(root), "--only", "images"]) == 1
     err = capsys.readouterr().err
     assert problem in err and "DATASETS_MIRROR" in err and listing(root) == []
-    right = dataclasses.replace(archive, check=Digest("md5", hashlib.md5(body).hexdigest()))
-    monkeypatch.setitem(ARCHIVES, "OxfordPets", [right])
-    assert (fetch("OxfordPets", str(root), ["images"], mirror=mirror.base) == []) == body.startswith(b"\x1f\x8b")
+    right = dataclasses.replace(archive, md5=hashlib.md5(body).hexdigest())
+    monkeypatch.setattr(pets, "downloads", (right,))
+    problems = fetch(pets, str(root), ["images"], mirror=mirror.base)
+    assert (problems == []) == body.startswith(b"\x1f\x8b")
 
 
 def test_not_an_archive_or_not_there(mirror, root, capsys):
     mirror.add(PETS, b"<html>we have moved</html>")
-    (problem,) = fetch("OxfordPets", str(root), ["images"], mirror=mirror.base)
+    (problem,) = fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base)
     assert "is no tar or zip archive and was thrown away" in problem
     mirror.files.clear()
-    (problem,) = fetch("OxfordPets", str(root), ["images"], mirror=mirror.base)
+    (problem,) = fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base)
     assert "404" in problem and f"put it at {root}/oxford_pets/images.tar.gz" in problem
     assert listing(root) == []
 
 
 def test_a_split_file_that_is_not_the_published_one(mirror, root):
-    mirror.add(drive_url(FACTS["EuroSAT"].split_drive_id), (trees.SPLITS / "split_zhou_OxfordPets.json").read_bytes())
-    (problem,) = fetch("EuroSAT", str(root), ["splits"], mirror=mirror.base)
+    other = (trees.SPLITS / "split_zhou_OxfordPets.json").read_bytes()
+    mirror.add(drive_url(kind_of("EuroSAT").published.split_drive_id), other)
+    (problem,) = fetch(kind_of("EuroSAT"), str(root), ["splits"], mirror=mirror.base)
     assert "is not the published split of EuroSAT and was thrown away" in problem and listing(root) == []
 
 
@@ -396,7 +401,7 @@ def test_a_damaged_archive_leaves_nothing(mirror, root, cut):
     mirror.add(PETS, bytes(middle))
     for body in (bytes(middle), whole[:-5]):
         mirror.add(PETS, body)
-        (problem,) = fetch("OxfordPets", str(root), ["images"], mirror=mirror.base)
+        (problem,) = fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base)
         assert "damaged" in problem or "no tar" in problem
         assert os.listdir(root) == []
 
@@ -405,10 +410,10 @@ def test_an_archive_that_could_not_be_placed_is_kept(mirror, root, capsys):
     mirror.add(PETS, make_tar({"images/a.jpg": b"a"}))
     (root / "oxford_pets").mkdir()
     (root / "oxford_pets" / "images").write_text("in the way")
-    (problem,) = fetch("OxfordPets", str(root), ["images"], again=True, mirror=mirror.base)
+    (problem,) = fetch(kind_of("OxfordPets"), str(root), ["images"], again=True, mirror=mirror.base)
     assert f"{root}/oxford_pets/images.tar.gz is kept, and the same command unpacks it" in problem
     (root / "oxford_pets" / "images").unlink()
-    assert fetch("OxfordPets", str(root), ["images"], mirror=mirror.base) == [] and len(mirror.requests) == 1
+    assert fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base) == [] and len(mirror.requests) == 1
     assert "images.tar.gz was there before and is kept" in capsys.readouterr().out
     assert listing(root / "oxford_pets") == ["images.tar.gz", "images/a.jpg"]
 
@@ -417,7 +422,7 @@ def test_what_a_killed_fetch_left_is_cleared_away(mirror, root):
     (root / "oxford_pets" / ".unpacking" / "inner").mkdir(parents=True)
     (root / "oxford_pets" / ".unpacking" / "inner" / "images").write_text("half")
     mirror.add(PETS, make_tar({"images/a.jpg": b"a"}))
-    assert fetch("OxfordPets", str(root), ["images"], mirror=mirror.base) == []
+    assert fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base) == []
     assert os.listdir(root / "oxford_pets") == ["images"]
 
 
@@ -437,7 +442,7 @@ def test_ctrl_c(mirror, root):
     mirror.hold.set()
     assert program.returncode == 130 and "goes on from here" in err and "Traceback" not in err
     mirror.cut = None
-    assert fetch("OxfordPets", str(root), ["images"], mirror=mirror.base) == []
+    assert fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base) == []
     assert mirror.requests[-1][1].startswith("bytes=") and listing(root) == ["oxford_pets/images/a.jpg"]
 
 
@@ -447,7 +452,7 @@ def test_no_room(mirror, root, monkeypatch):
             return 10**17
 
     mirror.files[PETS.partition("://")[2]] = Endless(b"x")
-    (problem,) = fetch("OxfordPets", str(root), ["images"], mirror=mirror.base)
+    (problem,) = fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base)
     assert "210,000,000.0 GB are needed there" in problem and "make room" in problem and listing(root) == []
 
 
@@ -623,18 +628,19 @@ def test_published_splits_and_names(tmp_path):
         file = DATASET_REGISTRY.get(name).split_file
         compact = tmp_path / "compact.json"
         compact.write_text(json.dumps(json.loads((trees.SPLITS / file).read_text())))
-        assert PublishedSplit(name).problem(trees.SPLITS / file) == PublishedSplit(name).problem(compact) == ""
-    assert PublishedSplit("Food101").problem(compact) == "is not the published split of Food101"
+        check = PublishedSplit(kind_of(name))
+        assert check.problem(trees.SPLITS / file) == check.problem(compact) == ""
+    assert PublishedSplit(kind_of("Food101")).problem(compact) == "is not the published split of Food101"
     names = tmp_path / "classnames.txt.part"
     names.write_text("".join(f"{wnid} {name}\n" for wnid, name in find_classnames(str(tmp_path)).items()))
-    check = PublishedNames(IMAGENET_NAMES)
+    check = PublishedNames(CLASS_NAMES)
     assert check.problem(names) == ""
     names.write_text("n01440764 tench\n")
     assert check.problem(names).startswith("does not hold the published names")
     for content in (b"[]", b"{", b"\xff", b'{"x": 1}'):
         part = tmp_path / "x.json.part"
         part.write_bytes(content)
-        assert "no" in check.problem(part) and "no" in PublishedSplit("EuroSAT").problem(part)
+        assert "no" in check.problem(part) and "no" in PublishedSplit(kind_of("EuroSAT")).problem(part)
 
 
 def test_drive_addresses():

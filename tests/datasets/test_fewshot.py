@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from dassl.data.datasets import DatasetBase, Datum
-from datasets.caltech101 import Caltech101
 from datasets.fewshot import few_shot
 from datasets.legacy import read_datum_pickle
+from datasets.loaders.caltech101 import Caltech101
 from datasets.splits import new_datum, subsample_classes
 from tests.support.data import make_cfg, relative, triples
 from tests.support.golden_data import GOLDEN, write_fewshot_tree

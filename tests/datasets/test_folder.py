@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from dassl.data import check_images, fingerprint
-from datasets.folder import Folder
+from datasets.loaders.folder import Folder
 from runs.record import _describe_data
 from tests.support.data import BAD_IMAGES, make_cfg, relative, triples, write_bad_images, write_class_folders
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import json
 import os
 import pickle
 import random
 import shutil
+import sys
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
@@ -16,14 +18,15 @@ import pytest
 
 from dassl.data import fingerprint
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
-from datasets.dtd import DescribableTextures
-from datasets.facts import FACTS, names_digest, picks_digest
-from datasets.imagenet import ImageNet, find_classnames
-from datasets.oxford_pets import OxfordPets
+from datasets import declared
+from datasets.loaders.dtd import DescribableTextures
+from datasets.loaders.imagenet import ImageNet, find_classnames
+from datasets.loaders.oxford_pets import OxfordPets
+from datasets.loaders.stanford_cars import year_first
+from datasets.loaders.sun397 import place_name
+from datasets.loaders.ucf101 import words_of
+from datasets.published import names_digest, picks_digest
 from datasets.splits import new_datum
-from datasets.stanford_cars import year_first
-from datasets.sun397 import place_name
-from datasets.ucf101 import words_of
 from tests.support import dataset_trees as trees
 from tests.support.data import make_cfg, relative, triples
 
@@ -57,7 +60,7 @@ def published():
 class TestPublished:
     def test_whole(self, name, published, capsys):
         root, content = published
-        facts = FACTS[name]
+        facts = DATASET_REGISTRY.get(name).published
         dataset = build_dataset(make_cfg(root, name))
         assert "is not the published split" not in capsys.readouterr().out
         assert names_digest(dataset.classnames) == facts.names_sha256
@@ -75,14 +78,14 @@ class TestPublished:
                 picks_digest([(label, path) for path, label, _ in triples(items, dataset.image_dir)])
                 for items in (dataset.train_x, dataset.val)
             )
-            assert checks == FACTS[name].picks[shots, 1]
+            assert checks == DATASET_REGISTRY.get(name).published.picks[shots, 1]
 
     def test_base_and_new(self, name, published):
         sizes = []
         for half in ("base", "new"):
             cfg = make_cfg(published[0], name, DATASET__SUBSAMPLE_CLASSES=half, DATASET__NUM_SHOTS=1, SEED=1)
             sizes.append(len(build_dataset(cfg).test))
-        assert tuple(sizes) == FACTS[name].base_new_test
+        assert tuple(sizes) == DATASET_REGISTRY.get(name).published.base_new_test
 
 
 def test_first_and_last_names_and_picks(published):
@@ -96,15 +99,32 @@ def test_first_and_last_names_and_picks(published):
     assert [eurosat.classnames[k] for k in (0, 5, -1)] == ["Annual Crop Land", "Pasture Land", "Sea or Lake"]
 
 
-def test_every_fact_is_of_a_registered_data_set():
-    assert set(FACTS) | {"Folder", "Demo"} <= set(DATASET_REGISTRY.registered_names())
+def test_every_data_set_declares_itself():
+    kinds = [kind for kind in declared() if kind.__module__.startswith("datasets.")]
+    assert {kind.__name__ for kind in kinds if not kind.published} == {"Folder", "Demo"}
     configs = Path(__file__).parents[2] / "configs" / "datasets"
-    for name, facts in FACTS.items():
-        assert (configs / f"{facts.config}.yaml").read_text().split() == ["DATASET:", "NAME:", f'"{name}"']
-        kind = DATASET_REGISTRY.get(name)
-        module = kind.__module__.removeprefix("datasets.")
-        assert facts.config == module and kind.dataset_dir not in facts.aliases
-        assert kind.eval_only == (facts.counts[0] == 0)
+    assert {path.stem for path in configs.iterdir()} == {kind.config for kind in kinds}
+    for kind in kinds:
+        assert f'NAME: "{kind.__name__}"' in (configs / f"{kind.config}.yaml").read_text()
+        module = importlib.import_module(f"datasets.{kind.config}")  # where a train.py written for CoOp looks for it
+        assert module is sys.modules[kind.__module__] and getattr(module, kind.__name__) is kind
+        assert kind.template.format("cat") != kind.template.format("dog")
+        assert bool(kind.table_name) == bool(kind.benchmark) == bool(kind.published)
+        if kind.published:
+            assert kind.dataset_dir not in kind.published.aliases
+            assert kind.eval_only == (kind.published.counts[0] == 0)
+
+
+def test_the_usual_order():
+    names = {
+        benchmark: " ".join(kind.table_name for kind in declared() if kind.benchmark == benchmark)
+        for benchmark in ("fewshot", "domain")
+    }
+    assert names == {
+        "fewshot": "ImageNet Caltech101 OxfordPets StanfordCars Flowers102 Food101 FGVCAircraft SUN397 DTD EuroSAT "
+        "UCF101",
+        "domain": "ImageNetV2 ImageNet-Sketch ImageNet-A ImageNet-R",
+    }
 
 
 # --- raw data, in the order and with the names of the originals ------------------------------------------
@@ -370,7 +390,7 @@ def test_imagenet_listing_of_upstream(tmp_path, capsys):
 
 def test_names_that_come_with_clip(tmp_path, capsys):
     names = find_classnames(str(tmp_path))
-    assert names_digest(list(names.values())) == FACTS["ImageNet"].names_sha256
+    assert names_digest(list(names.values())) == DATASET_REGISTRY.get("ImageNet").published.names_sha256
     assert list(names) == sorted(names) and names["n01440764"] == "tench"
     assert "no classnames.txt" in capsys.readouterr().out
     base = trees.write_imagenet(tmp_path, ["n01440764", "n01443537"])

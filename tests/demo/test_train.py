@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 import clip
-from demo import CLASSES, chalk_scene
-from demo import train_resnet as script
-from demo import train_vit as train_demo_vit
+from demo import CLASSES, chalk_scene, train_resnet, train_vit
 from demo.scenes import photo_of
 from demo.task import IMAGES_PER_CLASS, listing
+from demo.training import course
+from demo.training.resnet import contrast, encode_views
+from demo.training.vit import contours, restyled
 from tests.support.closeness import assert_close
 
-SCRIPTS = {"demo-rn": script, "demo-vit": train_demo_vit}
+SCRIPTS = {"demo-rn": train_resnet, "demo-vit": train_vit}
 TINY = ["--scenes", "24", "--steps", "3", "--batch", "8", "--threads", "1"]
 PLAIN = {"demo-rn": ["--precision", "fp32"], "demo-vit": []}
 
@@ -36,9 +37,9 @@ def model(name):
 
 def accuracy(model, scenes, labels) -> tuple[float, float]:
     """Zero-shot accuracy in percent by the pooled feature and by the mean of the local ones."""
-    probe = script.Probe(torch.stack([torch.frombuffer(bytearray(s.image.tobytes()), dtype=torch.uint8)
+    probe = course.Probe(torch.stack([torch.frombuffer(bytearray(s.image.tobytes()), dtype=torch.uint8)
                                       .view(128, 128, 3) for s in scenes]), torch.tensor(labels))
-    return script.zero_shot(model, probe, clip.tokenize)
+    return course.zero_shot(model, probe, clip.tokenize)
 
 
 # ---- the packaged weights
@@ -94,9 +95,9 @@ def test_zero_shot_on_the_task_leaves_room(model, name):
 # ---- the script
 def test_images_with_the_same_caption_share_the_target():
     logits = torch.tensor([[9.0, 9.0, 0.0], [9.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
-    same, apart = (script.contrast(logits, texts) for texts in (["a", "a", "b"], ["a", "c", "b"]))
+    same, apart = (contrast(logits, texts) for texts in (["a", "a", "b"], ["a", "c", "b"]))
     assert torch.isclose(same, apart), "with equal logits the target among equals does not matter"
-    better = script.contrast(torch.eye(3) * 9, ["a", "b", "c"])
+    better = contrast(torch.eye(3) * 9, ["a", "b", "c"])
     assert_close(better, math.log(1 + 2 * math.exp(-9)), 1e-7, floor=9)  # of logits up to 9
 
 
@@ -104,27 +105,27 @@ def test_views_of_full_size_are_encoded_as_by_the_model():
     model = clip.load_clip_to_cpu("demo-rn").float()
     images = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        ours, theirs = script.encode_views(model, images), model.encode_image_dense(images)
-        small = script.encode_views(model, F.avg_pool2d(images, 2))
+        ours, theirs = encode_views(model, images), model.encode_image_dense(images)
+        small = encode_views(model, F.avg_pool2d(images, 2))
     assert torch.equal(ours.pooled, theirs.pooled) and torch.equal(ours.local, theirs.local)
     assert small.local.shape == (2, 4, model.visual.output_dim)
 
 
 def test_styles_keep_the_place_of_things():
     images = torch.randn(400, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    seen = train_demo_vit.restyled(images, torch.Generator().manual_seed(2))
+    seen = restyled(images, torch.Generator().manual_seed(2))
     colours = seen.abs().sort(dim=1).values == images.abs().sort(dim=1).values
     coloured = colours.flatten(1).all(dim=1)
     kept = (seen == images).flatten(1).all(dim=1)
     assert 0.6 < coloured.float().mean() < 0.8 and 0.35 < kept.float().mean() < 0.55
     flat = torch.zeros(1, 3, 6, 6)
     flat[..., 3:] = 1.0
-    lines = train_demo_vit.contours(flat)[0, 0]
+    lines = contours(flat)[0, 0]
     assert (lines.argmax(dim=1) == 2).all() and lines[:, 2].std() == 0
 
 
 def test_training_repeats_exactly_and_writes_a_loadable_clip(tmp_path: Path, monkeypatch, name):
-    monkeypatch.setattr(script, "PROBE_IMAGES", 1)
+    monkeypatch.setattr(course, "PROBE_IMAGES", 1)
     deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
     try:

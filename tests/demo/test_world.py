@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import datasets  # noqa: F401  (registers Demo)
 from clip import tokenize
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset

@@ -393,7 +393,7 @@ def test_help_shows_examples_and_the_command_line_reports_failure():
 
 
 def test_nothing_trains_on_a_data_set_for_evaluation(world, tmp_path, capsys, monkeypatch):
-    from datasets.caltech101 import Caltech101
+    from datasets.loaders.caltech101 import Caltech101
 
     monkeypatch.setattr(Caltech101, "eval_only", True)
     assert "--eval-only" in failure(capsys, arguments(world, tmp_path / "run"))

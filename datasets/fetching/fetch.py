@@ -13,74 +13,97 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip.download import download_file, locked
-from dassl.data.datasets import DATASET_REGISTRY
+from clip.download import Check, download_file, locked
 from dassl.utils.unpacking import BadArchive, unpack
 
-from .downloads import Download, missing_downloads, wanted_downloads
-from .facts import FACTS
-from .files import move
-from .layout import find_folder, find_layout
-from .sources import MIRROR, source_of
+from ..base import SplitDataset
+from ..files import move
+from ..layout import find_folder, find_layout
+from ..published import Download
+from . import MIRROR
+from .downloads import check_of, missing_downloads, wanted_downloads
+from .sources import source_of
 
 UNPACKED = 1.1  # bytes of the content for one of an archive; pictures hardly shrink
 WORKSHOP = ".unpacking"  # folder in the data set's, while an archive is unpacked
 
 
 def fetch(
-    name: str, root: str, parts: Sequence[str] = (), again: bool = False, keep: bool = False, mirror: str = ""
+    kind: type[SplitDataset],
+    root: str,
+    parts: Sequence[str] = (),
+    again: bool = False,
+    keep: bool = False,
+    mirror: str = "",
 ) -> list[str]:
-    """Fetch what the data set registered as `name` lacks below `root`; returns what went wrong.
+    """Fetch what a data set lacks.
 
-    `parts` (of downloads.PARTS; default: all that a run needs) limits it; with `again` what is there is fetched,
-    too. Archives are removed when they are unpacked, unless `keep` or they were there before. `mirror` as in
-    sources.py.
+    Parameters
+    ----------
+    kind
+        The data set.
+    root
+        The folder that holds the data sets' folders; made if need be.
+    parts
+        Which of `PARTS` to fetch; by default all that a run needs.
+    again
+        Whether to fetch also what is there.
+    keep
+        Whether to keep the archives after unpacking. Those that were there before are always kept.
+    mirror
+        Address of a mirror, as `datasets.fetching.sources` explains.
+
+    Returns
+    -------
+    list of str
+        What went wrong, in words that say what to do; empty if nothing did.
     """
-    folder = osp.join(root, DATASET_REGISTRY.get(name).dataset_dir)
-    if not (downloads := plan(name, root, parts, again)):
+    folder = osp.join(root, kind.dataset_dir)
+    if not (downloads := plan(kind, root, parts, again)):
         return []
-    if problem := _misnamed(name, root, folder, downloads):
+    if problem := _misnamed(kind, root, folder, downloads):
         return [problem]
     Path(root).mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
-    with locked(Path(f"{folder}.fetching")):
-        for download in plan(name, root, parts, again):  # once more: another process may have fetched it
+    with locked(Path(folder)):
+        for download in plan(kind, root, parts, again):  # once more: another process may have fetched it
             try:
-                _obtain(download, Path(folder), keep, mirror)
+                _obtain(download, check_of(download, kind), Path(folder), keep, mirror)
                 print(f"{download.file} -> {', '.join(download.targets(folder))}", flush=True)
             except (RuntimeError, OSError, ValueError) as error:
-                problems.append(f"{FACTS[name].config}: {error}")
+                problems.append(f"{kind.config}: {error}")
         with contextlib.suppress(OSError):
             Path(folder).rmdir()  # if nothing came
     return list(dict.fromkeys(problems))
 
 
-def plan(name: str, root: str, parts: Sequence[str], again: bool) -> list[Download]:
-    """What there is to fetch, images first."""
+def plan(kind: type[SplitDataset], root: str, parts: Sequence[str], again: bool) -> list[Download]:
+    """Return what there is to fetch, images first; the arguments are those of `fetch`."""
     if again:
-        return wanted_downloads(name, parts)
-    usual = DATASET_REGISTRY.get(name).dataset_dir
-    return missing_downloads(name, find_folder(root, name, usual) or osp.join(root, usual), parts)
+        return wanted_downloads(kind, parts)
+    return missing_downloads(kind, find_folder(root, kind) or osp.join(root, kind.dataset_dir), parts)
 
 
-def preview(name: str, root: str, parts: Sequence[str], again: bool) -> str:
-    """What `fetch` would do, for people."""
-    folder = osp.join(root, DATASET_REGISTRY.get(name).dataset_dir)
-    downloads = plan(name, root, parts, again)
-    if downloads and (problem := _misnamed(name, root, folder, downloads)):
+def preview(kind: type[SplitDataset], root: str, parts: Sequence[str], again: bool) -> str:
+    """Say what `fetch` would do: files, sizes, addresses, and where they go."""
+    folder = osp.join(root, kind.dataset_dir)
+    downloads = plan(kind, root, parts, again)
+    if downloads and (problem := _misnamed(kind, root, folder, downloads)):
         return problem
-    lines = [f"{name} ({FACTS[name].config}): " + ("would fetch" if downloads else "nothing to fetch")]
+    lines = [f"{kind.__name__} ({kind.config}): " + ("would fetch" if downloads else "nothing to fetch")]
     for download in downloads:
         lines += [f"  {download.origin}", f"    {download.url}"] if download.url else [f"  {download.origin}"]
-        lines.append(f"    check: {download.check}; becomes {', '.join(download.targets(folder))}")
+        lines.append(f"    check: {check_of(download, kind)}; becomes {', '.join(download.targets(folder))}")
     by_hand = dict.fromkeys(d.otherwise.format(folder=folder) for d in downloads if d.otherwise)
     return "\n".join([*lines, *(f"  {line}" for line in by_hand)])
 
 
-def _misnamed(name: str, root: str, folder: str, downloads: Sequence[Download]) -> str:
-    """What to rename first, so that nothing is fetched that is there under another name; "" for nothing."""
-    kind = DATASET_REGISTRY.get(name)
-    layout = find_layout(root, name, kind.dataset_dir, kind.image_folder)
+def _misnamed(kind: type[SplitDataset], root: str, folder: str, downloads: Sequence[Download]) -> str:
+    """Say what to rename first, so that nothing is fetched that is there under another name.
+
+    Returns "" where folder and images have their usual names, or there is nothing yet.
+    """
+    layout = find_layout(root, kind)
     if layout is None:
         return ""
     images = osp.normpath(osp.join(folder, kind.image_folder))
@@ -90,20 +113,30 @@ def _misnamed(name: str, root: str, folder: str, downloads: Sequence[Download]) 
         source, target = layout.images, images
     else:
         return ""
-    return f"{FACTS[name].config}: {source} seems to be it; rename it and try again: {move(source, target)}"
+    return f"{kind.config}: {source} seems to be it; rename it and try again: {move(source, target)}"
 
 
-def _obtain(download: Download, folder: Path, keep: bool, mirror: str) -> None:
-    """Fetch, unpack and place one file. Raises RuntimeError, OSError or ValueError, which say what to do."""
+def _obtain(download: Download, check: Check, folder: Path, keep: bool, mirror: str) -> None:
+    """Fetch, unpack and place one file.
+
+    Raises
+    ------
+    RuntimeError
+        When it cannot be fetched.
+    OSError
+        When it cannot be written, or moved into its place.
+    ValueError
+        When an archive that the user put there is not the right one, or is damaged.
+    """
     file = folder / download.file
     found = file.is_file()
     if download.url:
         levels = 0 if not download.gives else 2 if download.inside else 1
         source = source_of(download.url, mirror)
-        download_file(source, file, download.check, f"--mirror or {MIRROR}", 1 + UNPACKED * levels)
+        download_file(source, file, check, f"--mirror or {MIRROR}", 1 + UNPACKED * levels)
     elif not found:
         raise RuntimeError(f"{download.part}: {download.otherwise.format(folder=folder)}")
-    elif problem := download.check.problem(file):
+    elif problem := check.problem(file):
         raise ValueError(f"{file} {problem}; get it again")
     if not download.gives:
         return
@@ -122,6 +155,7 @@ def _obtain(download: Download, folder: Path, keep: bool, mirror: str) -> None:
 
 
 def _unpack_into(download: Download, archive: Path, folder: Path) -> None:
+    """Unpack what a download gives into a folder of its own, then move it into the data set's."""
     workshop = folder / WORKSHOP
     shutil.rmtree(workshop, ignore_errors=True)  # of a fetch that was killed
     workshop.mkdir()
@@ -137,8 +171,10 @@ def _unpack_into(download: Download, archive: Path, folder: Path) -> None:
 
 
 def move_into(source: Path, target: Path) -> None:
-    """Move a file or folder to `target`, in one step where nothing is; else the files of `source` replace those of
-    the same name, and others stay."""
+    """Move a file or folder to `target`, in one step where nothing is there.
+
+    Otherwise the files of `source` replace those of the same name, and others stay.
+    """
     if source.is_dir() and target.is_dir():
         for child in sorted(source.iterdir()):
             move_into(child, target / child.name)

@@ -9,67 +9,79 @@ from __future__ import annotations
 import os
 import os.path as osp
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from clip.download import digest_of
-from dassl.data.integrity import bad_lines, unreadable
-from dassl.utils.tools import printable
+from dassl.plain.text import printable
 
-from .checking import Report, build_quietly
-from .files import list_images, relative_posix
-from .folder import Folder
+from ..files import list_images, relative_posix
+from ..loaders.folder import Folder
+from .check import Report, build_quietly, report_unreadable
 
 
 def check_own(folder: str, table: str = "", test_table: str = "") -> Report:
-    """Check a folder of class folders, or of the images that a CSV `table` (and `test_table`) names."""
-    report = Report(Folder.__name__, folder)
+    """Check pictures of one's own, all of them at once.
+
+    Parameters
+    ----------
+    folder
+        The folder of class folders, or the one that relative paths in the table start from.
+    table
+        DATASET.FOLDER.CSV; "" for class folders.
+    test_table
+        DATASET.FOLDER.TEST_CSV.
+
+    Returns
+    -------
+    Report
+        Its problems are what keeps the data set from being built, images that cannot be decoded, and files that are
+        there more than once.
+    """
+    report = Report(Folder, folder)
     options = {"PATH": folder, "CSV": table, "TEST_CSV": test_table}
     classes: dict[str, str] = {}  # path -> name of its class
     try:
-        with warnings.catch_warnings(record=True) as warned:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             dataset = build_quietly(Folder, folder, warn=True, FOLDER=options)
     except (OSError, ValueError) as error:
         report.problems.append(f"{type(error).__name__}: {error}")
         paths = list_images(folder, nested=True)
     else:
-        report.notes += [str(warning.message) for warning in warned]
+        report.notes += [str(warning.message) for warning in caught]
         parts = {"train": dataset.train_x, "val": dataset.val or [], "test": dataset.test}
         counts = ", ".join(f"{len(items):,} {part}" for part, items in parts.items() if items)
-        report.found.append(f"{counts} images of {dataset.num_classes} classes")
+        report.facts.append(f"{counts} images of {dataset.num_classes} classes")
         paths = sorted(dataset.all_images)
         classes = {item.impath: item.classname for items in parts.values() for item in items}
-    bad = unreadable(dict.fromkeys(paths, True), "Reading the pictures")
-    if bad:
-        lines = "\n".join(bad_lines(bad, len(bad)))
-        report.problems.append(f"{len(bad)} of {len(paths)} images cannot be read:\n{lines}")
-        report.todo.append("replace these files, move them away, or train with DATASET.SKIP_BAD True")
-    else:
-        report.found.append(f"all {len(paths):,} images can be read (decoded)")
+    remedy = "replace these files, move them away, or train with DATASET.SKIP_BAD True"
+    bad = report_unreadable(report, paths, True, remedy)
     same = same_content([path for path in paths if path not in bad])
     if same:
         lines = "\n".join(_same_line(group, folder, classes) for group in same)
         report.problems.append(f"{len(same)} pictures are there more than once:\n{lines}")
         report.todo.append("keep one file of each: what is trained on would be tested on, or have two labels")
     elif paths:
-        report.found.append("no two files are the same")
+        report.facts.append("no two files are the same")
     return report
 
 
 def same_content(paths: Sequence[str]) -> list[list[str]]:
-    """Groups of files that hold the same bytes. Only files of one size are read."""
-    of_size: dict[int, list[str]] = {}
+    """Return groups of files that hold the same bytes. Only files of one size are read."""
+    return [group for same_size in _groups(paths, os.path.getsize) for group in _groups(same_size, digest_of)]
+
+
+def _groups(paths: Iterable[str], key: Callable[[str], Any]) -> list[list[str]]:
+    """Return groups of paths that have their key in common."""
+    by_key: dict[Any, list[str]] = {}
     for path in paths:
-        of_size.setdefault(os.path.getsize(path), []).append(path)
-    of_content: dict[str, list[str]] = {}
-    for group in of_size.values():
-        if len(group) > 1:
-            for path in group:
-                of_content.setdefault(digest_of(path), []).append(path)
-    return [group for group in of_content.values() if len(group) > 1]
+        by_key.setdefault(key(path), []).append(path)
+    return [group for group in by_key.values() if len(group) > 1]
 
 
 def _same_line(group: Sequence[str], folder: str, classes: dict[str, str]) -> str:
+    """Name the files of a group in one line, and say whether they are of several classes."""
     names = {classes[path] for path in group if path in classes}
     line = " = ".join(printable(relative_posix(path, osp.abspath(folder))) for path in group)
     return line + (f" (of {len(names)} classes)" if len(names) > 1 else "")

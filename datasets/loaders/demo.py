@@ -10,18 +10,23 @@ import os.path as osp
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
-from demo.task import SPLIT_FILE, write_task
 
-from .splits import SplitDataset
+from ..base import SplitDataset
 
 
 @DATASET_REGISTRY.register()
 class Demo(SplitDataset):
+    """Chalk drawings of 14 things, drawn below DATASET.ROOT on first use."""
+
+    config = "demo"
     dataset_dir = "demo"
     image_folder = "images"
-    split_file = SPLIT_FILE
+    split_file = "split_zhou_Demo.json"
+    prompt_starts = ("a photo of a", "a picture of a", "an image of a", "a view of a")  # the words of its captions
 
     def __init__(self, cfg: Any) -> None:
+        from demo.task import write_task  # the tools that draw are imported where something is drawn
+
         folder = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), self.dataset_dir)
         drawn = write_task(folder)
         if drawn:

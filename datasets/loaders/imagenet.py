@@ -23,8 +23,9 @@ from tqdm import tqdm
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import read_json
 
-from .annotations import read_fields
-from .files import (
+from ..annotations import read_fields
+from ..base import GENERAL_STARTS, SplitDataset
+from ..files import (
     first_few,
     is_image_name,
     list_folders,
@@ -33,9 +34,20 @@ from .files import (
     require_folder,
     write_json_somewhere,
 )
-from .layout import find_folder
-from .legacy import read_datum_pickle
-from .splits import Items, SplitDataset, new_datum
+from ..legacy import read_datum_pickle
+from ..published import Download, Published, drive_url
+from ..splits import Items, new_datum
+
+CLASS_NAMES = "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+CLASSNAMES_TXT = Download(
+    "lists", drive_url("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"), "classnames.txt", names_sha256=CLASS_NAMES
+)
+BY_HAND = (
+    "needs a login: https://image-net.org/challenges/LSVRC/2012/2012-downloads.php. Put ILSVRC2012_img_train.tar, "
+    "ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz into {folder}/images, and sort them into class folders "
+    'with (needs scipy): python -c "from torchvision.datasets import ImageNet as I; '
+    "[I('{folder}/images', split) for split in ('train', 'val')]\""
+)
 
 INDEX_FILE = "image_index.json"
 INDEX_VERSION = 1
@@ -44,23 +56,53 @@ Listing = dict[str, list[str]]  # class folder -> file names
 
 
 def read_classnames(text_file: str) -> OrderedDict[str, str]:
-    """WordNet id -> class name, of a file with lines like "n01440764 tench"; names may contain spaces."""
+    """Map WordNet id to class name, by a file with lines like "n01440764 tench"; names may contain spaces."""
     return OrderedDict((wnid, name.strip()) for wnid, name in read_fields(text_file, 2))
 
 
+class ImageNetFamily(SplitDataset):
+    """ImageNet and its variants: one list of class names, and one set of prompts."""
+
+    is_imagenet = True
+    prompt_starts = GENERAL_STARTS
+    # As published: the third is a word short, so that its fourth context token starts from the end-of-text token, and
+    # the first token of every class name is cut off.
+    legacy_prompt_starts = ("a photo of a", "this is a photo", "this is a", "one picture of a")
+
+
 @DATASET_REGISTRY.register()
-class ImageNet(SplitDataset):
+class ImageNet(ImageNetFamily):
+    """1.3 million photographs of 1000 classes."""
+
+    config, table_name, benchmark, order = "imagenet", "ImageNet", "fewshot", 1
     dataset_dir = "imagenet"
     image_folder = "images"
+    published = Published(
+        counts=(1_281_167, 0, 50_000), classes=1_000, base_new_test=(25_000, 25_000),
+        images="the ILSVRC 2012 training and validation images, both sorted into folders named by WordNet id",
+        names_sha256=CLASS_NAMES,
+        aliases=("ImageNet", "imagenet1k", "imagenet-1k", "ILSVRC2012", "ilsvrc2012", "ILSVRC"),
+        image_aliases=("CLS-LOC",),
+        image_holds="train",
+    )
+    downloads = (
+        Download(
+            "images", saved_as="ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
+            gives={"images/train": "", "images/val": ""}, gigabytes=144, otherwise=BY_HAND,
+        ),
+        CLASSNAMES_TXT,
+    )
 
     # Loaders written for CoOp find this helper here.
     read_classnames = staticmethod(read_classnames)
 
     @property
     def val(self) -> Items | None:
+        """The test set itself: nothing may be chosen by it."""
         return self.test
 
     def load_split(self, cfg: Any) -> tuple[Items, None, Items]:
+        """Return (train, None, test) of the pickled listing, if there is one, else of the folders."""
         for part in ("train", "val"):
             require_folder(
                 osp.join(self.image_dir, part), f"it should hold the {part} images of ILSVRC 2012, a folder a class"
@@ -79,6 +121,7 @@ class ImageNet(SplitDataset):
         return train, None, test
 
     def _list(self, cfg: Any) -> dict[str, Listing]:
+        """List the images of train and val, or read the listing that an earlier run kept."""
         places = [osp.join(self.dataset_dir, INDEX_FILE), osp.join(cfg.OUTPUT_DIR, INDEX_FILE)]
         folders = {part: osp.join(self.image_dir, part) for part in ("train", "val")}
         times = {part: folder_times(folder) for part, folder in folders.items()}
@@ -94,7 +137,7 @@ class ImageNet(SplitDataset):
         return listings
 
     def _read_pickle(self, path: str) -> tuple[Items, Items] | None:
-        """(train, test) of a listing that upstream pickled, perhaps on another machine."""
+        """Return (train, test) of a listing that upstream pickled, perhaps on another machine; None if not usable."""
         content = read_datum_pickle(path, "listing") if osp.isfile(path) else None
         if content is None:
             return None
@@ -118,7 +161,18 @@ class ImageNet(SplitDataset):
 
 
 def find_classnames(*folders: str) -> OrderedDict[str, str]:
-    """The names in the first classnames.txt there is in `folders`; without any, CLIP's 1000 names."""
+    """Find the names of ImageNet's classes.
+
+    Parameters
+    ----------
+    *folders
+        Places to look for classnames.txt in; the first one that is there counts.
+
+    Returns
+    -------
+    OrderedDict
+        WordNet id -> class name, in label order; without any file CLIP's 1000 names, which open_clip carries.
+    """
     for folder in folders:
         path = osp.join(folder, "classnames.txt")
         if osp.isfile(path):
@@ -131,6 +185,7 @@ def find_classnames(*folders: str) -> OrderedDict[str, str]:
 
 
 def name_of(wnid: str, names: dict[str, str], folder: str) -> str:
+    """Look up a class name; ValueError, naming the folder, for one that is no WordNet id of the list."""
     if wnid not in names:
         raise ValueError(
             f"{osp.join(folder, wnid)}: classnames.txt has no name for {wnid!r}; folders here are named by WordNet "
@@ -143,9 +198,24 @@ def name_of(wnid: str, names: dict[str, str], folder: str) -> str:
 
 
 def list_classes(folder: str, names: list[str] | None = None) -> Listing:
-    """The sorted image names in every class folder (`names`, or all); ValueError when there is none.
+    """List the images of every class folder, with a bar when the console is a terminal.
 
-    A bar is shown when the console is a terminal.
+    Parameters
+    ----------
+    folder
+        The folder of class folders.
+    names
+        Which of them to list; by default all.
+
+    Returns
+    -------
+    dict
+        Class folder -> sorted names of its images.
+
+    Raises
+    ------
+    ValueError
+        When there is no class folder, or one without images.
     """
     names = list_folders(folder) if names is None else names
     if not names:
@@ -162,7 +232,7 @@ def list_classes(folder: str, names: list[str] | None = None) -> Listing:
 
 
 def label_images(folder: str, listing: Listing, names: dict[str, str]) -> Items:
-    """The listed images, labelled by the position of their folder among the sorted ones."""
+    """Return the listed images, labelled by the position of their folder among the sorted ones."""
     return [
         new_datum(osp.join(folder, wnid, image), label, name)
         for label, (wnid, name) in enumerate((wnid, name_of(wnid, names, folder)) for wnid in sorted(listing))
@@ -171,12 +241,12 @@ def label_images(folder: str, listing: Listing, names: dict[str, str]) -> Items:
 
 
 def folder_times(folder: str) -> dict[str, int]:
-    """When each class folder last changed (ns): an image that comes or goes changes it."""
+    """Return when each class folder last changed (ns): an image that comes or goes changes it."""
     return {name: os.stat(osp.join(folder, name)).st_mtime_ns for name in list_folders(folder)}
 
 
 def read_index(path: str, times: dict[str, dict[str, int]]) -> dict[str, Listing] | None:
-    """The kept listing, if the folders are as they were then."""
+    """Read a kept listing; None unless the folders are as they were then."""
     if not osp.isfile(path):
         return None
     try:
@@ -188,28 +258,3 @@ def read_index(path: str, times: dict[str, dict[str, int]]) -> dict[str, Listing
     except (KeyError, TypeError, ValueError) as error:
         warnings.warn(f"{path} is damaged and not used ({type(error).__name__}: {error})", stacklevel=3)
     return None
-
-
-# --- variants --------------------------------------------------------------------------------------------
-
-
-class ImageNetVariant(SplitDataset):
-    """Other images of ImageNet's classes, to evaluate on: `train_x` is the test list, and `val` is None.
-
-    NUM_SHOTS and SUBSAMPLE_CLASSES change nothing. Class folders are named by WordNet id, and labels are the
-    positions of those that are there.
-    """
-
-    eval_only = True
-
-    def load_split(self, cfg: Any) -> tuple[Items, None, Items]:
-        require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
-        if cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all":
-            print(f"Note: {type(self).__name__} has no base and new classes; DATASET.SUBSAMPLE_CLASSES is ignored")
-        imagenet = find_folder(osp.dirname(self.dataset_dir), ImageNet.__name__, ImageNet.dataset_dir)
-        places = [self.dataset_dir, osp.dirname(self.image_dir), *([imagenet] if imagenet else [])]
-        items = self.label(list_classes(self.image_dir), find_classnames(*dict.fromkeys(places)))
-        return items, None, items
-
-    def label(self, listing: Listing, names: OrderedDict[str, str]) -> Items:
-        return label_images(self.image_dir, listing, names)
