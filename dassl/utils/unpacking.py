@@ -40,7 +40,7 @@ COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh
 
 
 class BadArchive(ValueError):
-    """Damaged, hostile, or without what it should hold."""
+    """An archive that is damaged, hostile, or without what it should hold."""
 
 
 class Member(NamedTuple):
@@ -53,6 +53,7 @@ class Member(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
+    """Tell whether a file is a zip, or a tar with any of the compressions."""
     if zipfile.is_zipfile(path):
         return True
     try:
@@ -63,12 +64,22 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path, wanted: Collection[str] = (".",)) -> None:
-    """Write those members of `archive` that are, or lie below, one of the `wanted` paths into `folder`; by default
-    all of them.
+    """Write an archive, or parts of it, into a folder.
 
-    Raises BadArchive when a name leads out of the folder or would command a terminal, when a wanted member is neither
-    file nor folder, when the archive is damaged or becomes too large, and when a wanted path is not in it; OSError
-    when the disk has no room.
+    Parameters
+    ----------
+    archive, folder : Path
+        The archive, and where to unpack it; the folder is made.
+    wanted : collection of str
+        Paths in the archive: members are written that are, or lie below, one of them. By default all.
+
+    Raises
+    ------
+    BadArchive
+        When a name leads out of the folder or would command a terminal, when a wanted member is neither file nor
+        folder, when the archive is damaged or becomes too large, and when a wanted path is not in it.
+    OSError
+        When the disk has no room.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tops: dict[str, None] = {}
@@ -95,11 +106,12 @@ def unpack(archive: Path, folder: Path, wanted: Collection[str] = (".",)) -> Non
 
 
 def most_bytes(raw: BinaryIO) -> int:
-    """That the archive in the open file may become."""
+    """Return how many bytes the archive in the open file may become."""
     return MOST_ANYWAY + MOST_RATIO * os.fstat(raw.fileno()).st_size
 
 
 def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
+    """Give the members of a zip, whose list is at its end: their sizes are summed up before any is unpacked."""
     with zipfile.ZipFile(raw) as archive:
         infos = archive.infolist()
         total = sum(info.file_size for info in infos)
@@ -115,7 +127,7 @@ def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
 
 
 def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
-    """Also reads on to the end of the stream, where gzip keeps its check sum."""
+    """Give the members of a tar, and read on to the end of the stream, where gzip keeps its checksum."""
     require_room(folder, os.fstat(raw.fileno()).st_size)  # at least; pictures hardly shrink
     with open_tar(raw) as (archive, stream):
         # Python's own filter, where it has one (3.10.12, 3.11.4): it refuses less than we do, and sets safe modes.
@@ -131,7 +143,10 @@ def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
 
 @contextlib.contextmanager
 def open_tar(raw: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
-    """A tar in an open file, compressed or not, and its stream, of which no more is unpacked than `most_bytes`."""
+    """Open the tar in an open file, compressed or not.
+
+    Returns, as a context manager, the tar and its stream, of which no more is unpacked than `most_bytes`.
+    """
     raw.seek(0)
     magic = raw.read(6)
     raw.seek(0)
@@ -150,6 +165,7 @@ class _Bounded:
         self.last = b""  # what was read last: before the end of the archive, its first block
 
     def read(self, size: int) -> bytes:
+        """Read so many bytes, or fewer at the end."""
         if size > MOST_AT_ONCE:
             raise BadArchive(f"{self.raw.name} has a header of {size:,} bytes; it is not to be trusted")
         self._check(self.stream.tell())
@@ -157,10 +173,12 @@ class _Bounded:
         return self.last
 
     def seek(self, position: int) -> int:
+        """Go to a place further on: to go back would be to unpack all again."""
         self._check(position)
         return self.stream.seek(position)
 
     def tell(self) -> int:
+        """Return the place in the unpacked stream."""
         return self.stream.tell()
 
     def _check(self, position: int) -> None:
@@ -185,7 +203,7 @@ def _too_large(raw: BinaryIO, size: int) -> str:
 
 
 def safe_path(name: str, archive: Path) -> PurePosixPath:
-    """The name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
+    """Return a name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
         raise BadArchive(f"{archive}: the member {name!r} leads out of the folder; the archive is not to be trusted")
