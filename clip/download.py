@@ -54,7 +54,23 @@ class Source:
     url: str
 
     def open(self, headers: dict[str, str]) -> Any:
-        """The server's answer, an http.client.HTTPResponse; raises URLError when there is no file to have."""
+        """Ask for the file.
+
+        Parameters
+        ----------
+        headers
+            Further headers of the request, as Range.
+
+        Returns
+        -------
+        http.client.HTTPResponse
+            The server's answer.
+
+        Raises
+        ------
+        urllib.error.URLError
+            When there is no file to have.
+        """
         return urllib.request.urlopen(request(self.url, headers), timeout=TIMEOUT)
 
     @property
@@ -64,6 +80,7 @@ class Source:
 
 
 def request(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    """Return a request under our own name, which servers do not turn away."""
     return urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})
 
 
@@ -71,7 +88,7 @@ class Check(Protocol):
     """How the right bytes are known; its text goes into messages."""
 
     def problem(self, path: Path) -> str:
-        """What is wrong with the file, as "has not the ..."; "" if nothing is."""
+        """Say what is wrong with the file, as "has not the ..."; "" if nothing is."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class Digest:
     value: str
 
     def problem(self, path: Path) -> str:
+        """Say what is wrong with the file; "" if nothing is."""
         return "" if digest_of(path, self.algorithm) == self.value else f"has not the {self}"
 
     def __str__(self) -> str:
@@ -89,7 +107,15 @@ class Digest:
 
 
 def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file, read piece by piece."""
+    """Return the hex digest of a file, read piece by piece, with a bar where it takes long.
+
+    Parameters
+    ----------
+    path
+        The file.
+    algorithm
+        One of ALGORITHMS.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file, tqdm(
         desc="checking", total=_size(file), unit="iB", unit_scale=True, ncols=80, leave=False, delay=2, disable=None
@@ -104,7 +130,7 @@ def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
 
 
 def default_root() -> Path:
-    """Where weights are kept if nobody says otherwise: ~/.cache/clip, as upstream."""
+    """Return where weights are kept if nobody says otherwise: ~/.cache/clip, as upstream."""
     return Path.home() / ".cache" / "clip"
 
 
@@ -115,12 +141,25 @@ def mirrored(url: str) -> str:
 
 
 def download(url: str, root: str | Path | None = None) -> str:
-    """Path of the file that `url` names, below `root` (default ~/.cache/clip), fetched if it is not there.
+    """Fetch one of CLIP's weights unless it is there.
 
-    The last component of the URL is the file's name, the one before it its SHA-256. A file that is there
-    with this digest is returned without network; one with another digest is fetched again, with a warning.
+    Parameters
+    ----------
+    url
+        The address. Its last component is the file's name, the one before it its SHA-256.
+    root
+        The folder to keep it in; by default ~/.cache/clip.
 
-    Raises RuntimeError as `download_file` does.
+    Returns
+    -------
+    str
+        Path of the file. One that is there with the right digest needs no network; one with another digest is fetched
+        again, with a warning.
+
+    Raises
+    ------
+    RuntimeError
+        As `download_file` does.
     """
     *_, expected, name = url.split("/")
     root = Path(root).expanduser() if root is not None else default_root()
@@ -235,9 +274,27 @@ def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str,
 
 
 def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool) -> None:
-    """One connection: append what is missing, or start over where the server knows no ranges or has another file.
+    """Append what is missing by one connection, or start over where the server knows no ranges or has another file.
 
-    `exact`: that two files were joined would be noticed in the end, so that a server need not tell them apart.
+    Parameters
+    ----------
+    source
+        Where the file comes from.
+    file
+        The part file, open to append to.
+    name
+        Name of the file, for the bar.
+    room
+        Free space to ask for, in multiples of the file's size.
+    exact
+        Whether it would be noticed in the end if two files were joined, so that a server need not tell them apart.
+
+    Raises
+    ------
+    _Interrupted
+        When the connection ended early, or the server sent something else than asked; another try may succeed.
+    OSError
+        When the disk has no room.
     """
     origin = _Origin.read(file)
     same_place = origin.url == source.url and origin.tag
@@ -312,7 +369,10 @@ class _Origin:
 
 
 def _tag(headers: Message) -> str:
-    """The ETag, but a weak one tells only that two files mean the same; else the date of the last change; else ""."""
+    """Return the ETag, or else the date of the last change, or "".
+
+    A weak ETag does not count: it tells only that two files mean the same.
+    """
     tag = headers.get("ETag") or ""
     return tag if tag.startswith('"') else headers.get("Last-Modified") or ""
 

@@ -110,6 +110,7 @@ def save_split(train: Items, val: Items, test: Items, filepath: str, path_prefix
 
 
 def split_as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
+    """Return the content of a split file, with paths relative to `path_prefix`."""
     return {
         split: [[relative_posix(item.impath, path_prefix), item.label, item.classname] for item in items]
         for split, items in zip(SPLITS, (train, val, test), strict=True)
