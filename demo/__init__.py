@@ -7,6 +7,8 @@
 Everything follows from seed strings; nothing is downloaded. For a look: python -m demo --help
 """
 
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
 from .captions import caption, part_phrase
 from .scenes import Scene, chalk_scene, photo_scene
 from .task import CLASSES, VERSION, write_task

@@ -31,6 +31,7 @@ from dassl.utils.tools import path_hint
 from trainers import ALL_OPTIONS, RECIPES
 from trainers.features import MAX_GB
 
+from . import plugins
 from .command_line import build_parser
 
 
@@ -56,6 +57,8 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
     """
     words = list(argv)
     args = build_parser().parse_args(words)
+    args.plugins = plugins.named(args.plugins)
+    plugins.load(args.plugins)
     cfg, notes = setup_cfg(args)
     if folder_of is not None:
         args.output_dir = str(folder_of(cfg))
@@ -69,6 +72,7 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
+    cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
@@ -82,7 +86,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     for options in ALL_OPTIONS:
         cfg.TRAINER[options.node] = options.defaults()
     # of these, the keys that change nothing that comes out; the engine knows its own
-    cfg.NO_EFFECT = ("FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    cfg.NO_EFFECT = ("PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
     cfg.NO_EFFECT += tuple(key for options in ALL_OPTIONS for key in options.without_effect())
 
 
@@ -122,6 +126,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
     for key, value in flags.items():
         set_key(cfg, key, value)
+    cfg.PLUGINS = tuple(args.plugins)
     if args.seed != -1:
         cfg.SEED = args.seed
     if args.device:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .effect import effective, flatten
 from .files import ResultsError as PredictError
-from .settings import UNTRAINED
+from .keys import effective, flatten
+from .record import declared_in
 from .trained_run import read_config, require_finished
 from .trust import UNNEEDED, check_places
 
@@ -80,7 +80,7 @@ class RunFolder(Source):
     def read(cls, folder: Path) -> RunFolder:
         """Raises PredictError where the folder holds no run, or one that cannot predict."""
         config = flatten(read_config(folder))
-        record = require_finished(folder, trained=config["TRAINER.NAME"] not in UNTRAINED)
+        record = require_finished(folder, trained=not declared_in(folder).zero_shot)
         return cls(folder, kept_settings(config), record)
 
     def classnames(self) -> Sequence[str] | None:
@@ -89,7 +89,7 @@ class RunFolder(Source):
         return read_classnames(self.path)
 
     def restore(self, trainer: Any) -> None:
-        from .record import evaluated_checkpoint
+        from .writing import evaluated_checkpoint
 
         directory, epoch = evaluated_checkpoint(self.path)
         trainer.load_model(directory, epoch=epoch)

@@ -11,11 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 from dassl.plain.reading import TEXT, Maybe, wrong
 from dassl.plain.text import error_text
 
-from .config_file import load_config
-from .effect import flatten
 from .files import ResultsError
-from .result_file import read_record
-from .settings import UNTRAINED
+from .keys import flatten
+from .record import Declared, declared_in, load_config, read_record
 from .trust import UNNEEDED, check_places, trusting
 
 CONFIG = {"TRAINER": {"NAME": TEXT}, "DATASET": Maybe({"ROOT": Maybe(TEXT)})}  # what is read of a config.yaml here
@@ -23,27 +21,30 @@ T = TypeVar("T")
 
 
 class Settings(NamedTuple):
-    """What a run's config.yaml says of its trainer."""
+    """What a run's folder says of its trainer."""
 
     trainer: str
     node: dict[str, Any]  # TRAINER.<trainer>
+    method: Declared
 
 
-def check_run(run: Path, what: str = "what was learned", able: Callable[[str], bool] | None = None) -> Settings:
-    """Before anything heavy is imported: is this the folder of a run of an `able` trainer, trained to its end?
+def check_run(run: Path, what: str = "what was learned", needs: str = "") -> Settings:
+    """Before anything heavy is imported: is this the folder of a run that was trained to its end?
 
-    `what` the other trainers lack.  Raises ResultsError.
+    needs: a field of `Declared` that must be true of its method; `what` the other methods lack.  Raises ResultsError.
     """
     settings = settings_of(run)
-    if settings.trainer in UNTRAINED or not (able is None or able(settings.trainer)):
+    zero_shot = settings.method.zero_shot
+    if not zero_shot:
+        require_finished(run)
+    if zero_shot or (needs and not getattr(settings.method, needs)):
         raise ResultsError(f"{run} is a run of {settings.trainer}, which has no {what}; give the folder of another run")
-    require_finished(run)
     return settings
 
 
 def check_transport(run: Path) -> Settings:
-    """`check_run`, for a trainer of the PLOT family."""
-    return check_run(run, "transport plan", lambda trainer: trainer.upper().startswith("PLOT"))
+    """`check_run`, for methods with a transport plan."""
+    return check_run(run, "transport plan", "transports")
 
 
 def settings_of(run: Path) -> Settings:
@@ -51,7 +52,7 @@ def settings_of(run: Path) -> Settings:
     config = read_config(run)
     trainer = str(config["TRAINER"]["NAME"])
     node = config["TRAINER"].get(trainer)
-    return Settings(trainer, node if isinstance(node, dict) else {})
+    return Settings(trainer, node if isinstance(node, dict) else {}, declared_in(run))
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -117,7 +118,8 @@ def load_trainer(
     from dassl.utils import set_random_seed
     from runs.config import extend_cfg, set_key
 
-    from .record import evaluated_checkpoint, read_result
+    from .record import read_result
+    from .writing import evaluated_checkpoint
 
     folder = Path(run)
     if not (folder / "config.yaml").exists():

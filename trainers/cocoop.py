@@ -74,6 +74,7 @@ class CoCoOpModel(PromptModel):
 class CoCoOp(PromptTrainer):
     """Conditional context optimisation."""
 
+    has_words = True
     options_type = CoCoOpOptions
 
     def assemble(self, clip_model: CLIP) -> nn.Module:

@@ -64,6 +64,9 @@ def class_features(clip_model: CLIP, templates: Sequence[str], classnames: Seque
 class ZeroshotCLIP(FeatureTrainer):
     """One template; nothing is learned or registered."""
 
+    zero_shot = True
+    config_family = "CoOp"
+
     clip_model: CLIP
 
     def templates(self) -> tuple[str, ...]:

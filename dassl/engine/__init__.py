@@ -13,11 +13,5 @@ else:
     __getattr__, __dir__ = lazy_imports(__name__, "trainer")
 
 __all__ = [
-    "TRAINER_REGISTRY",
-    "SimpleNet",
-    "SimpleTrainer",
-    "TrainerBase",
-    "TrainerX",
-    "TrainerXU",
-    "build_trainer",
-]
+    "TRAINER_REGISTRY", "SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer",
+]  # fmt: skip

@@ -30,17 +30,9 @@ from .safe_load import CheckpointError, Inert, UnsafeCheckpointError, load_file
 from .tools import StrPath, atomic_write, mkdir_if_missing
 
 __all__ = [
-    "CheckpointError",
-    "UnsafeCheckpointError",
-    "checksum",
-    "find_checkpoints",
-    "load_checkpoint",
-    "load_resume_point",
-    "load_training",
-    "restore_training",
-    "resume_from_checkpoint",
-    "save_checkpoint",
-]
+    "CheckpointError", "UnsafeCheckpointError", "checksum", "find_checkpoints", "load_checkpoint", "load_resume_point",
+    "load_training", "restore_training", "resume_from_checkpoint", "save_checkpoint",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 

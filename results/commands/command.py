@@ -67,7 +67,7 @@ def deliver(text: str, out: str | None) -> None:
 
 def read_summary(args: argparse.Namespace) -> tuple[Summary, int]:
     """(summary of args.output, exit status); names on stderr what is not there."""
-    from runs.records import find_runs
+    from runs.record import find_runs
 
     from ..numbers.summary import summarise
 

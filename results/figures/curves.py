@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runs.files import ResultsError
 from runs.methods import group
-from runs.records import Run
+from runs.record import Run
 
 from ..numbers.summary import ZERO_SHOT, Section, Summary, averages, qualifier
 from .plotting import GREY, LOOKS, Look, legend_below, new_figure, set_title

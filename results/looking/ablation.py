@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runs.files import ResultsError, tell, write_text
-from runs.records import Run, read_run
+from runs.record import Run, read_run
 from runs.trained_run import check_transport, load, test_batches
 
 from ..figures.plotting import drawing, save_figure

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER = "map"  # below the run
-MAPPED = ("CoOp", "PLOT", "PLOTPP")
 METHODS = ("pca", "tsne")
 DEFAULT_CLASSES, MOST_CLASSES = 8, 10
 BATCH = 32
@@ -202,10 +201,10 @@ def map_run(
     root: str = "",
     verbose: bool = False,
 ) -> FeatureMap:
-    """Raises ResultsError for runs of other methods than MAPPED, and for what is missing."""
+    """Raises ResultsError for runs of methods that cannot be mapped, and for what is missing."""
     conditional = settings_of(run).trainer == "CoCoOp"
     what = "prompts that are the same for every image" if conditional else "prompts to show"
-    kind = check_run(run, what, MAPPED.__contains__).trainer
+    kind = check_run(run, what, "can_be_mapped").trainer
     trainer = load(run, backbone, root, verbose)
     dataset = trainer.dm.dataset
     labels = choose_classes(dataset.classnames, classes)

@@ -176,7 +176,7 @@ def run_command(
     verbose: bool = False,
 ) -> int:
     """Explain the images that were chosen and write the pictures to `out` (default RUN/transport); the exit status."""
-    trainer, node = check_transport(run)
+    trainer, node, _ = check_transport(run)
     if node.get("MATCHING") == "global":
         raise ResultsError(
             f"{run} has TRAINER.{trainer}.MATCHING global, which looks at an image's one pooled feature and at no "

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from runs.methods import group
-from runs.records import Run
-from runs.settings import UNTRAINED
+from runs.record import Run
 
 from ..tables.tables import shots_text
 from .summary import ZERO_SHOT, Section, Spread, Summary, spread
@@ -106,7 +105,7 @@ def class_gains(summary: Summary, shots: int | None = None) -> tuple[list[Gains]
             base = zero_shot.get(backbone)
             if not base:
                 wanting = "no" if base is None else "no accuracies of classes in the record of the"
-                remedy = f"run it with --trainer {UNTRAINED[0]}"
+                remedy = "run it with --trainer ZeroshotCLIP"
                 missing.append(f"{section.title}: {wanting} zero-shot run with backbone {backbone} ({remedy})")
                 continue
             gains = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from runs.keys import CHANCE, SCHEDULE
 from runs.methods import group, mark_key, natural
-from runs.records import Run
-from runs.settings import CHANCE, SCHEDULE
+from runs.record import Run
 
 from .summary import Section, Summary
 

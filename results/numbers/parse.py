@@ -26,7 +26,7 @@ from typing import NamedTuple
 from dassl.plain.text import GOES_ON
 from runs.files import ResultsError, say, tell
 from runs.methods import mark
-from runs.records import read_run
+from runs.record import read_run
 
 TRAINING_ENDED = ("Finish training", "Finished training")  # Dassl 0.6 and later; 0.5 and earlier
 RESULT_BLOCK = ("=> result",)

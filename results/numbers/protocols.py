@@ -23,7 +23,7 @@ from dassl.plain.text import printable
 from datasets import declared
 from runs.files import ResultsError
 from runs.methods import mark
-from runs.records import Run, read_run
+from runs.record import Run, read_run
 
 from .parse import ParseOptions, deviation, newest_result
 from .summary import Average

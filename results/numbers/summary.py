@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from runs.methods import data_names, data_path, group, name_methods
-from runs.records import Run
+from runs.record import Run
 
 ZERO_SHOT = 0  # the column of methods that saw no training image
 ALL_IMAGES = -1  # ... of methods that saw every one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runs.records import read_run, relative_to
+from runs.record import read_run, relative_to
 
 from ..figures.plotting import inline_svg
 from ..looking import ablation_view as view

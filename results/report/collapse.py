@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from runs.methods import group
-from runs.records import Run
+from runs.record import Run
 
 from ..figures.curves import common_history, finish_by_epoch, lines_by_shots
 from ..figures.plotting import new_figure, set_title

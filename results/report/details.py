@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.methods import data_path, group
-from runs.records import Run, relative_to
+from runs.record import Run, relative_to
 
 from ..numbers.differences import Difference, Setting, between_methods, between_runs, version_name
 from ..numbers.summary import Section, Summary, spread

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runs.methods import group, notes
-from runs.records import Run
+from runs.record import Run
 
 from ..figures.curves import accuracy_panels, common_history, looks, panels, training_figure
 from ..figures.plotting import PAGE_FAINT, PAGE_INK, Look, drawing, inline_svg

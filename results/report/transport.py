@@ -9,7 +9,7 @@ from typing import Any
 from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
 from runs.files import read_shaped, tell
 from runs.methods import group
-from runs.records import Run, relative_to
+from runs.record import Run, relative_to
 
 from ..looking.claims import NAME
 from ..looking.transport import FOLDER, INDEX

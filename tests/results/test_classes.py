@@ -17,7 +17,7 @@ from results.numbers.classes import Class, all_confusions, class_gains, columns,
 from results.numbers.summary import summarise
 from results.tables.class_tables import GAIN_CAPTION, confusion_block, format_confusions, format_gains, gain_block
 from results.tables.tables import FORMATS
-from runs.records import find_runs
+from runs.record import find_runs
 from tests.support.records import CLASSES, make_record, write_run, write_sweep
 
 

@@ -17,7 +17,7 @@ from results.looking.ablation_view import Ablation, Row, ablation_figure
 from results.numbers.classes import class_gains
 from results.numbers.summary import summarise
 from results.report.collapse import describe_prompts, pair_history, prompts_figure
-from runs.records import find_runs
+from runs.record import find_runs
 from tests.support.records import make_record, write_run, write_sweep
 
 # --- curves ----------------------------------------------------------------------------------------------

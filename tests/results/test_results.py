@@ -21,10 +21,10 @@ from dassl.plain.text import csv_line
 from results.__main__ import COMMANDS, main
 from results.numbers.summary import ALL_IMAGES, ZERO_SHOT, averages, spread, summarise
 from results.tables.tables import FORMATS, format_table
-from runs.effect import flatten
 from runs.files import ResultsError, write_atomic, write_text
+from runs.keys import flatten
 from runs.methods import name_methods
-from runs.records import find_runs, read_run
+from runs.record import find_runs, read_run
 from tests.support.closeness import assert_close
 from tests.support.records import make_record, write_run, write_sweep
 

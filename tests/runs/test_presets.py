@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dassl.config import get_cfg_default, merge_file
+from runs.config import extend_cfg
 from tests.support.programs import REPOSITORY
-from train import extend_cfg
 from trainers import RECIPES
 
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b16": "ViT-B/16", "vit_b32": "ViT-B/32"}

@@ -29,16 +29,10 @@ from dassl.plain import writing
 from dassl.utils import atomic_write, set_random_seed
 from dassl.utils.checkpoint import CheckpointError
 from runs.environment import commit_of_program
-from runs.record import (
-    RunFolderError,
-    evaluated_checkpoint,
-    is_complete,
-    open_run,
-    read_classnames,
-    read_result,
-    write_result,
-)
-from runs.run_folder import hold_folder
+from runs.folder import open_run
+from runs.record import is_complete, read_classnames, read_result
+from runs.run_folder import RunFolderError, hold_folder
+from runs.writing import evaluated_checkpoint, write_result
 from tests.dassl.test_utils import run_python
 from tests.support.engine import CLASSES, TinyPlugin, tiny_cfg
 from tests.support.programs import REPOSITORY
@@ -349,7 +343,7 @@ def test_a_torn_or_foreign_result_is_no_result(tmp_path):
 def test_a_full_disk_at_the_last_moment(tmp_path):
     code = """
 import resource, sys
-from runs.record import write_result
+from runs.writing import write_result
 from tests.support.engine import TinyPlugin, tiny_cfg
 cfg = tiny_cfg(sys.argv[1]); trainer = TinyPlugin(cfg); trainer.test()
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))

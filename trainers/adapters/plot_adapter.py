@@ -25,6 +25,8 @@ class PLOTAdapter(AdapterTrainer, PLOT):  # type: ignore[misc, override]
     Seed and shots must be those of that run, so that both have seen the same images.
     """
 
+    can_be_mapped = has_words = False
+    starts_from = "PLOT"
     options_type = PlotAdapterOptions  # type: ignore[assignment]
     options: PlotAdapterOptions
     n_keys = 2

@@ -125,6 +125,7 @@ class PLOT(TransportTrainer):
     """Prompt learning with optimal transport."""
 
     options_type = PlotOptions
+    transports = has_places = can_be_mapped = has_words = True
     options: PlotOptions
 
     def assemble(self, clip_model: CLIP) -> nn.Module:

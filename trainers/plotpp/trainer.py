@@ -22,6 +22,8 @@ from .templates import templates_of
 class PLOTPP(TransportTrainer):
     """PLOT++: the published recipe learns the visual prompts first, then both kinds from there (PRETRAIN_DIR)."""
 
+    transports = can_be_mapped = has_words = True
+    starts_from = "PLOTPP"
     options_type = PlotPPOptions
     options: PlotPPOptions
 
