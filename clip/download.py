@@ -64,7 +64,7 @@ class Source:
         Returns
         -------
         http.client.HTTPResponse
-            The server's answer.
+            The server's response.
 
         Raises
         ------
@@ -305,7 +305,7 @@ def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool
     if have and same_place:
         headers["If-Range"] = origin.tag
     try:
-        answer = source.open(headers)
+        response = source.open(headers)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing is left to send, so the check decides
             raise
@@ -317,12 +317,12 @@ def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool
             has = f"the file has {int(size):,}" if other_size else "the server has another file"
             raise _Interrupted(f"{have:,} bytes were kept, but {has}") from error
         return
-    with answer:
-        length = answer.headers.get("Content-Length")
-        if answer.status == 206:
-            start, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    with response:
+        length = response.headers.get("Content-Length")
+        if response.status == 206:
+            start, _, whole = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
             other_size = None not in (origin.size, _number(whole)) and origin.size != _number(whole)
-            if not start.startswith(f"{have}-") or other_size or origin.differs(answer.headers):
+            if not start.startswith(f"{have}-") or other_size or origin.differs(response.headers):
                 _start_over(file)
                 raise _Interrupted(f"the server sent another file, or another part of it ({start!r}), than asked")
             total = have + int(length) if length else _number(whole)
@@ -331,10 +331,10 @@ def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool
             have, total = 0, _number(length or "")
         require_room(Path(file.name).parent, room * (total or 0) - have)
         if not have:
-            _Origin(source.url, _tag(answer.headers), total).write(file)
+            _Origin(source.url, _tag(response.headers), total).write(file)
         bar = tqdm(desc=name, total=total, initial=have, unit="iB", unit_scale=True, ncols=80, disable=None)
         with bar:
-            while chunk := answer.read1(CHUNK):  # what there is: of a stalled connection nothing shall be lost
+            while chunk := response.read1(CHUNK):  # what there is: of a stalled connection nothing shall be lost
                 file.write(chunk)
                 file.flush()
                 bar.update(len(chunk))

@@ -36,7 +36,7 @@ class CaptionCourse(Course):
 
     def __init__(self, options: argparse.Namespace, corpus: Corpus) -> None:
         self.options, self.corpus = options, corpus
-        self.encode = self.vocabulary = Vocabulary(corpus.scenes, options.seed)
+        self.vocabulary = Vocabulary(corpus.scenes, options.seed)
         model = CLIP(
             options.embed, RESOLUTION, tuple(options.vision_layers), options.vision_width, None, CONTEXT_LENGTH,
             len(self.vocabulary), options.text_width, options.text_width // 64, options.text_layers,
@@ -74,6 +74,10 @@ class CaptionCourse(Course):
             contrast(scale * local.mean(dim=1) @ text.T, captions),
             contrast(best_places, phrases),
         )
+
+    def encode(self, texts: list[str]) -> Tensor:
+        """Return the ids of texts in the vocabulary of the captions (B, 77)."""
+        return self.vocabulary(texts)
 
     @torch.no_grad()
     def after_step(self) -> None:
