@@ -22,9 +22,9 @@ def run(argv: list[str] | None = None) -> dict[str, Any]:
 
 def show_keys() -> None:
     """The config keys of the trainers, with default and meaning."""
-    from trainers import ALL_OPTIONS
+    from runs.config import option_types
 
-    for options in ALL_OPTIONS:
+    for options in option_types():
         for key, (default, meaning) in options.meanings().items():
             print(f"{key:36} {default!r:10} {meaning}")
 

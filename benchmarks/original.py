@@ -8,8 +8,8 @@ from torch import Tensor
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder, encode_full
 from clip.vit import VisionTransformer
+from trainers.parts.prompts import ContextLearner
 from trainers.plotpp.prompts import TwoSidedPromptLearner
-from trainers.prompts import ContextLearner
 
 
 def text_features(text: TextEncoder, learner: ContextLearner, classes: Tensor | None = None) -> Tensor:

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 import runs.execute
 import train
-import trainers
-import trainers.backbone
+import trainers.parts.backbone
 from clip.features import ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder
 from dassl.engine import TRAINER_REGISTRY
-from trainers.coop import CoOpModel
+from trainers import coop, plot
+from trainers.parts.prompts import PromptLearner
 from trainers.plot.model import PlotModel
-from trainers.prompts import PromptLearner
 
 from . import original
 
@@ -43,7 +42,7 @@ class OriginalPlotModel(FullText, PlotModel):  # type: ignore[misc]
         return self.logit_scale.exp() * original.scores(local, text, self.transport.epsilon)
 
 
-class OriginalCoOpModel(FullText, CoOpModel):  # type: ignore[misc]
+class OriginalCoOpModel(FullText, coop.CoOpModel):  # type: ignore[misc]
     pass
 
 
@@ -63,20 +62,21 @@ class Uncached:
         return None
 
 
-class PLOT(Uncached, trainers.PLOT):
+class PLOT(Uncached, plot.PLOT):
     def assemble(self, clip_model: CLIP) -> nn.Module:
-        learner = self.build_learner(clip_model, PromptLearner, n_prompts=self.options.n_prompts)
+        learner = super().assemble(clip_model).prompt_learner
+        self.evidence = None
         return OriginalPlotModel(learner, clip_model, self.options.transport())
 
 
-class CoOp(Uncached, trainers.CoOp):
+class CoOp(Uncached, coop.CoOp):
     def assemble(self, clip_model: CLIP) -> nn.Module:
-        return OriginalCoOpModel(self.build_learner(clip_model, PromptLearner), clip_model)
+        return OriginalCoOpModel(super().assemble(clip_model).prompt_learner, clip_model)
 
 
 def install() -> None:
     """Let this process train and test in the original way; it cannot be undone."""
-    trainers.backbone.freeze_image_tower = lambda visual: None
+    trainers.parts.backbone.freeze_image_tower = lambda visual: None
     runs.execute.keep_freed_memory = lambda: False
     for trainer in (PLOT, CoOp):
         TRAINER_REGISTRY.register(trainer, force=True)

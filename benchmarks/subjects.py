@@ -12,11 +12,11 @@ from torch import Tensor
 from clip.frozen import freeze_image_tower
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder
+from trainers.parts.prompts import ContextLearner, PromptLearner
 from trainers.plot.model import PlotModel
 from trainers.plot.transport import Transport, transported
 from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
-from trainers.prompts import ContextLearner, PromptLearner
 
 from . import original
 from .measure import Step

@@ -20,6 +20,7 @@ import dassl  # noqa: F401  (before torch: how its threads wait)
 from yacs.config import CfgNode
 
 import datasets  # noqa: F401  (registers the data sets)
+import trainers  # noqa: F401  (registers the methods)
 from dassl.config import check_names, check_values, get_cfg_default, merge_file, merge_options
 from dassl.config.defaults import KEEP_MB, STATE_MINUTES
 from dassl.config.values import NAMES, NUMBERS, at_least
@@ -28,8 +29,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability
 from dassl.utils.tools import path_hint
-from trainers import ALL_OPTIONS, RECIPES
-from trainers.features import MAX_GB
+from trainers.parts.feature_cache import MAX_GB
 
 from . import plugins
 from .command_line import build_parser
@@ -57,8 +57,7 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
     """
     words = list(argv)
     args = build_parser().parse_args(words)
-    args.plugins = plugins.named(args.plugins)
-    plugins.load(args.plugins)
+    args.plugins = plugins.use(args.plugins)
     cfg, notes = setup_cfg(args)
     if folder_of is not None:
         args.output_dir = str(folder_of(cfg))
@@ -68,6 +67,12 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
         cfg.OUTPUT_DIR = args.output_dir
         cfg.freeze()
     return Request(words, args, cfg, notes)
+
+
+def option_types() -> list[Any]:
+    """The dataclasses of the registered trainers' own keys, each once, in the order of their nodes' names."""
+    methods = map(TRAINER_REGISTRY.get, TRAINER_REGISTRY.registered_names())
+    return sorted({kind for method in methods if (kind := getattr(method, "options_type", None))}, key=lambda o: o.node)
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -83,11 +88,11 @@ def extend_cfg(cfg: CfgNode) -> None:
     # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
     cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})
     cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
-    for options in ALL_OPTIONS:
+    for options in option_types():
         cfg.TRAINER[options.node] = options.defaults()
     # of these, the keys that change nothing that comes out; the engine knows its own
     cfg.NO_EFFECT = ("PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
-    cfg.NO_EFFECT += tuple(key for options in ALL_OPTIONS for key in options.without_effect())
+    cfg.NO_EFFECT += tuple(key for options in option_types() for key in options.without_effect())
 
 
 FLAGS = {  # flag -> key; applied where the flag was given
@@ -134,7 +139,8 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     explicit |= merge_options(cfg, args.opts or [])
 
     notes = []
-    recipe = RECIPES.get(cfg.TRAINER.NAME)
+    known = cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()
+    recipe = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "recipe", None) if known else None
     for key, value in (recipe(cfg.DATASET.NAME, cfg.DATASET.NUM_SHOTS) if recipe else {}).items():
         if key in explicit:
             notes.append(f"{key} as configured; the published schedule would be {value}")

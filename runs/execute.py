@@ -23,11 +23,11 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
 from dassl.utils.tools import path_hint
-from trainers.starts import start_file
+from trainers.parts.starts import start_file
 
 from .config import Request
 from .folder import holds_checkpoints, open_run
-from .run_folder import hold_folder
+from .lock import hold_folder
 from .writing import write_result
 
 

@@ -13,9 +13,7 @@ Metadata: `sha256`, of everything else, since neither safetensors nor most disks
 """
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import struct
 import warnings
@@ -87,7 +85,7 @@ class ExportedFile(Source):
 def write(classifier: Classifier, target: Path) -> Path:
     """Write a classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
     from dassl.engine.inference import learned_state
-    from trainers.checkpoints import FIXED
+    from trainers.parts.checkpoints import FIXED
 
     source, trainer = classifier.source, classifier.trainer
     learned = {key: t for key, t in learned_state(trainer).items() if not key.endswith(FIXED)}
@@ -121,9 +119,12 @@ def _digest(content: bytes) -> str:
 def frozen_facts(trainer: Any) -> dict[str, Tensor]:
     """Of a trainer's CLIP, what tells it from others."""
     from clip import tokenize
-    from trainers.backbone import load_backbone
+    from dassl.utils.logger import quiet
+    from trainers.parts.backbone import load_backbone
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    if not hasattr(trainer, "precision"):  # a plugin's, built on no CLIP of ours
+        return {}
+    with quiet():
         model = load_backbone(trainer.cfg, trainer.precision, trainer.device)  # the very object that the trainer has
     start = model.token_embedding.weight[int(tokenize("")[0, 0])]
     return {"frozen.start_of_text": start, "frozen.logit_scale": model.logit_scale}
@@ -131,7 +132,7 @@ def frozen_facts(trainer: Any) -> dict[str, Tensor]:
 
 def check_backbone(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: Path, name: str) -> None:
     """Raise ValueError where the file was learned with a CLIP of other sizes; warn where its weights differ."""
-    from trainers.checkpoints import PRECISION
+    from trainers.parts.checkpoints import PRECISION
 
     complaint = f"{path} was learned with another CLIP than the weights of {name}; give the right ones with --backbone"
     if any(key not in theirs or theirs[key].shape != value.shape for key, value in ours.items()):

@@ -21,9 +21,9 @@ from dassl.utils.checkpoint import BEST_NAME, find_checkpoints
 from dassl.utils.tools import atomic_write
 
 from .keys import differences, effective, flatten
+from .lock import RunFolderError, make_folder, refusal
 from .plugins import trainer_class
 from .record import ABOUT, CONFIG_NAME, END, MODE, RESULT_NAME, Declared, load_config
-from .run_folder import RunFolderError, make_folder, refusal
 
 
 def open_run(cfg: CfgNode, mode: str) -> bool:

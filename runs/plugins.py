@@ -15,16 +15,19 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from .files import ResultsError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 VARIABLE = "PLOT_PLUGINS"
 _loaded: dict[str, str] = {}  # real path or module name -> what it was called by
 
 
-class PluginError(ValueError):
+class PluginError(ResultsError, ValueError):
     """A plugin cannot be loaded."""
 
 
@@ -36,17 +39,22 @@ def add_plugin_flag(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def named(flags: Iterable[str] = ()) -> list[str]:
-    """The plugins of a command line and of the environment, paths made absolute; each once."""
+def use(flags: Iterable[str] = ()) -> list[str]:
+    """Load the plugins of a command line and of the environment; returns them, paths made absolute, each once.
+
+    Raises
+    ------
+    PluginError
+        Where one is not there, has the name of another module, or fails while it is imported.
+    """
     words = [*flags, *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]
-    return list(dict.fromkeys(os.path.abspath(word) if os.path.exists(word) else word for word in words))
+    plugins = list(dict.fromkeys(os.path.abspath(word) if os.path.exists(word) else word for word in words))
+    load(plugins)
+    return plugins
 
 
 def load(plugins: Iterable[str]) -> None:
-    """Import plugins that this process has not imported yet.
-
-    Raises PluginError where one is not there, is called as another module is, or fails on the way.
-    """
+    """Import the plugins that this process has not imported yet; PluginError as in `use`."""
     for plugin in plugins:
         key = os.path.realpath(plugin) if os.path.exists(plugin) else plugin
         if key not in _loaded:
@@ -54,14 +62,42 @@ def load(plugins: Iterable[str]) -> None:
             _loaded[key] = plugin
 
 
-def loaded() -> list[str]:
-    """The plugins that this process has imported, in order."""
-    return list(_loaded.values())
+def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[Path], bool]) -> None:
+    """Load the plugins that the run at `source` was made with, where its trainer or data set is not known yet.
+
+    Importing runs code, and whoever wrote the run's folder has chosen it: so only what `trusted` says yes to.
+
+    Parameters
+    ----------
+    config
+        The run's, flat: {"PLUGINS": ("/home/me/mine",), "TRAINER.NAME": "Mine", ...}.
+    source
+        The run's folder, or an exported file; for messages.
+    trusted
+        Whether code at a path may run.
+
+    Raises
+    ------
+    PluginError
+        Naming the plugin and the flag with which the user allows it.
+    """
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    trainer, dataset = config.get("TRAINER.NAME"), config.get("DATASET.NAME")
+    if trainer_class(str(trainer)) and (not dataset or dataset in DATASET_REGISTRY.registered_names()):
+        return
+    for plugin in map(str, config.get("PLUGINS") or ()):
+        if not trusted(Path(plugin)):
+            raise PluginError(
+                f"{source} was made with the plugin {plugin}, whose code would run here; if it is your own, say "
+                f"--plugin {plugin}, or --trust-paths"
+            )
+        load([plugin])
 
 
 def config_folders() -> list[Path]:
-    """The folders called `configs`: the checkout's, and those of the plugins that are folders."""
-    own = [Path(plugin, "configs") for plugin in loaded() if os.path.isdir(plugin)]
+    """The folders called `configs`: the checkout's, and those of the loaded plugins that are folders."""
+    own = [Path(plugin, "configs") for plugin in _loaded.values() if os.path.isdir(plugin)]
     return [CHECKOUT / "configs", *filter(Path.is_dir, own)]
 
 

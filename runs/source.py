@@ -99,5 +99,5 @@ def kept_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of a whole config the keys that decide predictions or tell how they were learned; no place but the backbone's."""
     own = f"TRAINER.{config['TRAINER.NAME']}.".upper()  # whole: also what only bounds its memory
     kept = {key for key in effective(config) if key.startswith(KEPT)}
-    kept |= {key for key in config if key.upper().startswith(own)}
+    kept |= {key for key in config if key.upper().startswith(own)} | ({"PLUGINS"} if config.get("PLUGINS") else set())
     return {key: value for key, value in config.items() if key in kept and not key.endswith((*UNNEEDED, *DATA))}

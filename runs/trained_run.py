@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,8 +12,9 @@ from dassl.plain.text import error_text
 
 from .files import ResultsError
 from .keys import flatten
+from .plugins import load_remembered
 from .record import Declared, declared_in, load_config, read_record
-from .trust import UNNEEDED, check_places, trusting
+from .trust import UNNEEDED, check_places, may_run, trusting
 
 CONFIG = {"TRAINER": {"NAME": TEXT}, "DATASET": Maybe({"ROOT": Maybe(TEXT)})}  # what is read of a config.yaml here
 T = TypeVar("T")
@@ -124,7 +124,8 @@ def load_trainer(
     folder = Path(run)
     if not (folder / "config.yaml").exists():
         raise FileNotFoundError(f"{folder} holds no config.yaml: it is not the folder of a run")
-    read_config(folder)  # whether it is whole
+    with trusting(trust_paths):
+        load_remembered(flatten(read_config(folder)), folder, may_run)
     cfg = get_cfg_default()
     extend_cfg(cfg)
     merge_file(cfg, str(folder / "config.yaml"))
@@ -158,7 +159,9 @@ def load(
 
 def quiet(verbose: bool = False) -> contextlib.AbstractContextManager[Any]:
     """Within it, nothing is printed to stdout unless `verbose`."""
-    return contextlib.nullcontext() if verbose else contextlib.redirect_stdout(io.StringIO())
+    from dassl.utils import logger
+
+    return logger.quiet(not verbose)
 
 
 def labels_of(names: Sequence[str], classnames: Sequence[str]) -> list[int]:

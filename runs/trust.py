@@ -56,6 +56,11 @@ def check_places(source: Path, backbone: str, record: Mapping[str, Any]) -> None
 
 
 def _may_open(place: Path, source: Path) -> bool:
-    own = [source if source.is_dir() else source.parent, PROJECT]
-    own += [Path(folder) for folder in os.environ.get(TRUSTED, "").split(os.pathsep) if folder]
+    own = source if source.is_dir() else source.parent
+    return may_run(place) or place.resolve().is_relative_to(own.resolve())
+
+
+def may_run(place: Path) -> bool:
+    """Whether code at `place` may run because a run names it: by the user's word, or below a trusted folder."""
+    own = [PROJECT, *(Path(folder) for folder in os.environ.get(TRUSTED, "").split(os.pathsep) if folder)]
     return _trusts.get() or any(place.resolve().is_relative_to(folder.resolve()) for folder in own)

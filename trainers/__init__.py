@@ -1,43 +1,12 @@
-"""Everything that learns. Importing this package registers its trainers with the engine."""
+"""Everything that learns: each module or package here is a method, `parts` is what methods are put together from.
+
+Importing this package imports all of them, and thereby registers their trainers with the engine.  A new method is a new
+module or package in this folder: nothing else has to know it.
+"""
+import importlib
+import pkgutil
+
 import dassl  # noqa: F401  (before torch: how its threads wait)
 
-from . import adapters, plot, plotpp
-from .adapters import PLOTAdapter, PlotAdapterOptions, TipAdapter, TipAdapterF, TipAdapterFOptions, TipAdapterOptions
-from .cocoop import CoCoOp, CoCoOpOptions
-from .coop import CoOp, CoOpOptions
-from .options import Options
-from .plot import PLOT, PlotOptions
-from .plotpp import PLOTPP, PlotPPOptions
-from .zsclip import ZeroshotCLIP, ZeroshotCLIP2
-
-ALL_OPTIONS: tuple[type[Options], ...] = (
-    CoOpOptions,
-    CoCoOpOptions,
-    PlotOptions,
-    PlotPPOptions,
-    TipAdapterOptions,
-    TipAdapterFOptions,
-    PlotAdapterOptions,
-)
-# trainer -> (data set, shots) -> defaults of its published schedule
-RECIPES = {
-    "PLOT": plot.recipe,
-    "PLOTPP": plotpp.recipe,
-    "TipAdapter": adapters.untrained,
-    "TipAdapterF": adapters.tip_recipe,
-    "PLOTAdapter": adapters.plot_recipe,
-}
-
-__all__ = [
-    "ALL_OPTIONS",
-    "RECIPES",
-    "CoCoOp",
-    "CoOp",
-    "PLOT",
-    "PLOTAdapter",
-    "PLOTPP",
-    "TipAdapter",
-    "TipAdapterF",
-    "ZeroshotCLIP",
-    "ZeroshotCLIP2",
-]
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

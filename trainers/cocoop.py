@@ -21,20 +21,22 @@ from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PromptTrainer
-from .model import PromptModel, pooled
-from .options import PhraseOptions
-from .prompts import PromptLearner
+from .clip_trainer import ClipTrainer
+from .parts.model import PromptModel, pooled
+from .parts.options import INIT, ContextOptions, option
+from .parts.prompts import PromptLearner, announce, context_settings
 
 REDUCTION = 16  # the network's hidden width is the feature width over this
 TOKENS_AT_ONCE = 65_536  # suffix tokens of all images that are encoded together when no gradient is wanted
 
 
 @dataclass(frozen=True)
-class CoCoOpOptions(PhraseOptions):
+class CoCoOpOptions(ContextOptions):
     """TRAINER.COCOOP.*"""
 
     node: ClassVar[str] = "COCOOP"
+
+    init: str = option(*INIT)
 
 
 class ConditionalPromptLearner(PromptLearner):
@@ -71,14 +73,27 @@ class CoCoOpModel(PromptModel):
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(PromptTrainer):
+class CoCoOp(ClipTrainer):
     """Conditional context optimisation."""
 
     has_words = True
     options_type = CoCoOpOptions
+    options: CoCoOpOptions
+    learned_tensors = ("ctx", *(f"meta_net.linear{i}.{part}" for i in (1, 2) for part in ("weight", "bias")))
+    has_words = True
 
-    def assemble(self, clip_model: CLIP) -> nn.Module:
-        return CoCoOpModel(self.build_learner(clip_model, ConditionalPromptLearner), clip_model)
+    def assemble(self, clip_model: CLIP) -> CoCoOpModel:
+        """CoCoOpModel of the options."""
+        learner = ConditionalPromptLearner(
+            self.dm.dataset.classnames,
+            clip_model,
+            n_context=self.options.n_context,
+            init=self.options.init,
+            **context_settings(self.options.context_precision, clip_model, self.cfg.SEED),
+        )
+        announce(learner)
+        return CoCoOpModel(learner, clip_model)
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
-        return {"loss": super().forward_backward(batch)["loss"]}  # the original reports no accuracy: batches are single
+        """One step; the original reports no accuracy, since its batches are single images."""
+        return {"loss": super().forward_backward(batch)["loss"]}

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.features import ImageFeatures
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PromptTrainer
-from .model import PromptModel, pooled
-from .options import PromptOptions
-from .prompts import PromptLearner
+from .clip_trainer import ClipTrainer
+from .parts.model import PromptModel, pooled
+from .parts.options import ContextOptions, PhraseOptions
+from .parts.prompts import PromptLearner, announce, context_settings
 
 
 @dataclass(frozen=True)
-class CoOpOptions(PromptOptions):
+class CoOpOptions(PhraseOptions, ContextOptions):
     """TRAINER.COOP.*"""
 
     node: ClassVar[str] = "COOP"
@@ -36,17 +36,28 @@ class CoOpModel(PromptModel):
 
 
 @TRAINER_REGISTRY.register()
-class CoOp(PromptTrainer):
+class CoOp(ClipTrainer):
     """Context optimisation."""
 
     can_be_mapped = has_words = True
     options_type = CoOpOptions
     options: CoOpOptions
+    learned_tensors = ("ctx",)
+    can_be_mapped = has_words = True
 
-    def assemble(self, clip_model: CLIP) -> nn.Module:
+    def assemble(self, clip_model: CLIP) -> CoOpModel:
+        """CoOpModel of the options; a phrase overrides class-specific contexts, as in the original."""
         options = self.options
-        class_specific = options.class_specific and not options.init  # a phrase overrides CSC, as in the original
         if options.class_specific and options.init:
             print("TRAINER.COOP.CTX_INIT overrides TRAINER.COOP.CSC: one context for all classes")
-        layout = {"class_specific": class_specific, "position": options.position}
-        return CoOpModel(self.build_learner(clip_model, PromptLearner, **layout), clip_model)
+        learner = PromptLearner(
+            self.dm.dataset.classnames,
+            clip_model,
+            n_context=options.n_context,
+            class_specific=options.class_specific and not options.init,
+            init=options.init,
+            position=options.position,
+            **context_settings(options.context_precision, clip_model, self.cfg.SEED),
+        )
+        announce(learner)
+        return CoOpModel(learner, clip_model)

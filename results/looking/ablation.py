@@ -90,7 +90,7 @@ class _Tally:
     """What is counted under one setting."""
 
     def __init__(self) -> None:
-        from trainers.plot.trainer import TransportStatistics
+        from trainers.plot.evidence import TransportStatistics
 
         self.statistics = TransportStatistics()
         self._right: list[Tensor] = []
@@ -117,10 +117,8 @@ def _matched_by(model: Any, transport: Transport) -> Iterator[None]:
 
 def ablate(run: Run, epsilons: Sequence[float], matchings: Sequence[str], backbone: str, root: str) -> Ablation:
     """Rebuild a finished run and test it under all settings.  Raises ResultsError for what is missing or unfit."""
-    from trainers.plot.trainer import TransportTrainer
-
     trainer = load(run.folder, backbone, root, verbose=True)
-    if not isinstance(trainer, TransportTrainer):
+    if not getattr(type(trainer), "transports", False):
         raise ResultsError(f"{run.folder} is a run of {run.trainer}, which matches nothing; give a PLOT or PLOTPP run")
     settings = choose_settings(trainer.model.transport, epsilons, matchings)
     try:

@@ -133,8 +133,8 @@ def find_words(
     import torch
 
     from runs.record import read_classnames
-    from trainers.backbone import load_backbone
-    from trainers.prompts import ContextLearner
+    from trainers.parts.backbone import load_backbone
+    from trainers.parts.prompts import ContextLearner
 
     trainer = load(run, backbone, root, verbose, read_classnames(run))
     learner = getattr(getattr(trainer, "model", None), "prompt_learner", None)

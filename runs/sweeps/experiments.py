@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..layout import BASE_CLASSES, CONTEXT, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
-from ..plugins import CHECKOUT, add_plugin_flag, named
+from ..plugins import CHECKOUT, add_plugin_flag, use
 from .flags import (
     add_run_flags,
     add_worker_flags,
@@ -421,7 +421,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_plugin_flag(parser)
     args = parser.parse_intermixed_args(words[1:])
     args.opts = options_with_flags(args, options)
-    args.plugins = named(args.plugins)
     args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
     experiment = EXPERIMENTS[name]
     try:
@@ -434,6 +433,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.stage1_seed and not args.stage1_seed.isdecimal():
             raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
         check_options(options, OWN_KEYS | set_here, "script")
+        args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
     if experiment.config and os.environ.get("CFG"):

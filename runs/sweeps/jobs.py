@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
-import os
 import shlex
 import sys
 import textwrap
@@ -33,7 +32,6 @@ from .workers import check_devices, workers
 SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
-OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
 
 
 class Progress(Protocol):
@@ -150,15 +148,15 @@ def check_same_run(job: Job) -> None:
 
 def check_same_pictures(job: Job) -> None:
     """Raises ValueError where the folder's complete run had other pictures of one's own than there are now."""
-    if job.cfg.DATASET.NAME != OWN_PICTURES:
-        return
-    import datasets  # noqa: F401  (registers it)
     from dassl.data import fingerprint
-    from dassl.data.datasets import build_dataset
+    from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+    from dassl.utils.logger import quiet
 
     from ..record import read_result
 
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    if not getattr(DATASET_REGISTRY.get(job.cfg.DATASET.NAME), "own_pictures", False):
+        return
+    with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself says what there is to say
         now = fingerprint(build_dataset(job.cfg))
     was = ((read_result(job.folder) or {}).get("data") or {}).get("fingerprint")
@@ -188,6 +186,8 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
     `quiet()` a run prints to its log alone, and its warnings go through `tell`, which says each of them once."""
     from tqdm import tqdm
 
+    from dassl.utils.logger import quiet
+
     stream, told = sys.stderr, set[str]()
     with tqdm(total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True) as bar:
 
@@ -200,18 +200,14 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
             bar.update(int(done))
 
         @contextlib.contextmanager
-        def quiet() -> Iterator[None]:
+        def hushed() -> Iterator[None]:
             if verbose:
                 yield
                 return
-            with (
-                open(os.devnull, "w", encoding="utf-8") as nowhere,
-                contextlib.redirect_stdout(nowhere),
-                contextlib.redirect_stderr(_Lines(tell)),
-            ):
+            with quiet(), contextlib.redirect_stderr(_Lines(tell)):
                 yield
 
-        yield tell, quiet
+        yield tell, hushed
 
 
 def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:

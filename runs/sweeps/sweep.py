@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..plugins import add_plugin_flag, named
+from ..plugins import add_plugin_flag, use
 from .flags import (
     add_run_flags,
     add_worker_flags,
@@ -111,9 +111,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = build_parser()
     args = parser.parse_args(flags)
     args.opts = options_with_flags(args, options)
-    args.plugins = named(args.plugins)
     try:
         check_options(options, OWN_KEYS, "sweep")
+        args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
     return args

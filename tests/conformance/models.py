@@ -11,20 +11,21 @@ import torch
 import torch.nn.functional as F
 
 import clip
+import datasets  # noqa: F401  (registers the data sets, which say what their prompts are)
 from clip.model import build_model
 from clip.prompt_text import encode_full
 from tests.support.golden_data import GOLDEN, read_npz, tiny_state_dict
 from trainers.cocoop import CoCoOpModel, ConditionalPromptLearner
 from trainers.coop import CoOpModel
+from trainers.parts.hand_written import ZeroShotModel, class_features
+from trainers.parts.prompts import PromptLearner
 from trainers.plot.model import PlotModel
 from trainers.plot.options import PlotOptions
 from trainers.plot.sinkhorn import sinkhorn
 from trainers.plot.transport import Transport
 from trainers.plotpp.model import PlotPPModel
-from trainers.plotpp.prompts import TextStart, TwoSidedPromptLearner, start_from_templates
-from trainers.plotpp.templates import templates_of
-from trainers.prompts import PromptLearner
-from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2, class_features
+from trainers.plotpp.prompts import TextStart, TwoSidedPromptLearner, start_from_templates, templates_of
+from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2
 
 from .compare import EXACT, Comparison, compare, same
 
@@ -198,40 +199,44 @@ def check_zeroshot(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compariso
     images, _ = images_and_labels(meta, case)
     names = [name.replace("_", " ") for name in meta["classnames"]]
     trainer = trainer_type.__new__(trainer_type)  # its text side alone, without a data set on disk
-    trainer.device = torch.device("cpu")
-    trainer.clip_model = tiny_clip(meta["model"], case)
+    clip_model = tiny_clip(meta["model"], case)
     for dataset in meta["datasets"]:
         trainer.cfg = SimpleNamespace(DATASET=SimpleNamespace(NAME=dataset))
         templates = trainer.templates()
         yield same(f"templates.{dataset}", list(templates), meta["templates"][dataset])
         tokens = torch.stack([clip.tokenize([t.format(name) for name in names]) for t in templates])
         yield compare(f"tokens.{dataset}", tokens, arrays[f"tokens.{dataset}"], EXACT)
-        trainer.text_features = class_features(trainer.clip_model, templates, names)
-        yield compare(f"text_features.{dataset}", trainer.text_features, arrays[f"text_features.{dataset}"])
-        yield compare(f"logits.{dataset}", trainer.model_inference(images), arrays[f"logits.{dataset}"])
+        text = class_features(clip_model, templates, names)
+        yield compare(f"text_features.{dataset}", text, arrays[f"text_features.{dataset}"])
+        yield compare(f"logits.{dataset}", ZeroShotModel(clip_model, text)(images), arrays[f"logits.{dataset}"])
+
+
+def rows_first(plan: torch.Tensor) -> torch.Tensor:
+    """A solver's plan (N, G, M) as recorded, (G, M, N)."""
+    return plan.permute(1, 2, 0)
 
 
 def check_sinkhorn(arrays: Arrays, meta: dict, case: Path) -> Iterator[Comparison]:
-    kernel, a, b = (torch.from_numpy(arrays[key]) for key in ("K", "u", "v"))
-    cost = -kernel.log()
+    kernel, a, b = (torch.from_numpy(arrays[key]) for key in ("K", "u", "v"))  # (G, M, N), (G, M), (G, N)
+    cost, b = -kernel.log().permute(2, 0, 1), b.t()  # the solver's layout has the columns first
     limits = {"max_iterations": meta["max_iter"], "threshold": meta["thresh"]}
     solved = sinkhorn(cost, 1.0, a, b, **limits)
-    yield compare("T_float64", solved.plan, arrays["T_float64"], 1e-9)
+    yield compare("T_float64", rows_first(solved.plan), arrays["T_float64"], 1e-9)
     yield compare("iterations_float64", solved.iterations.max(), meta["iterations_float64"], EXACT)
     single = sinkhorn(cost.float(), 1.0, a, b, max_cost=float(cost.abs().max()), **limits)
     recorded = "T_float64" if meta["nan_float32"] else "T_float32"
     note = "recorded NaN; compared with float64" if meta["nan_float32"] else ""
-    yield compare("T_float32", single.plan, arrays[recorded], note=note)
+    yield compare("T_float32", rows_first(single.plan), arrays[recorded], note=note)
     rows, counts = meta.get("alone_rows", []), meta.get("alone_iterations_float64", [])
     for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
-        alone = sinkhorn(cost[row : row + 1], 1.0, a[row : row + 1], b[row : row + 1], **limits)
+        alone = sinkhorn(cost[:, row : row + 1], 1.0, a[row : row + 1], b[:, row : row + 1], **limits)
         each = sinkhorn(cost, 1.0, a, b, stop="each", **limits)
-        yield compare(f"T_alone_float64[{i}]", alone.plan[0], arrays["T_alone_float64"][i], 1e-9)
-        yield compare(f"T_alone_float64[{i}] (each)", each.plan[row], arrays["T_alone_float64"][i], 1e-9)
+        yield compare(f"T_alone_float64[{i}]", rows_first(alone.plan)[0], arrays["T_alone_float64"][i], 1e-9)
+        yield compare(f"T_alone_float64[{i}] (each)", rows_first(each.plan)[row], arrays["T_alone_float64"][i], 1e-9)
         yield compare(f"alone_iterations_float64[{i}]", alone.iterations[0], count, EXACT)
     if "T_converged_float64" in arrays:
         longer = sinkhorn(cost, 1.0, a, b, max_iterations=20000, threshold=0.0, stop="each")
-        yield compare("T_converged_float64", longer.plan, arrays["T_converged_float64"], 1e-6)
+        yield compare("T_converged_float64", rows_first(longer.plan), arrays["T_converged_float64"], 1e-6)
 
 
 METHODS = {

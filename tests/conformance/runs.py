@@ -25,7 +25,7 @@ from datasets.base import SplitDataset
 from datasets.files import relative_posix
 from runs.config import extend_cfg
 from tests.support.golden_data import tiny_state_dict, write_synthetic_caltech
-from trainers import PLOT
+from trainers.plot import PLOT
 
 from .compare import Comparison, compare, same
 from .models import find

@@ -19,7 +19,7 @@ from tests.conformance.cases import Unsupported, check
 from tests.conformance.compare import compare
 from tests.conformance.models import SATURATED, tiny_clip
 from tests.support.golden_data import GOLDEN, read_npz
-from trainers.plotpp.templates import templates_of
+from trainers.plotpp.prompts import templates_of
 
 CASES = list(find_cases([str(GOLDEN)]))
 

@@ -11,8 +11,8 @@ import train
 from runs.trained_run import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
-from trainers.model import PromptModel
-from trainers.plot.collapse import as_pairs, as_rows, prompt_cosines
+from trainers.parts.model import PromptModel
+from trainers.plot.evidence import as_pairs, as_rows, prompt_cosines
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ import train
 from dassl.config import get_cfg_default, merge_file, merge_options
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
-from runs.config import extend_cfg
+from runs.config import extend_cfg, option_types
 from tests.support.programs import REPOSITORY
-from trainers import ALL_OPTIONS
 from trainers.plot import PlotOptions
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
@@ -32,11 +31,11 @@ def test_every_file_merges_and_names_what_exists(path):
         assert path.parent.name in TRAINER_REGISTRY.registered_names()
         assert cfg.MODEL.BACKBONE.NAME
         assert "normalize" in cfg.INPUT.TRANSFORMS
-        for options in ALL_OPTIONS:
+        for options in option_types():
             options.from_cfg(cfg)
 
 
-@pytest.mark.parametrize("options", ALL_OPTIONS, ids=[o.node for o in ALL_OPTIONS])
+@pytest.mark.parametrize("options", option_types(), ids=[o.node for o in option_types()])
 def test_defaults_go_into_the_tree_and_come_back(options):
     cfg = full_tree()
     assert options.from_cfg(cfg) == options()

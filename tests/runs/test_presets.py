@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dassl.config import get_cfg_default, merge_file
+from dassl.engine import TRAINER_REGISTRY
 from runs.config import extend_cfg
 from tests.support.programs import REPOSITORY
-from trainers import RECIPES
 
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b16": "ViT-B/16", "vit_b32": "ViT-B/32"}
 WORDS = "a photo of a"
@@ -95,7 +95,7 @@ def test_adapters_leave_the_epochs_open(name, test_batch):
     ("PLOTAdapter", "Food101", 5), ("PLOTAdapter", "OxfordFlowers", 80), ("PLOTAdapter", "ImageNet", 20),
 ])
 def test_published_epochs_of_adapters(name, dataset, epochs):
-    assert RECIPES[name](dataset, 16) == {"OPTIM.MAX_EPOCH": epochs}
+    assert TRAINER_REGISTRY.get(name).recipe(dataset, 16) == {"OPTIM.MAX_EPOCH": epochs}
 
 
 def test_nothing_else_is_on_the_shelf():

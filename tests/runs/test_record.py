@@ -30,8 +30,8 @@ from dassl.utils import atomic_write, set_random_seed
 from dassl.utils.checkpoint import CheckpointError
 from runs.environment import commit_of_program
 from runs.folder import open_run
+from runs.lock import RunFolderError, hold_folder
 from runs.record import is_complete, read_classnames, read_result
-from runs.run_folder import RunFolderError, hold_folder
 from runs.writing import evaluated_checkpoint, write_result
 from tests.dassl.test_utils import run_python
 from tests.support.engine import CLASSES, TinyPlugin, tiny_cfg
@@ -183,7 +183,7 @@ def no_locks(*args):
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 if "--no-locks" in sys.argv:
     fcntl.flock = no_locks
-from runs.run_folder import hold_folder
+from runs.lock import hold_folder
 with hold_folder(sys.argv[1]):
     if os.fork() == 0:  # as the worker processes of loaders
         time.sleep(30)

@@ -21,8 +21,8 @@ from PIL import Image
 
 from results.__main__ import main as results
 from runs.folder import open_run
+from runs.lock import hold_folder
 from runs.plugins import CHECKOUT as ROOT
-from runs.run_folder import hold_folder
 from runs.sweeps.jobs import Job, progress, run_jobs, work_of
 from runs.sweeps.sweep import main, parse_args, plan_jobs
 from runs.sweeps.workers import Workers

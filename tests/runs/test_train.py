@@ -17,7 +17,7 @@ from dassl.config import get_cfg_default
 from runs.command_line import build_parser
 from runs.config import setup_cfg
 from runs.execute import splits_read
-from runs.run_folder import hold_folder
+from runs.lock import hold_folder
 from tests.support.golden_data import write_fewshot_tree
 from tests.support.programs import REPOSITORY, arguments, command, make_world
 

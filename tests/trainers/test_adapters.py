@@ -27,10 +27,10 @@ from trainers.adapters.options import AdapterOptions, PlotAdapterOptions, TipAda
 from trainers.adapters.selection import search, validation_images
 from trainers.adapters.trainer import by_batch
 from trainers.adapters.tuned import PLOT_ADAPTER, TIP_ADAPTER, grid
+from trainers.parts.prompts import PromptLearner
 from trainers.plot.model import PlotModel
 from trainers.plot.sinkhorn import sinkhorn
 from trainers.plot.transport import Transport
-from trainers.prompts import PromptLearner
 
 NAMES = ["accordion", "yin_yang", "cat", "dog"]
 LABELS = st.lists(st.integers(0, 3), min_size=1, max_size=9)  # of cached images: uneven, and of some classes only
@@ -234,8 +234,7 @@ def test_the_plan_is_the_solvers(clip_model, plot, width, labels, seed):
     model = PlotAdapterModel(clip_model, unit(4, width), cache_of(labels, width, 2, seed=seed), plot, 0.3)
     similarity = model.similarity(model.affinity(images_of(2, width)), 2.0)  # (N, C, B, M)
     match = model.transport.match(similarity, keep_plan=True)
-    problems = similarity.permute(2, 1, 3, 0).flatten(0, 1)
-    assert_close(match.plan.flatten(0, 1), sinkhorn(1 - problems, 0.3).plan, 1e-4)
+    assert_close(match.plan.permute(3, 1, 0, 2), sinkhorn(1 - similarity, 0.3).plan, 1e-4)
 
 
 # --- keys ------------------------------------------------------------------------------------------------
@@ -453,7 +452,7 @@ def test_nothing_is_left_to_hold_out(imagenet):
     (PlotAdapterOptions, {"steps": (5,)}, "TRAINER.PLOTADAPTER.SEARCH_STEP must be two numbers"),
     (PlotAdapterOptions, {"scale": (0.0, 1.0)}, "TRAINER.PLOTADAPTER.SEARCH_SCALE must be two numbers of at least 0.1"),
     (PlotAdapterOptions, {"cache_epsilon": 0.0}, "TRAINER.PLOTADAPTER.CACHE_EPS must be above 0"),
-    (PlotAdapterOptions, {"matching": "global"}, "TRAINER.PLOTADAPTER.MATCHING must not be global"),
+    (PlotAdapterOptions, {"matching": "global"}, "TRAINER.PLOTADAPTER.MATCHING must be one of ot, uniform, max, got"),
     (PlotAdapterOptions, {"n_prompts": 0}, "TRAINER.PLOTADAPTER.N must be at least 1"),
 ])
 def test_bad_settings_are_named(kind, settings_, complaint):

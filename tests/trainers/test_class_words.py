@@ -13,7 +13,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from demo import CLASSES
 from runs.config import request_of
 from tests.support.programs import ADAPTERS
-from trainers.class_words import check_names
+from trainers.parts.class_words import check_names
 from trainers.zsclip import class_features
 
 OURS = [name for name in TRAINER_REGISTRY.registered_names()

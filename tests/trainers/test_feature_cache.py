@@ -20,12 +20,13 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import set_random_seed
 from runs.config import request_of
 from tests.support.programs import arguments, make_world
-from trainers.backbone import load_backbone
-from trainers.features import FeatureTrainer, NotCacheable, describe, describe_transform, files_digest, steps_of
-from trainers.model import PromptModel
+from trainers.clip_trainer import ClipTrainer
+from trainers.parts.backbone import load_backbone
+from trainers.parts.feature_cache import NotCacheable, describe, describe_transform, files_digest, steps_of
+from trainers.parts.model import PromptModel
 
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()
-              if issubclass(TRAINER_REGISTRY.get(name), FeatureTrainer))
+              if issubclass(TRAINER_REGISTRY.get(name), ClipTrainer))
 ON_RESNET = [name for name in OURS if name != "PLOTPP"]  # which wants a ViT
 
 
@@ -378,7 +379,7 @@ def test_one_frozen_model_for_all_runs_of_a_process(world, cache, tmp_path):
 @pytest.mark.parametrize("name", ON_RESNET)
 def test_no_trainer_changes_the_shared_model(world, cache, name, tmp_path):
     before = built(world, cache, trainer=name)
-    tower, text = before.frozen_tower()[0], getattr(before, "clip_model", None) or before.model.text_encoder
+    tower, text = before.frozen_tower()[0], before.clip_model
     state = [{key: value.clone() for key, value in part.state_dict().items()} for part in (tower, text)]
     train.run(arguments(world, tmp_path / "run", "OPTIM.MAX_EPOCH", "1", trainer=name))
     for part, old in zip((tower, text), state, strict=True):

@@ -18,11 +18,11 @@ from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from tests.support.data import make_cfg, write_picture
-from trainers import feature_code
-from trainers.feature_code import PACKAGES, code_digest, code_of
-from trainers.features import steps_of
-from trainers.model import encode_images
-from trainers.views import Views
+from trainers.parts import feature_code
+from trainers.parts.feature_cache import steps_of
+from trainers.parts.feature_code import PACKAGES, code_digest, code_of
+from trainers.parts.model import encode_images
+from trainers.parts.views import Views
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,8 +111,8 @@ def _as_before():
     ("clip.model", "x = self.avgpool(x)", "x = self.avgpool(x) * 1"),
     ("clip.features", "return ImageFeatures(self.pooled.contiguous()", "return ImageFeatures(self.pooled"),
     ("clip.packed", '"none", [], ""', '"relu", [], ""'),
-    ("trainers.model", "images.to(conv1.weight.dtype)", "images.float()"),
-    ("trainers.views", "divmod(index, len(self.images))", "divmod(index, self.count)"),
+    ("trainers.parts.model", "images.to(conv1.weight.dtype)", "images.float()"),
+    ("trainers.parts.views", "divmod(index, len(self.images))", "divmod(index, self.count)"),
     ("dassl.data.data_manager", "transform(image)", "transform(image.copy())"),
     ("dassl.data.image_memory", "else read_image(path)", "else read_image(path).copy()"),
     ("dassl.data.data_manager", "InterpolationMode(cfg.INPUT.INTERPOLATION)", "InterpolationMode.LANCZOS"),
@@ -135,7 +135,7 @@ def test_whatever_computes_changes_the_digest(starts, monkeypatch, module, old, 
     ("dassl.utils.tools", "def listdir_nohidden(", "def listdir_visible("),
     ("dassl.data.data_manager", "lower the batch size", "make it smaller"),
     ("dassl.data.image_memory", "LOOKED_AT = 64", "LOOKED_AT = 65"),
-    ("trainers.model", "return self._held_text", "return self._held_text + 0"),
+    ("trainers.parts.model", "return self._held_text", "return self._held_text + 0"),
 ])
 def test_nothing_else_does(starts, monkeypatch, module, old, new):
     before = code_digest(starts)
@@ -146,5 +146,5 @@ def test_nothing_else_does(starts, monkeypatch, module, old, new):
 def test_only_the_image_side_is_followed(starts):
     found = code_of(starts)
     assert {module.partition(".")[0] for module, _ in found} == set(PACKAGES)
-    assert not {module for module, _ in found} & {"clip.weights", "clip.prompt_text", "trainers.prompts"}
+    assert not {module for module, _ in found} & {"clip.weights", "clip.prompt_text", "trainers.parts.prompts"}
     assert ("clip.model", CLIP.__name__) not in found

@@ -16,11 +16,11 @@ from tests.support.closeness import assert_close, relative_difference
 from tests.support.golden_data import tiny_state_dict
 from tests.support.programs import arguments, make_world
 from trainers.coop import CoOpModel
+from trainers.parts.prompts import PromptLearner
 from trainers.plot.model import PlotModel
 from trainers.plot.transport import MATCHINGS, Transport
 from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
-from trainers.prompts import PromptLearner
 
 NAMES = ["yin_yang", "cat", "2012 Ferrari California Convertible"]
 

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clip
+import datasets  # noqa: F401  (registers the data sets)
 from clip.frozen import freeze_image_tower
 from clip.model import build_model
 from dassl.data.datasets import DATASET_REGISTRY
 from tests.support.closeness import assert_close
 from tests.support.golden_data import tiny_state_dict
 from trainers.plot.transport import Transport
-from trainers.plotpp import PLOTPP, PlotPPOptions, recipe
+from trainers.plotpp import PLOTPP, PlotPPOptions
 from trainers.plotpp.model import PlotPPModel
-from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random, start_from_templates
-from trainers.plotpp.templates import FALLBACK, IMAGENET, TEMPLATES, templates_of
+from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random, start_from_templates, templates_of
 
 NAMES = ["yin_yang", "cat", "2012 Ferrari California Convertible", "F/A-18"]
 SETTINGS = {  # data set, legacy, N, M, tokens of a visual prompt, fused
@@ -171,11 +171,15 @@ def test_every_prompt_reads_template_and_whole_class_name(clip_model, dataset):
     """With the start values in place the prompts are the sentences themselves, token by token."""
     learner = learner_of(clip_model, dataset, 4)
     assert learner.n_context == CONTEXT_TOKENS[dataset] == learner.ctx.shape[1]
-    sentences = [f"{t} {name.replace('_', ' ')}." for t in TEMPLATES[dataset] for name in NAMES]
+    sentences = [f"{t} {name.replace('_', ' ')}." for t in templates_of(dataset) for name in NAMES]
     expected = clip_model.token_embedding(clip.tokenize(sentences).long())
     assert_close(learner.full_prompts(), expected, 1e-6)
     assert learner.tokenized_prompts.tolist() == clip.tokenize(sentences).tolist()
-    assert set(CONTEXT_TOKENS) == set(TEMPLATES)
+
+
+def test_no_start_is_forgotten():
+    kinds = map(DATASET_REGISTRY.get, DATASET_REGISTRY.registered_names())
+    assert set(CONTEXT_TOKENS) == {kind.__name__ for kind in kinds if kind.prompt_starts and not kind.eval_only}
 
 
 def test_legacy_imagenet_loses_the_first_token_of_every_name(clip_model):
@@ -206,13 +210,8 @@ def test_more_prompts_than_templates_start_apart(clip_model):
     assert 0 < apart < 0.06
     assert learner.tokenized_prompts.shape == (6 * len(NAMES), 77)
     alone = learner_of(clip_model, "ImageNetNoSuch", 2)
-    assert FALLBACK == ("a photo of a",) and alone.n_context == 4 and (alone.ctx[1] != alone.ctx[0]).any()
-
-
-def test_templates_are_of_data_sets_that_there_are():
-    import datasets  # noqa: F401  (registers them)
-
-    assert set(TEMPLATES) | set(IMAGENET) <= set(DATASET_REGISTRY.registered_names())
+    assert templates_of("ImageNetNoSuch") == ("a photo of a",)
+    assert alone.n_context == 4 and (alone.ctx[1] != alone.ctx[0]).any()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +265,7 @@ def test_state_dict_has_the_originals_entries(clip_model):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"update": "visual"}, "must be vision .* got 'visual' .*comment of the original"),
+        ({"update": "visual"}, "must be vision .*comment of the original.* got 'visual'$"),
         ({"update": "text"}, "vision .* joint or empty .* got 'text'$"),
         ({"n_vision_prompts": 0}, "TRAINER.PLOTPP.M must be at least 1, got 0"),
         ({"n_vision_context": 0}, "TRAINER.PLOTPP.N_CTX_V must be at least 1"),
@@ -289,6 +288,6 @@ def test_what_is_trained():
 
 
 def test_schedule():
-    epochs = [recipe("Caltech101", shots)["OPTIM.MAX_EPOCH"] for shots in (1, 2, 4, 8, 16)]
-    assert epochs == [50, 100, 100, 200, 200] and recipe("ImageNet", 16) == {"OPTIM.MAX_EPOCH": 50}
-    assert not re.search("BATCH", str(recipe("OxfordFlowers", 16)))  # 32 for every data set, in the preset
+    epochs = [PLOTPP.recipe("Caltech101", shots)["OPTIM.MAX_EPOCH"] for shots in (1, 2, 4, 8, 16)]
+    assert epochs == [50, 100, 100, 200, 200] and PLOTPP.recipe("ImageNet", 16) == {"OPTIM.MAX_EPOCH": 50}
+    assert not re.search("BATCH", str(PLOTPP.recipe("OxfordFlowers", 16)))  # 32 for every data set, in the preset

@@ -18,7 +18,7 @@ from runs.trained_run import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.golden_data import tiny_state_dict
 from tests.support.programs import REPOSITORY, arguments, failure, make_world
-from trainers.starts import origin
+from trainers.parts.starts import origin
 
 KEY = "TRAINER.PLOTPP."
 
@@ -274,7 +274,7 @@ def test_other_methods_checkpoints_are_refused(world, tmp_path, capsys, first_st
 
 def test_prompts_before_other_words_are_noticed(world, tmp_path, first_stage):
     """As ImageNet's published prompts: the third was learned before class names without their first token."""
-    from trainers.checkpoints import check_fixed_words
+    from trainers.parts.checkpoints import check_fixed_words
 
     trainer = load_trainer(first_stage[0])
     learner, path = trainer.model.prompt_learner, Path("imagenet.tar")

@@ -10,7 +10,7 @@ from clip.model import build_model, convert_weights
 from clip.prompt_text import PromptTokens, TextEncoder, encode_full
 from tests.support.closeness import assert_close, relative_difference
 from tests.support.golden_data import tiny_state_dict
-from trainers.prompts import PromptLearner
+from trainers.parts.prompts import PromptLearner
 
 NAMES = ["accordion", "yin_yang", "2012 Ferrari California Convertible", "F/A-18", "cat", "dog"]
 

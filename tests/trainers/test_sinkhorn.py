@@ -14,8 +14,14 @@ from trainers.plot.sinkhorn import sinkhorn, uniform_marginal
 
 
 def random_cost(seed, groups=3, rows=9, columns=4, dtype=torch.float64):
+    """(N, G, M): the solver's layout has the columns first."""
     generator = torch.Generator().manual_seed(seed)
-    return 1 - (2 * torch.rand(groups, rows, columns, generator=generator, dtype=dtype) - 1)
+    return 1 - (2 * torch.rand(columns, groups, rows, generator=generator, dtype=dtype) - 1)
+
+
+def rows_first(tensor):
+    """(N, G, M) -> (G, M, N), the layout of formulas and of other solvers."""
+    return tensor.permute(1, 2, 0)
 
 
 problems = {
@@ -30,11 +36,11 @@ problems = {
 @given(**problems)
 def test_equals_the_plain_iteration(seed, rows, columns, epsilon):
     cost = random_cost(seed, rows=rows, columns=columns)
-    expected, iterations = plain_sinkhorn(cost, epsilon)
+    expected, iterations = plain_sinkhorn(rows_first(cost), epsilon)
     for max_cost in (None, 2.0):  # on logarithms, and on K itself
         solved = sinkhorn(cost, epsilon, max_cost=max_cost)
-        assert_close(solved.plan, expected, 1e-9)
-        assert solved.iterations.tolist() == [iterations] * len(cost)
+        assert_close(rows_first(solved.plan), expected, 1e-9)
+        assert solved.iterations.tolist() == [iterations] * 3
 
 
 @settings(max_examples=40, deadline=None)
@@ -49,9 +55,9 @@ def test_never_leaves_the_numbers(seed, rows, columns, epsilon, dtype, stop, max
     assert solved.plan.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert torch.isfinite(solved.plan).all() and (solved.plan >= 0).all()
     # the columns were scaled last
-    columns_sum = solved.plan.sum(dim=1)
+    columns_sum = solved.plan.sum(dim=2)
     torch.testing.assert_close(columns_sum, torch.full_like(columns_sum, 1 / columns), rtol=2e-3, atol=0)
-    error = (solved.plan.sum(dim=2) - 1 / rows).abs().amax(dim=1)
+    error = (solved.plan.sum(dim=0) - 1 / rows).abs().amax(dim=1)
     assert_close(solved.marginal_error, error, 1e-3, floor=1e-3)
 
 
@@ -59,21 +65,21 @@ def test_never_leaves_the_numbers(seed, rows, columns, epsilon, dtype, stop, max
 def test_converges_to_pots_log_domain_solution(epsilon):
     ot = pytest.importorskip("ot")
     cost = random_cost(5, groups=2, rows=8, columns=3)
-    solved = sinkhorn(cost, epsilon, max_iterations=20_000, threshold=0.0, stop="each")
-    for g in range(len(cost)):
+    plans = rows_first(sinkhorn(cost, epsilon, max_iterations=20_000, threshold=0.0, stop="each").plan)
+    for g, problem in enumerate(rows_first(cost)):
         a, b = np.full(8, 1 / 8), np.full(3, 1 / 3)
         # POT's own stop rule warns at 1e-3, where it converges no faster than we do
         limits = {"numItermax": 20_000, "stopThr": 0, "warn": False}
-        expected = ot.sinkhorn(a, b, cost[g].numpy(), epsilon, method="sinkhorn_log", **limits)
-        assert_close(solved.plan[g].numpy(), expected, 1e-5)
+        expected = ot.sinkhorn(a, b, problem.numpy(), epsilon, method="sinkhorn_log", **limits)
+        assert_close(plans[g].numpy(), expected, 1e-5)
 
 
 def test_small_epsilon_finds_the_assignment():
     optimize = pytest.importorskip("scipy.optimize")
     cost = random_cost(3, groups=4, rows=6, columns=6)
-    plan = sinkhorn(cost, 2e-3, max_iterations=5000, stop="never").plan
-    for g in range(len(cost)):
-        rows, columns = optimize.linear_sum_assignment(cost[g].numpy())
+    plan = rows_first(sinkhorn(cost, 2e-3, max_iterations=5000, stop="never").plan)
+    for g, problem in enumerate(rows_first(cost)):
+        rows, columns = optimize.linear_sum_assignment(problem.numpy())
         assert plan[g].argmax(dim=1).tolist() == columns.tolist()
 
 
@@ -81,7 +87,7 @@ def test_large_epsilon_gives_the_product_of_the_marginals():
     a = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     b = torch.tensor([0.9, 0.1], dtype=torch.float64)
     solved = sinkhorn(random_cost(1, rows=3, columns=2), 1e6, a, b)
-    torch.testing.assert_close(solved.plan, (a[:, None] * b).expand(3, 3, 2), rtol=1e-5, atol=0)
+    torch.testing.assert_close(rows_first(solved.plan), (a[:, None] * b).expand(3, 3, 2), rtol=1e-5, atol=0)
 
 
 def test_one_column_is_uniform_at_once():
@@ -98,16 +104,16 @@ def test_a_constant_added_to_the_cost_changes_nothing():
 
 def test_permuted_rows_permute_the_plan():
     cost, order = random_cost(6), torch.randperm(9, generator=torch.Generator().manual_seed(0))
-    assert_close(sinkhorn(cost[:, order], 0.1).plan, sinkhorn(cost, 0.1).plan[:, order])
+    assert_close(sinkhorn(cost[..., order], 0.1).plan, sinkhorn(cost, 0.1).plan[..., order])
 
 
 def test_problems_that_stop_alone_do_not_see_each_other():
-    cost = torch.cat([random_cost(7, groups=1), 0.01 * random_cost(8, groups=3)])
+    cost = torch.cat([random_cost(7, groups=1), 0.01 * random_cost(8, groups=3)], dim=1)
     together = sinkhorn(cost, 0.1, stop="each")
     assert len(set(together.iterations.tolist())) > 1
-    for g in range(len(cost)):
-        alone = sinkhorn(cost[g : g + 1], 0.1)
-        assert_close(together.plan[g], alone.plan[0])
+    for g in range(cost.shape[1]):
+        alone = sinkhorn(cost[:, g : g + 1], 0.1)
+        assert_close(together.plan[:, g], alone.plan[:, 0])
         assert together.iterations[g] == alone.iterations[0]
 
 
@@ -115,7 +121,7 @@ def test_problems_that_stop_alone_do_not_see_each_other():
 @pytest.mark.parametrize("max_cost", [None, 2.0])
 def test_looking_seldom_changes_nothing(monkeypatch, stop, max_cost):
     """What accelerators do: run some iterations more than needed, and keep the state at which the rule was met."""
-    cost = random_cost(12, groups=6)
+    cost = random_cost(14, groups=6)
     expected = sinkhorn(cost, 0.1, stop=stop, max_cost=max_cost)
     monkeypatch.delitem(sinkhorn_module._ITERATIONS_BETWEEN_LOOKS, "cpu")
     for found, wanted in zip(sinkhorn(cost, 0.1, stop=stop, max_cost=max_cost), expected, strict=True):
@@ -125,21 +131,31 @@ def test_looking_seldom_changes_nothing(monkeypatch, stop, max_cost):
 
 @pytest.mark.parametrize("max_cost", [None, 2.0])
 def test_memory_of_the_cost_becomes_that_of_the_plan(max_cost):
-    cost = random_cost(11).permute(2, 0, 1).contiguous().permute(1, 2, 0)  # laid out as the solver works
+    cost = random_cost(11)
     expected = sinkhorn(cost, 0.1, max_cost=max_cost).plan
     kept = cost.clone()
     plan = sinkhorn(cost, 0.1, max_cost=max_cost, overwrite=True).plan
     assert torch.equal(plan, expected) and plan.data_ptr() == cost.data_ptr()
     assert torch.equal(kept, random_cost(11))  # and without being asked it is not touched
-    for layout in (kept, kept.half()):
+    for layout in (kept.transpose(1, 2).contiguous().transpose(1, 2), kept.half()):
         assert sinkhorn(layout, 0.1, overwrite=True).plan.shape == cost.shape
 
 
 def test_forbidden_pairs_carry_no_mass():
-    cost = torch.tensor([[[0.0, math.inf], [0.5, 0.5], [math.inf, 0.0]]])
-    plan = sinkhorn(cost, 0.1, max_iterations=1000, threshold=0.0).plan[0]
+    cost = torch.tensor([[0.0, math.inf], [0.5, 0.5], [math.inf, 0.0]])
+    plan = sinkhorn(cost.T[:, None], 0.1, max_iterations=1000, threshold=0.0).plan[:, 0].T
     assert plan[0, 1] == 0 and plan[2, 0] == 0
     assert_close(plan.sum(dim=1), torch.full((3,), 1 / 3))
+
+
+def test_problems_may_have_several_axes():
+    """Classes and images, say: the same as one axis of as many problems."""
+    cost = random_cost(13, groups=6)
+    for stop in ("batch", "each", "never"):
+        flat, shaped = sinkhorn(cost, 0.1, stop=stop), sinkhorn(cost.unflatten(1, (2, 3)), 0.1, stop=stop)
+        assert torch.equal(shaped.plan.flatten(1, 2), flat.plan)
+        assert shaped.iterations.shape == shaped.marginal_error.shape == (2, 3)
+        assert torch.equal(shaped.iterations.flatten(), flat.iterations)
 
 
 def test_limit_of_iterations_is_reported():
@@ -156,7 +172,7 @@ def test_no_gradient_flows_through_the_iteration():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"epsilon": 0.0}, "epsilon must be a positive number, got 0.0"),
+        ({"epsilon": 0.0}, "epsilon must be above 0, got 0.0; the original uses 0.1"),
         ({"epsilon": float("nan")}, "epsilon"),
         ({"epsilon": 0.1, "stop": "soon"}, "batch, each, never"),
         ({"epsilon": 0.1, "max_iterations": 0}, "at least 1"),

@@ -17,12 +17,12 @@ from dassl.utils import set_random_seed
 from runs.config import request_of
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, failure, make_world
-from trainers.features import FeatureTrainer
-from trainers.views import ViewLoader, Views, drawing_from
+from trainers.clip_trainer import ClipTrainer
+from trainers.parts.views import ViewLoader, Views, drawing_from
 
 LEARN = sorted(
     name for name in TRAINER_REGISTRY.registered_names()
-    if issubclass(TRAINER_REGISTRY.get(name), FeatureTrainer) and not name.startswith("Zero")
+    if issubclass(TRAINER_REGISTRY.get(name), ClipTrainer) and not TRAINER_REGISTRY.get(name).zero_shot
 )  # fmt: skip
 VIEWS = "DATALOADER.TRAIN_X.VIEWS"
 

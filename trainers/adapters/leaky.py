@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checkpoints import BEST, checkpoint_path
+from ..parts.checkpoints import BEST, checkpoint_path
 
 PROTOCOL = "leaky: selected on test"
 

@@ -10,38 +10,28 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.features import ImageFeatures
 from clip.model import CLIP
 
-from ..model import encode_images, pooled
+from ..parts.hand_written import ZeroShotModel
+from ..parts.model import pooled
 from ..plot.model import PlotModel, PlotOutput
 from ..plot.transport import Transport, transported
 from .cache import Cache
 
 
-class TipModel(nn.Module):
+class TipModel(ZeroShotModel):
     """Tip-Adapter: images (B, 3, H, W) or their features -> logits (B, C) = s f W + alpha * exp(-beta (1 - f k)) v.
 
     f are unit pooled features, k the keys, v the one-hot values; W the text features (C, D) of hand-written prompts,
     and s = exp(logit_scale).  A cached image counts 1 for the class of an image just like it, and less for others.
     """
 
-    kind = "pooled"
-    text: Tensor
-
     def __init__(self, clip_model: CLIP, text: Tensor, cache: Cache) -> None:
-        super().__init__()
-        self.image_encoder = clip_model.visual
-        self.logit_scale = clip_model.logit_scale
-        self.register_buffer("text", text, persistent=False)
+        super().__init__(clip_model, text)
         self.cache = cache
-
-    def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
-        if isinstance(images, ImageFeatures):
-            return images
-        return encode_images(self.image_encoder, images, self.kind)
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
         image = self.encode(images)
@@ -50,10 +40,6 @@ class TipModel(nn.Module):
     def train_logits(self, image: ImageFeatures) -> Tensor:
         """The logits whose loss is trained on."""
         return self.zero_shot(image) + self.cache.alpha * self.cache_score(self.affinity(image), self.cache.beta)
-
-    def zero_shot(self, image: ImageFeatures) -> Tensor:
-        """(B, C)"""
-        return self.logit_scale.exp().float() * pooled(image) @ self.text.t()
 
     def base(self, image: ImageFeatures) -> Tensor:
         """What the cache's score is added to in a test, (B, C)."""
@@ -66,11 +52,6 @@ class TipModel(nn.Module):
     def cache_score(self, affinity: Tensor, beta: float) -> Tensor:
         """(B, C), to be weighted by alpha."""
         return torch.exp(beta * (affinity - 1)) @ self.cache.values
-
-    @contextmanager
-    def fixed_prompts(self) -> Iterator[None]:
-        """Within it, whatever is learned and encoded again for every batch is encoded at most once: nothing here."""
-        yield
 
     # --- keys --------------------------------------------------------------------------------------------
 

@@ -1,16 +1,20 @@
 """The settings of Tip-Adapter, Tip-Adapter-F and PLOT-Adapter."""
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..options import Options, option
-from ..plot.options import PlotOptions
+from ..parts.options import Options, option
+from ..parts.rules import Rule, above_zero, at_least, one_of, two_numbers
+from ..plot.options import FUSE_GLOBAL, PlotOptions
+from ..plot.transport import MATCHINGS
 from .tuned import PLOT_ADAPTER, TIP_ADAPTER, Tuned, epochs_for, grid, tuned_for
 
 PRECISIONS = ("fp16", "fp32", "bf16")  # no amp: no gradient reaches the towers
 SEARCHES = ("val", "full_val", "train", "none")
+LOCAL = [name for name, matching in MATCHINGS.items() if not matching.pooled]
+ALPHA = "weight of the cache's score in training, and in a test where SEARCH is none"
+NOT_POOLED = Rule(lambda value: value in LOCAL, f"one of {', '.join(LOCAL)}", ": the cache is asked by local features")
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,26 @@ class AdapterOptions(Options):
 
     table: ClassVar[dict[str, Tuned]] = TIP_ADAPTER
 
-    precision: str = option("PREC", "fp16", f"arithmetic of the frozen towers: {', '.join(PRECISIONS)}")
-    passes: int = option("AUGMENT_EPOCH", 10, "augmented views of an image whose mean feature is its key")
-    alpha: float = option("ALPHA", 1.17, "weight of the cache's score in training, and in a test where SEARCH is none")
-    beta: float = option("BETA", 1.0, "sharpness of the cache, likewise")
+    precision: str = option(
+        "PREC", "fp16", f"arithmetic of the frozen towers: {', '.join(PRECISIONS)}", one_of(PRECISIONS)
+    )
+    passes: int = option("AUGMENT_EPOCH", 10, "augmented views of an image whose mean feature is its key", at_least(1))
+    alpha: float = option("ALPHA", 1.17, ALPHA, at_least(0))
+    beta: float = option("BETA", 1.0, "sharpness of the cache, likewise", at_least(0))
     search: str = option(
         "SEARCH",
         "val",
         "images that alpha and beta are chosen on after training: val (few-shot, min(shots, 4) a class; where there is "
         "none, train), full_val (the whole official validation split), train (training images beyond the few shots, as "
         "many), none (ALPHA and BETA stay)",
+        one_of(SEARCHES),
     )
-    scale: tuple[float, float] = option("SEARCH_SCALE", (12.0, 10.0), "upper ends of the search, of beta and of alpha")
-    steps: tuple[int, int] = option("SEARCH_STEP", (200, 20), "values of beta and of alpha that are tried")
+    scale: tuple[float, float] = option(
+        "SEARCH_SCALE", (12.0, 10.0), "upper ends of the search, of beta and of alpha", two_numbers(0.1)
+    )
+    steps: tuple[int, int] = option(
+        "SEARCH_STEP", (200, 20), "values of beta and of alpha that are tried", two_numbers(1)
+    )
     tuned: bool = option(
         "UPSTREAM_TUNED", False, "ALPHA, BETA and search ranges of upstream, of each data set, tuned on its test images"
     )
@@ -52,24 +63,11 @@ class AdapterOptions(Options):
         "accuracies is reported, with ALPHA and BETA and with those searched; marked wherever it is shown",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require("precision", PRECISIONS)
-        self._require("search", SEARCHES)
-        self._require_at_least("passes", 1)
-        self._require_at_least("alpha", 0)
-        self._require_at_least("beta", 0)
-        for name, least in (("scale", 0.1), ("steps", 1)):
-            pair = getattr(self, name)
-            if len(pair) != 2 or not all(isinstance(n, int | float) and least <= n < math.inf for n in pair):
-                raise ValueError(f"{self._key(name)} must be two numbers of at least {least}, for beta and for alpha, "
-                                 f"got {pair!r}")
-
     def values(self, dataset_name: str) -> Values:
         """Raises ValueError where upstream's are asked for, and it had none for this data set."""
         alpha, beta, scale, steps = self.alpha, self.beta, self.scale, self.steps
         if self.tuned:
-            scale, steps, beta, alpha, _ = tuned_for(self.table, dataset_name, self._key("tuned"))
+            scale, steps, beta, alpha, _ = tuned_for(self.table, dataset_name, self.key("tuned"))
         return Values(alpha, beta, betas=grid(scale[0], steps[0]), alphas=grid(scale[1], steps[1]))
 
 
@@ -84,11 +82,9 @@ class TipAdapterOptions(AdapterOptions):
 class LearningOptions(AdapterOptions):
     """What those that learn their keys have besides."""
 
-    adam_eps: float = option("ADAM_EPS", 1e-4, "epsilon of AdamW, as the original's, in the place of OPTIM.EPS")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_at_least("adam_eps", 0)
+    adam_eps: float = option(
+        "ADAM_EPS", 1e-4, "epsilon of AdamW, as the original's, in the place of OPTIM.EPS", at_least(0)
+    )
 
 
 @dataclass(frozen=True)
@@ -105,21 +101,26 @@ class PlotAdapterOptions(PlotOptions, LearningOptions):
     node: ClassVar[str] = "PLOTADAPTER"
     table: ClassVar[dict[str, Tuned]] = PLOT_ADAPTER
 
-    alpha: float = option("ALPHA", 2.17, "weight of the cache's score in training, and in a test where SEARCH is none")
-    steps: tuple[int, int] = option("SEARCH_STEP", (20, 200), "values of beta (each is a transport) and of alpha")
-    fuse_global: str = option(
-        "FUSE_GLOBAL", "true", "PLOT's logits contain those of the pooled features: true, false, or auto (on ImageNet)"
+    matching: str = option("MATCHING", "ot", f"how image features meet prompts: {', '.join(LOCAL)}", NOT_POOLED)
+    alpha: float = option("ALPHA", 2.17, ALPHA, at_least(0))
+    steps: tuple[int, int] = option(
+        "SEARCH_STEP", (20, 200), "values of beta (each is a transport) and of alpha", two_numbers(1)
     )
-    cache_epsilon: float = option("CACHE_EPS", 0.3, "weight of the entropy in the transport between image and cache")
+    fuse_global: str = option(
+        "FUSE_GLOBAL",
+        "true",
+        "PLOT's logits contain those of the pooled features: true, false, or auto (on ImageNet)",
+        one_of(FUSE_GLOBAL),
+    )
+    cache_epsilon: float = option(
+        "CACHE_EPS",
+        0.3,
+        "weight of the entropy in the transport between image and cache",
+        above_zero(original=0.3),
+    )
     pretrained: str = option(
         "PRETRAIN_DIR", "", "checkpoint or folder of the PLOT run; empty: OUTPUT_DIR, with PLOT instead of PLOTAdapter"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.matching == "global":
-            raise ValueError(f"{self._key('matching')} must not be global: the cache is asked by local features")
-        self._require_above_zero("cache_epsilon", original=0.3)
 
 
 def untrained(dataset_name: str, num_shots: int) -> dict[str, Any]:

@@ -8,59 +8,58 @@ from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 
-from ..checkpoints import check_words, find_learned, state_of
-from ..plot import PLOT
-from ..starts import start_file, warn_of_leak, warn_of_places
+from ..parts.checkpoints import check_words, find_learned, state_of
+from ..parts.starts import start_file, warn_of_leak, warn_of_places
+from ..plot.evidence import TransportEvidence
+from ..plot.trainer import build_plot
 from .model import PlotAdapterModel
-from .options import PlotAdapterOptions
+from .options import PlotAdapterOptions, plot_recipe
 from .trainer import AdapterTrainer
-
-KEY = "TRAINER.PLOTADAPTER.PRETRAIN_DIR"
 
 
 @TRAINER_REGISTRY.register()
-class PLOTAdapter(AdapterTrainer, PLOT):  # type: ignore[misc, override]
+class PLOTAdapter(AdapterTrainer):
     """PLOT on Tip-Adapter: the prompts of a finished PLOT run stay as they are, and the keys of the cache learn.
 
     Seed and shots must be those of that run, so that both have seen the same images.
     """
 
-    can_be_mapped = has_words = False
-    starts_from = "PLOT"
-    options_type = PlotAdapterOptions  # type: ignore[assignment]
+    options_type = PlotAdapterOptions
     options: PlotAdapterOptions
+    recipe = staticmethod(plot_recipe)
+    learned_tensors = ("keys", "labels", "ctx", "_extra_state")
+    transports = has_places = True
+    starts_from = "PLOT"
     n_keys = 2
 
-    def build_adapter(self, clip_model: CLIP) -> PlotAdapterModel:
-        plot: Any = self.assemble(clip_model)
-        plot.text_encoder.chunk = self.options.text_chunk
+    def assemble(self, clip_model: CLIP) -> PlotAdapterModel:
+        """A PLOT model whose prompts are still to come, and an empty cache; the cache's transport keeps evidence."""
+        options, cfg = self.options, self.cfg
+        plot = build_plot(options, clip_model, self.dm.dataset.classnames, cfg.DATASET.NAME, cfg.SEED)
+        plot.text_encoder.chunk = options.text_chunk
         text, cache = self.prompt_and_cache(clip_model, plot.prompt_learner.ctx)
-        return PlotAdapterModel(clip_model, text, cache, plot, self.options.cache_epsilon)
+        model = PlotAdapterModel(clip_model, text, cache, plot, options.cache_epsilon)
+        self.evidence = TransportEvidence(
+            model, options.matching, options.cache_epsilon, has_places=True, prompts_learn=False
+        )
+        return model
 
     def take_start(self) -> dict[str, Any]:
         """The prompts; a run that goes on has them in its own checkpoint."""
-        path = start_file(self.options.pretrained or self.default_start(), KEY)
+        path = start_file(self.options.pretrained or self.default_start(), self.options.key("pretrained"))
         checkpoint, plot = load_checkpoint(str(path)), self.model.plot
         learned = find_learned(state_of(checkpoint), plot, path)
         check_words(state_of(checkpoint), plot.prompt_learner, path)
         plot.prompt_learner.load_state_dict(learned)
         print(f'Taking the prompts of "{path}" (epoch = {checkpoint.get("epoch")})')
         warn_of_leak(path, self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
-        warn_of_places(path, self.options.dense, f"TRAINER.{self.options.node}.DENSE")
+        warn_of_places(path, self.options.dense, self.options.key("dense"))
         return {"prompts": str(path)}
 
     def default_start(self) -> Path:
         """Where the PLOT run of the same data, shots and seed would be.  Raises ValueError where nothing tells."""
-        parts = Path(self.output_dir).parts
-        if "PLOTAdapter" not in parts:
-            raise ValueError(f"which prompts? set {KEY} to a finished PLOT run of this data set, shots and seed")
-        return Path(*("PLOT" if part == "PLOTAdapter" else part for part in parts))
-
-    def epoch_facts(self) -> dict[str, Any]:
-        """The prompts do not change."""
-        return {}
-
-    def diagnostics(self) -> dict[str, Any] | None:
-        """How the transport between images and cache behaved in the last test."""
-        found = super().diagnostics()
-        return found and found | {"epsilon": self.options.cache_epsilon}
+        parts, own, other = Path(self.output_dir).parts, self.cfg.TRAINER.NAME, self.starts_from
+        if own not in parts:
+            key = self.options.key("pretrained")
+            raise ValueError(f"which prompts? set {key} to a finished {other} run of this data set, shots and seed")
+        return Path(*(other if part == own else part for part in parts))

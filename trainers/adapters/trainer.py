@@ -19,13 +19,14 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, save_checkpoint
 
-from ..base import ClipTrainer
-from ..checkpoints import checkpoint_path, state_of
-from ..zsclip import ENSEMBLE, class_features, template_of
+from ..clip_trainer import ClipTrainer
+from ..parts.checkpoints import checkpoint_path, state_of
+from ..parts.dataset_facts import dataset_facts, template_of
+from ..parts.hand_written import ENSEMBLE, class_features
 from . import leaky
 from .cache import Cache, check_cache, encode_keys
 from .model import TipModel
-from .options import AdapterOptions, LearningOptions, TipAdapterFOptions, TipAdapterOptions
+from .options import AdapterOptions, LearningOptions, TipAdapterFOptions, TipAdapterOptions, tip_recipe, untrained
 from .selection import search, validation_images
 
 TUNED = "upstream-tuned: alpha, beta and the ranges of their search"
@@ -40,7 +41,7 @@ class AdapterTrainer(ClipTrainer):
 
     options: AdapterOptions
     model: Any  # a TipModel
-    clip_model: CLIP
+    learned_tensors = ("keys", "labels", "_extra_state")  # alpha, beta and class names are in the last
     n_keys = 1  # of an image
 
     @property
@@ -72,9 +73,9 @@ class AdapterTrainer(ClipTrainer):
         self.train_loader_x = type(loader)(loader.dataset, **kept)
 
     def build_model(self) -> None:
-        self.options = self.options_type.from_cfg(self.cfg)  # type: ignore[assignment]
-        self.clip_model = self.load_clip(self.options.precision).to(self.device)
-        self.model = self.build_adapter(self.clip_model).to(self.device).requires_grad_(False).eval()
+        self.options = self.options_type.from_cfg(self.cfg)  # type: ignore[assignment,union-attr]
+        clip_model = self.load_clip(self.options.precision).to(self.device)
+        self.model = self.assemble(clip_model).to(self.device).requires_grad_(False).eval()
         optim = sched = None
         if isinstance(self.options, LearningOptions):
             self.cache.keys.requires_grad_(True)
@@ -87,13 +88,14 @@ class AdapterTrainer(ClipTrainer):
             self.max_epoch = 0  # whatever OPTIM says
         self.register_model(NAME, self.cache, optim, sched)
 
-    def build_adapter(self, clip_model: CLIP) -> TipModel:
+    def assemble(self, clip_model: CLIP) -> TipModel:
+        """TipModel with an empty cache."""
         return TipModel(clip_model, *self.prompt_and_cache(clip_model))
 
     def prompt_and_cache(self, clip_model: CLIP, ctx: nn.Parameter | None = None) -> tuple[Tensor, Cache]:
         """Text features (C, D) of the data set's hand-written prompts, and an empty cache for them."""
         name, classnames = self.cfg.DATASET.NAME, self.dm.dataset.classnames
-        templates = ENSEMBLE if name.startswith("ImageNet") else (template_of(name),)
+        templates = ENSEMBLE if dataset_facts(name).is_imagenet else (template_of(name),)
         print(f"Hand-written prompts: {', '.join(templates)}")
         text = class_features(clip_model, templates, classnames)
         return text, Cache(classnames, self.n_keys, text.shape[1], ctx)
@@ -236,9 +238,6 @@ class AdapterTrainer(ClipTrainer):
 
     # --- a test, checkpoints -----------------------------------------------------------------------------
 
-    def frozen_tower(self) -> tuple[nn.Module, str]:
-        return self.model.image_encoder, self.model.kind
-
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the cache of `directory`/adapter: of an epoch, or the best one's, or the last one's.
 
@@ -267,6 +266,7 @@ class TipAdapter(AdapterTrainer):
     """Tip-Adapter: the keys are the features of the few-shot images; nothing is trained."""
 
     options_type = TipAdapterOptions
+    recipe = staticmethod(untrained)
 
 
 @TRAINER_REGISTRY.register()
@@ -274,6 +274,7 @@ class TipAdapterF(AdapterTrainer):
     """Tip-Adapter-F: the keys are where training starts."""
 
     options_type = TipAdapterFOptions
+    recipe = staticmethod(tip_recipe)
 
 
 def by_batch(optim_cfg: Any, batches: int) -> Any:

@@ -9,8 +9,8 @@ from torch import Tensor
 from clip.features import ImageFeatures, check_kind
 from clip.model import CLIP
 
-from ..model import PromptModel
-from ..prompts import ContextLearner
+from ..parts.model import PromptModel
+from ..parts.prompts import ContextLearner
 from .transport import Match, Transport
 
 

@@ -1,14 +1,16 @@
-"""The settings of PLOT."""
+"""The settings of PLOT, and of the transport that it shares with PLOT++ and PLOT-Adapter."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from clip.features import KINDS
 
-from ..options import Options, PromptOptions, option
+from ..parts.dataset_facts import dataset_facts
+from ..parts.options import ContextOptions, Options, PhraseOptions, option
+from ..parts.rules import at_least, one_of
 from .sinkhorn import STOP_RULES
-from .transport import MATCHINGS, Transport
+from .transport import MATCHINGS, RULES, Transport
 
 FUSE_GLOBAL = ("auto", "true", "false")
 
@@ -17,38 +19,33 @@ FUSE_GLOBAL = ("auto", "true", "false")
 class TransportOptions(Options):
     """N prompts per class and how they are matched; the original's constants are keys, with its values as defaults."""
 
-    n_prompts: int = option("N", 4, "prompts per class")
-    epsilon: float = option("EPS", 0.1, "weight of the entropy, in units of cosine distance")
-    max_iterations: int = option("MAX_ITER", 100, "most Sinkhorn iterations")
-    threshold: float = option("THRESH", 0.01, "stop when the row scaling changes by less")
-    stop: str = option("STOP", "batch", f"stop rule: {', '.join(STOP_RULES)}; batch is the original's")
-    matching: str = option("MATCHING", "ot", f"how image features meet prompts: {', '.join(MATCHINGS)}")
+    n_prompts: int = option("N", 4, "prompts per class", at_least(1))
+    epsilon: float = option("EPS", 0.1, "weight of the entropy, in units of cosine distance", RULES["epsilon"])
+    max_iterations: int = option("MAX_ITER", 100, "most Sinkhorn iterations", RULES["max_iterations"])
+    threshold: float = option("THRESH", 0.01, "stop when the row scaling changes by less", RULES["threshold"])
+    stop: str = option(
+        "STOP", "batch", f"stop rule: {', '.join(STOP_RULES)}; batch is the original's", RULES["stop"]
+    )
+    matching: str = option(
+        "MATCHING", "ot", f"how image features meet prompts: {', '.join(MATCHINGS)}", RULES["matching"]
+    )
     match_chunk: int = option(
-        "MATCH_CHUNK", 0, "classes matched at a time, to bound the memory; 0: all at once", effect=False
+        "MATCH_CHUNK",
+        0,
+        "classes matched at a time, to bound the memory; 0: all at once",
+        RULES["chunk"],
+        effect=False,
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_at_least("n_prompts", 1)
-        self._require_above_zero("epsilon", original=0.1)
-        self._require_at_least("max_iterations", 1)
-        self._require_at_least("threshold", 0)
-        self._require_at_least("match_chunk", 0)
-        self._require("stop", STOP_RULES)
-        self._require("matching", tuple(MATCHINGS))
-
     def transport(self) -> Transport:
+        """Build the matcher that these settings describe."""
         return Transport(
             self.epsilon, self.max_iterations, self.threshold, self.stop, self.matching, chunk=self.match_chunk
         )
 
-    def fuses_global(self, dataset_name: str) -> bool:
-        """Whether the logits of the pooled features are added."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
-class PlotOptions(TransportOptions, PromptOptions):
+class PlotOptions(TransportOptions, PhraseOptions, ContextOptions):
     """TRAINER.PLOT.*"""
 
     node: ClassVar[str] = "PLOT"
@@ -58,40 +55,28 @@ class PlotOptions(TransportOptions, PromptOptions):
         "tokens",
         "local features: tokens (what the encoder gives at every place) or value (the value path of its last "
         "attention, in which a place sees itself only)",
+        one_of(KINDS),
     )
     fuse_global: str = option(
-        "FUSE_GLOBAL", "auto", "add the logits of the pooled features: true, false, or auto (only on ImageNet)"
+        "FUSE_GLOBAL",
+        "auto",
+        "add the logits of the pooled features: true, false, or auto (only on ImageNet)",
+        one_of(FUSE_GLOBAL),
     )
 
     def __post_init__(self) -> None:
+        # a YAML file, or the command line, may spell it as every other key does: True
+        object.__setattr__(self, "fuse_global", str(self.fuse_global).lower())
         super().__post_init__()
-        object.__setattr__(self, "fuse_global", str(self.fuse_global).lower())  # True is how every other key spells it
-        self._require("dense", KINDS)
-        self._require("fuse_global", FUSE_GLOBAL)
 
     def fuses_global(self, dataset_name: str) -> bool:
-        """The original adds the global logits for the data set named ImageNet, and for no other.
+        """Whether the logits of the pooled features are added on this data set.
 
-        Prompts trained on ImageNet and evaluated on its variants therefore switch formula under "auto".
+        Notes
+        -----
+        Under "auto" the original's rule: the global logits are added for ImageNet itself and for no other data set.
+        Prompts trained on ImageNet and evaluated on its variants therefore switch formula.
         """
-        return dataset_name == "ImageNet" if self.fuse_global == "auto" else self.fuse_global == "true"
-
-
-EPOCHS_BY_SHOTS = {1: 50, 2: 100, 4: 100}
-EPOCHS_OTHERWISE = 200
-EPOCHS_ON_IMAGENET = 50
-TRAIN_BATCH = 128
-TRAIN_BATCH_BY_DATASET = {"OxfordFlowers": 32, "FGVCAircraft": 32, "StanfordCars": 32}
-
-
-def published_epochs(dataset_name: str, num_shots: int) -> int:
-    """The original's training program, for PLOT and PLOT++ alike."""
-    return EPOCHS_ON_IMAGENET if dataset_name == "ImageNet" else EPOCHS_BY_SHOTS.get(num_shots, EPOCHS_OTHERWISE)
-
-
-def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """Schedule of the original's training program, as defaults: what the user sets explicitly wins."""
-    return {
-        "OPTIM.MAX_EPOCH": published_epochs(dataset_name, num_shots),
-        "DATALOADER.TRAIN_X.BATCH_SIZE": TRAIN_BATCH_BY_DATASET.get(dataset_name, TRAIN_BATCH),
-    }
+        if self.fuse_global == "auto":
+            return dataset_facts(dataset_name).is_imagenet_itself
+        return self.fuse_global == "true"

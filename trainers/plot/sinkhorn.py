@@ -1,6 +1,6 @@
 """Entropic optimal transport between many pairs of small sets, by Sinkhorn's fixed point.
 
-For every problem g the plan solves
+For every problem the plan T (M rows, N columns) solves
 
     min_T  <T, cost> - epsilon * H(T)    with row sums a and column sums b          [1, eq. 2; PLOT eq. 4]
 
@@ -9,10 +9,17 @@ columns to b, until the row scaling r hardly moves [PLOT, algorithm A1].  Where 
 epsilon this happens on K itself, as in the original; else on logarithms, so that no epsilon overflows: at
 epsilon = 0.001 an entry of K can be exp(-2000).
 
+Layout: the columns come first and the rows last, with any axes of problems between: (N, ..., M).  There are few
+columns (the N = 4 prompts of a class), so an iteration is a handful of passes over slabs of memory (..., M) that lie
+end to end; in the order (..., M, N) it would be one product with a matrix of 4 columns for every problem.  Costs, plans
+and the similarities that they come from (transport.py) all keep this layout, and nothing is ever reordered.
+
 This file knows nothing of images, prompts or configs.
 
-[1] M. Cuturi, Sinkhorn Distances: Lightspeed Computation of Optimal Transport, NeurIPS 2013.
-[PLOT] G. Chen et al., PLOT: Prompt Learning with Optimal Transport for Vision-Language Models, ICLR 2023.
+References
+----------
+.. [1] M. Cuturi, Sinkhorn Distances: Lightspeed Computation of Optimal Transport, NeurIPS 2013.
+.. [PLOT] G. Chen et al., PLOT: Prompt Learning with Optimal Transport for Vision-Language Models, ICLR 2023.
 """
 from __future__ import annotations
 
@@ -24,7 +31,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..parts.rules import above_zero, at_least, check_all, one_of
+
 STOP_RULES = ("batch", "each", "never")
+RULES = {
+    "epsilon": above_zero(original=0.1),
+    "max_iterations": at_least(1),
+    "threshold": at_least(0),
+    "stop": one_of(STOP_RULES),
+}
 SAFE_EXPONENT = 40.0  # with costs up to 40 epsilon, r and c stay below exp(80), inside float32's range
 # Asking whether to stop is free on a CPU; on an accelerator the answer waits for everything that was asked before
 _ITERATIONS_BETWEEN_LOOKS = {"cpu": 1}
@@ -32,17 +47,29 @@ _ITERATIONS_BETWEEN_LOOKS_ELSEWHERE = 8
 
 
 class TransportPlan(NamedTuple):
-    """The answer and the evidence for it."""
+    """The answer and the evidence for it.
 
-    plan: Tensor  # (G, M, N); the columns sum to b up to rounding, the rows to a up to `marginal_error`
-    a: Tensor  # (G, M) the row sums that were asked for
-    iterations: Tensor  # (G,) int64, sweeps until this problem stopped
-    converged: Tensor  # (G,) bool, False where the limit of iterations ended it
+    Attributes
+    ----------
+    plan
+        (N, ..., M), the cost's layout.  The column sums are b up to rounding, the row sums a up to `marginal_error`.
+    a
+        (..., M), the row sums that were asked for.
+    iterations
+        (...) int64, sweeps until each problem stopped.
+    converged
+        (...) bool, False where the limit of iterations ended it.
+    """
+
+    plan: Tensor
+    a: Tensor
+    iterations: Tensor
+    converged: Tensor
 
     @property
     def marginal_error(self) -> Tensor:
-        """(G,) largest |row sum - a|"""
-        return (self.plan.sum(dim=2) - self.a).abs().amax(dim=1)
+        """(...) largest |row sum - a| of each problem."""
+        return (self.plan.sum(dim=0) - self.a).abs().amax(dim=-1)
 
 
 def uniform_marginal(size: int, like: Tensor) -> Tensor:
@@ -62,36 +89,53 @@ def sinkhorn(
     max_cost: float | None = None,
     overwrite: bool = False,
 ) -> TransportPlan:
-    """Transport plans of G independent problems; no gradient flows through the iteration.
+    """Solve many independent problems of the same size; no gradient flows through the iteration.
 
-    cost (G, M, N), any floating dtype (half precision is computed in float32); entries may be +inf (forbidden pairs).
-    epsilon: weight of the entropy, in the units of cost.  a (M,) or (G, M) and b (N,) or (G, N): masses, uniform when
-    left out.  The iteration starts from r = c = 1 and ends when the change of r falls below `threshold`, where
+    Parameters
+    ----------
+    cost
+        (N, ..., M) of any floating dtype (half precision is computed in float32); entries may be +inf (forbidden
+        pairs).  The axes between, at least one, count problems.
+    epsilon
+        Weight of the entropy, in the units of cost.
+    a, b
+        Row masses (M,) or (..., M), and column masses (N,) or (N, ...); uniform when left out.
+    max_iterations, threshold, stop
+        The iteration starts from r = c = 1 and ends when the change of r falls below `threshold`, where
 
-    - stop="batch": the change is mean |r - r_before| over every row of every problem, and all problems stop together.
-      That is the rule of the authors' program, and what published numbers were made with.  A problem's plan then
-      depends, in its fifth or sixth digit, on what else is in the batch.
-    - stop="each": the same mean within each problem, which then stops on its own.
-    - stop="never": always `max_iterations`.
+        - "batch": the change is mean |r - r_before| over every row of every problem, and all problems stop together.
+          That is the rule of the authors' program, and what published numbers were made with.  A problem's plan then
+          depends, in its fifth or sixth digit, on what else is in the batch.
+        - "each": the same mean within each problem, which then stops on its own.
+        - "never": always `max_iterations`.
 
-    r is in units of 1 / (M K c), not of mass: a small epsilon makes r huge, and the limit of iterations ends the loop.
-    max_cost: a bound on |cost| where the caller knows one (2 for cosine distances); up to 40 epsilon it makes the
-    iteration cheaper and its float32 rounding that of the original.
-    overwrite: the memory of cost may become that of the plan, so that no second tensor of that size is needed.
-    A cost whose memory is laid out (N, G, M), with `permute(1, 2, 0)` before the call, is read without a copy in
-    another order; the plan comes back in that layout.
-    Raises ValueError for an epsilon <= 0, an unknown rule, or shapes that do not fit.
+        r is in units of 1 / (M K c), not of mass: a small epsilon makes r huge, and the limit of iterations ends it.
+    max_cost
+        A bound on |cost| where the caller knows one (2 for cosine distances); up to 40 epsilon it makes the iteration
+        cheaper and its float32 rounding that of the original.
+    overwrite
+        Whether the memory of a contiguous cost may become that of the plan, so that no second tensor of that size is
+        needed.
 
-    >>> plan = sinkhorn(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), epsilon=0.01).plan
+    Raises
+    ------
+    ValueError
+        For an epsilon that is not above 0, an unknown rule, or shapes that do not fit.
+
+    Examples
+    --------
+    One problem of two rows (the last axis) and two columns (the first):
+
+    >>> plan = sinkhorn(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), epsilon=0.01).plan
     >>> plan.round(decimals=3).tolist()
-    [[[0.5, 0.0], [0.0, 0.5]]]
+    [[[0.5, 0.0]], [[0.0, 0.5]]]
     """
-    _check(cost, epsilon, max_iterations, stop)
-    groups, rows, columns = cost.shape
+    check_all(RULES, epsilon=epsilon, max_iterations=max_iterations, threshold=threshold, stop=stop)
     problem = _Problem.of(cost, epsilon, a, b, max_cost, overwrite)
-    active = torch.ones(groups if stop == "each" else (), dtype=torch.bool, device=cost.device)
-    iterations = torch.zeros(groups, dtype=torch.int64, device=cost.device)
-    look_every = _ITERATIONS_BETWEEN_LOOKS.get(cost.device.type, _ITERATIONS_BETWEEN_LOOKS_ELSEWHERE)
+    groups, device = cost.shape[1:-1], cost.device
+    active = torch.ones(groups if stop == "each" else (), dtype=torch.bool, device=device)
+    iterations = torch.zeros(groups, dtype=torch.int64, device=device)
+    look_every = _ITERATIONS_BETWEEN_LOOKS.get(device.type, _ITERATIONS_BETWEEN_LOOKS_ELSEWHERE)
 
     r = c = torch.empty(0)
     for iteration, (new_r, new_c, change) in enumerate(islice(problem.sweeps(), max_iterations), start=1):
@@ -102,7 +146,7 @@ def sinkhorn(
         iterations += active
         if stop != "never":
             # inf - inf in the change is NaN, and NaN < threshold is False: what left the range never "converges"
-            active = active & ~(change.mean(dim=1 if stop == "each" else (0, 1)) < threshold)
+            active = active & ~((change.mean(dim=-1) if stop == "each" else change.mean()) < threshold)
         if iteration % look_every == 0 and not bool(active.any()):
             break
     return TransportPlan(problem.plan(r, c), problem.masses(), iterations, ~active.expand(groups))
@@ -110,25 +154,26 @@ def sinkhorn(
 
 @torch.no_grad()
 def changes(cost: Tensor, epsilon: float, iterations: int, max_cost: float | None = None) -> Tensor:
-    """Mean change of r over all problems in each of the first iterations, (iterations,): what stop="batch" looks at.
+    """Mean change of r over all problems in each of the first iterations: what the stop rule "batch" looks at.
 
-    For a batch that is solved in parts: the weighted mean over the parts says when the whole would have stopped.
+    For a batch that is solved in parts: the mean over the parts, weighted by their numbers of problems, says when the
+    whole would have stopped.
+
+    Returns
+    -------
+    Tensor
+        (iterations,)
     """
-    _check(cost, epsilon, iterations, "batch")
     sweeps = islice(_Problem.of(cost, epsilon, max_cost=max_cost).sweeps(), iterations)
     return torch.stack([change.mean() for _, _, change in sweeps])
 
 
 class _Problem(NamedTuple):
-    """G problems in the layout of the iteration: one slab of memory (G, M) for each of the few columns.
+    """The problems as the iteration reads them: kernel and masses, or the logarithms of both."""
 
-    A sweep is then a handful of passes over slabs that lie end to end; in the layout (G, M, N) it would be G products
-    with a matrix of N = 4 columns.
-    """
-
-    kernel: Tensor  # (N, G, M) K, or log K
-    a: Tensor  # (G, M) or (M,) row masses, or their logarithms
-    b: Tensor  # (N, G, 1) or (N, 1, 1) column masses, likewise
+    kernel: Tensor  # (N, ..., M) K, or log K
+    a: Tensor  # (..., M) or (M,) row masses, or their logarithms
+    b: Tensor  # (N, ..., 1) column masses, likewise
     in_logs: bool
 
     @classmethod
@@ -141,49 +186,53 @@ class _Problem(NamedTuple):
         max_cost: float | None = None,
         overwrite: bool = False,
     ) -> _Problem:
-        groups, rows, columns = cost.shape
+        """Read the arguments of `sinkhorn`."""
+        if cost.dim() < 3 or 0 in (cost.shape[0], cost.shape[-1]):
+            raise ValueError(f"cost must be (N, ..., M) with N, M >= 1, got shape {tuple(cost.shape)}")
+        if not cost.is_floating_point():
+            raise ValueError(f"cost must be floating point, got {cost.dtype}")
+        columns, *groups, rows = cost.shape
         cost = cost if cost.dtype == torch.float64 else cost.float()
-        a = _marginal("a", uniform_marginal(rows, cost) if a is None else a, (groups, rows), cost)
-        b = _marginal("b", uniform_marginal(columns, cost) if b is None else b, (groups, columns), cost)
-        b = b.t()[..., None] if b.dim() == 2 else b[:, None, None]
-        slabs = cost.permute(2, 0, 1)
-        kernel = (slabs.div_(-epsilon) if overwrite else slabs / -epsilon).contiguous()
+        a = _marginal("a", uniform_marginal(rows, cost) if a is None else a, ((*groups, rows), (rows,)))
+        b = _marginal("b", uniform_marginal(columns, cost) if b is None else b, ((columns, *groups), (columns,)))
+        b = b.reshape(columns, *([1] * len(groups) if b.dim() == 1 else groups), 1)
+        kernel = (cost.div_(-epsilon) if overwrite else cost / -epsilon).contiguous()  # log K
         if max_cost is None or max_cost > SAFE_EXPONENT * epsilon:
-            return cls(kernel, a.log(), b.log(), in_logs=True)
-        return cls(kernel.exp_(), a, b, in_logs=False)
+            return cls(kernel, a.to(cost).log(), b.to(cost).log(), in_logs=True)
+        return cls(kernel.exp_(), a.to(cost), b.to(cost), in_logs=False)
 
     def sweeps(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """After each sweep: r (G, M) and c (N, G, 1), or their logarithms, and the change |r - r_before| (G, M)."""
+        """After each sweep, without end: r (..., M) and c (N, ..., 1), or their logarithms, and |change of r|."""
         sweep = _sweep_logs if self.in_logs else _sweep
-        start = 0.0 if self.in_logs else 1.0
-        r, c = self.kernel.new_full((1, 1), start), self.kernel.new_full((len(self.kernel), 1, 1), start)
+        ones = torch.zeros_like(self.b) if self.in_logs else torch.ones_like(self.b)
+        r, c = ones[0], ones
         while True:
             before = r
             r, c = sweep(self.kernel, c, self.a, self.b)
             yield r, c, (r.exp() - before.exp() if self.in_logs else r - before).abs_()
 
     def plan(self, r: Tensor, c: Tensor) -> Tensor:
-        """diag(r) K diag(c), (G, M, N); the kernel's memory becomes the plan's."""
-        scaled = self.kernel.add_(r).add_(c).exp_() if self.in_logs else self.kernel.mul_(r).mul_(c)
-        return scaled.permute(1, 2, 0)
+        """T = diag(r) K diag(c), (N, ..., M); the kernel's memory becomes the plan's."""
+        return self.kernel.add_(r).add_(c).exp_() if self.in_logs else self.kernel.mul_(r).mul_(c)
 
     def masses(self) -> Tensor:
+        """Row masses of every problem, (..., M)."""
         return (self.a.exp() if self.in_logs else self.a).expand(self.kernel.shape[1:])
 
 
 def _sweep(kernel: Tensor, c: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """One iteration on K: r = a / (K c), then c = b / (K^T r)."""
-    row_sums = kernel[0] * c[0]
+    row_sums = kernel[0] * c[0]  # (..., M): (K c)_m = sum over n of K_mn c_n, one slab after another
     for slab, scale in zip(kernel[1:], c[1:], strict=True):
         row_sums.addcmul_(slab, scale)
     r = torch.div(a, row_sums, out=row_sums)
-    return r, b / torch.stack([(slab * r).sum(dim=1, keepdim=True) for slab in kernel])
+    return r, b / torch.stack([(slab * r).sum(dim=-1, keepdim=True) for slab in kernel])
 
 
 def _sweep_logs(log_kernel: Tensor, log_c: Tensor, log_a: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor]:
     """The same iteration on logarithms."""
     log_r = log_a - _logsumexp(log_kernel + log_c, dim=0)
-    return log_r, log_b - _logsumexp(log_kernel + log_r, dim=2)[..., None]
+    return log_r, log_b - _logsumexp(log_kernel + log_r, dim=-1)[..., None]
 
 
 def _logsumexp(values: Tensor, dim: int) -> Tensor:
@@ -193,21 +242,8 @@ def _logsumexp(values: Tensor, dim: int) -> Tensor:
     return (values - top).exp_().sum(dim=dim).log_() + top.squeeze(dim)
 
 
-def _check(cost: Tensor, epsilon: float, max_iterations: int, stop: str) -> None:
-    if cost.dim() != 3 or 0 in cost.shape[1:]:
-        raise ValueError(f"cost must be (G, M, N) with M, N >= 1, got shape {tuple(cost.shape)}")
-    if not cost.is_floating_point():
-        raise ValueError(f"cost must be floating point, got {cost.dtype}")
-    if not (epsilon > 0 and math.isfinite(epsilon)):
-        raise ValueError(f"epsilon must be a positive number, got {epsilon}; the original uses 0.1")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
-    if stop not in STOP_RULES:
-        raise ValueError(f"stop must be one of {', '.join(STOP_RULES)}, got {stop!r}")
-
-
-def _marginal(name: str, masses: Tensor, shape: tuple[int, int], cost: Tensor) -> Tensor:
-    masses = masses.to(cost)
-    if masses.shape not in (shape, shape[1:]):
-        raise ValueError(f"marginal {name} must have shape {shape[1:]} or {shape}, got {tuple(masses.shape)}")
+def _marginal(name: str, masses: Tensor, shapes: tuple[tuple[int, ...], ...]) -> Tensor:
+    if masses.shape not in shapes:
+        allowed = " or ".join(map(str, reversed(shapes)))
+        raise ValueError(f"marginal {name} must have shape {allowed}, got {tuple(masses.shape)}")
     return masses

@@ -1,8 +1,11 @@
 """From two sets of features to class scores: similarity, matching plan, transported similarity.
 
-The score of image b for class c is sum_{m,n} T[b,c,m,n] * S[b,c,m,n], where S is the cosine of local feature m and
-prompt n, and T says how much of m is matched with n.  T is held fixed in the backward pass.  At convergence that is the
-exact gradient of the entropic transport value (envelope theorem), not of the bare cost <T, cost> [PLOT, section 3.3].
+The score of image b for class c is sum_{m,n} T[m,n] * S[m,n], where S is the cosine of local feature m and prompt n of
+that class, and T says how much of m is matched with n.  T is held fixed in the backward pass.  At convergence that is
+the exact gradient of the entropic transport value (envelope theorem), not of the bare cost <T, cost> [PLOT, sec. 3.3].
+
+Similarities and plans have the solver's layout throughout (sinkhorn.py): (N, C, B, M), prompts first and local features
+last, one problem for every class and image.
 """
 from __future__ import annotations
 
@@ -12,40 +15,68 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from clip.packed import pairwise
 
-from .sinkhorn import STOP_RULES, TransportPlan, changes, sinkhorn
+from ..parts.rules import at_least, check_all, one_of
+from .sinkhorn import RULES as SOLVER_RULES
+from .sinkhorn import TransportPlan, changes, sinkhorn
 
 MAX_COST = 2.0  # cosine distance of unit vectors
 
 
 class Match(NamedTuple):
-    """How a batch of images was matched with every class."""
+    """How a batch of images was matched with every class.
 
-    score: Tensor  # (B, C) transported similarity, in [-1, 1]; differentiable
-    distance_from_uniform: Tensor  # (B, C) of the plan, in [0, 1)
-    marginal_error: Tensor  # (B, C) largest |row sum - 1/M|
-    iterations: Tensor  # (B, C) int64
-    converged: Tensor  # (B, C) bool
-    similarity: Tensor | None = None  # (B, C, M, N) cosine of local feature m and prompt n, where it was asked for
-    plan: Tensor | None = None  # (B, C, M, N) mass moved from m to n, total 1; constant; likewise
+    Attributes
+    ----------
+    score
+        (B, C) transported similarity, in [-1, 1]; differentiable.
+    distance_from_uniform
+        (B, C) total variation of the plan from the uniform one: 0 where the transport does nothing, below 1 always.
+    marginal_error
+        (B, C) largest |row sum - 1/M|.
+    iterations, converged
+        (B, C) int64 and bool, see `sinkhorn.TransportPlan`.
+    similarity
+        (B, C, M, N) cosine of local feature m and prompt n, as a view; None unless it was asked for.
+    plan
+        (B, C, M, N) mass moved from m to n, total 1, constant; likewise.
+    """
+
+    score: Tensor
+    distance_from_uniform: Tensor
+    marginal_error: Tensor
+    iterations: Tensor
+    converged: Tensor
+    similarity: Tensor | None = None
+    plan: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Transport:
     """Matches local features with prompts; call it with two sets of *unit-length* features.
 
-    matching: "ot" (Sinkhorn), or a plan that needs no solving, to see what the transport contributes: "uniform" (every
-    pair equally: the mean similarity), "max" (each local feature wholly to its nearest prompt), "global" (uniform, and
-    the image is a set of one, its pooled feature: the mean of its cosines with the prompts; with one prompt, CoOp).
-    epsilon is in units of cosine distance 1 - S, which lies in [0, 2].
-    chunk: how many classes are matched at a time, 0 for all.  It bounds the memory, 2 B * chunk * M * N numbers, and
-    changes no result: the rule that stops a whole batch together is first evaluated over all chunks.
-    max_cost: a bound on |1 - S|; 2 for cosines.
+    Attributes
+    ----------
+    epsilon, max_iterations, threshold, stop
+        The solver's, see `sinkhorn.sinkhorn`; epsilon is in units of cosine distance 1 - S, which lies in [0, 2].
+    matching
+        "ot" (Sinkhorn), or a plan that needs no solving, to see what the transport contributes: "uniform" (every pair
+        equally: the mean similarity), "max" (each local feature wholly to its nearest prompt), "global" (uniform, and
+        the image is a set of one, its pooled feature: the mean of its cosines with the prompts; with one prompt, CoOp).
+    chunk
+        How many classes are matched at a time, 0 for all.  It bounds the memory, 2 B * chunk * M * N numbers, and
+        changes no result: the rule that stops a whole batch together is first evaluated over all chunks.
+    max_cost
+        A bound on |1 - S|; 2 for cosines.
+
+    Raises
+    ------
+    ValueError
+        On construction, for a value that RULES does not allow.
     """
 
     epsilon: float = 0.1
@@ -57,31 +88,30 @@ class Transport:
     max_cost: float = MAX_COST
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"epsilon must be above 0, got {self.epsilon}; the original uses 0.1")
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
-        if self.threshold < 0:
-            raise ValueError(f"threshold must not be negative, got {self.threshold}")
-        if self.stop not in STOP_RULES:
-            raise ValueError(f"stop must be one of {', '.join(STOP_RULES)}, got {self.stop!r}")
-        if self.chunk < 0:
-            raise ValueError(f"chunk must be 0 (all classes at once) or more, got {self.chunk}")
-        if self.matching not in MATCHINGS:
-            raise ValueError(f"matching must be one of {', '.join(MATCHINGS)}, got {self.matching!r}")
+        check_all(RULES, **{name: getattr(self, name) for name in RULES})
 
     def score(self, local: Tensor, text: Tensor) -> Tensor:
-        """Transported similarity (B, C), differentiable, of local (B, M, D) and text (N, C, D), both of unit length and
-        of any precision; computed outside autocast in float32 at least: in half precision exp(2 / 0.1) would overflow.
+        """Transported similarity of images and classes, differentiable.
+
+        Parameters
+        ----------
+        local, text
+            (B, M, D) and (N, C, D), of unit length and any precision.  The matching is computed outside autocast in
+            float32 at least: in half precision exp(2 / 0.1) would overflow.
+
+        Returns
+        -------
+        Tensor
+            (B, C)
         """
         with torch.autocast(local.device.type, enabled=False):
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
-            solver, _ = self._for_parts(local, parts)
+            matcher, _ = self._for_parts(local, parts)
 
             def score(local: Tensor, part: Tensor) -> Tensor:
-                similarity = similarities(local, part)
-                return transported(similarity, solver.solve(similarity).plan)
+                similarity = similarities(local, part)  # (N, C, B, M)
+                return transported(similarity, matcher.solve(similarity).plan)  # (B, C)
 
             if len(parts) > 1 and torch.is_grad_enabled():
                 again = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
@@ -93,26 +123,27 @@ class Transport:
         with torch.autocast(local.device.type, enabled=False):
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
-            solver, converged = self._for_parts(local, parts)
-            matches = [solver.match(similarities(local, part), keep_plan, converged) for part in parts]
+            matcher, converged = self._for_parts(local, parts)
+            matches = [matcher.match(similarities(local, part), keep_plan, converged) for part in parts]
         if len(matches) == 1:
             return matches[0]
         return Match(*(torch.cat(field, dim=1) for field in zip(*matches, strict=True) if field[0] is not None))
 
     def match(self, similarity: Tensor, keep_plan: bool = False, converged: bool | None = None) -> Match:
-        """How to match by given similarities (N, C, B, M), float32 at least, with the evidence; all classes at once.
+        """Match by similarities (N, C, B, M) that are there already, float32 at least, all classes at once.
 
         `converged` replaces what the solver says of that.
         """
         solved = self.solve(similarity)
         if converged is not None:
             solved = solved._replace(converged=torch.full_like(solved.converged, converged))
-        by_class = similarity.shape[1:3]
-        evidence = (distance_from_uniform(solved.plan), solved.marginal_error, solved.iterations, solved.converged)
-        whole = (similarity, solved.plan.permute(2, 0, 1).reshape(similarity.shape)) if keep_plan else ()
+        uniform = 1.0 / (similarity.shape[0] * similarity.shape[-1])  # mass of every pair
+        distance = 0.5 * (solved.plan - uniform).abs().sum(dim=(0, -1))  # (C, B)
+        evidence = (distance, solved.marginal_error, solved.iterations, solved.converged)
+        whole = (similarity, solved.plan) if keep_plan else ()
         return Match(
             transported(similarity, solved.plan),
-            *(of_problems.view(by_class).t() for of_problems in evidence),
+            *(tensor.t() for tensor in evidence),
             *(tensor.permute(2, 1, 3, 0) for tensor in whole),
         )
 
@@ -122,15 +153,18 @@ class Transport:
         return MATCHINGS[self.matching].pooled
 
     def solve(self, similarity: Tensor) -> TransportPlan:
-        """Similarities (N, C, B, M) -> plans of the C * B problems."""
-        return MATCHINGS[self.matching].plan(as_problems(similarity.detach()), self)
+        """Plans (N, C, B, M) of the C * B problems that similarities of that shape pose."""
+        return MATCHINGS[self.matching].plan(similarity.detach(), self)
 
     def _parts(self, text: Tensor) -> tuple[Tensor, ...]:
         return text.split(self.chunk or text.shape[1], dim=1)
 
     def _for_parts(self, local: Tensor, parts: Sequence[Tensor]) -> tuple[Transport, bool | None]:
-        """A transport that does with every part alone what this one does with the whole; and whether it converges
-        there, where the parts themselves cannot tell."""
+        """A transport that does with every part alone what this one does with the whole.
+
+        Also whether it converges there, where the parts themselves cannot tell.  Only the stop rule "batch" looks
+        beyond a part: its iterations are counted here, on the mean change over all parts.
+        """
         if len(parts) == 1 or self.matching != "ot" or self.stop != "batch":
             return self, None
         classes = sum(part.shape[1] for part in parts)
@@ -138,7 +172,7 @@ class Transport:
         while True:
             change = local.new_zeros(looked_at)
             for part in parts:
-                cost = 1.0 - as_problems(similarities(local.detach(), part.detach()))
+                cost = 1.0 - similarities(local.detach(), part.detach())
                 change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=self.max_cost)
             small = (change < self.threshold).nonzero()
             if len(small) or looked_at == self.max_iterations:
@@ -148,18 +182,13 @@ class Transport:
 
 
 def similarities(local: Tensor, text: Tensor) -> Tensor:
-    """Cosines (N, C, B, M) of local (B, M, D) and text (N, C, D), of unit length: the layout that the solver reads."""
+    """Cosines (N, C, B, M) of local (B, M, D) and text (N, C, D), both of unit length."""
     return pairwise(text.flatten(0, 1), local.flatten(0, 1)).view(*text.shape[:2], *local.shape[:2])
 
 
-def as_problems(similarity: Tensor) -> Tensor:
-    """(N, C, B, M) -> (C * B, M, N), a view"""
-    return similarity.flatten(1, 2).permute(1, 2, 0)
-
-
 def transported(similarity: Tensor, plan: Tensor) -> Tensor:
-    """sum_{m,n} T * S (B, C) of similarity (N, C, B, M), differentiable in that, and plan (C * B, M, N), constant."""
-    return _Transported.apply(similarity, plan.permute(2, 0, 1).reshape(similarity.shape))
+    """sum_{m,n} T * S (B, C) of two tensors (N, C, B, M): differentiable in the similarity, the plan is constant."""
+    return _Transported.apply(similarity, plan)
 
 
 class _Transported(torch.autograd.Function):
@@ -176,11 +205,14 @@ class _Transported(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (plan,) = ctx.saved_tensors
-        return plan * gradient.t()[..., None], None
+        return plan * gradient.t()[..., None], None  # d<T, S> / dS = T
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
+
+
+# --- which plan ------------------------------------------------------------------------------------------
 
 
 def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
@@ -196,30 +228,29 @@ def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
 
 
 def _uniform(similarity: Tensor, transport: Transport) -> TransportPlan:
-    groups, rows, columns = similarity.shape
-    return _given(torch.full_like(similarity, 1.0 / (rows * columns)))
+    return _written_down(torch.full_like(similarity, 1.0 / (similarity.shape[0] * similarity.shape[-1])))
 
 
 def _nearest(similarity: Tensor, transport: Transport) -> TransportPlan:
-    groups, rows, columns = similarity.shape
-    return _given(F.one_hot(similarity.argmax(dim=2), columns).to(similarity) / rows)
+    nearest = similarity.argmax(dim=0, keepdim=True)  # (1, C, B, M)
+    return _written_down(torch.zeros_like(similarity).scatter_(0, nearest, 1.0 / similarity.shape[-1]))
 
 
-def _given(plan: Tensor) -> TransportPlan:
-    """A plan that was written down rather than solved for."""
-    groups, rows, columns = plan.shape
+def _written_down(plan: Tensor) -> TransportPlan:
+    """A plan that nobody had to solve for."""
+    problems = plan.shape[1:-1]
     return TransportPlan(
         plan,
-        plan.new_full((groups, rows), 1.0 / rows),
-        torch.zeros(groups, dtype=torch.int64, device=plan.device),
-        torch.ones(groups, dtype=torch.bool, device=plan.device),
+        plan.new_full(plan.shape[1:], 1.0 / plan.shape[-1]),
+        torch.zeros(problems, dtype=torch.int64, device=plan.device),
+        torch.ones(problems, dtype=torch.bool, device=plan.device),
     )
 
 
 class Matching(NamedTuple):
     """Which plan, and between which sets."""
 
-    plan: Callable[[Tensor, Transport], TransportPlan]  # of similarities (G, M, N)
+    plan: Callable[[Tensor, Transport], TransportPlan]  # of similarities (N, C, B, M)
     pooled: bool = False  # the image is its pooled feature alone, M = 1
 
 
@@ -229,8 +260,4 @@ MATCHINGS = {
     "max": Matching(_nearest),
     "global": Matching(_uniform, pooled=True),
 }
-
-
-def distance_from_uniform(plan: Tensor) -> Tensor:
-    """Total variation of plans (..., M, N) from the uniform plan: 0 = the transport does nothing, below 1 always."""
-    return 0.5 * (plan - 1.0 / (plan.shape[-2] * plan.shape[-1])).abs().sum(dim=(-2, -1))
+RULES = SOLVER_RULES | {"matching": one_of(MATCHINGS), "chunk": at_least(0)}

@@ -1,5 +1,11 @@
-"""PLOT++: visual and text prompts, matched by optimal transport."""
-from .options import PlotPPOptions, recipe
+"""PLOT++: PLOT on a vision transformer, with visual prompts beside the text ones.
+
+    prompts     what is learned: N text contexts and M visual prompts
+    model       PLOT's model, where an image is what is seen under M visual prompts
+    options     the settings, config keys TRAINER.PLOTPP.*
+    trainer     all of it as a trainer of the engine, in one stage or two
+"""
+from .options import PlotPPOptions
 from .trainer import PLOTPP
 
-__all__ = ["PLOTPP", "PlotPPOptions", "recipe"]
+__all__ = ["PLOTPP", "PlotPPOptions"]

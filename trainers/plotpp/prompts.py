@@ -11,8 +11,9 @@ import clip
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 
-from ..fixed_tokens import FixedTokens, bpe, embed, tokenize
-from ..prompts import COPY_NOISE_STD, RANDOM_STD, ContextLearner, random_context
+from ..parts.dataset_facts import DEFAULT_TEMPLATE, dataset_facts
+from ..parts.fixed_tokens import FixedTokens, bpe, embed, tokenize
+from ..parts.prompts import COPY_NOISE_STD, RANDOM_STD, ContextLearner, random_context
 
 
 class TextStart(NamedTuple):
@@ -72,6 +73,27 @@ class TwoSidedPromptLearner(ContextLearner):
         if len(self.groups) == 1:
             return [self.words[0].place(contexts)]
         return [words.place(contexts[group]) for group, words in zip(self.groups, self.words, strict=True)]
+
+
+def templates_of(dataset_name: str, legacy: bool = False) -> tuple[str, ...]:
+    """The distinct starts that there are for a data set.
+
+    Parameters
+    ----------
+    dataset_name
+        As it is registered.
+    legacy
+        Take the starts of the published runs, where those differ from what was meant.
+
+    Returns
+    -------
+    tuple of str
+        Those that the data set declares (the original has four for each of its own), or else the words of zero-shot
+        CLIP before the class name.
+    """
+    facts = dataset_facts(dataset_name)
+    starts = legacy and facts.legacy_prompt_starts or facts.prompt_starts
+    return starts or (DEFAULT_TEMPLATE.partition(" {}")[0],)
 
 
 def start_from_templates(

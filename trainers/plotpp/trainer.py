@@ -4,30 +4,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from clip.model import CLIP, VisionTransformer
 from dassl.engine import TRAINER_REGISTRY
 
-from ..checkpoints import check_fixed_words, state_of
-from ..plot.trainer import TransportTrainer
-from ..starts import start_file, warn_of_leak
+from ..clip_trainer import ClipTrainer
+from ..parts.checkpoints import check_fixed_words, state_of
+from ..parts.prompts import context_settings
+from ..parts.starts import start_file, warn_of_leak
+from ..plot.evidence import TransportEvidence
 from .model import PlotPPModel
-from .options import PlotPPOptions
-from .prompts import TwoSidedPromptLearner, start_at_random, start_from_templates
-from .templates import templates_of
+from .options import PlotPPOptions, recipe
+from .prompts import TwoSidedPromptLearner, start_at_random, start_from_templates, templates_of
 
 
 @TRAINER_REGISTRY.register()
-class PLOTPP(TransportTrainer):
+class PLOTPP(ClipTrainer):
     """PLOT++: the published recipe learns the visual prompts first, then both kinds from there (PRETRAIN_DIR)."""
 
     transports = can_be_mapped = has_words = True
     starts_from = "PLOTPP"
     options_type = PlotPPOptions
     options: PlotPPOptions
+    recipe = staticmethod(recipe)
+    learned_tensors = ("ctx", "ctx_vision")
+    transports = can_be_mapped = has_words = True
+    starts_from = "PLOTPP"  # the second stage
 
-    def assemble(self, clip_model: CLIP) -> nn.Module:
+    def assemble(self, clip_model: CLIP) -> PlotPPModel:
+        """PlotPPModel of the options; its transport keeps evidence."""
         options = self.options
         if not isinstance(clip_model.visual, VisionTransformer):
             raise ValueError(
@@ -36,11 +40,14 @@ class PLOTPP(TransportTrainer):
             )
         learner = self.build_two_sided(clip_model)
         print(f"Matching: {options.matching}; pooled logits are {'added' if options.trade_off else 'not added'}")
-        return PlotPPModel(learner, clip_model, options.transport(), options.fuses_global(self.cfg.DATASET.NAME))
+        model = PlotPPModel(learner, clip_model, options.transport(), options.trade_off)
+        self.evidence = TransportEvidence(model, options.matching, options.epsilon)
+        return model
 
     def build_two_sided(self, clip_model: CLIP) -> TwoSidedPromptLearner:
+        """What is learned, as it starts; says what from."""
         options, names = self.options, self.dm.dataset.classnames
-        settings = self.context_settings(clip_model)
+        settings = context_settings(options.context_precision, clip_model, self.cfg.SEED)
         if options.init:
             templates = templates_of(self.cfg.DATASET.NAME, options.legacy)
             start = start_from_templates(templates, options.n_prompts, names, clip_model, settings["generator"])
@@ -63,11 +70,13 @@ class PLOTPP(TransportTrainer):
         return learner
 
     def learns(self, name: str) -> bool:
+        """Whether the model's parameter of this name is trained: in the first stage, the visual prompts alone."""
         return super().learns(name) and self.options.learns(name)
 
     # --- where the prompts come from ---------------------------------------------------------------------
 
     def before_train(self) -> None:
+        """As every trainer, and then from PRETRAIN_DIR, which may have seen images that are not this run's."""
         super().before_train()
         if self.options.pretrained and self.start_epoch == 0:  # a resumed run is beyond its start
             warn_of_leak(self.load_pretrained(), self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
@@ -86,17 +95,19 @@ class PLOTPP(TransportTrainer):
         else:
             raise ValueError(
                 "the prompts are untrained: give the run to evaluate with --model-dir, or its checkpoint as "
-                "TRAINER.PLOTPP.PRETRAIN_DIR; TRAINER.PLOTPP.EVAL_UNTRAINED True evaluates them as they are"
+                f"{self.options.key('pretrained')}; {self.options.key('evaluate_untrained')} True evaluates them as "
+                "they are"
             )
 
     def load_pretrained(self) -> Path:
         """Take both contexts of PRETRAIN_DIR: a file, or the folder of a run, of which the best or last epoch."""
-        path = start_file(self.options.pretrained, "TRAINER.PLOTPP.PRETRAIN_DIR")
+        path = start_file(self.options.pretrained, self.options.key("pretrained"))
         self.load_learned(path)
         return path
 
     def load_learned(self, path: Path) -> dict[str, Any]:
+        """As every prompt trainer's; refuses prompts that were learned before other words than they have here."""
         checkpoint = super().load_learned(path)
-        remedy = f"set TRAINER.PLOTPP.LEGACY_TEMPLATES {not self.options.legacy}"
+        remedy = f"set {self.options.key('legacy')} {not self.options.legacy}"
         check_fixed_words(state_of(checkpoint), self.model.prompt_learner, remedy, path)
         return checkpoint

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
@@ -53,6 +53,11 @@ class Views(Dataset):
 
     def __len__(self) -> int:
         return len(self.data_source)
+
+    def loader(self, batch_size: int, num_workers: int) -> DataLoader:
+        """All views in order; draws from a generator of its own, so the global one goes on as if nothing had been."""
+        getattr(self.images, "prepare", lambda _: None)(0)  # decode images that are kept, once for all workers
+        return DataLoader(self, batch_size=batch_size, num_workers=num_workers, generator=torch.Generator())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         view, position = divmod(index, len(self.images))

@@ -46,7 +46,13 @@ class PromptModel(nn.Module):
         """What `score` needs of an image, see `encode_images`."""
         return "pooled"
 
+    @property
+    def image_side_learns(self) -> bool:
+        """Whether what `encode` gives may change from step to step: where a subclass has an `encode` of its own."""
+        return type(self).encode is not PromptModel.encode
+
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
+        """Logits (B, C)."""
         return self.score(self.encode(images))
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:

@@ -6,6 +6,7 @@ The rest, and where the context stands in it, is trainers/fixed_tokens.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,7 @@ class PromptLearner(ContextLearner):
         self.has_prompt_axis = n_prompts is not None
         self.class_specific = class_specific
         self.n_prompts = n_prompts or 1
+        self.from_phrase = bool(init)
 
         start, words = self._initial_context(clip_model, n_context, init, generator)  # (N, n, E)
         self.n_context = start.shape[1]
@@ -160,6 +162,33 @@ class PromptLearner(ContextLearner):
         if random:
             return torch.empty(n_classes, *start.shape).normal_(std=RANDOM_STD, generator=generator)
         return start.expand(n_classes, -1, -1, -1).clone()
+
+
+def context_settings(precision: str, clip_model: CLIP, seed: int) -> dict[str, Any]:
+    """Number format and random state that contexts start with, as arguments of a prompt learner.
+
+    Parameters
+    ----------
+    precision
+        "fp32", or "model" for the number format of the towers, as the original.
+    clip_model
+        The CLIP that the context is for.
+    seed
+        A generator of their own makes contexts independent of whatever else draws random numbers; below 0 there is
+        none, and the global generator is drawn from.
+    """
+    return {
+        "dtype": clip_model.dtype if precision == "model" else torch.float32,
+        "generator": torch.Generator().manual_seed(seed) if seed >= 0 else None,
+    }
+
+
+def announce(learner: PromptLearner) -> None:
+    """Say in the log what the context starts from."""
+    start = "class-specific contexts" if learner.class_specific else "a generic context"
+    print(f"Initializing {start}" + (" from given words" if learner.from_phrase else ""))
+    print(f'Initial context: "{learner.initial_words}"')
+    print(f"Number of context words (tokens): {learner.n_context}")
 
 
 def random_context(

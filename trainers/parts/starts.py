@@ -45,12 +45,15 @@ def warn_of_leak(path: Path, seed: int, shots: int) -> None:
         )
 
 
-def warn_of_places(path: Path, dense: str, key: str) -> None:
-    """Say where the PLOT run that wrote a checkpoint matched other local features than `dense`, the value of `key`."""
+def warn_of_places(path: Path, dense: str, key: str, node: str = "PLOT") -> None:
+    """Say where the run that wrote a checkpoint matched other local features than `dense`, the value of `key`.
+
+    node: the child of TRAINER where that run's settings are.
+    """
     config = config_of(path)
     if config is None:
         return
-    theirs = (config.get("TRAINER", {}).get("PLOT") or {}).get("DENSE", "tokens")
+    theirs = (config.get("TRAINER", {}).get(node) or {}).get("DENSE", "tokens")
     if theirs != dense:
         print(
             f"Warning: the prompts of {path} were trained with the local features {theirs}, and are matched with "

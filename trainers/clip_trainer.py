@@ -1,0 +1,272 @@
+"""What our trainers do alike: build around a frozen CLIP, take a step, test, load a checkpoint.
+
+The levels are those of the engine (TrainerBase: the order of a run; SimpleTrainer: data, tests, checkpoints; TrainerX:
+labelled batches), then `ClipTrainer` here, then the method.  Everything else is a part that a trainer has: a model,
+options, a cache of image features, evidence of what the model did (trainers/parts).
+
+Only names that upstream Dassl has too are imported, so that these trainers also run on the original engine.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.clip import check_model_name
+from clip.feature_store import FeatureStore
+from clip.features import ImageFeatures
+from clip.model import CLIP
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint, load_pretrained_weights
+
+from .parts.backbone import effective_precision, load_backbone
+from .parts.checkpoints import checkpoint_path, find_learned, state_of
+from .parts.class_words import check_names
+from .parts.feature_cache import MAX_GB, FeatureCache
+from .parts.options import Options
+from .parts.views import ViewLoader, Views, wanted_views
+
+
+class ClipTrainer(TrainerX):
+    """Trains a small part of `self.model`, around a frozen CLIP; by default its `prompt_learner`.
+
+    A method names its `options_type` and defines `assemble`.  The class attributes say what it is, and are read by
+    every tool that has to know (tables, sweeps, pictures, exports); a trainer of another origin may lack any of them,
+    and then has the default.
+
+    Attributes
+    ----------
+    options_type
+        Dataclass of the keys TRAINER.<node>.*; None for a method without keys.
+    recipe
+        (data set's name, shots) -> {config key: value}, the published schedule; defaults below what a user sets.
+    learned_tensors
+        Entries of the registered model's state that are learned.  What else is there is made anew from the class names.
+    zero_shot
+        Whether no training image is seen, so that one run stands for every number of shots and every seed.
+    transports
+        Whether `explain` and `model.explain` give a plan between image features and prompts.
+    has_places
+        Whether the rows of that plan are places of the image, so that a heat map can be drawn.
+    can_be_mapped
+        Whether its prompts and images can be drawn in one plane.
+    has_words
+        Whether its learned context lies in the space of token embeddings, so that it has nearest words.
+    starts_from
+        Registered name of the trainer that made the run which this one starts from; "" for none.
+    config_family
+        Name of the trainer whose presets it uses, where it has none of its own.
+    """
+
+    options_type: type[Options] | None = None
+    learned_tensors: tuple[str, ...] = ()
+    zero_shot: bool = False
+    transports: bool = False
+    has_places: bool = False
+    can_be_mapped: bool = False
+    has_words: bool = False
+    starts_from: str = ""
+    config_family: str = ""
+
+    options: Any  # an `options_type`
+    model: Any  # e.g. parts.model.PromptModel
+    clip_model: CLIP
+    precision: str  # of the arithmetic
+    train_loader_x: Any
+    scaler: Any = None  # of gradients, where PREC is amp
+    evidence: Any = None  # e.g. plot.evidence.TransportEvidence; None for a model that has nothing to show
+    loaded_checkpoint: str | None = None  # the file that the learned part was last taken from
+
+    @staticmethod
+    def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
+        """No schedule but that of the configuration files."""
+        return {}
+
+    @classmethod
+    def check_cfg(cls, cfg: Any) -> None:
+        """Raise ValueError for settings that cannot be, before anything is loaded."""
+        try:
+            check_model_name(cfg.MODEL.BACKBONE.NAME)
+        except ValueError as error:
+            raise ValueError(f"MODEL.BACKBONE.NAME: {error}") from None
+        if cls.options_type is not None:
+            cls.options_type.from_cfg(cfg)
+            wanted_views(cfg)
+
+    # --- building ----------------------------------------------------------------------------------------
+
+    @property
+    def names_decide(self) -> bool:
+        """Whether nothing but their names tells classes apart; contexts of single classes do, too."""
+        return not getattr(self.options, "class_specific", False) if self.options_type else True
+
+    def load_clip(self, precision: str) -> CLIP:
+        """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with.
+
+        Warns of class names that it cannot tell apart.  Raises ValueError where that leaves nothing to learn or test.
+        """
+        self.precision = effective_precision(precision, self.device)
+        self.clip_model = load_backbone(self.cfg, self.precision, self.device)
+        check_names(self.clip_model, self.dm.dataset.classnames, self.cfg.MODEL.BACKBONE.NAME, self.names_decide)
+        settings = dict(self.cfg.get("FEATURE_CACHE", {}))
+        store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", MAX_GB) * 1e9)
+        self.feature_cache = FeatureCache(
+            store, lambda images: self.encode(images), self.device, self.precision, settings.get("USE", True)
+        )
+        return self.clip_model
+
+    def assemble(self, clip_model: CLIP) -> nn.Module:
+        """The model: images (B, 3, H, W) -> logits (B, C), with a child `prompt_learner`."""
+        raise NotImplementedError
+
+    def learns(self, name: str) -> bool:
+        """Whether the model's parameter of this name is trained."""
+        return "prompt_learner" in name
+
+    def build_model(self) -> None:
+        """Build the model, and register its prompt learner as what is trained, saved and switched between modes."""
+        cfg = self.cfg
+        assert self.options_type is not None
+        self.options = self.options_type.from_cfg(cfg)
+        clip_model = self.load_clip(self.options.precision)
+
+        print("Building custom CLIP")
+        self.model = self.assemble(clip_model)
+        self.model.text_encoder.chunk = self.options.text_chunk
+        print("Turning off gradients in both the image and the text encoder")
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self.learns(name))
+        learner = self.model.prompt_learner
+        if cfg.MODEL.INIT_WEIGHTS:
+            before = [parameter.detach().clone() for parameter in learner.parameters()]
+            load_pretrained_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+            if all(map(torch.equal, before, learner.parameters())):
+                raise ValueError(
+                    f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS} holds nothing that {cfg.TRAINER.NAME} learns in the "
+                    f"shapes of this run ({', '.join(dict(learner.named_parameters()))}); give a checkpoint of prompts "
+                    f"with the same {learner.shaped_by} and backbone, or leave the key empty"
+                )
+
+        self.model.to(self.device)
+        self.model.eval()
+        self.optim = build_optimizer(learner, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
+
+    # --- one step ----------------------------------------------------------------------------------------
+
+    def before_train(self) -> None:
+        """As the engine; where training is to see the same views again and again, encode them now."""
+        super().before_train()
+        count = wanted_views(self.cfg)
+        if count and self.start_epoch < self.max_epoch:
+            print(f"Training on {count} views of each image, encoded before the first epoch")
+            if self.frozen_tower() is None:
+                raise ValueError(
+                    f"DATALOADER.TRAIN_X.VIEWS is {count}, but the image side of {self.cfg.TRAINER.NAME} learns, and "
+                    "its features change with every step; leave the key at 0"
+                )
+            views = Views(self.train_loader_x.dataset, count, max(self.cfg.SEED, 0))
+            loader = views.loader(self.train_loader_x.batch_size, self.cfg.DATALOADER.NUM_WORKERS)
+            about = f"{self.cfg.DATASET.NAME} train, {count} views"
+            features = self.feature_cache.features(loader, self.frozen_tower(), about)
+            self.train_loader_x = ViewLoader(self.train_loader_x, features)
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """(images or their features, labels) on the device."""
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device)
+
+    def autocast(self) -> Any:
+        """The arithmetic of PREC amp, or none."""
+        return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        """One step on the cross-entropy of a batch; the learning rate moves with the last batch of an epoch."""
+        images, labels = self.parse_batch_train(batch)
+        with self.autocast():
+            logits = self.model(images)
+            loss = F.cross_entropy(logits.float(), labels)
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+        else:
+            self.detect_anomaly(loss)
+            self.optim.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        if (self.batch_idx + 1) == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def epoch_facts(self) -> dict[str, Any]:
+        """What the evidence says after the last step of an epoch; goes into the history."""
+        return self.evidence.epoch_facts() if self.evidence else {}
+
+    # --- a test ------------------------------------------------------------------------------------------
+
+    def test(self, split: str | None = None) -> float:
+        """As the engine; prompts are encoded once, and images once and for all where their features are kept."""
+        if self.evidence:
+            self.evidence.begin_test()
+        with self.model.fixed_prompts():
+            return super().test(split)
+
+    def frozen_tower(self) -> tuple[nn.Module, str] | None:
+        """(image tower, what is needed of it: see `encode_images`); None where the image side learns."""
+        return None if self.model.image_side_learns else (self.model.image_encoder, self.model.kind)
+
+    def evaluation_batches(self, split: str, loader: Any) -> Iterable[dict[str, Any]]:
+        """The loader's batches; "img" holds features where they can be kept, and else the images."""
+        return self.feature_cache.batches(loader, self.frozen_tower(), f"{self.cfg.DATASET.NAME} {split}")
+
+    def encode(self, images: Tensor) -> ImageFeatures:
+        """Features of images (B, 3, H, W) that are on the device."""
+        with self.autocast():
+            return self.model.encode(images)
+
+    def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
+        """Logits (B, C)."""
+        with self.autocast():
+            return self.evidence.score(images) if self.evidence else self.model(images)
+
+    def diagnostics(self) -> dict[str, Any] | None:
+        """What the evidence says of the last test, for the run's record."""
+        return self.evidence.diagnostics() if self.evidence else None
+
+    def explain(self, images: Tensor) -> Any:
+        """What the model did with images (B, 3, H, W), transformed as for the test; for methods with evidence."""
+        if self.evidence is None:
+            raise NotImplementedError(f"{type(self).__name__} has nothing to show for its scores")
+        self.set_model_mode("eval")
+        return self.evidence.explain(images.to(self.device))
+
+    # --- checkpoints -------------------------------------------------------------------------------------
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load what was learned from `directory`/<registered name>.
+
+        Without `epoch`: model-best.pth.tar, or the last epoch's where there is no best.  The token buffers of the file
+        are ignored, since they belong to its class list; everything that was learned must be there and fit.
+        """
+        if not directory:
+            print("No model directory given: the prompts stay as they were initialised")
+            return
+        for name in self.get_model_names():
+            self.load_learned(checkpoint_path(Path(directory) / name, epoch))
+
+    def load_learned(self, path: Path) -> dict[str, Any]:
+        """Take what was learned from one checkpoint file, which is returned; see `find_learned` for what is refused."""
+        checkpoint = load_checkpoint(str(path))
+        learned = find_learned(state_of(checkpoint), self.model, path)
+        print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint.get("epoch")})')
+        self.model.prompt_learner.load_state_dict(learned)
+        self.loaded_checkpoint = str(path)
+        return checkpoint

@@ -1,0 +1,98 @@
+"""Prompts that people wrote, and the CLIP that needs no training for them: cosine of image and sentence."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import clip
+from clip.features import ImageFeatures
+from clip.model import CLIP
+
+from .model import encode_images, pooled
+
+ENSEMBLE = (  # the seven of CLIP's own evaluation that work best on ImageNet
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+TEXT_BATCH = 512
+
+
+@torch.no_grad()
+def class_features(clip_model: CLIP, templates: Sequence[str], classnames: Sequence[str]) -> Tensor:
+    """Text features of classes, each the mean over several sentences.
+
+    Parameters
+    ----------
+    clip_model
+        Computes on the device where it is.
+    templates
+        Sentences with {} for the class name.
+    classnames
+        C names; `_` is read as space.
+
+    Returns
+    -------
+    Tensor
+        (C, D), float32, of unit length: normalised for each template, averaged, normalised again.
+    """
+    names = [name.replace("_", " ") for name in classnames]
+    total: Tensor | None = None
+    for template in templates:
+        tokens = clip.tokenize([template.format(name) for name in names]).to(clip_model.logit_scale.device)
+        features = torch.cat([clip_model.encode_text(part) for part in tokens.split(TEXT_BATCH)])
+        features = F.normalize(features.float(), dim=-1)
+        total = features if total is None else total + features
+    assert total is not None
+    return F.normalize(total / len(templates), dim=-1)
+
+
+class ZeroShotModel(nn.Module):
+    """Images (B, 3, H, W), or their features, -> logits (B, C) = exp(logit_scale) * cosine with the text features.
+
+    Parameters
+    ----------
+    clip_model
+        The frozen CLIP.
+    text
+        `class_features` (C, D).
+    """
+
+    kind = "pooled"  # what is needed of an image, see `encode_images`
+    text: Tensor
+
+    def __init__(self, clip_model: CLIP, text: Tensor) -> None:
+        super().__init__()
+        self.image_encoder = clip_model.visual
+        self.logit_scale = clip_model.logit_scale
+        self.register_buffer("text", text, persistent=False)
+
+    @property
+    def image_side_learns(self) -> bool:
+        """Whether what `encode` gives may change from step to step."""
+        return False
+
+    def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
+        """What the frozen tower says about images; features are handed through."""
+        return images if isinstance(images, ImageFeatures) else encode_images(self.image_encoder, images, self.kind)
+
+    def forward(self, images: Tensor | ImageFeatures) -> Tensor:
+        """Logits (B, C)."""
+        return self.zero_shot(self.encode(images))
+
+    def zero_shot(self, image: ImageFeatures) -> Tensor:
+        """Logits (B, C) of features."""
+        return self.logit_scale.exp().float() * pooled(image) @ self.text.t()
+
+    @contextmanager
+    def fixed_prompts(self) -> Iterator[None]:
+        """Within it, whatever is learned and encoded again for every batch is encoded at most once: nothing here."""
+        yield
