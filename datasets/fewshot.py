@@ -146,13 +146,13 @@ class _Split:
         names = {path.replace("\\", "/").rpartition("/")[2] for path, _, _ in entries}
         # Of ImageNet's million images a few thousand come into question: keep no table of all.
         known = {self._entry(item): item for item in self._lists[split] if osp.basename(item.impath) in names}
-        found = []
+        items = []
         for path, label, name in entries:
             item = next((known[key] for key in self._candidates(path, label, name) if key in known), None)
             if item is None:
                 return None
-            found.append(item)
-        return found
+            items.append(item)
+        return items
 
     def _candidates(self, path: str, label: int, name: str) -> Iterator[Entry]:
         yield relative_posix(path, self.folder), label, name

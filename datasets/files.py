@@ -6,11 +6,12 @@ import os
 import os.path as osp
 import shlex
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from dassl.utils import write_json
 
+Item = TypeVar("Item")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -114,6 +115,14 @@ def write_json_somewhere(content: Any, places: Sequence[str]) -> str | None:
 def move(source: str, target: str) -> str:
     """Return the command for a shell that renames a folder, whatever the folders are called."""
     return shlex.join(["mv", source, target])
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    """Map every key to the items that have it; keys in the order in which they first appear, items in theirs."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def first_few(values: Iterable[Any], limit: int = 5) -> str:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import os.path as osp
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .files import list_folders
 
 if TYPE_CHECKING:
     from .base import SplitDataset
 
-    Declared = SplitDataset | type[SplitDataset]  # the declaration, on the class or an object under construction
+# A data set's declaration, on its class or on an object under construction.
+Declared: TypeAlias = "SplitDataset | type[SplitDataset]"
 
 NO_IMAGES = {"annotations", "imagesets"}  # with folders named as those of images: ILSVRC/Annotations/CLS-LOC/train
 DEPTH = 3  # folders below the data set's in which its images are looked for
@@ -101,7 +102,7 @@ def _search(folder: str, names: set[str], holds: str, depth: int) -> str | None:
         if _spelling(child) in names:
             return osp.join(folder, child)
     deeper = (_search(osp.join(folder, child), names, holds, depth - 1) for child in children)
-    return next((found for found in deeper if found), None)
+    return next(filter(None, deeper), None)
 
 
 def _holds(folder: str, holds: str) -> bool:

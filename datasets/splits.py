@@ -19,7 +19,7 @@ from typing import Any
 from dassl.data.datasets import Datum
 from dassl.utils import read_json, write_json
 
-from .files import first_few, list_folders, list_images, relative_posix, require_files
+from .files import first_few, grouped, list_folders, list_images, relative_posix, require_files
 
 PRIVATE_SEED = 1  # of generated splits, which must not depend on the seed of the run that comes first
 SPLITS = ("train", "val", "test")
@@ -110,6 +110,7 @@ def save_split(train: Items, val: Items, test: Items, filepath: str, path_prefix
 
 
 def split_as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
+    """Return the content of a split file, with paths relative to `path_prefix`."""
     return {
         split: [[relative_posix(item.impath, path_prefix), item.label, item.classname] for item in items]
         for split, items in zip(SPLITS, (train, val, test), strict=True)
@@ -221,16 +222,12 @@ def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
         When a class is too small for one image in val.
     """
     rng = random.Random(PRIVATE_SEED)
-    groups: dict[int, Items] = {}
-    for item in trainval:
-        groups.setdefault(item.label, []).append(item)
     train: Items = []
     val: Items = []
-    for items in groups.values():
+    for items in grouped(trainval, lambda item: item.label).values():
         n_val = round(p_val * len(items))
         if n_val < 1:
             raise ValueError(f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val")
-        items = list(items)
         rng.shuffle(items)
         val += items[:n_val]
         train += items[n_val:]

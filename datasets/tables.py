@@ -10,7 +10,7 @@ import os.path as osp
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .files import require_files
+from .files import grouped, require_files
 from .splits import Items, new_datum, split_classes
 
 SPLIT_NAMES = {  # what tables and folders may call a split
@@ -79,10 +79,8 @@ def split_from_tables(folder: str, table: str, test_table: str, inspect: Inspect
         if parts["test"]:
             return parts["train"], parts["val"], parts["test"]
         parts[""] = parts["train"]
-    classes: dict[str, Items] = {}
-    for item in sorted(parts[""], key=lambda item: (item.label, item.impath)):
-        classes.setdefault(f"{item.classname}", []).append(item)
-    return split_classes(classes)
+    items = sorted(parts[""], key=lambda item: (item.label, item.impath))
+    return split_classes(grouped(items, lambda item: item.classname))
 
 
 def _read_table(path: str, folder: str) -> list[_Row]:

@@ -30,6 +30,7 @@ def contact_sheet() -> Image.Image:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m demo",
         description=__doc__,

@@ -51,7 +51,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Style:
-    """What ink does on this sheet. Lengths are fractions of the picture's side."""
+    """What ink does on this sheet. Lengths are fractions of the picture's side.
+
+    The photo world uses the defaults, which are flat paint without outlines; the chalk world sets them all.
+    """
 
     palette: dict[str, RGB] = field(default_factory=lambda: dict(COLOURS))
     outline: RGB | None = None  # colour of the contour; None draws none
@@ -80,21 +83,48 @@ class Placement:
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> Points:
-    """Points of an elliptical arc, degrees clockwise from the right."""
+    """Return points of an elliptical arc.
+
+    Parameters
+    ----------
+    cx, cy
+        Centre.
+    rx, ry
+        Radii.
+    start, stop
+        Where it begins and ends, in degrees clockwise from the right.
+    """
     count = max(8, int((stop - start) / 12))
     angles = [math.radians(start + (stop - start) * i / count) for i in range(count + 1)]
     return [(cx + rx * math.cos(a), cy + ry * math.sin(a)) for a in angles]
 
 
 def jitter(colour: RGB, rng: Random, amount: int = 14) -> RGB:
-    """The same colour from another tube of paint."""
+    """Return the same colour from another tube: all channels lighter or darker, and each a little by itself."""
     light = rng.randint(-amount, amount)
     red, green, blue = (max(0, min(255, c + light + rng.randint(-amount // 2, amount // 2))) for c in colour)
     return red, green, blue
 
 
 class Pen:
-    """Draws one object onto `image` and keeps the list of its named parts."""
+    """Draws one object onto a picture and keeps the list of its named parts.
+
+    Parameters
+    ----------
+    image
+        The square picture, SUPERSAMPLE times larger than the result.
+    placement
+        Where the object stands in it.
+    style
+        What ink does.
+    rng
+        Source of all choices.
+
+    Attributes
+    ----------
+    parts
+        The named parts so far, in the order in which they were drawn.
+    """
 
     def __init__(self, image: Image.Image, placement: Placement, style: Style, rng: Random):
         self.image = image
@@ -171,6 +201,7 @@ class Pen:
 
     # ---- ink
     def _remember(self, part: str, form: str, colour: str, texture: str, unit: Points) -> None:
+        """Keep a part for the captions, at the mean of its corners."""
         x = sum(p[0] for p in unit) / len(unit)
         y = sum(p[1] for p in unit) / len(unit)
         self.parts.append(Part(part, form, colour, texture, x, y))
@@ -217,13 +248,14 @@ class Pen:
             offset += gap
 
     def _shaky(self, pixels: Points) -> Points:
-        """The same polyline by an unsteady hand."""
+        """Draw the same polyline by an unsteady hand: every corner strays by a Gaussian step."""
         if not self.style.wobble:
             return pixels
         reach = self.style.wobble * self.side
         return [(x + self.rng.gauss(0, reach), y + self.rng.gauss(0, reach)) for x, y in pixels]
 
     def _contour(self, pixels: Points, closed: bool) -> None:
+        """Draw the outline, as often as the style says."""
         width = max(1, round(self.style.outline_width * self.side))
         ring = [*pixels, pixels[0]] if closed else pixels
         for _ in range(self.style.strokes):

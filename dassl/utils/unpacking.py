@@ -40,7 +40,7 @@ COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh
 
 
 class BadArchive(ValueError):
-    """An archive that is damaged, hostile, or without what it should hold."""
+    """Damaged, hostile, or without what it should hold."""
 
 
 class Member(NamedTuple):
@@ -53,7 +53,7 @@ class Member(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
-    """Tell whether a file is a zip, or a tar with any of the compressions."""
+    """Whether the file begins like a tar, compressed or not, or is a zip."""
     if zipfile.is_zipfile(path):
         return True
     try:
@@ -64,14 +64,16 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path, wanted: Collection[str] = (".",)) -> None:
-    """Write an archive, or parts of it, into a folder.
+    """Unpack an archive, or parts of it.
 
     Parameters
     ----------
-    archive, folder : Path
-        The archive, and where to unpack it; the folder is made.
-    wanted : collection of str
-        Paths in the archive: members are written that are, or lie below, one of them. By default all.
+    archive
+        A tar, compressed or not, or a zip.
+    folder
+        Where its members go; made if need be.
+    wanted
+        Paths in the archive: what is one of them, or lies below one, is written. By default everything.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def most_bytes(raw: BinaryIO) -> int:
 
 
 def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
-    """Give the members of a zip, whose list is at its end: their sizes are summed up before any is unpacked."""
+    """Go through the members of a zip; the sizes that it declares are what zipfile reads at the most."""
     with zipfile.ZipFile(raw) as archive:
         infos = archive.infolist()
         total = sum(info.file_size for info in infos)
@@ -127,7 +129,7 @@ def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
 
 
 def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
-    """Give the members of a tar, and read on to the end of the stream, where gzip keeps its checksum."""
+    """Go through the members of a tar, and on to the end of the stream, where gzip keeps its check sum."""
     require_room(folder, os.fstat(raw.fileno()).st_size)  # at least; pictures hardly shrink
     with open_tar(raw) as (archive, stream):
         # Python's own filter, where it has one (3.10.12, 3.11.4): it refuses less than we do, and sets safe modes.
@@ -143,9 +145,13 @@ def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
 
 @contextlib.contextmanager
 def open_tar(raw: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
-    """Open the tar in an open file, compressed or not.
+    """Open a tar, compressed or not.
 
-    Returns, as a context manager, the tar and its stream, of which no more is unpacked than `most_bytes`.
+    Yields
+    ------
+    tuple
+        The tar, and its unpacked stream, of which no more than `most_bytes` are read. tarfile's own decompression would
+        hide how much a header asks for.
     """
     raw.seek(0)
     magic = raw.read(6)
@@ -165,7 +171,6 @@ class _Bounded:
         self.last = b""  # what was read last: before the end of the archive, its first block
 
     def read(self, size: int) -> bytes:
-        """Read so many bytes, or fewer at the end."""
         if size > MOST_AT_ONCE:
             raise BadArchive(f"{self.raw.name} has a header of {size:,} bytes; it is not to be trusted")
         self._check(self.stream.tell())
@@ -173,12 +178,10 @@ class _Bounded:
         return self.last
 
     def seek(self, position: int) -> int:
-        """Go to a place further on: to go back would be to unpack all again."""
         self._check(position)
         return self.stream.seek(position)
 
     def tell(self) -> int:
-        """Return the place in the unpacked stream."""
         return self.stream.tell()
 
     def _check(self, position: int) -> None:
@@ -203,7 +206,7 @@ def _too_large(raw: BinaryIO, size: int) -> str:
 
 
 def safe_path(name: str, archive: Path) -> PurePosixPath:
-    """Return a name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
+    """Return the name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
         raise BadArchive(f"{archive}: the member {name!r} leads out of the folder; the archive is not to be trusted")

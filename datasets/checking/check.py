@@ -239,11 +239,11 @@ def _is_our_own(dataset: Any) -> bool:
     """Whether the split file is what a run without one would make, where the published one's digest is unknown."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            lists = dataset.make_split()
+            train, val, test = dataset.make_split()
     except (OSError, ValueError):
         return False
     saved = split_digest(dataset.train_x, dataset.val, dataset.test, dataset.image_dir)
-    return split_digest(*lists, dataset.image_dir) == saved
+    return split_digest(train, val, test, dataset.image_dir) == saved
 
 
 def _count_words(counts: Sequence[int]) -> list[str]:

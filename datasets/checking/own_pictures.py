@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import os.path as osp
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from clip.download import digest_of
 from dassl.plain.text import printable
 
-from ..files import list_images, relative_posix
+from ..files import grouped, list_images, relative_posix
 from ..loaders.folder import Folder
 from .check import Report, build_quietly, report_unreadable
 
@@ -69,15 +68,9 @@ def check_own(folder: str, table: str = "", test_table: str = "") -> Report:
 
 def same_content(paths: Sequence[str]) -> list[list[str]]:
     """Return groups of files that hold the same bytes. Only files of one size are read."""
-    return [group for same_size in _groups(paths, os.path.getsize) for group in _groups(same_size, digest_of)]
-
-
-def _groups(paths: Iterable[str], key: Callable[[str], Any]) -> list[list[str]]:
-    """Return groups of paths that have their key in common."""
-    by_key: dict[Any, list[str]] = {}
-    for path in paths:
-        by_key.setdefault(key(path), []).append(path)
-    return [group for group in by_key.values() if len(group) > 1]
+    same_size = [group for group in grouped(paths, os.path.getsize).values() if len(group) > 1]
+    by_content = [group for paths in same_size for group in grouped(paths, digest_of).values()]
+    return [group for group in by_content if len(group) > 1]
 
 
 def _same_line(group: Sequence[str], folder: str, classes: dict[str, str]) -> str:

@@ -129,12 +129,12 @@ def _obtain(download: Download, check: Check, folder: Path, keep: bool, mirror: 
         When an archive that the user put there is not the right one, or is damaged.
     """
     file = folder / download.file
-    found = file.is_file()
+    own = file.is_file()  # put there by the user, or kept by an earlier fetch
     if download.url:
         levels = 0 if not download.gives else 2 if download.inside else 1
         source = source_of(download.url, mirror)
         download_file(source, file, check, f"--mirror or {MIRROR}", 1 + UNPACKED * levels)
-    elif not found:
+    elif not own:
         raise RuntimeError(f"{download.part}: {download.otherwise.format(folder=folder)}")
     elif problem := check.problem(file):
         raise ValueError(f"{file} {problem}; get it again")
@@ -143,12 +143,12 @@ def _obtain(download: Download, check: Check, folder: Path, keep: bool, mirror: 
     try:
         _unpack_into(download, file, folder)
     except BadArchive:
-        if not found:  # what we fetched ourselves is of no use
+        if not own:  # what we fetched ourselves is of no use
             file.unlink()
         raise
     except OSError as error:
         raise OSError(error.errno, f"{error}; {file} is kept, and the same command unpacks it") from error
-    if found:
+    if own:
         print(f"note: {file} was there before and is kept")
     elif not keep:
         file.unlink()

@@ -53,14 +53,14 @@ class DriveSource(Source):
 
         address, title = self.url, ""
         for _ in range(MOST_PAGES):
-            answer = ask(address, {})  # a page knows no ranges
-            if not answer.headers.get("Content-Type", "").startswith("text/html"):
+            response = ask(address, {})  # a page knows no ranges
+            if not response.headers.get("Content-Type", "").startswith("text/html"):
                 if not headers:
-                    return answer
-                answer.close()
+                    return response
+                response.close()
                 return ask(address, headers)
-            with answer:
-                page = ConfirmationPage(answer.read(1 << 20).decode(errors="replace"))
+            with response:
+                page = ConfirmationPage(response.read(1 << 20).decode(errors="replace"))
             address, title = page.next_address(address), page.title
             if not address:
                 break

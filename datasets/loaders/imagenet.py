@@ -126,9 +126,8 @@ class ImageNet(ImageNetFamily):
         folders = {part: osp.join(self.image_dir, part) for part in ("train", "val")}
         times = {part: folder_times(folder) for part, folder in folders.items()}
         for path in places:
-            kept = read_index(path, times)
-            if kept:
-                return kept
+            if listings := read_index(path, times):
+                return listings
         listings = {part: list_classes(folders[part], list(times[part])) for part in folders}
         content = {"version": INDEX_VERSION, "times": times, "images": listings}
         saved = write_json_somewhere(content, places)
@@ -220,8 +219,8 @@ def list_classes(folder: str, names: list[str] | None = None) -> Listing:
     names = list_folders(folder) if names is None else names
     if not names:
         loose = len(list_images(folder))
-        found = f"{loose} images but no class folders; sort them into" if loose else "no class folders; expected"
-        raise ValueError(f"{folder} holds {found} one folder a class")
+        content = f"{loose} images but no class folders; sort them into" if loose else "no class folders; expected"
+        raise ValueError(f"{folder} holds {content} one folder a class")
     listing = {}
     for name in tqdm(names, desc=f"Listing {osp.basename(folder)}", disable=None, leave=False):
         listing[name] = sorted(image for image in os.listdir(osp.join(folder, name)) if is_image_name(image))
