@@ -7,15 +7,15 @@ problem stops on its own (TRAINER.PLOT.STOP each), which changed no prediction o
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.plain.text import error_text
 
+from ..plugins import load_remembered
 from .source import REMEDY, PredictError, RunFolder, Source
+from .trust import may_run
 
 
 class Rebuilt(NamedTuple):
@@ -64,16 +64,18 @@ def rebuild(source: Source, classes: Sequence[str] | None = None, backbone: str 
         For whatever is missing or does not fit.
     """
     from dassl.engine import build_trainer
+    from dassl.utils.logger import quiet
 
-    from .execute import choose_device
+    from ..execute import choose_device
 
     names = choose_classes(source, classes)
+    load_remembered(source.config, source.path, may_run)
     try:
         choose_device(device)
     except ValueError as error:
         raise PredictError(str(error)) from None
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the answer is what belongs on the console
+        with quiet():  # the answer is what belongs on the console
             trainer = build_trainer(config_of(source, backbone, device), names)
             source.restore(trainer)
     except (OSError, ValueError, LookupError, RuntimeError) as error:
@@ -103,7 +105,7 @@ def config_of(source: Source, backbone: str, device: str) -> Any:
     from dassl.config import get_cfg_default, merge_options
     from dassl.engine import TRAINER_REGISTRY
 
-    from .config import extend_cfg, set_key
+    from ..config import extend_cfg, set_key
 
     cfg = get_cfg_default()
     extend_cfg(cfg)
