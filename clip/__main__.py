@@ -18,8 +18,8 @@ EXAMPLES = """examples:
   python -m clip cache clear 3f2a 90bc     # remove entries, named by the first digits of their keys
   PLOT_FEATURE_CACHE=/scratch/features python -m clip cache show
 
-The folder is --dir, or $PLOT_FEATURE_CACHE, or ~/.cache/plot-features.  Runs name it with FEATURE_CACHE.DIR, limit it with
-FEATURE_CACHE.MAX_GB and leave it alone with FEATURE_CACHE.USE False.
+The folder is --dir, or $PLOT_FEATURE_CACHE, or ~/.cache/plot-features.  Runs name it with FEATURE_CACHE.DIR, limit it
+with FEATURE_CACHE.MAX_GB and leave it alone with FEATURE_CACHE.USE False.
 exit status: 0 done, 1 something was damaged (verify), 2 bad command line.
 """
 

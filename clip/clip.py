@@ -63,7 +63,7 @@ def _weights(name: str, activation: str = "auto", root: str | Path | None = None
         if not _PACKAGED[name].is_file():
             raise RuntimeError(f"the weights of {name!r} are not at {_PACKAGED[name]}; they belong to the "
                                "repository: restore the file, or make it anew with "
-                               "python -m demo.training.resnet (the ViT with python -m demo.training.vit)")
+                               "demo/train_resnet.py (the ViT with demo/train_vit.py)")
         return read_weights(_PACKAGED[name], activation)
     if Path(name).is_file():
         return read_weights(name, activation)

@@ -54,7 +54,23 @@ class Source:
     url: str
 
     def open(self, headers: dict[str, str]) -> Any:
-        """The server's answer, an http.client.HTTPResponse; raises URLError when there is no file to have."""
+        """Ask for the file.
+
+        Parameters
+        ----------
+        headers
+            Further headers of the request, as Range.
+
+        Returns
+        -------
+        http.client.HTTPResponse
+            The server's response.
+
+        Raises
+        ------
+        urllib.error.URLError
+            When there is no file to have.
+        """
         return urllib.request.urlopen(request(self.url, headers), timeout=TIMEOUT)
 
     @property
@@ -64,6 +80,7 @@ class Source:
 
 
 def request(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    """Return a request under our own name, which servers do not turn away."""
     return urllib.request.Request(url, headers={"User-Agent": AGENT, **headers})
 
 
@@ -71,7 +88,7 @@ class Check(Protocol):
     """How the right bytes are known; its text goes into messages."""
 
     def problem(self, path: Path) -> str:
-        """What is wrong with the file, as "has not the ..."; "" if nothing is."""
+        """Say what is wrong with the file, as "has not the ..."; "" if nothing is."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class Digest:
     value: str
 
     def problem(self, path: Path) -> str:
+        """Say what is wrong with the file; "" if nothing is."""
         return "" if digest_of(path, self.algorithm) == self.value else f"has not the {self}"
 
     def __str__(self) -> str:
@@ -89,7 +107,15 @@ class Digest:
 
 
 def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
-    """Hex digest of a file, read piece by piece."""
+    """Return the hex digest of a file, read piece by piece, with a bar where it takes long.
+
+    Parameters
+    ----------
+    path
+        The file.
+    algorithm
+        One of ALGORITHMS.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file, tqdm(
         desc="checking", total=_size(file), unit="iB", unit_scale=True, ncols=80, leave=False, delay=2, disable=None
@@ -104,7 +130,7 @@ def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
 
 
 def default_root() -> Path:
-    """Where weights are kept if nobody says otherwise: ~/.cache/clip, as upstream."""
+    """Return where weights are kept if nobody says otherwise: ~/.cache/clip, as upstream."""
     return Path.home() / ".cache" / "clip"
 
 
@@ -115,12 +141,25 @@ def mirrored(url: str) -> str:
 
 
 def download(url: str, root: str | Path | None = None) -> str:
-    """Path of the file that `url` names, below `root` (default ~/.cache/clip), fetched if it is not there.
+    """Fetch one of CLIP's weights unless it is there.
 
-    The last component of the URL is the file's name, the one before it its SHA-256. A file that is there
-    with this digest is returned without network; one with another digest is fetched again, with a warning.
+    Parameters
+    ----------
+    url
+        The address. Its last component is the file's name, the one before it its SHA-256.
+    root
+        The folder to keep it in; by default ~/.cache/clip.
 
-    Raises RuntimeError as `download_file` does.
+    Returns
+    -------
+    str
+        Path of the file. One that is there with the right digest needs no network; one with another digest is fetched
+        again, with a warning.
+
+    Raises
+    ------
+    RuntimeError
+        As `download_file` does.
     """
     *_, expected, name = url.split("/")
     root = Path(root).expanduser() if root is not None else default_root()
@@ -235,9 +274,27 @@ def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str,
 
 
 def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool) -> None:
-    """One connection: append what is missing, or start over where the server knows no ranges or has another file.
+    """Append what is missing by one connection, or start over where the server knows no ranges or has another file.
 
-    `exact`: that two files were joined would be noticed in the end, so that a server need not tell them apart.
+    Parameters
+    ----------
+    source
+        Where the file comes from.
+    file
+        The part file, open to append to.
+    name
+        Name of the file, for the bar.
+    room
+        Free space to ask for, in multiples of the file's size.
+    exact
+        Whether it would be noticed in the end if two files were joined, so that a server need not tell them apart.
+
+    Raises
+    ------
+    _Interrupted
+        When the connection ended early, or the server sent something else than asked; another try may succeed.
+    OSError
+        When the disk has no room.
     """
     origin = _Origin.read(file)
     same_place = origin.url == source.url and origin.tag
@@ -248,7 +305,7 @@ def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool
     if have and same_place:
         headers["If-Range"] = origin.tag
     try:
-        answer = source.open(headers)
+        response = source.open(headers)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: nothing is left to send, so the check decides
             raise
@@ -260,12 +317,12 @@ def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool
             has = f"the file has {int(size):,}" if other_size else "the server has another file"
             raise _Interrupted(f"{have:,} bytes were kept, but {has}") from error
         return
-    with answer:
-        length = answer.headers.get("Content-Length")
-        if answer.status == 206:
-            start, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    with response:
+        length = response.headers.get("Content-Length")
+        if response.status == 206:
+            start, _, whole = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
             other_size = None not in (origin.size, _number(whole)) and origin.size != _number(whole)
-            if not start.startswith(f"{have}-") or other_size or origin.differs(answer.headers):
+            if not start.startswith(f"{have}-") or other_size or origin.differs(response.headers):
                 _start_over(file)
                 raise _Interrupted(f"the server sent another file, or another part of it ({start!r}), than asked")
             total = have + int(length) if length else _number(whole)
@@ -274,10 +331,10 @@ def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool
             have, total = 0, _number(length or "")
         require_room(Path(file.name).parent, room * (total or 0) - have)
         if not have:
-            _Origin(source.url, _tag(answer.headers), total).write(file)
+            _Origin(source.url, _tag(response.headers), total).write(file)
         bar = tqdm(desc=name, total=total, initial=have, unit="iB", unit_scale=True, ncols=80, disable=None)
         with bar:
-            while chunk := answer.read1(CHUNK):  # what there is: of a stalled connection nothing shall be lost
+            while chunk := response.read1(CHUNK):  # what there is: of a stalled connection nothing shall be lost
                 file.write(chunk)
                 file.flush()
                 bar.update(len(chunk))
@@ -312,7 +369,10 @@ class _Origin:
 
 
 def _tag(headers: Message) -> str:
-    """The ETag, but a weak one tells only that two files mean the same; else the date of the last change; else ""."""
+    """Return the ETag, or else the date of the last change, or "".
+
+    A weak ETag does not count: it tells only that two files mean the same.
+    """
     tag = headers.get("ETag") or ""
     return tag if tag.startswith('"') else headers.get("Last-Modified") or ""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a text file, without white space at their ends and without empty ones."""
+    """Return the lines of a text file, without white space at their ends and without empty ones."""
     with open(path, encoding="utf-8") as file:
         return [line.strip() for line in file if line.strip()]
 

@@ -17,6 +17,7 @@ from .published import Download, Published
 from .splits import (
     Items,
     check_labels,
+    read_and_split_data,
     read_split,
     split_as_json,
     split_digest,
@@ -53,6 +54,10 @@ class SplitDataset(DatasetBase):
         Folder of the images, below `dataset_dir`; the entries of split files are relative to it.
     split_file
         CoOp's split file in `dataset_dir`; "" for data sets that say themselves what is what.
+    ignored_folders
+        Folders among those of the classes that are no class, for making a split.
+    class_names
+        Folder of a class -> name of the class, where they differ, for making a split.
     template
         Hand-written prompt of zero-shot CLIP, with {} where the class name goes.
     prompt_starts
@@ -80,6 +85,8 @@ class SplitDataset(DatasetBase):
     dataset_dir = ""
     image_folder = ""
     split_file = ""
+    ignored_folders: tuple[str, ...] = ()
+    class_names: dict[str, str] = {}
     template = "a photo of a {}."
     prompt_starts: tuple[str, ...] = ()
     legacy_prompt_starts: tuple[str, ...] = ()
@@ -119,7 +126,18 @@ class SplitDataset(DatasetBase):
         super().__init__(train_x=train, val=val, test=test)
 
     def load_split(self, cfg: Any) -> tuple[Items, Items | None, Items]:
-        """(train, val, test) from the split file, or from `make_split`, whose result is then saved as one."""
+        """Return the whole (train, val, test).
+
+        They come from the split file, or from `make_split`, whose result is then saved as one, with a warning:
+        published results use CoOp's file.
+
+        Raises
+        ------
+        FileNotFoundError
+            When the images' folder, or an image that the split names, is missing.
+        ValueError
+            When the split file is damaged.
+        """
         require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
         if self.split_file and osp.isfile(self.split_path):
             split = read_split(self.split_path, self.image_dir)
@@ -142,14 +160,23 @@ class SplitDataset(DatasetBase):
         return split
 
     def make_split(self) -> tuple[Items, Items, Items]:
-        """(train, val, test) from the raw data, when there is no split file."""
-        raise FileNotFoundError(f"no split file {self.split_path}")
+        """Return (train, val, test) made from the raw data, when there is no split file.
+
+        Unless a subclass knows better, the image folder holds a folder for every class, and of each class 50 percent
+        are to train on and 20 percent to validate.
+        """
+        return read_and_split_data(self.image_dir, ignored=self.ignored_folders, new_cnames=self.class_names)
 
     def leave_out_bad(self, *lists: Items | None) -> Sequence[Any]:
-        """The lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded, which are named.
+        """Return the lists as they are; with DATASET.SKIP_BAD without the images that cannot be decoded.
 
-        All are decoded, so that what is left does not depend on shots and seed. Raises ValueError when nothing is left
-        of a class.
+        All are decoded, so that what is left does not depend on shots and seed. The bad ones are printed, and added to
+        `skipped`.
+
+        Raises
+        ------
+        ValueError
+            When nothing is left of a class.
         """
         if not self.skips_bad:
             return lists
@@ -174,19 +201,27 @@ class SplitDataset(DatasetBase):
 
     @property
     def about_bad_images(self) -> str:
-        """What can be done about images that cannot be read, for the end of a message."""
+        """What can be done about images that cannot be read, for the end of a message of the engine."""
         command = self.check_command()
         return f"{command} finds all of them, and DATASET.SKIP_BAD True (of a sweep: --skip-bad) goes on without them"
 
     def check_command(self) -> str:
-        """The command that looks at every image."""
+        """Return the command that looks at every image."""
         name = self.config or type(self).__name__
         return f"python -m datasets check {shlex.quote(osp.dirname(self.dataset_dir))} {name} --images"
 
     def annotation(self, *parts: str) -> str:
-        """The path of a file below `dataset_dir` that tells the splits or classes.
+        """Find a file that came with the data set and holds its splits or classes.
 
-        Raises FileNotFoundError, saying where the split file would come from, when it is missing.
+        Parameters
+        ----------
+        *parts
+            Its path below `dataset_dir`; it may also lie beside the images.
+
+        Raises
+        ------
+        FileNotFoundError
+            When it is missing; the message says where it comes from, and which split file would make it needless.
         """
         path = find_file(self.layout, *parts)
         if osp.isfile(path):

@@ -16,7 +16,7 @@ class UsageError(ValueError):
 
 
 def declared() -> list[type[SplitDataset]]:
-    """Every registered data set that declares itself, plugins' included, in the order of tables.
+    """Return every registered data set that declares itself, plugins' included, in the order of tables.
 
     Data sets of plain `DatasetBase`, as other repositories write them, are not among them.
     """
@@ -25,7 +25,7 @@ def declared() -> list[type[SplitDataset]]:
 
 
 def published() -> list[type[SplitDataset]]:
-    """The data sets that can be checked and fetched."""
+    """Return the data sets that can be checked and fetched, in the order of tables."""
     return [kind for kind in declared() if kind.published]
 
 

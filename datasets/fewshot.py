@@ -27,16 +27,31 @@ VERSION = 1
 MOST_VAL_SHOTS = 4
 
 Items = list[Datum]
+Picks = tuple[Items, Items | None]  # train and val
 Entry = tuple[str, int, str]  # path relative to the data set's folder, label, class name
 
 
 def few_shot(
     dataset: DatasetBase, cfg: Any, train: Items, val: Items | None, keep: bool = True
-) -> tuple[Items, Items | None]:
-    """(few-shot train, few-shot val) of `cfg.DATASET.NUM_SHOTS` and `cfg.SEED`; unchanged when shots < 1.
+) -> Picks:
+    """Choose the few-shot images of a run, or read the choice from a file.
 
-    `dataset.dataset_dir` must be set already. Classes smaller than the shots are taken whole, with a warning.
-    `keep=False` draws without looking at or leaving files.
+    Parameters
+    ----------
+    dataset
+        The data set; its `dataset_dir` must be set already.
+    cfg
+        The run's config: DATASET.NUM_SHOTS images of every class (fewer than 1: all), SEED, and OUTPUT_DIR for the
+        file where the data set's folder is read-only.
+    train, val
+        The whole lists. Classes smaller than the shots are taken whole, with a warning.
+    keep
+        Whether to look at and leave files.
+
+    Returns
+    -------
+    tuple
+        Few-shot train and val.
     """
     shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
     if shots < 1:
@@ -50,12 +65,9 @@ def few_shot(
     elsewhere = osp.join(cfg.OUTPUT_DIR, "split_fewshot", type(dataset).__name__)
     places = [osp.join(place, f"{name}.json") for place in (folder, elsewhere)]
     split = _Split(dataset.dataset_dir, train, val)
-
-    picks = _read_pickle(osp.join(folder, f"{name}.pkl"), split)
-    for path in places:
-        picks = picks or _read_picks(path, split, shots, seed)
-    if picks:
-        return picks
+    for path in (osp.join(folder, f"{name}.pkl"), *places):
+        if picks := _read_picks(path, split, shots, seed):
+            return picks
 
     picks = _draw(dataset, train, val, shots, seed)
     content = {"version": VERSION, "shots": shots, "seed": seed, "split_sha256": split.digest}
@@ -66,9 +78,8 @@ def few_shot(
     return picks
 
 
-def _draw(
-    dataset: DatasetBase, train: Items, val: Items | None, shots: int, seed: int
-) -> tuple[Items, Items | None]:
+def _draw(dataset: DatasetBase, train: Items, val: Items | None, shots: int, seed: int) -> Picks:
+    """Draw train, then val, from one stream of random numbers."""
     with _seeded(seed):
         train = dataset.generate_fewshot_dataset(train, num_shots=shots)
         if val:
@@ -78,7 +89,7 @@ def _draw(
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Python's random state as it is at the start of a run with this seed; put back afterwards.
+    """Set Python's random state to what it is at the start of a run with this seed; put it back afterwards.
 
     So a run continues with the same random numbers whether or not its picks were found in a file.
     """
@@ -94,6 +105,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _warn_of_small_classes(train: Items, shots: int) -> None:
+    """Name the classes that have fewer training images than shots."""
     counts = Counter((item.label, item.classname) for item in train)
     small = [f"{name!r} ({count})" for (_, name), count in sorted(counts.items()) if count < shots]
     if small:
@@ -126,7 +138,7 @@ class _Split:
         return [self._entry(item) for item in items]
 
     def find(self, split: str, entries: Iterable[tuple[Any, Any, Any]]) -> Items | None:
-        """The items with these paths, labels and names; None if one of them is not in this split.
+        """Return the items with these paths, labels and names; None if one of them is not in this split.
 
         Paths may be absolute ones of another machine: what lies below the data set's folder counts.
         """
@@ -134,13 +146,13 @@ class _Split:
         names = {path.replace("\\", "/").rpartition("/")[2] for path, _, _ in entries}
         # Of ImageNet's million images a few thousand come into question: keep no table of all.
         known = {self._entry(item): item for item in self._lists[split] if osp.basename(item.impath) in names}
-        found = []
+        items = []
         for path, label, name in entries:
             item = next((known[key] for key in self._candidates(path, label, name) if key in known), None)
             if item is None:
                 return None
-            found.append(item)
-        return found
+            items.append(item)
+        return items
 
     def _candidates(self, path: str, label: int, name: str) -> Iterator[Entry]:
         yield relative_posix(path, self.folder), label, name
@@ -163,44 +175,36 @@ def _refuse_impossible(path: str, split: _Split, train: Items, val: Items) -> No
             raise ValueError(f"few-shot file {path}: {part} has no image of class {names}; {remedy}")
 
 
-def _read_picks(path: str, split: _Split, shots: int, seed: int) -> tuple[Items, Items | None] | None:
-    """The picks in one of our files; None when there is none, or, with a warning, none of this very split.
+def _read_picks(path: str, split: _Split, shots: int, seed: int) -> Picks | None:
+    """Read the picks of a file, ours (JSON) or upstream's (a pickle).
 
-    Raises ValueError for picks that nobody can have drawn, here and from a pickle.
+    Returns
+    -------
+    tuple or None
+        None when there is no such file, or, with a warning, when it is not of this very split.
+
+    Raises
+    ------
+    ValueError
+        For picks that nobody can have drawn, and for a pickle that holds anything besides picks.
     """
     if not osp.isfile(path):
+        return None
+    content: Any = {}
+    if path.endswith(".pkl") and not (content := read_datum_pickle(path)):
         return None
     try:
-        content = read_json(path)
-        if [content[key] for key in ("version", "shots", "seed")] != [VERSION, shots, seed]:
-            raise ValueError("it was written for other settings")
-        if content["split_sha256"] != split.digest:
-            raise ValueError("the data set's split has changed since")
-        train, val = split.find("train", content["train"]), split.find("val", content["val"])
-        if not train or val is None:
-            raise ValueError("it names images that are not in the split")
+        if not content:
+            content = read_json(path)
+            if [content[key] for key in ("version", "shots", "seed")] != [VERSION, shots, seed]:
+                raise ValueError("it was written for other settings")
+            if content["split_sha256"] != split.digest:
+                raise ValueError("the data set's split has changed since")
+        train, val = (split.find(part, content.get(part, [])) for part in ("train", "val"))
+        if not train or val is None or (split.has_val and not val):
+            raise ValueError("it names images that are not in this split")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         warnings.warn(f"few-shot file {path} is not used ({error}); drawing again", stacklevel=3)
-        return None
-    _refuse_impossible(path, split, train, val)
-    print(f"Loading preprocessed few-shot data from {path}")
-    return train, val if split.has_val else None
-
-
-def _read_pickle(path: str, split: _Split) -> tuple[Items, Items | None] | None:
-    """The picks that upstream pickled; None without any, or, with a warning, if not of this split.
-
-    Raises ValueError when the file holds anything besides picks.
-    """
-    if not osp.isfile(path):
-        return None
-    content = read_datum_pickle(path)
-    if content is None:
-        return None
-    train = split.find("train", content.get("train", []))
-    val = split.find("val", content.get("val", []))
-    if not train or val is None or (split.has_val and not val):
-        warnings.warn(f"few-shot file {path} names images that are not in this split; not used", stacklevel=3)
         return None
     _refuse_impossible(path, split, train, val)
     print(f"Loading preprocessed few-shot data from {path}")

@@ -6,16 +6,17 @@ import os
 import os.path as osp
 import shlex
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from dassl.utils import write_json
 
+Item = TypeVar("Item")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def relative_posix(path: str, folder: str) -> str:
-    """`path` relative to `folder` when it lies below it, else unchanged; with forward slashes."""
+    """Return `path` relative to `folder` when it lies below it, else unchanged; with forward slashes."""
     prefix = folder.rstrip("/" + os.sep) + os.sep
     if path.startswith(prefix):
         path = path[len(prefix) :]
@@ -29,6 +30,7 @@ def list_folders(folder: str) -> list[str]:
 
 
 def is_image_name(name: str) -> bool:
+    """Whether a file of this name counts as an image: visible, with a suffix of IMAGE_SUFFIXES."""
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
@@ -48,6 +50,7 @@ def require_folder(folder: str, remedy: str) -> None:
 
 
 def raise_no_folder(folder: str, remedy: str) -> NoReturn:
+    """Raise FileNotFoundError that names the missing folder, the nearest one that exists, and what to do."""
     parent = osp.dirname(folder)
     while not osp.isdir(parent) and osp.dirname(parent) != parent:
         parent = osp.dirname(parent)
@@ -55,11 +58,20 @@ def raise_no_folder(folder: str, remedy: str) -> NoReturn:
 
 
 def require_files(paths: Sequence[str], named_by: str, remedy: str) -> None:
-    """Raise FileNotFoundError unless every path exists; names the first five and says how many are missing.
+    """Raise FileNotFoundError unless every path exists.
 
-    As repr shows them: a name may hold what would command a terminal.
+    The message names the first five and says how many are missing, as repr shows them: a name may hold what would
+    command a terminal. One directory listing per folder rather than one look-up per file, which network storage makes
+    slow.
 
-    One directory listing per folder rather than one look-up per file, which network storage makes slow.
+    Parameters
+    ----------
+    paths
+        The files.
+    named_by
+        What names them, for the message.
+    remedy
+        What to do, for the end of the message.
     """
     listings: dict[str, set[str]] = {}
     missing = []
@@ -76,15 +88,18 @@ def require_files(paths: Sequence[str], named_by: str, remedy: str) -> None:
     if missing:
         shown = "\n  ".join(map(repr, missing[:5])) + ("\n  ..." if len(missing) > 5 else "")
         raise FileNotFoundError(
-            f"{len(missing)} of the {len(paths)} image files named by {named_by} do not exist:\n"
-            f"  {shown}\n{remedy}"
+            f"{len(missing)} of the {len(paths)} image files named by {named_by} do not exist:\n  {shown}\n{remedy}"
         )
 
 
 def write_json_somewhere(content: Any, places: Sequence[str]) -> str | None:
-    """Write to the first place that can be written (a data folder may be read-only); returns it.
+    """Write to the first place that can be written: a data folder may be read-only.
 
-    None, with a warning, when none can: the content is a convenience that the next run makes again.
+    Returns
+    -------
+    str or None
+        The place; None, with a warning, when none can be written: the content is a convenience that the next run makes
+        again.
     """
     errors = []
     for path in places:
@@ -98,12 +113,20 @@ def write_json_somewhere(content: Any, places: Sequence[str]) -> str | None:
 
 
 def move(source: str, target: str) -> str:
-    """The command for a shell, whatever the folders are called."""
+    """Return the command for a shell that renames a folder, whatever the folders are called."""
     return shlex.join(["mv", source, target])
 
 
+def grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    """Map every key to the items that have it; keys in the order in which they first appear, items in theirs."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
 def first_few(values: Iterable[Any], limit: int = 5) -> str:
-    """'a, b, c, ... (17 in all)'."""
+    """Return the first values as 'a, b, c, ... (17 in all)'."""
     values = list(values)
     shown = ", ".join(str(value) for value in values[:limit])
     return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import os.path as osp
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .files import list_folders
 
 if TYPE_CHECKING:
     from .base import SplitDataset
 
-    Declared = SplitDataset | type[SplitDataset]  # the declaration, on the class or an object under construction
+# A data set's declaration, on its class or on an object under construction.
+Declared: TypeAlias = "SplitDataset | type[SplitDataset]"
 
 NO_IMAGES = {"annotations", "imagesets"}  # with folders named as those of images: ILSVRC/Annotations/CLS-LOC/train
 DEPTH = 3  # folders below the data set's in which its images are looked for
@@ -33,7 +34,20 @@ class Layout(NamedTuple):
 
 
 def find_folder(root: str, kind: Declared) -> str | None:
-    """The data set's folder below `root`; None if there is none."""
+    """Find the data set's folder.
+
+    Parameters
+    ----------
+    root
+        The folder that holds the data sets' folders.
+    kind
+        The data set.
+
+    Returns
+    -------
+    str or None
+        Its folder below `root`, in CoOp's place or under another name that is known; None if there is none.
+    """
     usual = osp.normpath(osp.join(root, kind.dataset_dir))
     if osp.isdir(usual):
         return usual
@@ -48,17 +62,17 @@ def find_folder(root: str, kind: Declared) -> str | None:
 
 
 def registered_name(kind: Declared) -> str:
-    """The data set's name in the registry."""
+    """Return the data set's name in the registry."""
     return (kind if isinstance(kind, type) else type(kind)).__name__
 
 
 def _spelling(name: str) -> str:
-    """'Caltech-101', 'caltech_101' and 'caltech101' are the same name."""
+    """Reduce a name to what its spellings share: 'Caltech-101', 'caltech_101' and 'caltech101' are the same."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def find_images(folder: str, kind: Declared) -> str:
-    """The folder of the images in a data set's folder; its proper place where there is none."""
+    """Find the folder of the images in a data set's folder; its proper place where there is none."""
     proper = osp.normpath(osp.join(folder, kind.image_folder))
     published = kind.published
     if published is None or _holds(proper, published.image_holds if not kind.image_folder else ""):
@@ -68,7 +82,19 @@ def find_images(folder: str, kind: Declared) -> str:
 
 
 def _search(folder: str, names: set[str], holds: str, depth: int) -> str | None:
-    """The first folder with one of these names, or with a child that matches `holds`, at most `depth` levels down."""
+    """Find the first folder with one of these names, or with a child that matches a pattern.
+
+    Parameters
+    ----------
+    folder
+        Where to begin; it is looked at first.
+    names
+        Spellings, as `_spelling` gives them.
+    holds
+        Pattern of a child's whole name; "" to go by names alone.
+    depth
+        How many levels down to look.
+    """
     if holds and _holds(folder, holds):
         return folder
     children = [child for child in list_folders(folder) if _spelling(child) not in NO_IMAGES] if depth else []
@@ -76,7 +102,7 @@ def _search(folder: str, names: set[str], holds: str, depth: int) -> str | None:
         if _spelling(child) in names:
             return osp.join(folder, child)
     deeper = (_search(osp.join(folder, child), names, holds, depth - 1) for child in children)
-    return next((found for found in deeper if found), None)
+    return next(filter(None, deeper), None)
 
 
 def _holds(folder: str, holds: str) -> bool:
@@ -93,6 +119,6 @@ def find_layout(root: str, kind: Declared) -> Layout | None:
 
 
 def find_file(layout: Layout, *parts: str) -> str:
-    """A file or folder in the data set's folder, or beside its images; the former place where it is in neither."""
+    """Find a file or folder in the data set's folder, or beside its images; the former place where it is in neither."""
     places = [osp.join(place, *parts) for place in (layout.folder, osp.dirname(layout.images), layout.images)]
     return next((path for path in places if osp.exists(path)), places[0])

@@ -32,9 +32,24 @@ class _DatumUnpickler(pickle.Unpickler):
 
 
 def read_datum_pickle(path: str, what: str = "few-shot file") -> Picks | None:
-    """The items in a pickle of upstream's; None, with a warning, when it is damaged.
+    """Read the items in a pickle of upstream's.
 
-    `what` names the kind of file in messages. Raises ValueError when it holds anything else.
+    Parameters
+    ----------
+    path
+        The pickle.
+    what
+        What kind of file it is, for messages.
+
+    Returns
+    -------
+    dict or None
+        Split -> (path, label, class name) of its items; None, with a warning, when the file is damaged.
+
+    Raises
+    ------
+    ValueError
+        When it holds anything else.
     """
     try:
         with open(path, "rb") as file:
@@ -50,9 +65,7 @@ def read_datum_pickle(path: str, what: str = "few-shot file") -> Picks | None:
     try:
         return {split: [_as_entry(item) for item in items] for split, items in content.items()}
     except (AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a {what} ({error}); delete it, it is made again"
-        ) from error
+        raise ValueError(f"{path} is not a {what} ({error}); delete it, it is made again") from error
 
 
 def _as_entry(item: Any) -> tuple[str, int, str]:

@@ -55,7 +55,7 @@ def picks_of(dataset: Any, kind: type[SplitDataset], shots: int, seed: int) -> d
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """Lines of part, label, class name and path, separated by tabs, below two lines of comment."""
+    """Format lines of part, label, class name and path, separated by tabs, below two lines of comment."""
     known = {None: "no published value to compare with", True: "as published", False: "not as published"}
     lines = [
         f"# {content['dataset']}, {content['shots']}-shot, seed {content['seed']}, below {content['image_folder']}",
@@ -67,12 +67,12 @@ def as_text(content: dict[str, Any]) -> str:
 
 
 def as_json(content: dict[str, Any]) -> str:
-    """The whole content as one JSON object."""
+    """Format the whole content as one JSON object."""
     return json.dumps(content, indent=2) + "\n"
 
 
 def as_csv(content: dict[str, Any]) -> str:
-    """A table with the columns that the data set Folder reads; paths are relative to the image folder."""
+    """Format a table with the columns that the data set Folder reads; paths are relative to the image folder."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows([("split", "label", "classname", "path"), *_rows(content)])

@@ -116,7 +116,7 @@ class Download:
         return list(self.gives) or [self.file]
 
     def targets(self, folder: str) -> list[str]:
-        """The same as paths below `folder`."""
+        """Return the same as paths below `folder`."""
         return [osp.join(folder, name) for name in self.names]
 
     @property
@@ -133,22 +133,22 @@ class Download:
 
 
 def google_drive(file_id: str) -> str:
-    """A file's place on Google Drive in words."""
+    """Return a file's place on Google Drive in words."""
     return f"Google Drive, file id {file_id}"
 
 
 def drive_url(file_id: str) -> str:
-    """The address that sends a file of Google Drive."""
+    """Return the address that sends a file of Google Drive."""
     return f"{DRIVE}?{urlencode({'id': file_id, 'export': 'download'})}"
 
 
 def names_digest(classnames: Sequence[str]) -> str:
-    """SHA-256 (hex) of class names in label order, joined by line feeds."""
+    """Return SHA-256 (hex) of class names in label order, joined by line feeds."""
     return hashlib.sha256("\n".join(classnames).encode()).hexdigest()
 
 
 def picks_digest(labels_and_paths: Sequence[tuple[int, str]]) -> str:
-    """Fingerprint of few-shot picks in their order.
+    """Return the fingerprint of few-shot picks in their order.
 
     Parameters
     ----------

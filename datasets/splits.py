@@ -19,7 +19,7 @@ from typing import Any
 from dassl.data.datasets import Datum
 from dassl.utils import read_json, write_json
 
-from .files import first_few, list_folders, list_images, relative_posix, require_files
+from .files import first_few, grouped, list_folders, list_images, relative_posix, require_files
 
 PRIVATE_SEED = 1  # of generated splits, which must not depend on the seed of the run that comes first
 SPLITS = ("train", "val", "test")
@@ -28,7 +28,7 @@ Items = list[Datum]
 
 
 def new_datum(impath: str, label: int, classname: str) -> Datum:
-    """A `Datum` without a look at the file system, for paths that were checked in bulk or just listed."""
+    """Make a `Datum` without a look at the file system, for paths that were checked in bulk or just listed."""
     item = Datum.__new__(Datum)
     item._impath, item._label, item._domain, item._classname = impath, label, 0, classname
     return item
@@ -38,9 +38,26 @@ def new_datum(impath: str, label: int, classname: str) -> Datum:
 
 
 def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
-    """(train, val, test) of a split file whose paths are relative to `path_prefix`, in the file's order.
+    """Read a split file.
 
-    Raises ValueError when the file is damaged, FileNotFoundError when images are missing.
+    Parameters
+    ----------
+    filepath
+        The file.
+    path_prefix
+        The folder that its paths are relative to.
+
+    Returns
+    -------
+    tuple
+        Train, val and test, in the file's order.
+
+    Raises
+    ------
+    ValueError
+        When the file is damaged.
+    FileNotFoundError
+        When images are missing.
     """
     print(f"Reading split from {filepath}")
     remedy = "delete it, and download it again if it came with the data set"
@@ -54,9 +71,7 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
         ) from error
     paths = [item.impath for items in lists for item in items]
     require_files(
-        paths,
-        osp.basename(filepath),
-        f"unpack all images below {path_prefix}, or use the split file that fits them",
+        paths, osp.basename(filepath), f"unpack all images below {path_prefix}, or use the split file that fits them"
     )
     train, val, test = lists
     _warn_of_repeats(filepath, train, val, test)
@@ -64,7 +79,10 @@ def read_split(filepath: str, path_prefix: str) -> tuple[Items, Items, Items]:
 
 
 def _warn_of_repeats(filepath: str, *lists: Items) -> None:
-    """The published files that could be looked at repeat nothing; others are taken as they are, but not unsaid."""
+    """Warn where a split file names an image twice, and count the test images that are trained or chosen on.
+
+    The published files that could be looked at repeat nothing; others are taken as they are, but not in silence.
+    """
     splits_of: dict[str, list[str]] = {}
     for split, items in zip(SPLITS, lists, strict=True):
         for item in items:
@@ -78,6 +96,7 @@ def _warn_of_repeats(filepath: str, *lists: Items) -> None:
 
 
 def _read_entry(entry: list, path_prefix: str) -> Datum:
+    """Read one [path, label, class name]; TypeError or ValueError for anything else."""
     path, label, name = entry
     if not (isinstance(path, str) and path and isinstance(name, str) and int(label) == float(label)):
         raise TypeError(f"entry {entry!r}")
@@ -91,6 +110,7 @@ def save_split(train: Items, val: Items, test: Items, filepath: str, path_prefix
 
 
 def split_as_json(train: Items, val: Items, test: Items, path_prefix: str) -> dict[str, list]:
+    """Return the content of a split file, with paths relative to `path_prefix`."""
     return {
         split: [[relative_posix(item.impath, path_prefix), item.label, item.classname] for item in items]
         for split, items in zip(SPLITS, (train, val, test), strict=True)
@@ -98,12 +118,12 @@ def split_as_json(train: Items, val: Items, test: Items, path_prefix: str) -> di
 
 
 def split_digest(train: Items, val: Items, test: Items, path_prefix: str) -> str:
-    """SHA-256 (hex) of the split file without its white space."""
+    """Return SHA-256 (hex) of the split file without its white space."""
     return json_digest(split_as_json(train, val, test, path_prefix))
 
 
 def json_digest(content: Any) -> str:
-    """SHA-256 (hex) of JSON without white space, so that it does not depend on how a file is laid out."""
+    """Return SHA-256 (hex) of JSON without white space, so that it does not depend on how a file is laid out."""
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
@@ -117,15 +137,27 @@ def read_and_split_data(
     ignored: Sequence[str] = (),
     new_cnames: dict[str, str] | None = None,
 ) -> tuple[Items, Items, Items]:
-    """Split a folder of class folders; label = position of the folder among the sorted ones.
+    """Split a folder of class folders at random; the label is the position of the folder among the sorted ones.
 
-    `ignored` folders are left out; `new_cnames` maps folder names to class names.
+    Parameters
+    ----------
+    image_dir
+        The folder of class folders.
+    p_trn, p_val
+        Shares of train and val of each class; the rest is the test set.
+    ignored
+        Folders to leave out.
+    new_cnames
+        Folder -> class name, where they differ.
+
+    Returns
+    -------
+    tuple
+        Train, val and test, grouped by class.
     """
     names = [name for name in list_folders(image_dir) if name not in ignored]
     if not names:
-        raise ValueError(
-            f"{image_dir} holds no class folders; expected {osp.join(image_dir, '<class>', '*.jpg')}"
-        )
+        raise ValueError(f"{image_dir} holds no class folders; expected {osp.join(image_dir, '<class>', '*.jpg')}")
     classes = {}
     for label, name in enumerate(names):
         classname = (new_cnames or {}).get(name, name)
@@ -135,14 +167,16 @@ def read_and_split_data(
     return split_classes(classes, p_trn, p_val)
 
 
-def split_classes(
-    classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2
-) -> tuple[Items, Items, Items]:
-    """(train, val, test): of each class round(p_trn n), round(p_val n) and the remaining items, at random.
+def split_classes(classes: dict[str, Items], p_trn: float = 0.5, p_val: float = 0.2) -> tuple[Items, Items, Items]:
+    """Split every class at random: of n items round(p_trn n) are for train, round(p_val n) for val, the rest for test.
 
-    The choice depends on nothing but a class's name and its items, so it is the same in every run, and
-    adding a class or an image leaves the other classes as they were. Raises ValueError when a class is too
-    small.
+    The choice depends on nothing but a class's name and its items, so it is the same in every run, and adding a class
+    or an image leaves the other classes as they were.
+
+    Raises
+    ------
+    ValueError
+        When a class is too small for one image in every part.
     """
     train: Items = []
     val: Items = []
@@ -169,25 +203,31 @@ def split_classes(
 
 
 def _smallest_class(p_trn: float, p_val: float) -> int:
+    """Find the fewest images of which each part gets one."""
     sizes = ((n, round(p_trn * n), round(p_val * n)) for n in range(1, 10_000))
     return next(n for n, n_train, n_val in sizes if min(n_train, n_val, n - n_train - n_val) >= 1)
 
 
 def split_trainval(trainval: Items, p_val: float = 0.2) -> tuple[Items, Items]:
-    """(train, val): of each class, in order of first appearance, round(p_val n) random items go to val."""
+    """Split off a validation set: of each class, in order of first appearance, round(p_val n) random items.
+
+    Returns
+    -------
+    tuple
+        Train and val.
+
+    Raises
+    ------
+    ValueError
+        When a class is too small for one image in val.
+    """
     rng = random.Random(PRIVATE_SEED)
-    groups: dict[int, Items] = {}
-    for item in trainval:
-        groups.setdefault(item.label, []).append(item)
     train: Items = []
     val: Items = []
-    for items in groups.values():
+    for items in grouped(trainval, lambda item: item.label).values():
         n_val = round(p_val * len(items))
         if n_val < 1:
-            raise ValueError(
-                f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val"
-            )
-        items = list(items)
+            raise ValueError(f"class {items[0].classname!r} has {len(items)} images, too few for {p_val:.0%} val")
         rng.shuffle(items)
         val += items[:n_val]
         train += items[n_val:]
@@ -204,9 +244,7 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
     names: dict[int, str] = {}
     for split, items in zip(SPLITS, (train, val, test), strict=True):
         for item in items or []:
-            known = (
-                names.setdefault(item.label, item.classname) if split == "train" else names.get(item.label)
-            )
+            known = names.setdefault(item.label, item.classname) if split == "train" else names.get(item.label)
             if known is None:
                 raise ValueError(
                     f"{source}: label {item.label} ({item.classname!r}, {item.impath!r}) occurs in {split} "
@@ -218,9 +256,7 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
                     f"({split}: {item.impath!r}); every label needs exactly one name"
                 )
     if unused := sorted(set(range(max(names) + 1)) - set(names)):
-        raise ValueError(
-            f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}"
-        )
+        raise ValueError(f"{source}: labels go up to {max(names)}, but no training image has {first_few(unused)}")
     if min(names) < 0:
         raise ValueError(f"{source}: labels start at 0, but there is {min(names)}")
 
@@ -228,8 +264,23 @@ def check_labels(train: Items, val: Items | None, test: Items | None, source: st
 def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
     """Keep the first ("base") or second ("new") half of the classes, by label, and number them from 0 again.
 
-    The classes are those of the first list; with an odd number the base half has one more. "all" changes
-    nothing.
+    Parameters
+    ----------
+    *lists
+        Lists of images, or None. The classes are those of the first list; with an odd number the base half has one
+        more.
+    subsample
+        DATASET.SUBSAMPLE_CLASSES; "all" changes nothing.
+
+    Returns
+    -------
+    tuple or list
+        The given tuple for "all", else a list of lists.
+
+    Raises
+    ------
+    ValueError
+        For another value, and where a half would have fewer than two classes.
     """
     if subsample == "all":
         return lists
@@ -249,9 +300,7 @@ def subsample_classes(*lists: Items | None, subsample: str = "all") -> Any:
         None
         if items is None
         else [
-            new_datum(item.impath, new_label[item.label], item.classname)
-            for item in items
-            if item.label in new_label
+            new_datum(item.impath, new_label[item.label], item.classname) for item in items if item.label in new_label
         ]
         for items in lists
     ]

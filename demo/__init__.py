@@ -7,17 +7,10 @@
 Everything follows from seed strings; nothing is downloaded. For a look: python -m demo --help
 """
 
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
 from .captions import caption, part_phrase
 from .scenes import Scene, chalk_scene, photo_scene
 from .task import CLASSES, VERSION, write_task
 
-__all__ = [
-    "CLASSES",
-    "VERSION",
-    "Scene",
-    "caption",
-    "chalk_scene",
-    "part_phrase",
-    "photo_scene",
-    "write_task",
-]
+__all__ = ["CLASSES", "VERSION", "Scene", "caption", "chalk_scene", "part_phrase", "photo_scene", "write_task"]

@@ -30,6 +30,7 @@ def contact_sheet() -> Image.Image:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m demo",
         description=__doc__,
@@ -48,9 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.sheet is not None:
         options.sheet.parent.mkdir(parents=True, exist_ok=True)
         contact_sheet().save(options.sheet)
-        print(
-            f"Wrote {options.sheet}: photos left, chalk right, rows: {', '.join(CLASSES)}"
-        )
+        print(f"Wrote {options.sheet}: photos left, chalk right, rows: {', '.join(CLASSES)}")
     if options.root is not None:
         drawn = write_task(options.root / "demo")
         print(f"{options.root / 'demo'} is complete ({drawn} images drawn)")

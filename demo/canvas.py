@@ -51,7 +51,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Style:
-    """What ink does on this sheet. Lengths are fractions of the picture's side."""
+    """What ink does on this sheet. Lengths are fractions of the picture's side.
+
+    The photo world uses the defaults, which are flat paint without outlines; the chalk world sets them all.
+    """
 
     palette: dict[str, RGB] = field(default_factory=lambda: dict(COLOURS))
     outline: RGB | None = None  # colour of the contour; None draws none
@@ -80,21 +83,48 @@ class Placement:
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, start: float = 0.0, stop: float = 360.0) -> Points:
-    """Points of an elliptical arc, degrees clockwise from the right."""
+    """Return points of an elliptical arc.
+
+    Parameters
+    ----------
+    cx, cy
+        Centre.
+    rx, ry
+        Radii.
+    start, stop
+        Where it begins and ends, in degrees clockwise from the right.
+    """
     count = max(8, int((stop - start) / 12))
     angles = [math.radians(start + (stop - start) * i / count) for i in range(count + 1)]
     return [(cx + rx * math.cos(a), cy + ry * math.sin(a)) for a in angles]
 
 
 def jitter(colour: RGB, rng: Random, amount: int = 14) -> RGB:
-    """The same colour from another tube of paint."""
+    """Return the same colour from another tube: all channels lighter or darker, and each a little by itself."""
     light = rng.randint(-amount, amount)
     red, green, blue = (max(0, min(255, c + light + rng.randint(-amount // 2, amount // 2))) for c in colour)
     return red, green, blue
 
 
 class Pen:
-    """Draws one object onto `image` and keeps the list of its named parts."""
+    """Draws one object onto a picture and keeps the list of its named parts.
+
+    Parameters
+    ----------
+    image
+        The square picture, SUPERSAMPLE times larger than the result.
+    placement
+        Where the object stands in it.
+    style
+        What ink does.
+    rng
+        Source of all choices.
+
+    Attributes
+    ----------
+    parts
+        The named parts so far, in the order in which they were drawn.
+    """
 
     def __init__(self, image: Image.Image, placement: Placement, style: Style, rng: Random):
         self.image = image
@@ -107,27 +137,37 @@ class Pen:
 
     # ---- choices
     def pick(self, *options: str) -> str:
-        """One of `options`, all equally likely."""
+        """Choose one of `options`, all equally likely."""
         return self.rng.choice(options)
 
     def vary(self, value: float, by: float = 0.15) -> float:
-        """`value` times something within 1 -/+ `by`."""
+        """Return `value` times something within 1 -/+ `by`."""
         return value * self.rng.uniform(1 - by, 1 + by)
 
     def chance(self, probability: float) -> bool:
+        """Whether something happens that does so with this probability."""
         return self.rng.random() < probability
 
     # ---- shapes
-    def shape(
-        self,
-        points: Points,
-        colour: str,
-        part: str = "",
-        form: str = "shape",
-        texture: str = "plain",
-        second: str = "white",
-    ) -> None:
-        """A filled polygon. With `part` it is remembered as that part, of the plain form `form`."""
+    def shape(self, points: Points, colour: str, part: str = "", form: str = "shape", texture: str = "plain",
+              second: str = "white") -> None:  # fmt: skip
+        """Draw a filled polygon.
+
+        Parameters
+        ----------
+        points
+            Corners in object coordinates.
+        colour
+            Name of its colour.
+        part
+            Name under which it is remembered as a part of the object; "" for ornament.
+        form
+            Its plain geometric form in words.
+        texture
+            "plain", "striped" or "dotted".
+        second
+            Name of the colour of stripes and dots.
+        """
         unit = self.placement.place(points)
         pixels = [(x * self.side, y * self.side) for x, y in unit]
         ink = jitter(self.style.palette[colour], self.rng)
@@ -140,38 +180,18 @@ class Pen:
         if part:
             self._remember(part, form, colour, texture, unit)
 
-    def disc(
-        self,
-        cx: float,
-        cy: float,
-        rx: float,
-        ry: float | None,
-        colour: str,
-        part: str = "",
-        texture: str = "plain",
-        second: str = "white",
-        form: str = "circle",
-    ) -> None:
-        """A filled ellipse (`ry` None: a circle)."""
+    def disc(self, cx: float, cy: float, rx: float, ry: float | None, colour: str, part: str = "",
+             texture: str = "plain", second: str = "white", form: str = "circle") -> None:  # fmt: skip
+        """Draw a filled ellipse around (cx, cy) with radii rx and ry (None: a circle); the rest as in `shape`."""
         self.shape(ellipse(cx, cy, rx, rx if ry is None else ry), colour, part, form, texture, second)
 
-    def box(
-        self,
-        x0: float,
-        y0: float,
-        x1: float,
-        y1: float,
-        colour: str,
-        part: str = "",
-        texture: str = "plain",
-        second: str = "white",
-        form: str = "square",
-    ) -> None:
-        """A filled rectangle."""
+    def box(self, x0: float, y0: float, x1: float, y1: float, colour: str, part: str = "", texture: str = "plain",
+            second: str = "white", form: str = "square") -> None:  # fmt: skip
+        """Draw a filled rectangle with two opposite corners; the rest as in `shape`."""
         self.shape([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, part, form, texture, second)
 
     def line(self, points: Points, width: float, colour: str, part: str = "", form: str = "line") -> None:
-        """A stroke through `points`, `width` in object units."""
+        """Draw a stroke through `points`, `width` wide in object units; it may be a `part` of the plain `form`."""
         unit = self.placement.place(points)
         pixels = self._shaky([(x * self.side, y * self.side) for x, y in unit])
         thick = max(2, round(width * self.placement.scale * self.side))
@@ -181,6 +201,7 @@ class Pen:
 
     # ---- ink
     def _remember(self, part: str, form: str, colour: str, texture: str, unit: Points) -> None:
+        """Keep a part for the captions, at the mean of its corners."""
         x = sum(p[0] for p in unit) / len(unit)
         y = sum(p[1] for p in unit) / len(unit)
         self.parts.append(Part(part, form, colour, texture, x, y))
@@ -211,16 +232,8 @@ class Pen:
                     pen.ellipse([x - gap / 4, y - gap / 4, x + gap / 4, y + gap / 4], fill=second)
         self.image.paste(layer, box, mask)
 
-    def _parallel(
-        self,
-        pen: ImageDraw.ImageDraw,
-        width: int,
-        height: int,
-        gap: float,
-        ink: RGB,
-        angle: float,
-        thick: float | None = None,
-    ) -> None:
+    def _parallel(self, pen: ImageDraw.ImageDraw, width: int, height: int, gap: float, ink: RGB, angle: float,
+                  thick: float | None = None) -> None:  # fmt: skip
         """Parallel strokes across a width x height layer, `gap` pixels apart, `angle` from the horizontal."""
         reach = math.hypot(width, height)
         cos, sin = math.cos(angle), math.sin(angle)
@@ -235,13 +248,14 @@ class Pen:
             offset += gap
 
     def _shaky(self, pixels: Points) -> Points:
-        """The same polyline by an unsteady hand."""
+        """Draw the same polyline by an unsteady hand: every corner strays by a Gaussian step."""
         if not self.style.wobble:
             return pixels
         reach = self.style.wobble * self.side
         return [(x + self.rng.gauss(0, reach), y + self.rng.gauss(0, reach)) for x, y in pixels]
 
     def _contour(self, pixels: Points, closed: bool) -> None:
+        """Draw the outline, as often as the style says."""
         width = max(1, round(self.style.outline_width * self.side))
         ring = [*pixels, pixels[0]] if closed else pixels
         for _ in range(self.style.strokes):

@@ -44,12 +44,24 @@ WHERE: dict[str, tuple[str, ...]] = {
 
 
 def article(phrase: str) -> str:
-    """The phrase with "a" or "an" before it."""
+    """Put "a" or "an" before a phrase."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def describe(part: Part, rng: Random, colours: bool = True, plain_form: bool | None = None) -> str:
-    """A noun phrase for one part, without article: "striped red sail", or "red triangle" by its form."""
+    """Describe one part by a noun phrase without article: "striped red sail", or "red triangle" by its form.
+
+    Parameters
+    ----------
+    part
+        The part.
+    rng
+        Source of the choice of words.
+    colours
+        Whether the colour may be told: not where the manner of the picture hides it.
+    plain_form
+        Whether to call the part by its form; by default in three of ten phrases.
+    """
     by_form = rng.random() < 0.3 if plain_form is None else plain_form
     noun = part.shape if by_form else part.name
     words = [noun]
@@ -61,7 +73,17 @@ def describe(part: Part, rng: Random, colours: bool = True, plain_form: bool | N
 
 
 def caption(scene: Scene, rng: Random, mirrored: bool = False) -> str:
-    """One sentence about the scene; `mirrored` says that the picture is shown flipped left to right."""
+    """Write one sentence about a scene.
+
+    Parameters
+    ----------
+    scene
+        The scene.
+    rng
+        Source of the choice of words.
+    mirrored
+        Whether the picture is shown flipped left to right.
+    """
     lead = rng.choice(LEADS)
     if scene.manner in MANNER_LEADS and rng.random() < 0.7:
         lead = rng.choice(MANNER_LEADS[scene.manner])
@@ -87,41 +109,41 @@ def caption(scene: Scene, rng: Random, mirrored: bool = False) -> str:
 
 
 def part_phrase(scene: Scene, rng: Random) -> str:
-    """A phrase about a single part, "a striped red sail."."""
+    """Describe a single part of a thing: "a striped red sail."."""
     part = rng.choice(rng.choice(scene.things).parts)
     return f"{article(describe(part, rng, scene.manner not in COLOURLESS))}."
 
 
 def _named(thing: Thing, rng: Random) -> str:
-    """The name alone, sometimes with its size: "a house", "the large house"."""
+    """Give the name alone, sometimes with its size: "a house", "the large house"."""
     size = "large " if thing.scale > 0.38 else "small " if thing.scale < 0.26 else ""
     phrase = (size if rng.random() < 0.4 else "") + thing.name
     return f"the {phrase}" if rng.random() < 0.15 else article(phrase)
 
 
 def _with_parts(thing: Thing, rng: Random, colours: bool) -> str:
+    """Give the name and one to three parts."""
     chosen = rng.sample(thing.parts, min(len(thing.parts), rng.choice((1, 1, 2, 2, 3))))
     listed = [article(describe(part, rng, colours)) for part in chosen]
     return f"{article(thing.name)} {rng.choice(('with', 'with', 'that has'))} {' and '.join(listed)}"
 
 
 def _parts_only(thing: Thing, rng: Random, colours: bool) -> str:
-    """Parts and how they lie to each other, without the name of the whole."""
+    """Name two parts and how they lie to each other, without the name of the whole."""
     if len(thing.parts) < 2:
         return article(describe(thing.parts[0], rng, colours))
     first, second = rng.sample(thing.parts, 2)
     if first.y > second.y:
         first, second = second, first
     relation = (
-        rng.choice(("above", "over", "on top of"))
-        if second.y - first.y > 0.08
-        else rng.choice(("next to", "and"))
+        rng.choice(("above", "over", "on top of")) if second.y - first.y > 0.08 else rng.choice(("next to", "and"))
     )
     body = f"{article(describe(first, rng, colours))} {relation} {article(describe(second, rng, colours))}"
     return body
 
 
 def _pair(scene: Scene, rng: Random, mirrored: bool, colours: bool) -> str:
+    """Name two things, some of them with a part, and mostly how they stand to each other."""
     left, right = sorted(scene.things, key=lambda thing: thing.x, reverse=mirrored)
     names = []
     for thing in (left, right):
@@ -138,18 +160,14 @@ def _pair(scene: Scene, rng: Random, mirrored: bool, colours: bool) -> str:
 
 
 def _place_noun(scene: Scene) -> str:
+    """Name the place as the subject of a sentence."""
     nouns = {
-        "sea": "the sea",
-        "lake": "a lake",
-        "night": "a night scene",
-        "sky": "the sky",
-        "underwater": "the deep sea",
-        "snow": "a snowy field",
-        "hills": "green hills",
-        "wall": "a room",
-    }
+        "sea": "the sea", "lake": "a lake", "night": "a night scene", "sky": "the sky", "underwater": "the deep sea",
+        "snow": "a snowy field", "hills": "green hills", "wall": "a room",
+    }  # fmt: skip
     return nouns.get(scene.place, f"the {scene.place}")
 
 
 def _extra(extra: str) -> str:
+    """Name a bystander: there is one sun, and clouds are several."""
     return {"sun": "the sun", "moon": "the moon", "cloud": "clouds"}.get(extra, extra)

@@ -4,6 +4,9 @@ A recipe draws in object coordinates (x right, y down, about [-1, 1]) and varies
 proportions and optional parts. Several recipes share parts: a hull (sailboat, steamship), a tower
 (lighthouse, windmill, rocket), walls and a roof (house, church, windmill), wheels (train, truck), a dome
 (mushroom, umbrella, hot air balloon), stacked balls (snowman, ice cream).
+
+The first part of several that are alike carries the name, so that a caption speaks of one "wheel" and knows where it
+is. The order of the choices is part of a recipe: another order would draw another picture from the same seed.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from .canvas import BRIGHT, Pen, Points, ellipse
 
 
 def sailboat(pen: Pen) -> None:
+    """Draw a hull on the water, a mast, a sail, often a jib and a flag; the sail may be striped."""
     sail, hull = pen.pick("white", *BRIGHT), pen.pick("brown", "red", "blue", "white", "black", "green")
     texture = pen.pick("plain", "plain", "striped")
     top = -pen.vary(0.9, 0.08)
@@ -29,6 +33,7 @@ def sailboat(pen: Pen) -> None:
 
 
 def steamship(pen: Pen) -> None:
+    """Draw a hull with a cabin and portholes, one to three funnels, and smoke that drifts up and away."""
     hull = pen.pick("black", "red", "blue", "gray", "green")
     funnel = pen.pick("red", "yellow", "black", "orange")
     for i in range(pen.rng.randint(2, 4)):
@@ -46,6 +51,7 @@ def steamship(pen: Pen) -> None:
 
 
 def lighthouse(pen: Pen) -> None:
+    """Draw a tower, mostly striped, with a lamp under a small roof; often two beams of light."""
     first, second = pen.pick("red", "white", "blue", "black"), pen.pick("white", "red", "yellow")
     pen.shape([(-0.32, 0.9), (-0.2, -0.45), (0.2, -0.45), (0.32, 0.9)], first, "tower", "trapezoid",
         pen.pick("striped", "striped", "plain"), "red" if first == "white" else "white")
@@ -63,6 +69,7 @@ def lighthouse(pen: Pen) -> None:
 
 
 def windmill(pen: Pen) -> None:
+    """Draw a tower with a roof and four blades, turned by any angle of a quarter turn."""
     wall = pen.pick("white", "brown", "yellow", "gray", "red")
     blade = pen.pick("white", "red", "blue", "gray", "brown")
     pen.shape([(-0.42, 0.95), (-0.24, -0.25), (0.24, -0.25), (0.42, 0.95)], wall, "tower", "trapezoid",
@@ -83,6 +90,7 @@ def windmill(pen: Pen) -> None:
 
 
 def house(pen: Pen) -> None:
+    """Draw a wall under a gable, a door in one of three places and windows where it leaves room; often a chimney."""
     wall = pen.pick("white", "yellow", "pink", "gray", "blue", "orange")
     roof = pen.pick("red", "brown", "black", "purple", "green")
     if pen.chance(0.6):
@@ -98,6 +106,7 @@ def house(pen: Pen) -> None:
 
 
 def church(pen: Pen) -> None:
+    """Draw a nave with arched windows, and a tower with a spire and a cross; it may have a clock."""
     wall = pen.pick("white", "yellow", "gray", "brown", "pink")
     roof = pen.pick("red", "brown", "black", "blue", "green")
     pen.box(-0.25, 0.1, 0.9, 0.88, wall, "wall")
@@ -117,6 +126,7 @@ def church(pen: Pen) -> None:
 
 
 def rocket(pen: Pen) -> None:
+    """Draw a body with a nose, two fins and one or two windows; mostly with a flame below."""
     body = pen.pick("white", "gray", "red", "blue", "yellow")
     trim = pen.pick("red", "blue", "orange", "black", "green")
     for sign in (-1, 1):
@@ -134,6 +144,7 @@ def rocket(pen: Pen) -> None:
 
 
 def mushroom(pen: Pen) -> None:
+    """Draw a stem under a cap that is half an ellipse, with up to four dots."""
     cap = pen.pick("red", "brown", "orange", "yellow", "purple")
     pen.shape([(-0.2, 0.05), (-0.26, 0.9), (0.26, 0.9), (0.2, 0.05)],
         pen.pick("white", "white", "yellow", "gray"), "stem", "trapezoid")
@@ -145,6 +156,7 @@ def mushroom(pen: Pen) -> None:
 
 
 def umbrella(pen: Pen) -> None:
+    """Draw a canopy of four panels in one or two colours, a crooked handle and a tip."""
     first, second = pen.rng.sample(BRIGHT, 2)
     pen.line([(0, -0.1), (0, 0.75), (0.08, 0.88), (0.2, 0.88), (0.27, 0.75)], 0.07,
         pen.pick("brown", "black", "gray"), "handle")
@@ -157,7 +169,7 @@ def umbrella(pen: Pen) -> None:
 
 
 def _panel(number: int) -> list[tuple[float, float]]:
-    """One of the umbrella's four panels, from foot to foot: up a rib to the top, and down the next."""
+    """Return one of the umbrella's four panels, from foot to foot: up a rib to the top, and down the next."""
     angles = [i / 6 * math.pi / 2 for i in range(7)]
     left, right = -0.9 + 0.45 * number, -0.45 + 0.45 * number
     up = [(left * math.cos(a), 0.05 - 0.78 * math.sin(a)) for a in angles]
@@ -165,6 +177,7 @@ def _panel(number: int) -> list[tuple[float, float]]:
 
 
 def hot_air_balloon(pen: Pen) -> None:
+    """Draw an envelope, plain or patterned, a basket below it and two ropes between."""
     first, second = pen.rng.sample(BRIGHT, 2)
     for x in (-0.16, 0.16):
         pen.line([(x * 2.2, 0.15), (x, 0.68)], 0.03, "brown", "rope" if x < 0 else "")
@@ -177,6 +190,7 @@ def hot_air_balloon(pen: Pen) -> None:
 
 
 def snowman(pen: Pen) -> None:
+    """Draw three balls of snow with a nose, eyes and buttons; mostly a hat, a scarf and arms of sticks."""
     pen.disc(0, 0.52, 0.46, None, "white", "body")
     pen.disc(0, -0.02, 0.34, None, "white", "belly" if pen.chance(0.5) else "")
     pen.disc(0, -0.45, 0.25, None, "white", "head")
@@ -199,6 +213,7 @@ def snowman(pen: Pen) -> None:
 
 
 def ice_cream(pen: Pen) -> None:
+    """Draw a cone with one to three scoops, each of its own flavour; a cherry on every second."""
     scoops = pen.rng.randint(1, 3)
     flavours = [pen.pick("pink", "white", "brown", "yellow", "green", "purple") for _ in range(scoops)]
     piles: dict[int, Points] = {
@@ -217,6 +232,7 @@ def ice_cream(pen: Pen) -> None:
 
 
 def _wheels(pen: Pen, places: list[float], y: float, radius: float) -> None:
+    """Draw wheels with hubs in a row at height `y`; the first one is the named part."""
     colour = pen.pick("black", "black", "gray")
     for i, x in enumerate(places):
         pen.disc(x, y, radius, None, colour, "wheel" if i == 0 else "")
@@ -224,6 +240,7 @@ def _wheels(pen: Pen, places: list[float], y: float, radius: float) -> None:
 
 
 def train(pen: Pen) -> None:
+    """Draw a steam engine on a rail: boiler, cab, chimney with smoke, plow and four wheels."""
     body, cab = pen.pick("red", "green", "blue", "black"), pen.pick("red", "green", "blue", "yellow", "black")
     for i in range(pen.rng.randint(1, 3)):
         pen.disc(0.55 - 0.27 * i, -0.68 - 0.1 * i, 0.13 + 0.04 * i, None, pen.pick("gray", "white"),
@@ -241,6 +258,7 @@ def train(pen: Pen) -> None:
 
 
 def truck(pen: Pen) -> None:
+    """Draw a trailer, plain or patterned, and a cab with a window; two wheels or three."""
     cargo, cab = pen.pick("white", "gray", "green", "orange", "yellow", "blue"), pen.pick(*BRIGHT, "white")
     pen.box(-0.95, -0.55, 0.3, 0.48, cargo, "trailer", pen.pick("plain", "plain", "striped", "dotted"),
         pen.pick(*BRIGHT), "rectangle")
@@ -252,6 +270,7 @@ def truck(pen: Pen) -> None:
 
 
 def castle(pen: Pen) -> None:
+    """Draw a wall with battlements and a gate between two towers with pointed roofs."""
     wall = pen.pick("gray", "brown", "yellow", "pink")
     pen.box(-0.6, -0.1, 0.6, 0.85, wall, "wall")
     for i in range(4):
@@ -265,6 +284,7 @@ def castle(pen: Pen) -> None:
 
 
 def cactus(pen: Pen) -> None:
+    """Draw a trunk with a round top, up to two arms, and a flower on every second."""
     colour = pen.pick("green", "green", "green", "yellow")
     pen.shape([(-0.2, 0.9), *ellipse(0, -0.6, 0.2, 0.3, 180, 360), (0.2, 0.9)], colour, "trunk", "rectangle",
         pen.pick("plain", "striped"), "black")
@@ -278,6 +298,7 @@ def cactus(pen: Pen) -> None:
 
 
 def fish(pen: Pen) -> None:
+    """Draw a body with a tail, a fin and an eye, swimming to the right."""
     body, fin = pen.pick(*BRIGHT, "gray"), pen.pick(*BRIGHT)
     pen.shape([(-0.45, 0), (-0.95, -0.42), (-0.8, 0), (-0.95, 0.42)], fin, "tail", "triangle")
     pen.shape([(-0.1, -0.35), (0.15, -0.72), (0.35, -0.3)], fin, "fin", "triangle")
@@ -288,6 +309,7 @@ def fish(pen: Pen) -> None:
 
 
 def traffic_light(pen: Pen) -> None:
+    """Draw a box with three lamps on a pole."""
     pen.box(-0.08, 0.3, 0.08, 0.98, pen.pick("gray", "black"), "pole", form="rectangle")
     pen.box(-0.32, -0.95, 0.32, 0.4, pen.pick("black", "black", "yellow", "green"), "box", form="rectangle")
     for i, lamp in enumerate(("red", "yellow", "green")):
@@ -295,6 +317,7 @@ def traffic_light(pen: Pen) -> None:
 
 
 def flower(pen: Pen) -> None:
+    """Draw a stem with a leaf, and five to eight petals around a heart."""
     petal, count = pen.pick("red", "pink", "purple", "white", "blue", "orange"), pen.rng.randint(5, 8)
     pen.line([(0, 0.0), (pen.rng.uniform(-0.1, 0.1), 0.95)], 0.09, "green", "stem")
     pen.disc(0.22, 0.55, 0.22, 0.1, "green", "leaf", form="ellipse")
@@ -306,6 +329,7 @@ def flower(pen: Pen) -> None:
 
 
 def tree(pen: Pen) -> None:
+    """Draw a trunk under branches like a fir's, or under a round crown."""
     pen.box(-0.13, 0.2, 0.13, 0.95, pen.pick("brown", "brown", "gray"), "trunk", form="rectangle")
     leaf = pen.pick("green", "green", "orange", "yellow")
     if pen.chance(0.5):

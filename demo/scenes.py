@@ -65,7 +65,7 @@ class Scene:
 
 # ---- backgrounds
 def _gradient(side: int, upper: RGB, lower: RGB, horizon: float, rng: Random) -> Image.Image:
-    """Sky above, ground below, both with a soft vertical shade."""
+    """Paint sky above and ground below, both with a soft vertical shade."""
     rows = np.linspace(0.0, 1.0, side)[:, None]
     sky = np.array(jitter(upper, rng), dtype=np.float32) * (0.92 + 0.16 * rows)
     ground = np.array(jitter(lower, rng), dtype=np.float32) * (1.08 - 0.2 * rows)
@@ -74,7 +74,22 @@ def _gradient(side: int, upper: RGB, lower: RGB, horizon: float, rng: Random) ->
 
 
 def _background(place: str, rng: Random, style: Style) -> tuple[Image.Image, list[str]]:
-    """The place and its bystanders; returns the picture and the names of the bystanders."""
+    """Paint a place and its bystanders.
+
+    Parameters
+    ----------
+    place
+        A key of PLACES.
+    rng
+        Source of all choices.
+    style
+        What ink does; the bystanders are drawn in it.
+
+    Returns
+    -------
+    tuple
+        The picture, SUPERSAMPLE times larger than the result, and the names of the bystanders.
+    """
     side = SIZE * SUPERSAMPLE
     horizon = rng.uniform(0.5, 0.75) if place not in ("sky", "underwater") else rng.uniform(0.85, 1.1)
     image = _gradient(side, *PLACES[place], horizon, rng)
@@ -111,21 +126,15 @@ def _background(place: str, rng: Random, style: Style) -> tuple[Image.Image, lis
 
 
 def _sky_bystanders(image: Image.Image, place: str, horizon: float, style: Style, rng: Random) -> list[str]:
+    """Draw some of sun or moon, clouds, birds and trees; returns the names of those that were drawn."""
     extras = []
     if rng.random() < 0.35:
-        pen = Pen(
-            image,
-            Placement(rng.choice([0.12, 0.88]), rng.uniform(0.1, 0.2), rng.uniform(0.06, 0.1)),
-            style,
-            rng,
-        )
+        pen = Pen(image, Placement(rng.choice([0.12, 0.88]), rng.uniform(0.1, 0.2), rng.uniform(0.06, 0.1)), style, rng)
         pen.disc(0, 0, 1, None, "white" if place == "night" else "yellow")
         extras.append("moon" if place == "night" else "sun")
     if rng.random() < 0.4 and place != "night":
         for _ in range(rng.randint(1, 3)):
-            pen = Pen(
-                image, Placement(rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0.06, 0.1)), style, rng
-            )
+            pen = Pen(image, Placement(rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0.06, 0.1)), style, rng)
             for x in (-1, 0, 1):
                 pen.disc(x, 0.2 * abs(x), 0.9, 0.6, "white")
         extras.append("cloud")
@@ -144,17 +153,18 @@ def _sky_bystanders(image: Image.Image, place: str, horizon: float, style: Style
 
 # ---- the photo world (training of the demo CLIP)
 def photo_scene(seed: str) -> Scene:
-    """A training scene: one thing (two in a third of the scenes), mostly where such things are found."""
+    """Draw a training scene: one thing (two in a third of the scenes), mostly where such things are found."""
     rng = Random(seed)
     return _photo(rng.sample(list(OBJECTS), 2 if rng.random() < 0.3 else 1), rng)
 
 
 def photo_of(name: str, seed: str) -> Scene:
-    """A scene like those of training with one given thing."""
+    """Draw a scene like those of training with one given thing."""
     return _photo([name], Random(seed))
 
 
 def _photo(names: list[str], rng: Random) -> Scene:
+    """Draw the named things side by side, the first one's usual place behind them, in any manner."""
     manner = rng.choice(MANNERS)
     place = rng.choice(OBJECTS[names[0]][1]) if rng.random() < 0.7 else rng.choice(list(PLACES))
     style = _photo_style(manner, rng)
@@ -176,6 +186,7 @@ def _photo(names: list[str], rng: Random) -> Scene:
 
 
 def _photo_style(manner: str, rng: Random) -> Style:
+    """Return the ink of a manner: contours for "outlined", thin ink on paper for "lines", else flat paint."""
     if manner == "outlined":
         return Style(outline=(24, 24, 28), outline_width=rng.uniform(0.005, 0.012))
     if manner == "lines":
@@ -185,20 +196,18 @@ def _photo_style(manner: str, rng: Random) -> Style:
 
 
 def _develop(image: Image.Image, manner: str, rng: Random) -> Image.Image:
-    """The photographic side of a manner, and the little noise that every photo has."""
+    """Add the photographic side of a manner, and the little noise that every photo has."""
     if manner == "gray":
         image = image.convert("L").convert("RGB")
     elif manner == "blurred":
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 2.2)))
     elif manner == "tinted":
-        image = Image.blend(
-            image, Image.new("RGB", image.size, COLOURS[rng.choice(BRIGHT)]), rng.uniform(0.15, 0.35)
-        )
+        image = Image.blend(image, Image.new("RGB", image.size, COLOURS[rng.choice(BRIGHT)]), rng.uniform(0.15, 0.35))
     return _grain(image, rng, rng.uniform(16, 30) if manner == "noisy" else rng.uniform(1, 6))
 
 
 def _grain(image: Image.Image, rng: Random, sigma: float) -> Image.Image:
-    """Gaussian noise of `sigma` grey levels, the same in all channels up to a third."""
+    """Add Gaussian noise of `sigma` grey levels, most of it the same in all channels."""
     noise = np.random.default_rng(rng.getrandbits(63))
     shared = noise.standard_normal((*image.size, 1), dtype=np.float32)
     own = noise.standard_normal((*image.size, 3), dtype=np.float32)
@@ -216,7 +225,15 @@ BOARDS: tuple[tuple[RGB, RGB], ...] = (  # board and contour: slate, blueprint, 
 
 
 def chalk_scene(name: str, seed: str) -> Scene:
-    """A scene of the few-shot task: one `name` in chalk, in an unlikely place, among clutter."""
+    """Draw a scene of the few-shot task: one thing in chalk, in an unlikely place, among clutter.
+
+    Parameters
+    ----------
+    name
+        A key of OBJECTS.
+    seed
+        Seed string; with the name it decides everything.
+    """
     rng = Random(seed)
     board, contour = rng.choice(BOARDS)
     style = Style(
@@ -244,7 +261,7 @@ def chalk_scene(name: str, seed: str) -> Scene:
 
 
 def _turned(rng: Random) -> dict[str, RGB]:
-    """The palette turned around the colour wheel by a quarter to three quarters, and washed out."""
+    """Turn the palette around the colour wheel by a quarter to three quarters, and wash it out."""
     turn, wash = rng.uniform(0.25, 0.75), rng.uniform(0.55, 0.95)
     palette = {}
     for name, (red, green, blue) in COLOURS.items():
@@ -256,12 +273,9 @@ def _turned(rng: Random) -> dict[str, RGB]:
 
 
 def _clutter(image: Image.Image, style: Style, rng: Random, count: int, behind: bool) -> None:
-    """Small scribbles and shapes: near the border, or anywhere when `behind` the main thing."""
+    """Draw small scribbles and shapes: near the border, or anywhere when `behind` the main thing."""
     for _ in range(count):
-        angle, reach = (
-            rng.uniform(0, 2 * math.pi),
-            rng.uniform(0.2, 0.6) if behind else rng.uniform(0.42, 0.6),
-        )
+        angle, reach = (rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.6) if behind else rng.uniform(0.42, 0.6))
         x, y = 0.5 + reach * math.cos(angle), 0.5 + reach * math.sin(angle)
         pen = Pen(image, Placement(x, y, rng.uniform(0.05, 0.09), rng.uniform(0, 6.28)), style, rng)
         kind = rng.randrange(5)
@@ -272,8 +286,6 @@ def _clutter(image: Image.Image, style: Style, rng: Random, count: int, behind: 
         elif kind == 2:
             pen.box(-1, -0.7, 1, 0.7, pen.pick(*COLOURS))
         elif kind == 3:
-            pen.line(
-                [(rng.uniform(-1.5, 1.5), rng.uniform(-1.5, 1.5)) for _ in range(6)], 0.25, pen.pick(*COLOURS)
-            )
+            pen.line([(rng.uniform(-1.5, 1.5), rng.uniform(-1.5, 1.5)) for _ in range(6)], 0.25, pen.pick(*COLOURS))
         else:
             pen.shape(ellipse(0, 0, 1, 1, 180, 360), pen.pick(*COLOURS))

@@ -35,7 +35,7 @@ MARKER = "demo_world.json"
 
 
 def listing() -> dict[str, list[list[Any]]]:
-    """The split file: split -> [[path below images/, label, class name], ...], by class in label order."""
+    """Return the split file: split -> [[path below images/, label, class name], ...], by class in label order."""
     return {
         split: [
             [f"{name.replace(' ', '_')}/{split}_{number:03d}.jpg", label, name]
@@ -47,7 +47,7 @@ def listing() -> dict[str, list[list[Any]]]:
 
 
 def draw(path: str, name: str) -> bytes:
-    """The JPEG file of one image of the task; it depends on its path (below images/) and class only."""
+    """Draw the JPEG file of one image; it depends on its path (below images/) and class only."""
     buffer = io.BytesIO()
     chalk_scene(name, path).image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
@@ -107,7 +107,7 @@ def _known_digests(marker: Path) -> dict[str, str]:
 
 
 def _content(path: Path) -> Any:
-    """What a JSON file says; None when it is missing or damaged."""
+    """Read what a JSON file says; None when it is missing or damaged."""
     try:
         return read_json(path)
     except (OSError, ValueError):

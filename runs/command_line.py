@@ -7,9 +7,11 @@ each of its runs down.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from dassl.utils.plugins import add_plugin_flag
+
+from .plugins import configured_trainers
+
 EXAMPLES = """examples:
   train PLOT with 4 prompts on 16 images a class:
     python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \\
@@ -57,9 +59,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
     add("--no-train", action="store_true", help="build everything and stop")
     add("--show-keys", action="store_true", help="list the config keys of the trainers and exit")
+    add_plugin_flag(parser)
     add("opts", nargs=argparse.REMAINDER, default=None, metavar="KEY VALUE", help="config keys, after all flags")
     return parser
-
-def configured_trainers() -> list[str]:
-    """The trainers that have a folder of configs."""
-    return sorted(folder.name for folder in (CHECKOUT / "configs" / "trainers").iterdir() if folder.is_dir())

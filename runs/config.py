@@ -28,6 +28,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability
+from dassl.utils.plugins import use
 from dassl.utils.tools import path_hint
 from trainers.parts.feature_cache import MAX_GB
 
@@ -56,6 +57,7 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
     """
     words = list(argv)
     args = build_parser().parse_args(words)
+    args.plugins = use(args.plugins)
     cfg, notes = setup_cfg(args)
     if folder_of is not None:
         args.output_dir = str(folder_of(cfg))
@@ -75,6 +77,7 @@ def option_types() -> list[Any]:
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
+    cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
@@ -88,7 +91,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     for options in option_types():
         cfg.TRAINER[options.node] = options.defaults()
     # of these, the keys that change nothing that comes out; the engine knows its own
-    cfg.NO_EFFECT = ("FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    cfg.NO_EFFECT = ("PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
     cfg.NO_EFFECT += tuple(key for options in option_types() for key in options.without_effect())
 
 
@@ -128,6 +131,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
     for key, value in flags.items():
         set_key(cfg, key, value)
+    cfg.PLUGINS = tuple(args.plugins)
     if args.seed != -1:
         cfg.SEED = args.seed
     if args.device:

@@ -26,8 +26,9 @@ from dassl.utils.tools import path_hint
 from trainers.parts.starts import start_file
 
 from .config import Request
-from .record import holds_checkpoints, open_run, write_result
-from .run_folder import hold_folder
+from .folder import holds_checkpoints, open_run
+from .lock import hold_folder
+from .writing import write_result
 
 
 def choose_device(name: str) -> None:

@@ -16,8 +16,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from .records import Run
-from .settings import SCHEDULE, same_path
+from .keys import SCHEDULE, real_path
+from .record import Run
 
 ALWAYS_NAMED = ("M", "N")  # numbers of prompts, also when there is one method only
 
@@ -64,7 +64,7 @@ def data_path(run: Run) -> str:
         return ""
     keys = ("DATASET.ROOT", "DATASET.FOLDER.PATH", "DATASET.FOLDER.CSV")
     path = os.path.join(*(str(run.config.get(key) or "") for key in keys))
-    return os.path.normpath(same_path(path)) if path else ""
+    return os.path.normpath(real_path(path)) if path else ""
 
 
 def data_names(paths: Iterable[str]) -> dict[str, str]:

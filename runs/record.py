@@ -1,355 +1,319 @@
-"""The record that a run leaves: config.yaml when it starts, result.json as its very last act.
+"""The record of a run, as every tool reads it: result.json, config.yaml, and what they say of the method.
 
-A folder belongs to one run. `open_run` refuses a folder whose stored configuration would give other results,
-so that checkpoints of one experiment are never continued by another. A run is finished exactly when its
-result.json says so.
+A run is a folder.  `config.yaml` is written when it starts, `result.json` as its very last act: a run is complete
+exactly when its result.json says so.  Both may be torn, or come from anywhere, so nothing that is read here is believed
+before its shape has been checked.  Nothing here imports torch, so that reading a large tree starts at once.  folder.py
+and writing.py write what is read here.
 """
+
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import re
-import warnings
-from ast import literal_eval
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+import os
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-import yaml
-from yacs.config import CfgNode
+from dassl.plain.reading import COUNT, NUMBER, PERCENT, TEXT, WHOLE, Each, Maybe, load_json, load_yaml, wrong
 
-from dassl.data import fingerprint
-from dassl.data.datasets import DatasetBase
-from dassl.engine.state import STATE_NAME
-from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum, find_checkpoints
-from dassl.utils.logger import warned
-from dassl.utils.tools import StrPath, atomic_write
-
-from .config_file import CONFIG_NAME, END, MODE, load_config
-from .effect import differences, effective, flatten
-from .environment import peak_cuda_memory_mb, peak_memory_mb, versions
-from .result_file import SCHEMA, read_record
-from .run_folder import RunFolderError, make_folder, refusal
-
-__all__ = [
-    "RunFolderError", "check_folder", "evaluated_checkpoint", "holds_checkpoints", "is_complete", "open_run",
-    "read_classnames", "read_result", "write_result",
-]  # fmt: skip
+from .files import ResultsError, for_people
+from .keys import flatten, of_method
 
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
-UNTRAINED = "untrained: nothing was trained or loaded"  # results/methods.py marks results by the first word
+CONFIG_NAME = "config.yaml"
+LOG_NAME = "log.txt"
 
 
-# --- the start of a run ----------------------------------------------------------------------------------
+# --- what a method says of itself ------------------------------------------------------------------------
 
 
-def open_run(cfg: CfgNode, mode: str) -> bool:
-    """Claim OUTPUT_DIR for a run; `mode` is "train" or "eval". Call it before anything is written there.
-    Returns whether the folder is that of this same run, begun before.
+class Declared(NamedTuple):
+    """What a trainer class declares about its method, under the same names; a class that is silent has the defaults."""
 
-    Makes the folder, compares its config.yaml with `cfg` except for the keys that change no result and keys
-    that only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
-    Raises RunFolderError, with the keys and both values, when the folder holds checkpoints or a result of
-    another run, or cannot be made or written to, or when there is no run to resume in RESUME; a folder where
-    nothing came of the other run is taken over.
-    """
-    _check_mode(mode)
-    folder = Path(cfg.OUTPUT_DIR)
-    make_folder(folder)
-    if mode == "eval" and _holds_training(folder):
-        return False
-    same = check_folder(cfg, mode)
-    if not same and not (folder / CONFIG_NAME).exists() and _holds_training(folder):
-        print(f"{folder} holds checkpoints but no {CONFIG_NAME}: not checked whether they belong to this run")
-    if mode == "train" and cfg.RESUME and Path(cfg.RESUME).resolve() != folder.resolve():
-        if not _holds_training(Path(cfg.RESUME)):
-            raise RunFolderError(f"RESUME is {cfg.RESUME}, but there is no run to continue")
-        origin = _stored_config(Path(cfg.RESUME))
-        changed = _differences(origin, cfg) if origin is not None else ""
-        if changed:
-            warnings.warn(f"resuming from {cfg.RESUME} with another configuration: {changed}", stacklevel=2)
+    zero_shot: bool = False  # sees no training image: one run stands for every number of shots, and for every seed
+    transports: bool = False  # its model explains a prediction by a plan between image features and prompts
+    has_places: bool = False  # rows of that plan are places of the image, so heat maps can be drawn
+    can_be_mapped: bool = False  # its prompts and image features can be drawn in one plane
+    has_words: bool = False  # its context vectors lie among the embeddings of words
+    starts_from: str = ""  # the trainer whose runs it starts from
+
+    @classmethod
+    def by(cls, trainer: type | None) -> Declared:
+        """What a trainer class declares; the defaults for one that is not known."""
+        return cls(**{name: getattr(trainer, name, default) for name, default in cls._field_defaults.items()})
+
+    @classmethod
+    def read(cls, told: Any) -> Declared:
+        """From a record; what it lacks has the default.  Raises ValueError for values of other kinds."""
+        if not isinstance(told, Mapping) or wrong(told, METHOD):
+            raise ValueError("no valid method")
+        return cls(**{name: told[name] for name in cls._fields if told.get(name) is not None})
+
+
+FLAG: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
+METHOD = {
+    name: Maybe(FLAG if isinstance(default, bool) else TEXT) for name, default in Declared._field_defaults.items()
+}
+
+
+# --- result.json -----------------------------------------------------------------------------------------
+
+SCHEMA = 1
+CLASS = {"label": COUNT, "name": TEXT, "total": COUNT, "correct": Maybe(COUNT), "accuracy": PERCENT}
+PAIR = {"true": COUNT, "predicted": COUNT, "true_name": TEXT, "predicted_name": TEXT, "count": COUNT}
+EPOCH = {  # numbers that were not finite are null
+    "epoch": COUNT,
+    "loss": Maybe(NUMBER),
+    "acc": Maybe(NUMBER),
+    "lr": Maybe(NUMBER),
+    "prompt_cosine": Maybe([Maybe(NUMBER)]),
+}
+RESULT = {
+    "mode": Maybe(TEXT),
+    "trainer": Maybe(TEXT),
+    "dataset": Maybe(TEXT),
+    "backbone": Maybe(TEXT),
+    "shots": Maybe(WHOLE),
+    "seed": Maybe(WHOLE),
+    "subsample_classes": Maybe(TEXT),
+    "split": Maybe(TEXT),
+    "accuracy": Maybe(PERCENT),
+    "error_rate": Maybe(NUMBER),
+    "macro_f1": Maybe(NUMBER),
+    "total": Maybe(COUNT),
+    "correct": Maybe(COUNT),
+    "per_class": Maybe([CLASS]),
+    "confusions": Maybe([PAIR]),
+    "epochs": Maybe(COUNT),
+    "checkpoint": Maybe(TEXT),
+    "checkpoints_sha256": Maybe(Each(TEXT)),
+    "method": Maybe(METHOD),
+    "protocol": Maybe(TEXT),
+    "warnings": Maybe([TEXT]),
+    "selection": Maybe(lambda value: isinstance(value, dict)),
+    "transport": Maybe(lambda value: isinstance(value, dict)),
+    "history": Maybe([EPOCH]),
+    "seconds": Maybe(Each(Maybe(NUMBER))),
+    "peak_memory_mb": Maybe(NUMBER),
+    "peak_cuda_memory_mb": Maybe(NUMBER),
+    "data": Maybe({"fingerprint": Maybe(TEXT), "classes": Maybe(COUNT), "classnames": Maybe([TEXT])}),
+    "config": Maybe(lambda value: isinstance(value, dict)),
+    "config_digest": Maybe(TEXT),
+    "versions": Maybe(Each(Maybe(TEXT))),
+    "argv": Maybe([TEXT]),
+    "finished": Maybe(TEXT),
+}
+
+def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+    """(the record, "") or ({}, what is wrong with the file); whether the run is complete is not asked."""
+    path = Path(path)
+    if not path.exists():
+        return {}, f"no {path.name}: not finished"
     try:
-        with atomic_write(folder / CONFIG_NAME) as file:
-            file.write(f"{MODE}{mode}\n{yaml.safe_dump(_plain_config(cfg), sort_keys=True)}{END}\n")
-    except OSError as error:
-        raise refusal(folder, "written to", error) from error
-    return same
-
-
-def check_folder(cfg: CfgNode, mode: str) -> bool:
-    """Whether OUTPUT_DIR is the folder of this same run, begun before; touches nothing.
-
-    Raises RunFolderError where it holds checkpoints or a result of another.
-    """
-    folder = Path(cfg.OUTPUT_DIR)
-    stored = None if mode == "eval" and _holds_training(folder) else _stored_config(folder)
-    if stored is None:
-        return False
-    changed = _differences(stored, cfg)
-    if changed and _holds_work(folder):
-        raise RunFolderError(
-            f"{folder} holds a run with another configuration ({changed}); "
-            "choose another output folder, or delete this one to start over"
-        )
-    return not changed
-
-
-def _check_mode(mode: str) -> None:
-    if mode not in ("train", "eval"):
-        raise ValueError(f'mode must be "train" or "eval", got {mode!r}')
-
-
-def _holds_training(folder: Path) -> bool:
-    config = folder / CONFIG_NAME
-    if config.is_file():
-        with open(config, encoding="utf-8", errors="replace") as file:
-            if file.readline().strip() == f"{MODE}train":
-                return True
-    return holds_checkpoints(folder)
-
-
-def holds_checkpoints(folder: Path) -> bool:
-    """Or the state of a run on its way."""
-    numbered = any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*"))
-    return numbered or any(folder.glob(f"*/{BEST_NAME}")) or (folder / STATE_NAME).exists()
-
-
-def _holds_work(folder: Path) -> bool:
-    return holds_checkpoints(folder) or (folder / RESULT_NAME).exists()
-
-
-def _stored_config(folder: Path) -> dict[str, Any] | None:
-    """None where there is none, or where nothing would be lost of the run whose config cannot be read.
-
-    Raises RunFolderError where something would.
-    """
-    path = folder / CONFIG_NAME
-    if not path.is_file():
-        return None
-    try:
-        return load_config(path)
+        record = load_json(path)
     except (OSError, ValueError) as error:
-        if _holds_work(folder):
-            reason = str(error).partition("\n")[0]
-            raise RunFolderError(
-                f"{path} cannot be read ({reason}), and only it can tell whose checkpoints or result are beside it; "
-                "restore it, or delete it if you know that they belong to this run, or choose another output folder"
-            ) from error
-        return None
+        return {}, f"{path.name} cannot be read ({error}); run it again"
+    if not isinstance(record, dict):
+        return {}, f"{path.name} holds no record"
+    if record.get("schema", SCHEMA) != SCHEMA:
+        return {}, f"{path.name} has schema {reprlib.repr(record['schema'])}, this program reads {SCHEMA}"
+    bad = wrong(record, RESULT)
+    return ({}, f"{path.name} has no valid {bad}") if bad else (record, "")
 
 
-def _plain_config(cfg: Mapping[str, Any], quote: bool = True) -> dict[str, Any]:
-    """Tuples as lists; with `quote`, text that would be merged as something else ("2024") in extra quotes."""
-    plain: dict[str, Any] = {}
-    for key, value in cfg.items():
-        if isinstance(value, Mapping):
-            plain[key] = _plain_config(value, quote)
-        elif isinstance(value, tuple):
-            plain[key] = list(value)
-        elif quote and isinstance(value, str) and _spells_something_else(value):
-            plain[key] = repr(value)
-        else:
-            plain[key] = value
-    return plain
-
-
-def _spells_something_else(text: str) -> bool:
-    try:
-        return literal_eval(text) != text
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return False
-
-
-def _differences(stored: Mapping[str, Any], cfg: CfgNode) -> str:
-    return differences(effective(flatten(stored)), effective(flatten(_plain_config(cfg))))
-
-
-# --- the end of a run ------------------------------------------------------------------------------------
-
-
-def write_result(
-    cfg: CfgNode,
-    trainer: Any,
-    mode: str,
-    seconds: float,
-    argv: list[str] | None = None,
-    checkpoint: str | None = None,
-) -> Path:
-    """Write result.json (for an evaluation in a training run's folder: result-eval.json); returns its path.
-
-    `seconds` is the run's whole time, `checkpoint` the file that was evaluated; after training it is found in
-    OUTPUT_DIR. Numbers that are not finite become null.
-    """
-    _check_mode(mode)
-    folder = Path(cfg.OUTPUT_DIR)
-    test = trainer.last_test or {}
-    results = dict(test.get("results") or {})
-    protocol = _protocol(cfg, trainer, mode, checkpoint)
-    if mode == "train" and checkpoint is None:
-        checkpoint = _final_checkpoint(cfg, trainer)
-    config = _plain_config(cfg, quote=False)
-    record = {
-        "schema": SCHEMA,
-        "complete": True,
-        "mode": mode,
-        "trainer": cfg.TRAINER.NAME,
-        "dataset": cfg.DATASET.NAME,
-        "backbone": cfg.MODEL.BACKBONE.NAME,
-        "shots": cfg.DATASET.NUM_SHOTS,
-        "seed": cfg.SEED,
-        "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
-        "split": test.get("split"),
-        "accuracy": results.get("accuracy"),
-        "error_rate": results.get("error_rate"),
-        "macro_f1": results.get("macro_f1"),
-        "total": test.get("total"),
-        "correct": test.get("correct"),
-        "per_class": test.get("per_class", []),
-        "confusions": test.get("confusions"),
-        "epochs": trainer.max_epoch if mode == "train" else None,
-        "checkpoint": checkpoint,
-        "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
-        "protocol": protocol,
-        "warnings": warned(),
-        "selection": getattr(trainer, "selection", None),
-        "transport": trainer.diagnostics(),
-        "history": trainer.history,
-        "seconds": {
-            "total": seconds,
-            "train": getattr(trainer, "train_seconds", None),
-            "test": test.get("seconds"),
-        },
-        "peak_memory_mb": peak_memory_mb(),
-        "peak_cuda_memory_mb": peak_cuda_memory_mb(),
-        "data": _describe_data(trainer),
-        "config": config,
-        "config_digest": _digest(config),
-        "versions": versions(),
-        "argv": list(argv or []),
-        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
-    path = folder / (EVAL_RESULT_NAME if mode == "eval" and _holds_training(folder) else RESULT_NAME)
-    text = json.dumps(_json_ready(record), indent=1, allow_nan=False)
-    with atomic_write(path) as file:
-        file.write(text + "\n")
-    return path
-
-
-def _protocol(cfg: CfgNode, trainer: Any, mode: str, checkpoint: str | None) -> str | None:
-    """How the result was come by, where it is not as it should be: in the trainer's words, or that what it could
-    learn stayed as it was initialised."""
-    told = getattr(trainer, "protocol", None)
-    learns = any(optim is not None for optim in getattr(trainer, "_optims", {}).values())
-    trained = mode == "train" and (trainer.max_epoch > 0 or trainer.start_epoch > 0)
-    loaded = checkpoint or getattr(trainer, "loaded_checkpoint", None) or cfg.MODEL.INIT_WEIGHTS
-    return told or (UNTRAINED if learns and not trained and not loaded else None)
-
-
-def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
-    """The file that holds the tested weights, relative to OUTPUT_DIR; None for methods that save nothing."""
-    loaded, folder = getattr(trainer, "loaded_checkpoint", None), Path(cfg.OUTPUT_DIR)
-    if loaded and Path(loaded).is_relative_to(folder):
-        return Path(loaded).relative_to(folder).as_posix()
-    best = cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST
-    for name in trainer.get_model_names():
-        relative = f"{name}/{BEST_NAME if best else f'model.pth.tar-{trainer.max_epoch}'}"
-        if (folder / relative).is_file():
-            return relative
-    return None
-
-
-def _checksums(tested: Path, names: Iterable[str]) -> dict[str, str]:
-    """{model: SHA-256} of the checkpoint that was tested and of those of the other models beside it."""
-    files = {name: _of_model(tested, name) for name in (tested.parent.name, *names)}
-    return {name: checksum(file) for name, file in files.items() if file.is_file()}
-
-
-def _of_model(tested: Path, name: str) -> Path:
-    return tested.parent.parent / name / tested.name
-
-
-def _describe_data(trainer: Any) -> dict[str, Any] | None:
-    dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
-    if not isinstance(dataset, DatasetBase):  # a plugin with data of its own
-        return None
-    skipped = list(getattr(dataset, "skipped", ()))
-    described = {
-        "fingerprint": fingerprint(dataset),
-        "classes": dataset.num_classes,
-        "train": len(dataset.train_x or []),
-        "val": len(dataset.val or []),
-        "test": len(dataset.test or []),
-        "classnames": list(dataset.classnames),
-    }
-    return described | ({"skipped": {"count": len(skipped), "images": skipped}} if skipped else {})
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over the keys that decide what comes out, with their values."""
-    return hashlib.sha256(json.dumps(effective(flatten(config)), sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _json_ready(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _json_ready(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_json_ready(entry) for entry in value]
-    if isinstance(value, (np.ndarray, torch.Tensor)):
-        return _json_ready(value.tolist())
-    if isinstance(value, np.generic):
-        return _json_ready(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-# --- reading ---------------------------------------------------------------------------------------------
-
-
-def read_result(folder: StrPath) -> dict[str, Any] | None:
-    """What result.json in `folder` (or the JSON file given) holds; None when missing, torn, or no record (a
-    value is not of the kind that it should be)."""
+def read_result(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What result.json in `folder` (or the JSON file given) holds; None when it is missing, torn, or no record."""
     path = Path(folder)
     record, problem = read_record(path / RESULT_NAME if path.is_dir() else path)
     return None if problem else record
 
 
-def is_complete(folder: StrPath) -> bool:
+def is_complete(folder: str | os.PathLike[str]) -> bool:
     """Whether the run in `folder` finished."""
     record = read_result(folder)
     return record is not None and record.get("complete") is True
 
 
-def read_classnames(folder: StrPath) -> list[str] | None:
+def read_classnames(folder: str | os.PathLike[str]) -> list[str] | None:
     """The classes of the finished run in `folder`, by label; None where its record does not tell."""
     data = (read_result(folder) or {}).get("data") or {}
     return list(data.get("classnames") or ()) or None
 
 
-def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
-    """(run folder, epoch) of the checkpoint that the run in `folder` was tested with; epoch None: the best or last one.
+# --- config.yaml -----------------------------------------------------------------------------------------
 
-    That is its own, but of an evaluation the one that it evaluated. Raises CheckpointError where the file has changed
-    since it was tested.
+MODE = "# mode: "  # its first line says what kind of run it is
+ABOUT = "# method: "  # its second line, what the method declares, as JSON
+END = "# end"  # its last line: without it, it is not whole
+
+
+def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tree of a config.yaml.
+
+    Raises OSError where the file cannot be read, ValueError where it is no YAML, or the end is missing: what is lost
+    would silently have its default.
     """
+    text = Path(path).read_text(encoding="utf-8")
+    if text.startswith(MODE) and not text.rstrip().endswith(END):
+        raise ValueError("its end is missing")
+    tree = load_yaml(path)
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no configuration")
+    return tree
+
+
+def declared_in(folder: str | os.PathLike[str]) -> Declared:
+    """What the method of the run in `folder` declares: by its record, or before that is written by its config.yaml."""
     record = read_result(folder) or {}
-    tested = record.get("checkpoint")
-    for name, known in (record.get("checkpoints_sha256") or {}).items():
-        file = _of_model(Path(folder, tested or ""), Path(name).name)
-        if file.is_file() and checksum(file) != known:
-            raise CheckpointError(
-                f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the "
-                "file that was tested; get that one from a copy, or test what there is with train.py --eval-only"
-            )
-    if record.get("mode") != "eval" or not tested:
-        return str(folder), None
-    path = Path(tested)
-    if path.is_dir():
-        return str(path), None
-    epoch = re.fullmatch(r"model\.pth\.tar-(\d+)", path.name)
-    return str(path.parent.parent), int(epoch[1]) if epoch else None
+    return Declared.read(record["method"]) if record.get("method") else _declared_in_config(Path(folder))
+
+
+def _declared_in_config(folder: Path) -> Declared:
+    try:
+        with open(folder / CONFIG_NAME, encoding="utf-8", errors="replace") as file:
+            head = [file.readline(), file.readline(10_000)]
+        return Declared.read(json.loads(head[1].removeprefix(ABOUT))) if head[1].startswith(ABOUT) else Declared()
+    except (OSError, ValueError):
+        return Declared()
+
+
+# --- runs ------------------------------------------------------------------------------------------------
+
+NAME: Callable[[Any], bool] = lambda value: TEXT(value) and bool(value.strip())  # noqa: E731
+NEEDED = {"trainer": NAME, "dataset": NAME, "shots": WHOLE, "seed": WHOLE, "accuracy": PERCENT}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run folder; `problem` is empty exactly when the run is complete.
+
+    Of an incomplete run the identifying fields come from its config.yaml, and are empty where there is none.
+    `shots` is 0 for methods without training, -1 for training on everything; `seed` is -1 for unseeded runs.
+    """
+
+    folder: Path
+    problem: str = ""
+    trainer: str = ""
+    dataset: str = ""
+    classes: str = "all"  # all, base or new
+    split: str = "test"
+    shots: int = 0
+    seed: int = -1
+    method: Declared = Declared()
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # {"OPTIM.LR": 0.002, ...}
+    record: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def complete(self) -> bool:
+        return not self.problem
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.record["accuracy"])
+
+    @property
+    def trained(self) -> bool:
+        return not self.method.zero_shot
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The part of `config` in which runs of one method agree."""
+        return of_method({**self.config, "TRAINER.NAME": self.trainer}, self.method.zero_shot)
+
+
+def find_runs(output: str | Path) -> list[Run]:
+    """Every run at or below `output`, sorted by path.
+
+    Raises ResultsError where there is no such folder, or no run in it.
+    """
+    output = Path(output)
+    if not output.is_dir():
+        reason = "is a file, not a folder" if output.exists() else "does not exist"
+        raise ResultsError(f"{output} {reason}; give the output folder of finished runs")
+    runs = [read_run(folder) for folder in _run_folders(output)]
+    if not runs:
+        raise ResultsError(
+            f"no run found in {output}: no folder in it holds a result.json "
+            "(logs of other programs are read by `python -m results parse`)"
+        )
+    return runs
+
+
+def _run_folders(output: Path) -> Iterator[Path]:
+    for folder, children, files in os.walk(output):
+        children[:] = sorted(child for child in children if not child.startswith("."))
+        if {RESULT_NAME, CONFIG_NAME, LOG_NAME} & set(files):
+            yield Path(folder)
+
+
+def read_run(folder: Path) -> Run:
+    """Never raises for what a file holds: a torn or foreign file makes an incomplete run that names it."""
+    record, problem = _read_result(folder / RESULT_NAME)
+    if problem:
+        return _from_config(folder, problem)
+    config = flatten(record.get("config") or {})
+    method = Declared.read(record.get("method") or {})
+    return Run(
+        folder,
+        "",
+        record["trainer"],
+        record["dataset"],
+        method=method,
+        config=config,
+        record=record,
+        **_place(
+            method,
+            record.get("subsample_classes"),
+            record.get("split"),
+            record["shots"],
+            record["seed"],
+        ),
+    )
+
+
+def _read_result(path: Path) -> tuple[dict[str, Any], str]:
+    """(record, "") or ({}, what is wrong)."""
+    record, problem = read_record(path)
+    if problem:
+        return {}, problem
+    if record.get("complete") is not True:
+        return {}, f"{path.name} says that the run is not complete"
+    bad = wrong(record, NEEDED)
+    return ({}, f"{path.name} has no valid {bad}") if bad else (for_people(record), "")
+
+
+def _from_config(folder: Path, problem: str) -> Run:
+    """An incomplete run, with what its config.yaml tells."""
+    try:
+        tree = for_people(load_config(folder / CONFIG_NAME))
+    except FileNotFoundError:
+        return Run(folder, problem)
+    except (OSError, ValueError) as error:
+        return Run(folder, f"{problem}; config.yaml cannot be read ({error})")
+    config = flatten(tree) if isinstance(tree, dict) else {}
+    trainer, dataset = str(config.get("TRAINER.NAME") or ""), str(config.get("DATASET.NAME") or "")
+    method = _declared_in_config(folder)
+    place = _place(
+        method,
+        config.get("DATASET.SUBSAMPLE_CLASSES"),
+        config.get("TEST.SPLIT"),
+        config.get("DATASET.NUM_SHOTS", -1),
+        config.get("SEED", -1),
+    )
+    return Run(folder, problem, trainer, dataset, method=method, config=config, **place)
+
+
+def _place(method: Declared, classes: Any, split: Any, shots: Any, seed: Any) -> dict[str, Any]:
+    shots = 0 if method.zero_shot else (shots if COUNT(shots) and shots > 0 else -1)
+    seed = seed if COUNT(seed) and not method.zero_shot else -1
+    return {"classes": str(classes or "all"), "split": str(split or "test"), "shots": shots, "seed": seed}
+
+
+def relative_to(folder: Path, output: Path) -> str:
+    """What a run below `output` is called there; `output` itself by its own name."""
+    name = folder.relative_to(output).as_posix()
+    return folder.name if name == "." else name

@@ -76,6 +76,7 @@ class CoCoOpModel(PromptModel):
 class CoCoOp(ClipTrainer):
     """Conditional context optimisation."""
 
+    has_words = True
     options_type = CoCoOpOptions
     options: CoCoOpOptions
     learned_tensors = ("ctx", *(f"meta_net.linear{i}.{part}" for i in (1, 2) for part in ("weight", "bias")))

@@ -39,6 +39,7 @@ class CoOpModel(PromptModel):
 class CoOp(ClipTrainer):
     """Context optimisation."""
 
+    can_be_mapped = has_words = True
     options_type = CoOpOptions
     options: CoOpOptions
     learned_tensors = ("ctx",)

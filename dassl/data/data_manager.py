@@ -1,7 +1,12 @@
 """From a configuration to batches: `DataManager` builds the data set, the transforms and the four loaders.
 
-A batch is a dict: "img" float (B, 3, H, W), "label", "domain" and "index" int64 (B,), "impath" list of B
-strings.
+A batch is a dict:
+
+    img       float (B, 3, H, W); a list of K of them with DATALOADER.K_TRANSFORMS K > 1
+    label     int64 (B,), the class from 0
+    domain    int64 (B,)
+    index     int64 (B,), the position in the list of images
+    impath    list of B strings, the files
 """
 
 from __future__ import annotations
@@ -44,11 +49,33 @@ def build_data_loader(
     is_train: bool = True,
     dataset_wrapper: type[Dataset] | None = None,
 ) -> DataLoader:
-    """A loader over `data_source`.
+    """Build a loader over some images.
 
-    A training loader drops a short last batch, unless it would be the only one. Its worker processes stay
-    until the data set changes; in each epoch they are seeded from torch's global generator, so a restored random
-    state repeats an epoch exactly. Raises AssertionError when there would be no batch at all.
+    A training loader drops a short last batch, unless it would be the only one. Its worker processes stay until the
+    data set changes; in each epoch they are seeded from torch's global generator, so a restored random state repeats
+    an epoch exactly (see `epochs`).
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree; read are DATALOADER.NUM_WORKERS, USE_CUDA, and what the data set reads.
+    sampler_type : str
+        Name of a sampler, see `build_sampler`, which also explains `n_domain` and `n_ins`.
+    data_source : sequence of Datum
+        The images.
+    batch_size, n_domain, n_ins : int
+        Images of a batch; domains of a batch; images per class in a batch.
+    tfm : callable or sequence of callables, optional
+        See `DatasetWrapper`.
+    is_train : bool
+        Whether the loader is for training.
+    dataset_wrapper : type, optional
+        Class that takes the place of `DatasetWrapper`, with its constructor's arguments.
+
+    Raises
+    ------
+    AssertionError
+        When there would be no batch at all.
     """
     if not data_source:
         raise AssertionError("there is no image to load; check DATASET.ROOT and the split")
@@ -77,9 +104,28 @@ def build_data_loader(
 class DataManager:
     """The data set of a configuration and its loaders.
 
-    dataset; train_loader_x; train_loader_u (None without unlabelled data); val_loader (None without a
-    validation set); test_loader. `custom_tfm_train` (one transform, or a list: one image each) and
-    `custom_tfm_test` replace the configured transforms, `dataset_wrapper` replaces `DatasetWrapper`.
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree.
+    custom_tfm_train, custom_tfm_test : callable, optional
+        Replace the configured transforms; a list of several for training gives one image for each.
+    dataset_wrapper : type, optional
+        Replaces `DatasetWrapper`.
+
+    Attributes
+    ----------
+    dataset : DatasetBase
+        Trainers read its `classnames`.
+    train_loader_x, test_loader : DataLoader
+        Labelled training images, and test images.
+    train_loader_u, val_loader : DataLoader or None
+        Unlabelled training images and validation images, None where the data set has none.
+
+    Raises
+    ------
+    ValueError
+        For a data set of a single class.
     """
 
     def __init__(
@@ -107,36 +153,22 @@ class DataManager:
         tfm_train = self._choose_transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = self._choose_transform(cfg, custom_tfm_test, is_train=False)
 
-        def train_loader(options: Any, data_source: Sequence[Datum]) -> DataLoader:
+        def loader(options: Any, images: Sequence[Datum], is_train: bool, **more: int) -> DataLoader:
+            tfm = tfm_train if is_train else tfm_test
             return build_data_loader(
-                cfg,
-                sampler_type=options.SAMPLER,
-                data_source=data_source,
-                batch_size=options.BATCH_SIZE,
-                n_domain=options.N_DOMAIN,
-                n_ins=options.N_INS,
-                tfm=tfm_train,
-                is_train=True,
-                dataset_wrapper=dataset_wrapper,
-            )
+                cfg, options.SAMPLER, images, options.BATCH_SIZE, tfm=tfm, is_train=is_train,
+                dataset_wrapper=dataset_wrapper, **more,
+            )  # fmt: skip
 
-        def test_loader(data_source: Sequence[Datum]) -> DataLoader:
-            return build_data_loader(
-                cfg,
-                sampler_type=cfg.DATALOADER.TEST.SAMPLER,
-                data_source=data_source,
-                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-                tfm=tfm_test,
-                is_train=False,
-                dataset_wrapper=dataset_wrapper,
-            )
+        def train_loader(options: Any, images: Sequence[Datum]) -> DataLoader:
+            return loader(options, images, is_train=True, n_domain=options.N_DOMAIN, n_ins=options.N_INS)
 
         options = cfg.DATALOADER
         options_u = options.TRAIN_X if options.TRAIN_U.SAME_AS_X else options.TRAIN_U
         self.train_loader_x = train_loader(options.TRAIN_X, dataset.train_x)
         self.train_loader_u = train_loader(options_u, dataset.train_u) if dataset.train_u else None
-        self.val_loader = test_loader(dataset.val) if dataset.val else None
-        self.test_loader = test_loader(dataset.test)
+        self.val_loader = loader(options.TEST, dataset.val, is_train=False) if dataset.val else None
+        self.test_loader = loader(options.TEST, dataset.test, is_train=False)
 
         self._num_classes = dataset.num_classes
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
@@ -154,44 +186,57 @@ class DataManager:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes C."""
         return self._num_classes
 
     @property
     def num_source_domains(self) -> int:
-        """How many domains DATASET.SOURCE_DOMAINS names."""
+        """Number of domains that DATASET.SOURCE_DOMAINS names."""
         return self._num_source_domains
 
     @property
     def lab2cname(self) -> dict[int, str]:
+        """Label -> class name."""
         return self._lab2cname
 
     def show_dataset_summary(self, cfg: Any) -> None:
         """Print a table of the data set's name, domains and sizes."""
         dataset = self.dataset
-        rows = [["Dataset", cfg.DATASET.NAME]]
-        if cfg.DATASET.SOURCE_DOMAINS:
-            rows.append(["Source", str(cfg.DATASET.SOURCE_DOMAINS)])
-        if cfg.DATASET.TARGET_DOMAINS:
-            rows.append(["Target", str(cfg.DATASET.TARGET_DOMAINS)])
+        domains = {"Source": cfg.DATASET.SOURCE_DOMAINS, "Target": cfg.DATASET.TARGET_DOMAINS}
+        rows = [["Dataset", cfg.DATASET.NAME], *([name, str(given)] for name, given in domains.items() if given)]
         rows.append(["# classes", f"{self.num_classes:,}"])
-        rows.append(["# train_x", f"{len(dataset.train_x):,}"])
-        if dataset.train_u:
-            rows.append(["# train_u", f"{len(dataset.train_u):,}"])
-        if dataset.val:
-            rows.append(["# val", f"{len(dataset.val):,}"])
-        rows.append(["# test", f"{len(dataset.test):,}"])
+        for split in ("train_x", "train_u", "val", "test"):
+            images = getattr(dataset, split)
+            if images or split in ("train_x", "test"):
+                rows.append([f"# {split}", f"{len(images):,}"])
         log.info(tabulate(rows))
 
 
 class DatasetWrapper(Dataset):
-    """The images of `data_source`, read when asked for and transformed.
+    """The images of `data_source`, read when they are asked for, and transformed.
 
-    A sample is a dict with `label`, `domain`, `index` (ints), `impath` (str) and `img`: the transformed RGB
-    image, the PIL image itself without a transform, or a list of K when DATALOADER.K_TRANSFORMS is K > 1
-    (training only). Training images are decoded once, where all of them fit into DATALOADER.KEEP_MB.
-    With a list of transforms the further results are `img2`, `img3`, ...; with
-    DATALOADER.RETURN_IMG0 `img0` is the image merely resized to INPUT.SIZE. Raises OSError naming the file
-    when it cannot be read as an image.
+    A sample is a dict with `label`, `domain`, `index` (ints), `impath` (str) and `img`: the transformed RGB image, or
+    the PIL image itself without a transform. With a list of transforms the further results are `img2`, `img3`, ...;
+    with DATALOADER.RETURN_IMG0 `img0` is the image merely resized to INPUT.SIZE.
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree; read are INPUT and DATALOADER.
+    data_source : sequence of Datum
+        The images.
+    transform : callable or sequence of callables, optional
+        From a PIL image to what a sample holds.
+    is_train : bool
+        For training each image is transformed DATALOADER.K_TRANSFORMS times (above 1: `img` is a list), and images
+        are decoded once, where all of them fit into DATALOADER.KEEP_MB.
+
+    Raises
+    ------
+    ValueError
+        For several transformed copies without a transform.
+    OSError
+        When a sample is taken whose file cannot be read as an image; it names the file.
     """
 
     is_train = False  # these two are here for subclasses whose constructor does not call ours
@@ -221,7 +266,7 @@ class DatasetWrapper(Dataset):
         self.to_tensor = T.Compose(steps)
 
     def prepare(self, num_workers: int) -> None:
-        """Before an epoch: decode the training images, while worker processes can still inherit them."""
+        """Decode the training images before an epoch, while worker processes can still inherit them."""
         if self.is_train and (num_workers == 0 or workers_share_memory()):
             megabytes = self.cfg.DATALOADER.get("KEEP_MB", KEEP_MB)
             IMAGES.fill((item.impath for item in self.data_source), megabytes * 1e6)
@@ -230,7 +275,7 @@ class DatasetWrapper(Dataset):
         return len(self.data_source)
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        """The samples of a batch."""
+        """Return the samples of a batch; torch's loaders call this where it exists."""
         self._seed = reseed(positions, self._seed)
         return [self[position] for position in positions]
 

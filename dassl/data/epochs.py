@@ -16,6 +16,7 @@ import pickle
 import random
 import weakref
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class SeededBatch(list[int]):
 
 
 class _SeededBatches:
-    """The batches of a sampler, marked."""
+    """The batches of a sampler, each marked with the number of the epoch (`seed`, set before it begins)."""
 
     def __init__(self, batches: Any) -> None:
         self.batches = batches
@@ -50,41 +51,45 @@ class _SeededBatches:
 
 
 def reseed(positions: Iterable[int], last: int | None) -> int | None:
-    """To be called by a data set before it loads a batch: seeds this worker's generators at the start of an epoch.
+    """Seed this worker's generators at the start of an epoch, as torch seeds those of a fresh worker.
 
-    `last` is what the call before returned.
+    Data sets call this before they load a batch.
+
+    Parameters
+    ----------
+    positions : iterable of int
+        The batch as the sampler gives it, which carries the number of its epoch; any other changes nothing.
+    last : int or None
+        What the call before returned.
+
+    Returns
+    -------
+    int or None
+        The number that this worker is seeded from.
     """
     seed = getattr(positions, "seed", None)
     worker = get_worker_info()
     if seed is None or seed == last or worker is None:
         return last
+    # torch.utils.data gives worker w these seeds from the number that it draws for an epoch
     random.seed(seed + worker.id)
     torch.manual_seed(seed + worker.id)
     np.random.seed(np.random.SeedSequence([worker.id, seed & 0xFFFFFFFF, seed >> 32]).generate_state(4))
     return seed
 
 
-class _Hashing:
-    """A file that keeps the digest of what is written only."""
-
-    def __init__(self) -> None:
-        self.digest = hashlib.blake2b()
-
-    def write(self, data: Any) -> None:
-        self.digest.update(data)
-
-
 def _contents(value: Any) -> bytes | None:
-    """A digest of all that `value` refers to; None if something in it cannot be pickled.
+    """Return a digest of all that `value` refers to; None if something in it cannot be pickled.
 
     Functions and classes count by their names: it does not see what changes in a module or a class.
     """
-    file = _Hashing()
+    digest = hashlib.blake2b()
+    file: Any = SimpleNamespace(write=digest.update)  # a million images need not be in memory twice
     try:
         pickle.Pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     except Exception:  # objects of others say in their own ways that they cannot be pickled
         return None
-    return file.digest.digest()
+    return digest.digest()
 
 
 class _Epoch:
@@ -111,8 +116,18 @@ class _Epoch:
 class EpochLoader(DataLoader):
     """A DataLoader with persistent workers, equal in every number to one without.
 
-    Its data set calls `reseed` in `__getitems__`. Data sets with a method `prepare` have it called before an epoch.
-    What a worker changes in its own copy of the data set stays there until it is replaced.
+    Its data set must call `reseed` in `__getitems__`. Data sets with a method `prepare` have it called before an
+    epoch, with the number of workers. What a worker changes in its own copy of the data set stays there until the
+    worker is replaced.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set.
+    num_workers : int
+        Worker processes; with 0 this is torch's loader.
+    **settings
+        As for torch's DataLoader.
     """
 
     def __init__(self, dataset: Any, num_workers: int = 0, **settings: Any) -> None:
@@ -123,7 +138,7 @@ class EpochLoader(DataLoader):
 
     @property
     def _index_sampler(self) -> Any:
-        """Where torch takes the positions of the batches from."""
+        """What torch takes the positions of the batches from."""
         return self._marks if self.num_workers > 0 else super()._index_sampler
 
     def __iter__(self) -> Any:
@@ -147,5 +162,5 @@ class EpochLoader(DataLoader):
         return epoch
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has no workers yet."""
+        """Leave the workers out: a copy has none yet."""
         return self.__dict__ | {"_iterator": None, "_epoch": None}

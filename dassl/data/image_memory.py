@@ -26,25 +26,38 @@ LOOKED_AT = 64  # headers from which the size of a whole list is estimated
 
 
 class ImageMemory:
-    """Decoded RGB images by path, of the state that the file was in; the least recently used go first."""
+    """Decoded RGB images by path, of the state that the file was in; the least recently used go first.
+
+    Attributes
+    ----------
+    size : int
+        Bytes of all images.
+    """
 
     def __init__(self) -> None:
         self.size = 0  # bytes
         self._images: OrderedDict[str, tuple[FileState, Image.Image]] = OrderedDict()
 
     def holds(self, path: str) -> bool:
-        """Whether the image is here, and the file has not changed since."""
+        """Tell whether the image is here, and the file has not changed since."""
         kept = self._images.get(path)
         return kept is not None and kept[0] == file_state(path)
 
     def read(self, path: str) -> Image.Image:
-        """As `read_image`, from memory where it is there."""
+        """Return the RGB image as `read_image` does, from memory where it is there: a copy, to be changed freely."""
         return self._images[path][1].copy() if self.holds(path) else read_image(path)
 
     def fill(self, paths: Iterable[str], limit: float) -> None:
-        """Decode what is missing of `paths`, if all of them fit into `limit` bytes; otherwise nothing is kept of them.
+        """Decode what is missing of some images, if all of them fit; otherwise nothing is kept of them.
 
         Older images make room. Files that cannot be read are left out: reading them will say why.
+
+        Parameters
+        ----------
+        paths : iterable of str
+            Files.
+        limit : float
+            Bytes for all images together.
         """
         paths = list(dict.fromkeys(paths))
         if not paths or _estimate(paths) > limit:
@@ -69,6 +82,7 @@ class ImageMemory:
             self._forget(next(iter(self._images)))
 
     def clear(self) -> None:
+        """Forget all images."""
         self._images.clear()
         self.size = 0
 
@@ -82,11 +96,12 @@ IMAGES = ImageMemory()
 
 
 def workers_share_memory() -> bool:
-    """Whether worker processes see what this process has in memory."""
+    """Tell whether worker processes see what this process has in memory."""
     return multiprocessing.get_start_method() == "fork"
 
 
 def _decode(path: str) -> tuple[FileState, Image.Image] | None:
+    """Return an image with the state of its file before it was read; None where it cannot be."""
     state = file_state(path)
     try:
         return None if state is None else (state, read_image(path))
@@ -99,7 +114,7 @@ def _bytes(image: Image.Image) -> int:
 
 
 def _estimate(paths: list[str]) -> float:
-    """Bytes that the images will take, judged by some of them."""
+    """Return how many bytes the images will take, judged by the headers of some, evenly spread over the list."""
     looked_at, total = 0, 0
     for path in paths[:: -(-len(paths) // LOOKED_AT)]:
         try:

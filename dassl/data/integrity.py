@@ -24,10 +24,15 @@ SHOWN = 12  # bad files that a message names
 
 
 def fingerprint(dataset: Any) -> str:
-    """SHA-256 (hex) over what a data set holds: split, label, path and class name of every image, in order.
+    """Return a digest of what a data set holds: split, label, path and class name of every image, in order.
 
-    Computed after few-shot and base/new selection. Paths below `dataset.dataset_dir` are taken relative to
-    it, so the same data elsewhere has the same fingerprint; the pixels are not read.
+    It is that of the data as it is used, after few-shot and base/new selection. Paths below `dataset.dataset_dir` are
+    taken relative to it, so the same data elsewhere has the same fingerprint; the pixels are not read.
+
+    Returns
+    -------
+    str
+        SHA-256 in hex.
     """
     folder = osp.abspath(dataset.dataset_dir) if dataset.dataset_dir else None
     digest = hashlib.sha256()
@@ -42,7 +47,7 @@ def fingerprint(dataset: Any) -> str:
 
 
 def _relative_posix(path: str, folder: str | None) -> str:
-    """`path` relative to the absolute `folder` when it lies below it, with forward slashes."""
+    """Return `path` relative to the absolute `folder` when it lies below it, with forward slashes."""
     if folder is not None and path.startswith(folder + os.sep):
         path = path[len(folder) + 1 :]
     return path.replace(os.sep, "/")
@@ -54,11 +59,22 @@ def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SP
     Files that this process has found sound before, and that have not changed, are not looked at again.
     Splits of more than MOST_DECODED images are not decoded either: damage in the middle of a file is found on the
     way. Of one's own pictures (`dataset.all_images`, where it has them) also those are looked at that this run does
-    not use, and where something is wrong all are decoded, so that no further try finds more. `progress` shows a bar
-    when the console is a terminal.
+    not use, and where something is wrong all are decoded, so that no further try finds more.
 
-    Raises ValueError that names the first SHOWN bad files, how many there are, and what the data set says of them
-    (`dataset.about_bad_images`).
+    Parameters
+    ----------
+    dataset : DatasetBase
+        The data set.
+    progress : bool
+        Show a bar when the console is a terminal.
+    splits : iterable of str
+        Attributes of the data set to look at.
+
+    Raises
+    ------
+    ValueError
+        It names the first SHOWN bad files, how many there are, and what the data set says of them
+        (`dataset.about_bad_images`).
     """
     decode: dict[str, bool] = {}  # path -> whether fully
     for name in splits:
@@ -82,7 +98,7 @@ def check_images(dataset: Any, progress: bool = True, splits: Iterable[str] = SP
 
 
 def bad_lines(bad: Mapping[str, str], limit: int = SHOWN) -> list[str]:
-    """For messages: "path: reason" of the first ones, and how many more there are."""
+    """Return "path: reason" of the first bad files and how many more there are, for a message."""
     lines = [f"{printable(path)}: {reason}" for path, reason in list(bad.items())[:limit]]
     return lines + [f"... and {len(bad) - limit} more"] * (len(bad) > limit)
 
@@ -93,7 +109,7 @@ _sound: dict[str, tuple[FileState | None, bool]] = {}  # found readable by this 
 
 
 def bad_images(decode: Mapping[str, bool], progress: bool = True) -> dict[str, str]:
-    """As `unreadable`, but for what this process knows to be sound."""
+    """Return what `unreadable` does, but without looking at what this process knows to be sound."""
     unknown = {path: fully for path, fully in decode.items() if not _known_sound(path, fully)}
     bad = unreadable(unknown, progress=progress)
     if len(_sound) + len(unknown) - len(bad) > MOST_REMEMBERED:
@@ -113,11 +129,22 @@ def _known_sound(path: str, fully: bool) -> bool:
 def unreadable(
     decode: Mapping[str, bool], title: str = "Checking images", progress: bool = True
 ) -> dict[str, str]:
-    """path -> reason, of every image file that cannot be read; `decode` says of each path whether to decode it fully.
+    """Find the image files that cannot be read.
 
-    Otherwise its header is read, and it is decoded only where it does not end as its format does: it may be cut.
+    Parameters
+    ----------
+    decode : mapping
+        Path -> whether to decode it fully. Otherwise its header is read, and it is decoded only where it does not end
+        as its format does: it may be cut.
+    title : str
+        Of a bar, which is shown when the console is a terminal.
+    progress : bool
+        Off: no bar.
 
-    `progress` shows a bar called `title` when the console is a terminal.
+    Returns
+    -------
+    dict
+        Path -> reason, in the order of `decode`.
     """
     tasks = list(decode.items())
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
@@ -159,7 +186,7 @@ TAIL = 256
 
 
 def _has_its_end(path: str, kind: str | None) -> bool:
-    """Whether the last bytes of an image file say that it is whole; False also where this cannot be told."""
+    """Tell whether the last bytes of an image file say that it is whole; False also where this cannot be told."""
     end = ENDS.get(kind or "")
     if end is None:
         return False

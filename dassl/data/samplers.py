@@ -18,7 +18,7 @@ from dassl.utils import check_availability
 
 
 def _positions_by(attribute: str, data_source: Sequence[Any]) -> dict[int, list[int]]:
-    """value of the attribute -> positions of its items, both in the order first seen."""
+    """Return value of the attribute -> positions of its items, both in the order first seen."""
     groups: dict[int, list[int]] = {}
     for position, item in enumerate(data_source):
         groups.setdefault(getattr(item, attribute), []).append(position)
@@ -36,6 +36,7 @@ class _DrawnSampler(Sampler[int]):
     length: int
 
     def _draw(self) -> list[int]:
+        """Return the positions of a whole epoch, in order."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
@@ -49,13 +50,15 @@ class _DrawnSampler(Sampler[int]):
 
 
 class _DomainSampler(_DrawnSampler):
-    """Every batch: equally many random items of each of `n_domain` domains, none twice in an epoch, until one of
-    all domains can no longer fill its share."""
+    """Every batch: equally many random items of each of `n_domain` domains, none twice in an epoch.
+
+    An epoch ends when one of all domains can no longer fill its share.
+    """
 
     def __init__(self, data_source: Sequence[Any], batch_size: int, n_domain: int = 0) -> None:
         self.data_source = data_source
         self.domain_dict = _positions_by("domain", data_source)
-        self.domains = self._order(list(self.domain_dict))
+        self.domains = list(self.domain_dict)
         self.n_domain = n_domain if n_domain and n_domain > 0 else len(self.domains)
         if self.n_domain > len(self.domains):
             raise ValueError(f"N_DOMAIN is {n_domain}, but the data has only {len(self.domains)} domains")
@@ -68,11 +71,8 @@ class _DomainSampler(_DrawnSampler):
         self.n_img_per_domain = batch_size // max(self.n_domain, 1)
         self.length = len(self._draw())
 
-    def _order(self, domains: list[int]) -> list[int]:
-        return domains
-
     def _choose(self) -> list[int]:
-        """The domains of the next batch."""
+        """Return the domains of the next batch."""
         raise NotImplementedError
 
     def _draw(self) -> list[int]:
@@ -82,7 +82,8 @@ class _DomainSampler(_DrawnSampler):
         while left and all(len(positions) >= share for positions in left.values()):
             for domain in self._choose():
                 rest = left[domain]
-                places = random.sample(range(len(rest)), share)  # those of random.sample(rest, share)
+                # drawing places picks what random.sample(rest, share) picks, and lets them be taken out at once
+                places = random.sample(range(len(rest)), share)
                 order += [rest[place] for place in places]
                 for place in sorted(places, reverse=True):
                     del rest[place]
@@ -90,9 +91,16 @@ class _DomainSampler(_DrawnSampler):
 
 
 class RandomDomainSampler(_DomainSampler):
-    """Every batch: `n_domain` random domains, equally many random items of each; n_domain <= 0 means all domains.
+    """Every batch: `n_domain` random domains, equally many random items of each.
 
-    Raises ValueError when n_domain exceeds the domains there are or does not divide batch_size.
+    Parameters
+    ----------
+    data_source : sequence of Datum
+        The images.
+    batch_size : int
+        Images of a batch; `n_domain` must divide it.
+    n_domain : int
+        Domains of a batch; 0 or less: all. More than there are is a ValueError.
     """
 
     def _choose(self) -> list[int]:
@@ -102,25 +110,29 @@ class RandomDomainSampler(_DomainSampler):
 class SeqDomainSampler(_DomainSampler):
     """Every batch: equally many random items of each domain, the domains in ascending order.
 
-    Raises ValueError when the number of domains does not divide batch_size.
+    Raises ValueError when the number of domains does not divide `batch_size`.
     """
 
     def __init__(self, data_source: Sequence[Any], batch_size: int) -> None:
         super().__init__(data_source, batch_size)
 
-    def _order(self, domains: list[int]) -> list[int]:
-        return sorted(domains)
-
     def _choose(self) -> list[int]:
-        return self.domains
+        return sorted(self.domains)
 
 
 class RandomClassSampler(_DrawnSampler):
     """Every batch: `batch_size // n_ins` random classes with `n_ins` items of each.
 
-    Classes with fewer items are filled up by drawing with replacement; a class's leftover items (fewer than
-    n_ins) are left out. A draw ends when too few classes remain. Raises ValueError when batch_size <
-    n_ins.
+    Classes with fewer items are filled up by drawing with replacement; a class's leftover items (fewer than `n_ins`)
+    are left out. An epoch ends when too few classes remain.
+
+    Parameters
+    ----------
+    data_source : sequence of Datum
+        The images.
+    batch_size, n_ins : int
+        Images of a batch, and of each class in it. A ValueError where `n_ins` exceeds `batch_size`, or where a batch
+        needs more classes than there are.
     """
 
     def __init__(self, data_source: Sequence[Any], batch_size: int, n_ins: int) -> None:
@@ -140,7 +152,7 @@ class RandomClassSampler(_DrawnSampler):
         self.length = len(self._draw())
 
     def _draw(self) -> list[int]:
-        groups: dict[int, list[list[int]]] = {}
+        groups: dict[int, list[list[int]]] = {}  # label -> its items in random order, in lists of n_ins
         for label, positions in self.index_dic.items():
             positions = list(positions)
             if len(positions) < self.n_ins:
@@ -166,7 +178,20 @@ def build_sampler(
     n_domain: int = 0,
     n_ins: int = 16,
 ) -> Sampler[int]:
-    """The sampler called `sampler_type`. Raises ValueError for an unknown name."""
+    """Build the sampler called `sampler_type`.
+
+    Parameters
+    ----------
+    sampler_type : str
+        RandomSampler, SequentialSampler (torch's), RandomDomainSampler, SeqDomainSampler or RandomClassSampler;
+        anything else is a ValueError.
+    cfg : object
+        Not used; plugins give it.
+    data_source : sequence of Datum
+        The images.
+    batch_size, n_domain, n_ins : int
+        As the samplers want them.
+    """
     check_availability(sampler_type, SAMPLERS, "sampler (DATALOADER.*.SAMPLER)")
     data = data_source or []
     if sampler_type == "RandomDomainSampler":

@@ -6,10 +6,10 @@ It knows neither data nor losses. A run is this little program:
     for epoch in range(start_epoch, max_epoch):
         before_epoch()
         run_epoch()
-        after_epoch()               # validates and saves when due
+        after_epoch()               # validates and saves where that is asked for
     after_train()                   # tests
 
-Before each epoch the state is held, for a run that is interrupted (state.py, interruption.py).
+Before each epoch the state is kept in memory, for a run that is interrupted (state.py, interruption.py).
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from dassl.utils.checkpoint import (
 )
 from dassl.utils.rng import get_rng_state, set_rng_state
 
-from .interruption import Interrupted, Signals, heeding_signals
+from .interruption import Interrupted, Signals, catching_signals
 from .state import StateKeeper, furthest_state
 
 __all__ = ["SummaryWriter", "TrainerBase"]
@@ -46,17 +46,18 @@ log = logging.getLogger(__name__)
 
 
 def SummaryWriter(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 (stands for torch's class)
-    """torch's tensorboard writer, imported only when one is made; ImportError without tensorboard."""
+    """Make torch's tensorboard writer, imported only here; ImportError without the package `tensorboard`."""
     from torch.utils.tensorboard import SummaryWriter as Writer
 
     return Writer(*args, **kwargs)
 
 
 class TrainerBase:
-    """Models are registered by name; methods that take `names` mean all of them when it is None.
+    """Named models, and the order of a run.
 
-    A trainer may register a part of a larger model: only that part is saved, resumed and switched between
-    training and evaluation mode.
+    Models are registered by name; methods that take `names` mean all of them when it is None, and those that step or
+    zero pass over models without an optimiser or a schedule. A trainer may register a part of a larger model: only that
+    part is saved, resumed and switched between training and evaluation mode.
     """
 
     def __init__(self) -> None:
@@ -74,7 +75,17 @@ class TrainerBase:
     def register_model(
         self, name: str = "model", model: nn.Module | None = None, optim: Any = None, sched: Any = None
     ) -> None:
-        """File a model, with its optimiser and schedule if it learns, under a name of its own."""
+        """File a model under a name of its own.
+
+        Parameters
+        ----------
+        name : str
+            Also the name of its folder of checkpoints; an AssertionError where it is taken.
+        model : nn.Module
+            The module that is saved.
+        optim, sched : optional
+            Its optimiser and its learning-rate schedule, if it learns.
+        """
         if "_models" not in self.__dict__:
             raise AttributeError("call super().__init__() before register_model()")
         assert name not in self._models, f'a model named "{name}" is registered already; choose another name'
@@ -83,7 +94,7 @@ class TrainerBase:
         self._scheds[name] = sched
 
     def get_model_names(self, names: str | Sequence[str] | None = None) -> list[str]:
-        """All names in order of registration, or those given, checked."""
+        """Return all names in order of registration, or those that are given, an AssertionError for an unknown one."""
         known = list(self._models)
         if names is None:
             return known
@@ -93,7 +104,7 @@ class TrainerBase:
         return wanted
 
     def set_model_mode(self, mode: str = "train", names: str | Sequence[str] | None = None) -> None:
-        """`mode` is "train", or "test" or "eval"; anything else is a KeyError. Registered modules only."""
+        """Switch registered modules, and no others, to a mode: "train", or "test" or "eval"; else a KeyError."""
         if mode not in ("train", "test", "eval"):
             raise KeyError(f'mode must be "train", "test" or "eval", got {mode!r}')
         for name in self.get_model_names(names):
@@ -115,7 +126,7 @@ class TrainerBase:
             raise FloatingPointError(f"Loss is infinite or NaN! ({place}; try a lower OPTIM.LR or fp32)")
 
     def check_learned(self) -> None:
-        """Raise FloatingPointError when a parameter that learns is not finite: no loss will tell of the last step."""
+        """Raise FloatingPointError when a parameter that learns is not finite: no loss shows that of the last step."""
         for name, model in self._models.items():
             for key, parameter in model.named_parameters() if isinstance(model, nn.Module) else ():
                 if parameter.requires_grad and not torch.isfinite(parameter).all():
@@ -126,15 +137,18 @@ class TrainerBase:
                     )
 
     def model_zero_grad(self, names: str | Sequence[str] | None = None) -> None:
+        """Zero the gradients."""
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
                 self._optims[name].zero_grad()
 
     def model_backward(self, loss: Tensor) -> None:
+        """Check the loss, and go backward."""
         self.detect_anomaly(loss)
         loss.backward()
 
     def model_update(self, names: str | Sequence[str] | None = None) -> None:
+        """Step the optimisers."""
         for name in self.get_model_names(names):
             if self._optims[name] is not None:
                 self._optims[name].step()
@@ -159,22 +173,28 @@ class TrainerBase:
             log.info(f"Initialize tensorboard (log_dir={log_dir})")
 
     def close_writer(self) -> None:
+        """Close the tensorboard writer, if there is one."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """A point of a tensorboard curve; nothing without a writer."""
-        self._heed_signals()  # loops that plugins bring come by here in every step
+        """Write a point of a tensorboard curve; nothing without a writer."""
+        self._obey_signals()  # the epoch loops of plugins call this in every step
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
     # --- the run ---
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Run epochs start_epoch ... max_epoch - 1 (0-based); `before_train` may move start_epoch.
+        """Run the epochs from `start_epoch` (from 0, which `before_train` may move) to before `max_epoch`.
 
-        A signal that asks the run to stop (interruption.py) ends it with Interrupted, which says what is kept.
+        Raises
+        ------
+        Interrupted
+            When a signal asks the run to stop (interruption.py); it says what is kept.
+        FloatingPointError
+            When the training diverges. No state is kept then: it would diverge again.
         """
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
@@ -182,13 +202,14 @@ class TrainerBase:
             self.before_train()
             self.epoch = max(self.start_epoch - 1, 0)
             self._state = StateKeeper(getattr(self, "output_dir", None), self._state_minutes(), self.start_epoch)
-            with heeding_signals() as self._signals:
+            with catching_signals() as self._signals:
                 self._run_epochs()
             self._state.finish()
         finally:
             self.close_writer()
 
     def _run_epochs(self) -> None:
+        """Run the epochs, and keep the state of the last finished one when something ends them."""
         try:
             started = time.perf_counter()
             for epoch in range(self.start_epoch, self.max_epoch):
@@ -199,10 +220,10 @@ class TrainerBase:
                 self.run_epoch()
                 self.check_learned()
                 self.after_epoch()
-                self._heed_signals()
+                self._obey_signals()
             self.train_seconds = time.perf_counter() - started  # of this process, validation included
             self.after_train()
-            self._heed_signals()
+            self._obey_signals()
         except FloatingPointError:  # it would diverge again
             raise
         except (KeyboardInterrupt, Exception) as error:
@@ -210,7 +231,7 @@ class TrainerBase:
             if not isinstance(error, KeyboardInterrupt) and self._signals.stop is None:
                 raise
             # Ctrl-C also reaches the worker processes of loaders, whose end may be noticed first
-            if not self._signals.heeded:
+            if not self._signals.between_steps:
                 self._writer = None  # it may have been caught within its lock, and would wait for itself
             text = self._state.outlook(self.epoch + 1, self.max_epoch)
             raise Interrupted(text, self._signals.stop or signal.SIGINT) from None
@@ -220,8 +241,8 @@ class TrainerBase:
         options = getattr(getattr(self, "cfg", None), "TRAIN", {})
         return options.get("STATE_MINUTES", STATE_MINUTES)
 
-    def _heed_signals(self) -> None:
-        """Between two steps: stop, or write the state, where a signal has asked for it."""
+    def _obey_signals(self) -> None:
+        """Stop, or write the state, where a signal has asked for it; called between two steps."""
         self._signals.check()
         if self._signals.keep:
             self._signals.keep = False
@@ -229,38 +250,43 @@ class TrainerBase:
             log.info(f"The state after epoch {self._state.saved} is kept, as a signal asked for")
 
     def before_train(self) -> None:
-        pass
+        """Do what comes before the first epoch; nothing here."""
 
     def after_train(self) -> None:
-        pass
+        """Do what comes after the last epoch; nothing here."""
 
     def before_epoch(self) -> None:
-        pass
+        """Do what comes before each epoch; nothing here."""
 
     def after_epoch(self) -> None:
-        pass
+        """Do what comes after each epoch; nothing here."""
 
     def run_epoch(self) -> None:
+        """Train for an epoch; for subclasses to define, as are the methods below."""
         raise NotImplementedError(f"{type(self).__name__} must define run_epoch")
 
     def test(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate the model."""
         raise NotImplementedError(f"{type(self).__name__} must define test")
 
     def parse_batch_train(self, *args: Any, **kwargs: Any) -> Any:
+        """Take out of a batch what `forward_backward` works with, on the device."""
         raise NotImplementedError(f"{type(self).__name__} must define parse_batch_train")
 
     def parse_batch_test(self, *args: Any, **kwargs: Any) -> Any:
+        """Take inputs and labels out of a batch, on the device."""
         raise NotImplementedError(f"{type(self).__name__} must define parse_batch_test")
 
     def forward_backward(self, *args: Any, **kwargs: Any) -> Any:
-        """One training step on a batch; returns {meter: number} or None."""
+        """Make one training step on a batch; return {meter: number} or None."""
         raise NotImplementedError(f"{type(self).__name__} does not train: it defines no forward_backward")
 
     def model_inference(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the logits of inputs."""
         raise NotImplementedError(f"{type(self).__name__} must define model_inference")
 
     def diagnostics(self) -> dict[str, Any] | None:
-        """What else there is to say about the last test, as plain JSON data; goes into the run's record."""
+        """Return what else there is to say about the last test, as plain JSON data, for the run's record."""
         return None
 
     # --- checkpoints ---
@@ -273,10 +299,23 @@ class TrainerBase:
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
-        """Save every registered model after the 0-based `epoch`, below `directory`/<name>.
+        """Save every registered model, below `directory`/<name>.
 
         Besides the model's own state a file holds what an exact continuation needs: random generators, the
         gradient scaler, the best validation result, and the history of meters.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch that has just ended, from 0.
+        directory : str
+            As a rule the run's folder.
+        is_best : bool
+            Save the model as the best one, too.
+        val_result : float, optional
+            Accuracy on validation data, in percent.
+        model_name : str
+            Name of the file; by default model.pth.tar-<finished epochs>.
         """
         engine = self._engine_state()
         for name, state in self._model_states(epoch + 1).items():
@@ -286,7 +325,7 @@ class TrainerBase:
             self._state.saved = max(self._state.saved, epoch + 1)
 
     def _model_states(self, done: int) -> dict[str, dict[str, Any]]:
-        """For each registered model what a checkpoint holds of it after `done` epochs."""
+        """Return for each registered model what a checkpoint holds of it after `done` epochs."""
         states = {}
         for name, model in self._models.items():
             optim, sched = self._optims[name], self._scheds[name]
@@ -299,12 +338,13 @@ class TrainerBase:
         return states
 
     def _whole_state(self) -> dict[str, Any]:
-        """Everything that an exact continuation from before this epoch needs."""
+        """Return everything that an exact continuation from before this epoch needs."""
         engine = self._engine_state()
         engine["history"] = list(self.history)
         return {"epoch": self.epoch, "models": self._model_states(self.epoch), "engine": engine}
 
     def _engine_state(self) -> dict[str, Any]:
+        """Return what belongs to the run as a whole, and not to one model."""
         scaler = getattr(self, "scaler", None)
         return {
             "rng": get_rng_state(),
@@ -314,34 +354,39 @@ class TrainerBase:
         }
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Restore every model from the last epoch saved for all of them; returns the epochs finished.
+        """Restore every model from the last epoch that was saved for all of them.
 
         That is the epoch of a checkpoint in `directory`, or of the state that an interrupted run kept there or in
-        `output_dir`, whichever is further. 0 when no model is registered, a model's folder is missing, or the folders
-        hold no checkpoint. The random generators follow right before the next epoch, so that it runs as if there had
-        been no break.
+        `output_dir`, whichever is further. The random generators follow right before the next epoch, so that it runs as
+        if there had been no break.
+
+        Returns
+        -------
+        int
+            Finished epochs. 0 when no model is registered, a model's folder is missing, or the folders hold no
+            checkpoint.
         """
         names = self.get_model_names()
         folders = [os.path.join(directory, name) for name in names]
-        kept = furthest_state([directory, getattr(self, "output_dir", directory)], names) if names else None
-        found = None
+        state = furthest_state([directory, getattr(self, "output_dir", directory)], names) if names else None
+        point = None
         if folders and all(os.path.isdir(folder) for folder in folders):
             try:
-                found = load_resume_point(folders)
+                point = load_resume_point(folders)
             except CheckpointError as error:
-                if kept is None or isinstance(error, UnsafeCheckpointError):
+                if state is None or isinstance(error, UnsafeCheckpointError):
                     raise
-        if kept is not None and (found is None or kept[0]["epoch"] >= found[0]):
-            state, source = kept
-            checkpoints = [state["models"][name] | {"engine": state["engine"]} for name in names]
-            found, sources = (state["epoch"], checkpoints), [source] * len(names)
+        if state is not None and (point is None or state[0]["epoch"] >= point[0]):
+            content, source = state
+            checkpoints = [content["models"][name] | {"engine": content["engine"]} for name in names]
+            point, folders = (content["epoch"], checkpoints), [source] * len(names)
         else:
-            source, sources = directory, folders
-        if found is None:
+            source = directory
+        if point is None:
             log.info("No checkpoint found, train from scratch")
             return 0
-        epoch, checkpoints = found
-        for name, place, checkpoint in zip(names, sources, checkpoints, strict=True):
+        epoch, checkpoints = point
+        for name, place, checkpoint in zip(names, folders, checkpoints, strict=True):
             restore_training(checkpoint, self._models[name], self._optims[name], self._scheds[name], place)
         log.info(f"Resuming from {source} after epoch {epoch}")
         self._resumed = checkpoints[0].get("engine")
@@ -351,7 +396,7 @@ class TrainerBase:
         return epoch
 
     def _restore_resumed(self) -> None:
-        """Once, right before the first resumed epoch."""
+        """Restore the generators and the gradient scaler, once, right before the first resumed epoch."""
         if self._resumed is None:
             return
         state, self._resumed = self._resumed, None
@@ -361,9 +406,21 @@ class TrainerBase:
         set_rng_state(state["rng"])
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the best weights of every model, or those after `epoch` epochs; nothing without a directory.
+        """Load the weights of every model.
 
-        Raises FileNotFoundError when a file is missing, RuntimeError when the weights are of another model.
+        Parameters
+        ----------
+        directory : str
+            The folder of a run; where it is empty, nothing is loaded.
+        epoch : int, optional
+            Finished epochs; by default the best weights are taken.
+
+        Raises
+        ------
+        FileNotFoundError
+            When a file is missing.
+        RuntimeError
+            When the weights are of another model.
         """
         if not directory:
             log.info("Note that load_model() is skipped as no pretrained model is given")

@@ -1,4 +1,4 @@
-"""The registry of trainers. Importing this registers none."""
+"""The registry of trainers. Importing this registers none: plugins bring trainers under names of their own choice."""
 from __future__ import annotations
 
 import logging
@@ -17,9 +17,19 @@ TRAINER_REGISTRY = Registry("TRAINER")
 
 
 def build_trainer(cfg: CfgNode, classnames: Sequence[str] | None = None) -> Any:
-    """The trainer named TRAINER.NAME, with its data and model; ValueError with the nearest name otherwise.
+    """Build the trainer named TRAINER.NAME, with its data and model.
 
-    Given `classnames`, no data set is read: the trainer is there to predict (see `without_data`).
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree.
+    classnames : sequence of str, optional
+        Class names by label: no data set is read then, the trainer is there to predict (see `without_data`).
+
+    Raises
+    ------
+    ValueError
+        With the nearest name, when none is registered under that name; and whatever the trainer raises.
     """
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "trainer (TRAINER.NAME)")
     if cfg.VERBOSE:

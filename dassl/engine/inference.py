@@ -18,7 +18,13 @@ T = TypeVar("T")
 
 
 class ClassList:
-    """Stands where a data manager and its data set do: it knows the classes, and holds no image."""
+    """Stands where a data manager and its data set do: it knows the classes, and holds no image.
+
+    Parameters
+    ----------
+    classnames : sequence of str
+        Class names by label; fewer than two are a ValueError.
+    """
 
     train_loader_x = train_loader_u = val_loader = test_loader = None
     num_source_domains = 0
@@ -36,13 +42,26 @@ class ClassList:
 
     @property
     def dataset(self) -> ClassList:
+        """Itself: it is data manager and data set in one."""
         return self
 
 
 def without_data(kind: type[T], classnames: Sequence[str]) -> type[T]:
-    """A trainer class like `kind`, a SimpleTrainer, that reads no data set: it builds its model for these classes.
+    """Make a trainer class that reads no data set.
 
-    Its `dm` is a ClassList.  It can load what a run has learned and make predictions; it can neither train nor test.
+    Its `dm` is a ClassList. It can load what a run has learned and make predictions; it can neither train nor test.
+
+    Parameters
+    ----------
+    kind : type
+        A subclass of SimpleTrainer.
+    classnames : sequence of str
+        The classes that it builds its model for, by label.
+
+    Returns
+    -------
+    type
+        A subclass of `kind` under the same name.
     """
 
     def build_data_loader(self: Any) -> None:
@@ -55,7 +74,10 @@ def without_data(kind: type[T], classnames: Sequence[str]) -> type[T]:
 
 
 def learned_state(trainer: Any) -> dict[str, Tensor]:
-    """The state of all registered models, {"<model>.<entry>": tensor}; {} for a trainer that learns nothing."""
+    """Return the state of all registered models as {"<model>.<entry>": tensor}.
+
+    It is empty for a trainer that learns nothing.
+    """
     return {
         f"{name}.{key}": value
         for name in trainer.get_model_names()
@@ -66,8 +88,21 @@ def learned_state(trainer: Any) -> dict[str, Tensor]:
 def load_learned_state(trainer: Any, state: Mapping[str, Tensor], source: StrPath) -> None:
     """Give a trainer what `learned_state` took from one of its kind.
 
-    Raises RuntimeError, naming `source`, where the entries are not those that its models need, or not of their shapes,
-    and ValueError for NaN or infinite numbers.
+    Parameters
+    ----------
+    trainer : SimpleTrainer
+        Its registered models are changed in place.
+    state : mapping
+        As `learned_state` returns it.
+    source : path
+        Where the state is from, for messages.
+
+    Raises
+    ------
+    RuntimeError
+        Where the entries are not those that its models need, or not of their shapes.
+    ValueError
+        For NaN or infinite numbers.
     """
     strange = [key for key in state if not key.startswith(tuple(f"{name}." for name in trainer.get_model_names()))]
     if strange:

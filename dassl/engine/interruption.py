@@ -18,14 +18,22 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "Signals", "exit_status", "heeding_signals"]
+__all__ = ["Interrupted", "Signals", "exit_status", "catching_signals"]
 
 STOP = ("SIGINT", "SIGTERM", "SIGHUP")
 KEEP = ("SIGUSR1",)  # not on every system
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the run; `number` is the signal's. The text says what is kept and how the run goes on."""
+    """A signal ended the run.
+
+    Parameters
+    ----------
+    text : str
+        What is kept, and how the run goes on.
+    number : int
+        The signal's.
+    """
 
     def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(text, number)
@@ -36,21 +44,31 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
-    """130 for Ctrl-C, 143 for SIGTERM: what shells say of a program that a signal ended."""
+    """Return what shells say of a program that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + int(getattr(error, "number", signal.SIGINT))
 
 
 class Signals:
-    """What has been asked for: to stop (the signal's number), to keep the state; `heeded`: it stopped between steps."""
+    """What signals have asked for since they are caught.
+
+    Attributes
+    ----------
+    stop : int or None
+        Number of the first signal that asked to stop.
+    keep : bool
+        Whether one has asked to keep the state. Whoever does so sets it back.
+    between_steps : bool
+        Whether the run has been stopped where it asks (`check`), and not in the middle of a step.
+    """
 
     def __init__(self, at_once: bool = False) -> None:
         self.stop: int | None = None
-        self.keep = self.heeded = False
+        self.keep = self.between_steps = False
         self._at_once = at_once
         self._process = os.getpid()
 
-    def heed(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note what a signal asks for: the handler."""
         if os.getpid() != self._process:  # a forked worker process: its parent will see to it
             return
         if signal.Signals(number).name in KEEP:
@@ -64,18 +82,22 @@ class Signals:
                 os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
     def check(self) -> None:
-        """Between two steps: raise Interrupted where a signal has asked to stop."""
+        """Raise Interrupted where a signal has asked to stop; to be called between two steps."""
         if self.stop is not None:
-            self.heeded = True
+            self.between_steps = True
             raise Interrupted(number=self.stop)
 
 
 @contextlib.contextmanager
-def heeding_signals(at_once: bool = False) -> Iterator[Signals]:
-    """Within it the signals above are heeded; then those that had the say before have it again.
+def catching_signals(at_once: bool = False) -> Iterator[Signals]:
+    """Catch the signals above within the block; afterwards they are handled as before it.
 
-    `at_once`: where there are no steps, they raise Interrupted wherever the program is. Only the main thread can heed
-    signals: elsewhere nothing changes.
+    Only the main thread can catch signals: elsewhere nothing changes.
+
+    Parameters
+    ----------
+    at_once : bool
+        Raise Interrupted wherever the program is, for work that has no steps.
     """
     asked = Signals(at_once)
     before: dict[int, Any] = {}
@@ -84,7 +106,7 @@ def heeding_signals(at_once: bool = False) -> Iterator[Signals]:
             for name in (*STOP, *KEEP):
                 number = getattr(signal, name, None)
                 if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    before[number] = signal.signal(number, asked.heed)
+                    before[number] = signal.signal(number, asked.handle)
         yield asked
     finally:
         for number, handler in before.items():

@@ -13,13 +13,20 @@ __all__ = ["SimpleNet"]
 
 
 class SimpleNet(nn.Module):
-    """images (B, 3, H, W) -> logits (B, num_classes); with `return_feature` also the features (B, fdim).
+    """A torchvision network whose last layer is replaced by a linear classifier.
 
-    With num_classes 0 there is no classifier (None), and the features are the output.
-
-    `model_cfg` is the MODEL section: BACKBONE.NAME is any of torchvision's classification models that ends in
-    a linear layer, which is taken off; BACKBONE.PRETRAINED loads torchvision's weights (a download, the first
-    time). Heads (MODEL.HEAD) are not offered: ValueError.
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree; not used.
+    model_cfg : CfgNode
+        The MODEL section. BACKBONE.NAME is any of torchvision's classification models that ends in a linear layer,
+        which is taken off; BACKBONE.PRETRAINED loads torchvision's weights (a download, the first time). A head
+        (HEAD.NAME) is a ValueError.
+    num_classes : int
+        C; with 0 there is no classifier (None), and the features are the output.
+    **kwargs
+        Ignored, as by the original engine.
     """
 
     def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int, **kwargs: Any) -> None:
@@ -42,11 +49,12 @@ class SimpleNet(nn.Module):
 
     @property
     def fdim(self) -> int:
-        """Width of the features."""
+        """Width D of the features."""
         return self._fdim
 
     def forward(self, x: Tensor, return_feature: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        feature = self.backbone(x)
+        """Return logits (B, C) of images (B, 3, H, W), with `return_feature` also the features (B, D)."""
+        feature = self.backbone(x)  # (B, D)
         if self.classifier is None:
             return feature
         logits = self.classifier(feature)

@@ -21,7 +21,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import closing, nullcontext
 from functools import cached_property
 from itertools import chain, islice, repeat
 from operator import length_hint
@@ -57,34 +57,11 @@ from .base import SummaryWriter, TrainerBase
 from .net import SimpleNet
 
 __all__ = [
-    "AverageMeter",
-    "DataManager",
-    "MetricMeter",
-    "OrderedDict",
-    "SimpleNet",
-    "SimpleTrainer",
-    "SummaryWriter",
-    "TrainerBase",
-    "TrainerX",
-    "TrainerXU",
-    "build_evaluator",
-    "build_lr_scheduler",
-    "build_optimizer",
-    "count_num_param",
-    "datetime",
-    "load_checkpoint",
-    "load_pretrained_weights",
-    "mkdir_if_missing",
-    "nn",
-    "np",
-    "osp",
-    "resume_from_checkpoint",
-    "save_checkpoint",
-    "time",
-    "tolist_if_not",
-    "torch",
-    "tqdm",
-]
+    "AverageMeter", "DataManager", "MetricMeter", "OrderedDict", "SimpleNet", "SimpleTrainer", "SummaryWriter",
+    "TrainerBase", "TrainerX", "TrainerXU", "build_evaluator", "build_lr_scheduler", "build_optimizer",
+    "count_num_param", "datetime", "load_checkpoint", "load_pretrained_weights", "mkdir_if_missing", "nn", "np", "osp",
+    "resume_from_checkpoint", "save_checkpoint", "time", "tolist_if_not", "torch", "tqdm",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +69,29 @@ TEST_NEWS = 60  # seconds between two lines of a test in the log
 
 
 class SimpleTrainer(TrainerBase):
-    """Built from a configuration: checks it, loads the data, builds the model, makes the evaluator.
+    """A trainer that is built from a configuration: it checks it, loads the data, builds model and evaluator.
 
-    `last_test` describes the latest test: split, results, total, correct, per_class, confusions, seconds.
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree, as a rule frozen. The constructor calls `check_cfg`, `build_data_loader` and `build_model`, in
+        this order, which trainers override; `self.cfg` is there from `build_data_loader` on.
+
+    Attributes
+    ----------
+    dm : DataManager
+        `dm.dataset.classnames` is what prompts are made of.
+    device : torch.device
+        CUDA where there is a GPU and USE_CUDA, else the CPU; `build_model` may change it.
+    epoch, start_epoch, max_epoch : int
+        The present epoch from 0, the first one of this process, and their number.
+    batch_idx, num_batches : int
+        The present batch from 0, and their number, set before `forward_backward` of that batch: trainers step their
+        schedule when `batch_idx + 1 == num_batches`.
+    history : list of dict
+        One entry an epoch: epoch (from 1), mean of each meter, lr, and `epoch_facts()`.
+    last_test : dict or None
+        Of the latest test: split, results, total, correct, per_class, confusions, seconds.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -114,7 +111,7 @@ class SimpleTrainer(TrainerBase):
         self.last_test: dict[str, Any] | None = None
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """For trainers to refuse a configuration they cannot work with."""
+        """Refuse a configuration that the trainer cannot work with; this one takes any. `self.cfg` is not set yet."""
 
     def build_data_loader(self) -> None:
         """Make the DataManager `dm` and take over what it offers."""
@@ -148,7 +145,7 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def _check_selection(self) -> None:
-        """The best epoch must not be chosen on the images that it is then tested on."""
+        """Warn where the best epoch is chosen on images that it is then tested on; refuse where there are none."""
         if self.cfg.TEST.NO_TEST or self.cfg.TEST.FINAL_MODEL != "best_val":
             return
         if getattr(self, "val_loader", None) is None:
@@ -156,14 +153,7 @@ class SimpleTrainer(TrainerBase):
                 "TEST.FINAL_MODEL is best_val, but there is no validation data to choose the best epoch on; "
                 "use last_step, or a data set with a validation split"
             )
-        dataset = getattr(getattr(self, "dm", None), "dataset", None)
-        # a trainer may have put another loader in the place of the data manager's
-        val, test = (
-            getattr(getattr(getattr(self, f"{split}_loader"), "dataset", None), "data_source", None)
-            or getattr(dataset, split, None)
-            for split in ("val", "test")
-        )
-        if val and test and {item.impath for item in test} & {item.impath for item in val}:
+        if self._image_files("val") & self._image_files("test"):
             warnings.warn(
                 "TEST.FINAL_MODEL best_val chooses the epoch on images that are also in the test set, so the "
                 "reported accuracy is too high; use last_step",
@@ -171,15 +161,22 @@ class SimpleTrainer(TrainerBase):
             )
 
     def _check_overlap(self) -> None:
-        """What was trained on is no test."""
-        dataset = getattr(getattr(self, "dm", None), "dataset", None)
-        test = {item.impath for item in getattr(dataset, "test", None) or ()}
-        if both := test & {item.impath for item in getattr(dataset, "train_x", None) or ()}:
+        """Warn where a test image was also trained on."""
+        test = self._image_files("test")
+        if both := test & self._image_files("train_x"):
             warnings.warn(
                 f"{len(both)} of {len(test)} test images are also training images ({min(both)}, ...), so the reported "
                 "accuracy is too high",
                 stacklevel=3,
             )
+
+    def _image_files(self, split: str) -> set[str]:
+        """Return the paths of a split's images; none where a plugin brings data of its own."""
+        # a trainer may have put another loader in the place of the data manager's
+        loader = getattr(self, f"{split}_loader", None) if split != "train_x" else None
+        dataset = getattr(getattr(self, "dm", None), "dataset", None)
+        images = getattr(getattr(loader, "dataset", None), "data_source", None) or getattr(dataset, split, None)
+        return {item.impath for item in images or ()}
 
     def before_train(self) -> None:
         """Resume from RESUME, or OUTPUT_DIR when it holds checkpoints; open tensorboard, start the clock."""
@@ -217,8 +214,10 @@ class SimpleTrainer(TrainerBase):
         return super()._engine_state() | {"data": self._data_fingerprint}
 
     def _check_resumed_data(self) -> None:
-        """What learned from other images, picks or classes is not continued, unless RESUME asks for it, or a run
-        without a seed has drawn new picks: that is told."""
+        """Refuse to continue what learned from other images, picks or classes.
+
+        It is a warning where RESUME asks for that, or where a run without a seed has drawn new picks.
+        """
         was, now = (self._resumed or {}).get("data"), self._data_fingerprint
         if was is None or now is None or was == now:
             return
@@ -229,7 +228,7 @@ class SimpleTrainer(TrainerBase):
         warnings.warn(problem, stacklevel=3)
 
     def _take_best_along(self) -> None:
-        """The best model until now is in RESUME; it may stay the best, and is looked for in OUTPUT_DIR."""
+        """Copy the best model until now from RESUME to OUTPUT_DIR: it may stay the best, and is looked for there."""
         if osp.realpath(self.cfg.RESUME) == osp.realpath(self.output_dir):
             return
         for name in self.get_model_names():
@@ -254,6 +253,7 @@ class SimpleTrainer(TrainerBase):
             self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
+        """Test the last model, or the best one where TEST.FINAL_MODEL asks for it; say how long it took."""
         log.info("Finish training")
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val":
@@ -268,9 +268,17 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:  # type: ignore[override]
-        """Evaluate on a split, by default TEST.SPLIT; returns the first result (accuracy in percent).
+        """Evaluate on a split.
 
-        "val" means the test set when there is no validation data.
+        Parameters
+        ----------
+        split : str, optional
+            "val" or "test", by default TEST.SPLIT. "val" means the test set when there is no validation data.
+
+        Returns
+        -------
+        float
+            The evaluator's first result: accuracy in percent.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -282,20 +290,18 @@ class SimpleTrainer(TrainerBase):
                 warnings.warn("there is no validation data, so the test set takes its place", stacklevel=2)
             split, loader = "test", self.test_loader
         log.info(f"Evaluate on the *{split}* set")
-        start = told = time.time()
+        start = last_news = time.time()
         count = length_hint(loader)
         batches = self.evaluation_batches(split, loader)
-        with ExitStack() as stack:
-            if isinstance(batches, Generator):  # whatever it holds is let go, also when the test fails
-                stack.callback(batches.close)
+        with closing(batches) if isinstance(batches, Generator) else nullcontext():
             # the bar is on stderr, and only when that is a terminal; a test that takes its time also tells the log
             bar = tqdm(batches, f"{split} set", count or None, unit="batch", disable=None)
             for number, batch in enumerate(bar, start=1):
-                self._heed_signals()
+                self._obey_signals()
                 image, label = self.parse_batch_test(batch)
                 self.evaluator.process(self.model_inference(image), label)
-                if (now := time.time()) - told >= TEST_NEWS and number < count:
-                    told = now
+                if (now := time.time()) - last_news >= TEST_NEWS and number < count:
+                    last_news = now
                     left = datetime.timedelta(seconds=int((now - start) / number * (count - number)))
                     log.info(f"{split} batch [{number}/{count}] eta {left}")
         results = self.evaluator.evaluate()
@@ -313,29 +319,30 @@ class SimpleTrainer(TrainerBase):
         return next(iter(results.values()))
 
     def evaluation_batches(self, split: str, loader: Iterable[Any]) -> Iterable[Any]:
-        """The batches of a test of `split`, in order; by default what the loader gives.
+        """Return the batches of a test of `split`, in order; here what the loader gives.
 
-        A trainer that knows more than the images (features that it has kept, say) can hand out batches of that.
+        A trainer that knows more than the images (features that it has kept, say) can hand out batches of that. A
+        generator is closed when the test ends, also by an exception.
         """
         return loader
 
     def model_inference(self, input: Any) -> Any:
-        """images (B, 3, H, W) -> logits (B, C)."""
+        """Return the logits (B, C) of images (B, 3, H, W)."""
         return self.model(input)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """(images, labels) on the device."""
+        """Return images (B, 3, H, W) and labels (B,) of a batch on the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
-        """The learning rate of the first parameter group of the first optimiser."""
+        """Return the learning rate of the first parameter group of the first optimiser."""
         name = self.get_model_names(names)[0]
         return self._optims[name].param_groups[0]["lr"]
 
     # --- one epoch, for the trainers below ---
 
     def _run_batches(self, batches: Iterable[tuple[Any, ...]], num_batches: int) -> None:
-        """forward_backward(*batch) for each batch; the training lines, the curves and the history."""
+        """Call forward_backward(*batch) for each batch; write the training lines, the curves and the history."""
         self._restore_resumed()  # already done, unless a plugin brings its own train()
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
@@ -351,7 +358,7 @@ class SimpleTrainer(TrainerBase):
             done = self.batch_idx + 1
             if done % self.cfg.TRAIN.PRINT_FREQ == 0 or num_batches < self.cfg.TRAIN.PRINT_FREQ:
                 self._print_progress(losses, batch_time, data_time)
-            self._heed_signals()
+            self._obey_signals()
             step = self.epoch * num_batches + self.batch_idx
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
@@ -363,7 +370,7 @@ class SimpleTrainer(TrainerBase):
         self.history.append(entry | ({} if lr_used is None else {"lr": lr_used}) | self.epoch_facts())
 
     def epoch_facts(self) -> dict[str, Any]:
-        """What else a trainer knows after the last step of an epoch, as plain JSON data; goes into the history."""
+        """Return what else a trainer knows after the last step of an epoch, as plain JSON data, for the history."""
         return {}
 
     def _print_progress(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
@@ -383,7 +390,7 @@ class SimpleTrainer(TrainerBase):
         log.info(" ".join(part for part in info if part))
 
     def _shown_lr(self) -> float | None:
-        """None for trainers that keep their optimiser to themselves."""
+        """Return the learning rate to print; None for trainers that keep their optimiser to themselves."""
         first = next(iter(self._optims.values()), None)
         return None if first is None else self.get_current_lr()
 
@@ -392,10 +399,11 @@ class TrainerX(SimpleTrainer):
     """Trains on labelled batches: define forward_backward(batch) -> {meter: number} or None."""
 
     def run_epoch(self) -> None:
+        """Train on each labelled batch once."""
         self._run_batches(((batch,) for batch in self.train_loader_x), len(self.train_loader_x))
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """(images, labels, domains) on the device."""
+        """Return images (B, 3, H, W), labels (B,) and domains (B,) of a batch on the device."""
         device = self.device
         return batch["img"].to(device), batch["label"].to(device), batch["domain"].to(device)
 
@@ -407,6 +415,7 @@ class TrainerXU(SimpleTrainer):
     """
 
     def run_epoch(self) -> None:
+        """Train on as many pairs of batches as TRAIN.COUNT_ITER says."""
         if self.train_loader_u is None:
             raise ValueError(f"{type(self).__name__} needs unlabelled data; the data set has no train_u")
         sizes = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
@@ -416,17 +425,18 @@ class TrainerXU(SimpleTrainer):
         self._run_batches(islice(self._pairs(), num_batches), num_batches)
 
     def _pairs(self) -> Iterator[tuple[Any, Any]]:
-        """Pairs without end. Both loaders are begun before either is read: that decides what is drawn."""
+        """Give pairs without end. Both loaders are begun before either is read: that decides what is drawn."""
         assert self.train_loader_u is not None
         yield from zip(_endless(self.train_loader_x), _endless(self.train_loader_u), strict=True)
 
     def parse_batch_train(
         self, batch_x: dict[str, Any], batch_u: dict[str, Any]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(labelled images, their labels, unlabelled images) on the device."""
+        """Return labelled images, their labels, and unlabelled images on the device."""
         device = self.device
         return batch_x["img"].to(device), batch_x["label"].to(device), batch_u["img"].to(device)
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:
+    """Give the batches of a loader again and again."""
     return chain(iter(loader), chain.from_iterable(repeat(loader)))  # the first epoch begins here and now

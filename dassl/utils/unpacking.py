@@ -53,6 +53,7 @@ class Member(NamedTuple):
 
 
 def is_archive(path: Path) -> bool:
+    """Whether the file begins like a tar, compressed or not, or is a zip."""
     if zipfile.is_zipfile(path):
         return True
     try:
@@ -63,12 +64,24 @@ def is_archive(path: Path) -> bool:
 
 
 def unpack(archive: Path, folder: Path, wanted: Collection[str] = (".",)) -> None:
-    """Write those members of `archive` that are, or lie below, one of the `wanted` paths into `folder`; by default
-    all of them.
+    """Unpack an archive, or parts of it.
 
-    Raises BadArchive when a name leads out of the folder or would command a terminal, when a wanted member is neither
-    file nor folder, when the archive is damaged or becomes too large, and when a wanted path is not in it; OSError
-    when the disk has no room.
+    Parameters
+    ----------
+    archive
+        A tar, compressed or not, or a zip.
+    folder
+        Where its members go; made if need be.
+    wanted
+        Paths in the archive: what is one of them, or lies below one, is written. By default everything.
+
+    Raises
+    ------
+    BadArchive
+        When a name leads out of the folder or would command a terminal, when a wanted member is neither file nor
+        folder, when the archive is damaged or becomes too large, and when a wanted path is not in it.
+    OSError
+        When the disk has no room.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tops: dict[str, None] = {}
@@ -95,11 +108,12 @@ def unpack(archive: Path, folder: Path, wanted: Collection[str] = (".",)) -> Non
 
 
 def most_bytes(raw: BinaryIO) -> int:
-    """That the archive in the open file may become."""
+    """Return how many bytes the archive in the open file may become."""
     return MOST_ANYWAY + MOST_RATIO * os.fstat(raw.fileno()).st_size
 
 
 def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
+    """Go through the members of a zip; the sizes that it declares are what zipfile reads at the most."""
     with zipfile.ZipFile(raw) as archive:
         infos = archive.infolist()
         total = sum(info.file_size for info in infos)
@@ -115,7 +129,7 @@ def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
 
 
 def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
-    """Also reads on to the end of the stream, where gzip keeps its check sum."""
+    """Go through the members of a tar, and on to the end of the stream, where gzip keeps its check sum."""
     require_room(folder, os.fstat(raw.fileno()).st_size)  # at least; pictures hardly shrink
     with open_tar(raw) as (archive, stream):
         # Python's own filter, where it has one (3.10.12, 3.11.4): it refuses less than we do, and sets safe modes.
@@ -131,7 +145,14 @@ def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
 
 @contextlib.contextmanager
 def open_tar(raw: BinaryIO) -> Iterator[tuple[tarfile.TarFile, _Bounded]]:
-    """A tar in an open file, compressed or not, and its stream, of which no more is unpacked than `most_bytes`."""
+    """Open a tar, compressed or not.
+
+    Yields
+    ------
+    tuple
+        The tar, and its unpacked stream, of which no more than `most_bytes` are read. tarfile's own decompression would
+        hide how much a header asks for.
+    """
     raw.seek(0)
     magic = raw.read(6)
     raw.seek(0)
@@ -185,7 +206,7 @@ def _too_large(raw: BinaryIO, size: int) -> str:
 
 
 def safe_path(name: str, archive: Path) -> PurePosixPath:
-    """The name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
+    """Return the name as a path below the folder; BadArchive if it is absolute or leads elsewhere, on any system."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive:
         raise BadArchive(f"{archive}: the member {name!r} leads out of the folder; the archive is not to be trusted")

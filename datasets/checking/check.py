@@ -116,7 +116,7 @@ def check(kind: type[SplitDataset], root: str, images: bool = False) -> Report:
 
 
 def to_fetch(kind: type[SplitDataset], root: str, missing: Sequence[Download]) -> list[str]:
-    """Lines that say how to get what is missing: by the command, or by hand."""
+    """Return lines that say how to get what is missing: by the command, or by hand."""
     lines = []
     if origins := "; ".join(download.origin for download in missing if download.url):
         lines.append(f"python -m datasets fetch {kind.config} --root {shlex.quote(root)}   ({origins})")
@@ -126,7 +126,7 @@ def to_fetch(kind: type[SplitDataset], root: str, missing: Sequence[Download]) -
 
 
 def fetch_again(kind: type[SplitDataset], root: str, part: str) -> str:
-    """How to get a part anew."""
+    """Say how to get a part anew."""
     if any(download.url for download in downloads_of(kind) if download.part == part):
         return f"python -m datasets fetch {kind.config} --root {shlex.quote(root)} --only {part} --again"
     return f"unpack {kind.published.images if kind.published else kind.__name__} again"
@@ -136,7 +136,7 @@ def fetch_again(kind: type[SplitDataset], root: str, part: str) -> str:
 
 
 def _check_images_folder(report: Report, layout: Layout) -> None:
-    """The folder of the images, and what should stand in it."""
+    """Report on the folder of the images, and on what should stand in it."""
     if not osp.isdir(layout.images):
         report.problems.append(f"no images folder {layout.images}")
         return
@@ -151,7 +151,7 @@ def _check_images_folder(report: Report, layout: Layout) -> None:
 
 
 def _check_lists(report: Report, layout: Layout) -> None:
-    """The split file, or what stands for it."""
+    """Report on the split file, or on what stands for it."""
     split_file = report.kind.split_file
     if split_file:
         path = find_file(layout, split_file)
@@ -165,7 +165,7 @@ def _check_lists(report: Report, layout: Layout) -> None:
 
 
 def _check_content(report: Report, published: Published, root: str, images: bool) -> None:
-    """Counts, class names, the split, and every image, of the data set as a run would build it."""
+    """Build the data set as a run would; report on counts, class names, the split, and every image."""
     kind = report.kind
     try:
         dataset = build_quietly(kind, root)
@@ -239,14 +239,15 @@ def _is_our_own(dataset: Any) -> bool:
     """Whether the split file is what a run without one would make, where the published one's digest is unknown."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            lists = dataset.make_split()
+            train, val, test = dataset.make_split()
     except (OSError, ValueError):
         return False
     saved = split_digest(dataset.train_x, dataset.val, dataset.test, dataset.image_dir)
-    return split_digest(*lists, dataset.image_dir) == saved
+    return split_digest(train, val, test, dataset.image_dir) == saved
 
 
 def _count_words(counts: Sequence[int]) -> list[str]:
+    """Put the counts of train, val and test into words, without those that are 0."""
     return [f"{count:,} {part}" for part, count in zip(("train", "val", "test"), counts, strict=True) if count]
 
 

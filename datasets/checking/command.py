@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe(report: Report) -> str:
-    """One report for people, ready for a terminal."""
+    """Put one report into words that are safe for a terminal."""
     lines = [f"[{MARKS[report.state]}] {report.name} ({report.kind.config}): {report.state}"]
     for mark, entries in (("", report.facts), ("note: ", report.notes), ("problem: ", report.problems)):
         lines += [textwrap.indent(f"{mark}{entry}", "     ") for entry in entries]
@@ -53,9 +53,16 @@ def describe(report: Report) -> str:
 
 
 def summary(reports: Sequence[Report], root: str, named: bool) -> str:
-    """How many data sets are in which state, and the commands to go on with.
+    """Say how many data sets are in which state, and with which commands to go on.
 
-    `named` says that the user chose the data sets, so that the next command names the unfinished ones.
+    Parameters
+    ----------
+    reports
+        One for every data set that was checked.
+    root
+        The folder that holds the data sets' folders.
+    named
+        Whether the user chose the data sets; the next command then names the unfinished ones.
     """
     states = {state: [report.kind for report in reports if report.state == state] for state in MARKS}
     lines = [
@@ -72,7 +79,7 @@ def summary(reports: Sequence[Report], root: str, named: bool) -> str:
 
 
 def run_command(kind: type[SplitDataset], root: str) -> str:
-    """How to run PLOT on the data set."""
+    """Return the command that runs PLOT on the data set, or tests a run on it if nothing may train on it."""
     config = kind.config
     command = f"python train.py --root {shlex.quote(root)} --dataset-config-file configs/datasets/{config}.yaml "
     command += "--config-file configs/trainers/PLOT/rn50.yaml --trainer PLOT "

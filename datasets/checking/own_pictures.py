@@ -9,19 +9,34 @@ from __future__ import annotations
 import os
 import os.path as osp
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from clip.download import digest_of
 from dassl.plain.text import printable
 
-from ..files import list_images, relative_posix
+from ..files import grouped, list_images, relative_posix
 from ..loaders.folder import Folder
 from .check import Report, build_quietly, report_unreadable
 
 
 def check_own(folder: str, table: str = "", test_table: str = "") -> Report:
-    """Check a folder of class folders, or of the images that a CSV `table` (and `test_table`) names."""
+    """Check pictures of one's own, all of them at once.
+
+    Parameters
+    ----------
+    folder
+        The folder of class folders, or the one that relative paths in the table start from.
+    table
+        DATASET.FOLDER.CSV; "" for class folders.
+    test_table
+        DATASET.FOLDER.TEST_CSV.
+
+    Returns
+    -------
+    Report
+        Its problems are what keeps the data set from being built, images that cannot be decoded, and files that are
+        there more than once.
+    """
     report = Report(Folder, folder)
     options = {"PATH": folder, "CSV": table, "TEST_CSV": test_table}
     classes: dict[str, str] = {}  # path -> name of its class
@@ -52,19 +67,14 @@ def check_own(folder: str, table: str = "", test_table: str = "") -> Report:
 
 
 def same_content(paths: Sequence[str]) -> list[list[str]]:
-    """Groups of files that hold the same bytes. Only files of one size are read."""
-    return [group for same_size in _groups(paths, os.path.getsize) for group in _groups(same_size, digest_of)]
-
-
-def _groups(paths: Iterable[str], key: Callable[[str], Any]) -> list[list[str]]:
-    """The paths that have their key in common with another one."""
-    by_key: dict[Any, list[str]] = {}
-    for path in paths:
-        by_key.setdefault(key(path), []).append(path)
-    return [group for group in by_key.values() if len(group) > 1]
+    """Return groups of files that hold the same bytes. Only files of one size are read."""
+    same_size = [group for group in grouped(paths, os.path.getsize).values() if len(group) > 1]
+    by_content = [group for paths in same_size for group in grouped(paths, digest_of).values()]
+    return [group for group in by_content if len(group) > 1]
 
 
 def _same_line(group: Sequence[str], folder: str, classes: dict[str, str]) -> str:
+    """Name the files of a group in one line, and say whether they are of several classes."""
     names = {classes[path] for path in group if path in classes}
     line = " = ".join(printable(relative_posix(path, osp.abspath(folder))) for path in group)
     return line + (f" (of {len(names)} classes)" if len(names) > 1 else "")

@@ -19,9 +19,13 @@ from ..splits import SPLITS, json_digest
 
 @dataclass(frozen=True)
 class IsArchive:
-    """For archives whose hash is not known; unpacking finds what is damaged."""
+    """An archive whose hash is not known: only what an HTML page of an error would be is noticed.
+
+    Unpacking finds what is damaged.
+    """
 
     def problem(self, path: Path) -> str:
+        """Say what is wrong with the file; "" if nothing is."""
         return "" if is_archive(path) else "is no tar or zip archive"
 
     def __str__(self) -> str:
@@ -30,11 +34,15 @@ class IsArchive:
 
 @dataclass(frozen=True)
 class PublishedSplit:
-    """A split file: known by its content without white space, or else by its counts and class names."""
+    """CoOp's split file of a data set.
+
+    It is known by its content without white space, or, where that digest is not known, by its counts and class names.
+    """
 
     kind: type[SplitDataset]
 
     def problem(self, path: Path) -> str:
+        """Say what is wrong with the file; "" if nothing is."""
         published = self.kind.published
         assert published is not None
         try:
@@ -61,6 +69,7 @@ class PublishedNames:
     sha256: str
 
     def problem(self, path: Path) -> str:
+        """Say what is wrong with the file; "" if nothing is."""
         try:
             if ".json" in path.suffixes:  # perhaps with .part after it
                 content = read_json(path)

@@ -19,14 +19,14 @@ from .checks import IsArchive, PublishedNames, PublishedSplit
 
 
 def downloads_of(kind: type[SplitDataset]) -> list[Download]:
-    """Every file of the data set that can be had, images first."""
+    """Return every file of the data set that can be had, images first."""
     if not (kind.published and kind.published.split_drive_id):
         return list(kind.downloads)
     return [*kind.downloads, Download("splits", drive_url(kind.published.split_drive_id), kind.split_file)]
 
 
 def check_of(download: Download, kind: type[SplitDataset]) -> Check:
-    """How the right file is recognised: by its sum where one is known, else by its content."""
+    """Return how the right file is recognised: by its sum where one is known, else by its content."""
     if download.md5:
         return Digest("md5", download.md5)
     if download.names_sha256:
@@ -35,7 +35,7 @@ def check_of(download: Download, kind: type[SplitDataset]) -> Check:
 
 
 def wanted_downloads(kind: type[SplitDataset], parts: Sequence[str] = ()) -> list[Download]:
-    """The files of `parts`; by default all that the data set needs to be built."""
+    """Return the files of `parts` (of PARTS); by default all that the data set needs to be built."""
     downloads = downloads_of(kind)
     has_split = any(download.part == "splits" for download in downloads)
     parts = parts or ("images", "splits" if has_split else "lists")
@@ -43,7 +43,17 @@ def wanted_downloads(kind: type[SplitDataset], parts: Sequence[str] = ()) -> lis
 
 
 def missing_downloads(kind: type[SplitDataset], folder: str, parts: Sequence[str] = ()) -> list[Download]:
-    """The wanted downloads of which something is not in `folder`, the data set's."""
+    """Return the wanted downloads of which the loader would miss something.
+
+    Parameters
+    ----------
+    kind
+        The data set.
+    folder
+        Its folder, under whatever name; it may be missing.
+    parts
+        As for `wanted_downloads`.
+    """
     wanted = wanted_downloads(kind, parts)
     if not osp.isdir(folder):
         return wanted

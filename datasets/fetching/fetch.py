@@ -36,11 +36,27 @@ def fetch(
     keep: bool = False,
     mirror: str = "",
 ) -> list[str]:
-    """Fetch what the data set lacks below `root`; returns what went wrong.
+    """Fetch what a data set lacks.
 
-    `parts` (of downloads.PARTS; default: all that a run needs) limits it; with `again` what is there is fetched,
-    too. Archives are removed when they are unpacked, unless `keep` or they were there before. `mirror` as in
-    sources.py.
+    Parameters
+    ----------
+    kind
+        The data set.
+    root
+        The folder that holds the data sets' folders; made if need be.
+    parts
+        Which of `PARTS` to fetch; by default all that a run needs.
+    again
+        Whether to fetch also what is there.
+    keep
+        Whether to keep the archives after unpacking. Those that were there before are always kept.
+    mirror
+        Address of a mirror, as `datasets.fetching.sources` explains.
+
+    Returns
+    -------
+    list of str
+        What went wrong, in words that say what to do; empty if nothing did.
     """
     folder = osp.join(root, kind.dataset_dir)
     if not (downloads := plan(kind, root, parts, again)):
@@ -62,14 +78,14 @@ def fetch(
 
 
 def plan(kind: type[SplitDataset], root: str, parts: Sequence[str], again: bool) -> list[Download]:
-    """What there is to fetch, images first."""
+    """Return what there is to fetch, images first; the arguments are those of `fetch`."""
     if again:
         return wanted_downloads(kind, parts)
     return missing_downloads(kind, find_folder(root, kind) or osp.join(root, kind.dataset_dir), parts)
 
 
 def preview(kind: type[SplitDataset], root: str, parts: Sequence[str], again: bool) -> str:
-    """What `fetch` would do, for people."""
+    """Say what `fetch` would do: files, sizes, addresses, and where they go."""
     folder = osp.join(root, kind.dataset_dir)
     downloads = plan(kind, root, parts, again)
     if downloads and (problem := _misnamed(kind, root, folder, downloads)):
@@ -83,7 +99,10 @@ def preview(kind: type[SplitDataset], root: str, parts: Sequence[str], again: bo
 
 
 def _misnamed(kind: type[SplitDataset], root: str, folder: str, downloads: Sequence[Download]) -> str:
-    """What to rename first, so that nothing is fetched that is there under another name; "" for nothing."""
+    """Say what to rename first, so that nothing is fetched that is there under another name.
+
+    Returns "" where folder and images have their usual names, or there is nothing yet.
+    """
     layout = find_layout(root, kind)
     if layout is None:
         return ""
@@ -98,14 +117,24 @@ def _misnamed(kind: type[SplitDataset], root: str, folder: str, downloads: Seque
 
 
 def _obtain(download: Download, check: Check, folder: Path, keep: bool, mirror: str) -> None:
-    """Fetch, unpack and place one file. Raises RuntimeError, OSError or ValueError, which say what to do."""
+    """Fetch, unpack and place one file.
+
+    Raises
+    ------
+    RuntimeError
+        When it cannot be fetched.
+    OSError
+        When it cannot be written, or moved into its place.
+    ValueError
+        When an archive that the user put there is not the right one, or is damaged.
+    """
     file = folder / download.file
-    found = file.is_file()
+    own = file.is_file()  # put there by the user, or kept by an earlier fetch
     if download.url:
         levels = 0 if not download.gives else 2 if download.inside else 1
         source = source_of(download.url, mirror)
         download_file(source, file, check, f"--mirror or {MIRROR}", 1 + UNPACKED * levels)
-    elif not found:
+    elif not own:
         raise RuntimeError(f"{download.part}: {download.otherwise.format(folder=folder)}")
     elif problem := check.problem(file):
         raise ValueError(f"{file} {problem}; get it again")
@@ -114,18 +143,19 @@ def _obtain(download: Download, check: Check, folder: Path, keep: bool, mirror: 
     try:
         _unpack_into(download, file, folder)
     except BadArchive:
-        if not found:  # what we fetched ourselves is of no use
+        if not own:  # what we fetched ourselves is of no use
             file.unlink()
         raise
     except OSError as error:
         raise OSError(error.errno, f"{error}; {file} is kept, and the same command unpacks it") from error
-    if found:
+    if own:
         print(f"note: {file} was there before and is kept")
     elif not keep:
         file.unlink()
 
 
 def _unpack_into(download: Download, archive: Path, folder: Path) -> None:
+    """Unpack what a download gives into a folder of its own, then move it into the data set's."""
     workshop = folder / WORKSHOP
     shutil.rmtree(workshop, ignore_errors=True)  # of a fetch that was killed
     workshop.mkdir()
@@ -141,8 +171,10 @@ def _unpack_into(download: Download, archive: Path, folder: Path) -> None:
 
 
 def move_into(source: Path, target: Path) -> None:
-    """Move a file or folder to `target`, in one step where nothing is; else the files of `source` replace those of
-    the same name, and others stay."""
+    """Move a file or folder to `target`, in one step where nothing is there.
+
+    Otherwise the files of `source` replace those of the same name, and others stay.
+    """
     if source.is_dir() and target.is_dir():
         for child in sorted(source.iterdir()):
             move_into(child, target / child.name)

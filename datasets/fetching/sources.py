@@ -22,7 +22,7 @@ MOST_PAGES = 3  # of Drive's between the address and the file
 
 
 def source_of(url: str, mirror: str = "") -> Source:
-    """What answers for `url`: Google Drive asks back for large files, others send them at once."""
+    """Return what answers for `url`: Google Drive asks back for large files, others send them at once."""
     return DriveSource(url, mirror) if url.startswith(DRIVE) else Source(mirrored(url, mirror))
 
 
@@ -44,6 +44,7 @@ class DriveSource(Source):
     mirror: str = ""
 
     def open(self, headers: dict[str, str]) -> Any:
+        """Ask for the file, on through the pages that may come in its place; URLError when none comes."""
         cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())  # the link's token comes with one
         opener = urllib.request.build_opener(cookies)
 
@@ -52,14 +53,14 @@ class DriveSource(Source):
 
         address, title = self.url, ""
         for _ in range(MOST_PAGES):
-            answer = ask(address, {})  # a page knows no ranges
-            if not answer.headers.get("Content-Type", "").startswith("text/html"):
+            response = ask(address, {})  # a page knows no ranges
+            if not response.headers.get("Content-Type", "").startswith("text/html"):
                 if not headers:
-                    return answer
-                answer.close()
+                    return response
+                response.close()
                 return ask(address, headers)
-            with answer:
-                page = ConfirmationPage(answer.read(1 << 20).decode(errors="replace"))
+            with response:
+                page = ConfirmationPage(response.read(1 << 20).decode(errors="replace"))
             address, title = page.next_address(address), page.title
             if not address:
                 break
@@ -67,6 +68,7 @@ class DriveSource(Source):
 
     @property
     def page(self) -> str:
+        """Where a person gets the file."""
         return f"https://drive.google.com/file/d/{parse_qs(urlsplit(self.url).query)['id'][0]}/view"
 
 
@@ -81,6 +83,7 @@ class ConfirmationPage(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the form to agree with, its hidden fields, and the link that old pages have in its place."""
         values = {name: value or "" for name, value in attrs}
         self._in_title = tag == "title"
         if tag == "form" and values.get("id") == "download-form":
@@ -91,9 +94,11 @@ class ConfirmationPage(HTMLParser):
             self.link = values["href"]
 
     def handle_endtag(self, tag: str) -> None:
+        """End the title; nothing is nested in it."""
         self._in_title = False
 
     def handle_data(self, data: str) -> None:
+        """Collect the text of the title."""
         if self._in_title:
             self.title += data
 

@@ -4,16 +4,10 @@ DATASET.ROOT/caltech-101/101_ObjectCategories/<class>/image_0001.jpg and
 caltech-101/split_zhou_Caltech101.json.
 """
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import GENERAL_STARTS, SplitDataset
 from ..published import Download, Published
-from ..splits import Items, read_and_split_data
-
-IGNORED = ("BACKGROUND_Google", "Faces_easy")
-NEW_CNAMES = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
 
 
 @DATASET_REGISTRY.register()
@@ -24,6 +18,8 @@ class Caltech101(SplitDataset):
     dataset_dir = "caltech-101"
     image_folder = "101_ObjectCategories"
     split_file = "split_zhou_Caltech101.json"
+    ignored_folders = ("BACKGROUND_Google", "Faces_easy")
+    class_names = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
     prompt_starts = GENERAL_STARTS
     published = Published(
         counts=(4_128, 1_649, 2_465), classes=100, base_new_test=(1_549, 916),
@@ -41,7 +37,3 @@ class Caltech101(SplitDataset):
             inside="caltech-101/101_ObjectCategories.tar.gz", gigabytes=0.14,
         ),
     )
-
-    def make_split(self) -> tuple[Items, Items, Items]:
-        """50 / 20 / 30 of each class, the folders' plural names in the singular."""
-        return read_and_split_data(self.image_dir, ignored=IGNORED, new_cnames=NEW_CNAMES)

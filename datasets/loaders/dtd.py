@@ -11,7 +11,6 @@ from dassl.data.datasets import DATASET_REGISTRY
 from .. import splits
 from ..base import SplitDataset
 from ..published import Download, Published
-from ..splits import Items
 from . import VGG
 
 
@@ -45,6 +44,3 @@ class DescribableTextures(SplitDataset):
 
     # Loaders written for CoOp find this helper here.
     read_and_split_data = staticmethod(splits.read_and_split_data)
-
-    def make_split(self) -> tuple[Items, Items, Items]:
-        return splits.read_and_split_data(self.image_dir)

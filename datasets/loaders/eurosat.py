@@ -3,26 +3,10 @@
 DATASET.ROOT/eurosat/2750/<class>/<class>_<number>.jpg and eurosat/split_zhou_EuroSAT.json.
 """
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import SplitDataset
 from ..published import Download, Published
-from ..splits import Items, read_and_split_data
-
-NEW_CNAMES = {
-    "AnnualCrop": "Annual Crop Land",
-    "Forest": "Forest",
-    "HerbaceousVegetation": "Herbaceous Vegetation Land",
-    "Highway": "Highway or Road",
-    "Industrial": "Industrial Buildings",
-    "Pasture": "Pasture Land",
-    "PermanentCrop": "Permanent Crop Land",
-    "Residential": "Residential Buildings",
-    "River": "River",
-    "SeaLake": "Sea or Lake",
-}
 
 
 @DATASET_REGISTRY.register()
@@ -33,6 +17,11 @@ class EuroSAT(SplitDataset):
     dataset_dir = "eurosat"
     image_folder = "2750"
     split_file = "split_zhou_EuroSAT.json"
+    class_names = {
+        "AnnualCrop": "Annual Crop Land", "HerbaceousVegetation": "Herbaceous Vegetation Land",
+        "Highway": "Highway or Road", "Industrial": "Industrial Buildings", "Pasture": "Pasture Land",
+        "PermanentCrop": "Permanent Crop Land", "Residential": "Residential Buildings", "SeaLake": "Sea or Lake",
+    }  # fmt: skip
     template = "a centered satellite photo of {}."
     # Six words in the last two: contexts are as long as the first start, and the sixth word stays fixed.
     prompt_starts = (
@@ -59,6 +48,3 @@ class EuroSAT(SplitDataset):
             otherwise="also at https://zenodo.org/records/7711810, as EuroSAT_RGB.zip; call its folder {folder}/2750",
         ),
     )
-
-    def make_split(self) -> tuple[Items, Items, Items]:
-        return read_and_split_data(self.image_dir, new_cnames=NEW_CNAMES)

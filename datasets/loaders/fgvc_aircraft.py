@@ -45,6 +45,7 @@ class FGVCAircraft(SplitDataset):
     )
 
     def make_split(self) -> tuple[Items, Items, Items]:
+        """Return the official split; labels are the lines of variants.txt."""
         names = read_lines(self.annotation("variants.txt"))
         labels = {name: label for label, name in enumerate(names)}
         return self._read("train", labels), self._read("val", labels), self._read("test", labels)

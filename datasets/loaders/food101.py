@@ -3,13 +3,10 @@
 DATASET.ROOT/food-101/images/<dish>/<number>.jpg and food-101/split_zhou_Food101.json (not the official lists).
 """
 
-from __future__ import annotations
-
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import SplitDataset
 from ..published import Download, Published
-from ..splits import Items, read_and_split_data
 
 
 @DATASET_REGISTRY.register()
@@ -35,6 +32,3 @@ class Food101(SplitDataset):
             gives={"images": "food-101/images"}, gigabytes=5,
         ),
     )
-
-    def make_split(self) -> tuple[Items, Items, Items]:
-        return read_and_split_data(self.image_dir)

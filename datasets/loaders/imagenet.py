@@ -56,7 +56,7 @@ Listing = dict[str, list[str]]  # class folder -> file names
 
 
 def read_classnames(text_file: str) -> OrderedDict[str, str]:
-    """WordNet id -> class name, of a file with lines like "n01440764 tench"; names may contain spaces."""
+    """Map WordNet id to class name, by a file with lines like "n01440764 tench"; names may contain spaces."""
     return OrderedDict((wnid, name.strip()) for wnid, name in read_fields(text_file, 2))
 
 
@@ -98,9 +98,11 @@ class ImageNet(ImageNetFamily):
 
     @property
     def val(self) -> Items | None:
+        """The test set itself: nothing may be chosen by it."""
         return self.test
 
     def load_split(self, cfg: Any) -> tuple[Items, None, Items]:
+        """Return (train, None, test) of the pickled listing, if there is one, else of the folders."""
         for part in ("train", "val"):
             require_folder(
                 osp.join(self.image_dir, part), f"it should hold the {part} images of ILSVRC 2012, a folder a class"
@@ -119,13 +121,13 @@ class ImageNet(ImageNetFamily):
         return train, None, test
 
     def _list(self, cfg: Any) -> dict[str, Listing]:
+        """List the images of train and val, or read the listing that an earlier run kept."""
         places = [osp.join(self.dataset_dir, INDEX_FILE), osp.join(cfg.OUTPUT_DIR, INDEX_FILE)]
         folders = {part: osp.join(self.image_dir, part) for part in ("train", "val")}
         times = {part: folder_times(folder) for part, folder in folders.items()}
         for path in places:
-            kept = read_index(path, times)
-            if kept:
-                return kept
+            if listings := read_index(path, times):
+                return listings
         listings = {part: list_classes(folders[part], list(times[part])) for part in folders}
         content = {"version": INDEX_VERSION, "times": times, "images": listings}
         saved = write_json_somewhere(content, places)
@@ -134,7 +136,7 @@ class ImageNet(ImageNetFamily):
         return listings
 
     def _read_pickle(self, path: str) -> tuple[Items, Items] | None:
-        """(train, test) of a listing that upstream pickled, perhaps on another machine."""
+        """Return (train, test) of a listing that upstream pickled, perhaps on another machine; None if not usable."""
         content = read_datum_pickle(path, "listing") if osp.isfile(path) else None
         if content is None:
             return None
@@ -158,7 +160,18 @@ class ImageNet(ImageNetFamily):
 
 
 def find_classnames(*folders: str) -> OrderedDict[str, str]:
-    """The names in the first classnames.txt there is in `folders`; without any, CLIP's 1000 names."""
+    """Find the names of ImageNet's classes.
+
+    Parameters
+    ----------
+    *folders
+        Places to look for classnames.txt in; the first one that is there counts.
+
+    Returns
+    -------
+    OrderedDict
+        WordNet id -> class name, in label order; without any file CLIP's 1000 names, which open_clip carries.
+    """
     for folder in folders:
         path = osp.join(folder, "classnames.txt")
         if osp.isfile(path):
@@ -171,6 +184,7 @@ def find_classnames(*folders: str) -> OrderedDict[str, str]:
 
 
 def name_of(wnid: str, names: dict[str, str], folder: str) -> str:
+    """Look up a class name; ValueError, naming the folder, for one that is no WordNet id of the list."""
     if wnid not in names:
         raise ValueError(
             f"{osp.join(folder, wnid)}: classnames.txt has no name for {wnid!r}; folders here are named by WordNet "
@@ -183,15 +197,30 @@ def name_of(wnid: str, names: dict[str, str], folder: str) -> str:
 
 
 def list_classes(folder: str, names: list[str] | None = None) -> Listing:
-    """The sorted image names in every class folder (`names`, or all); ValueError when there is none.
+    """List the images of every class folder, with a bar when the console is a terminal.
 
-    A bar is shown when the console is a terminal.
+    Parameters
+    ----------
+    folder
+        The folder of class folders.
+    names
+        Which of them to list; by default all.
+
+    Returns
+    -------
+    dict
+        Class folder -> sorted names of its images.
+
+    Raises
+    ------
+    ValueError
+        When there is no class folder, or one without images.
     """
     names = list_folders(folder) if names is None else names
     if not names:
         loose = len(list_images(folder))
-        found = f"{loose} images but no class folders; sort them into" if loose else "no class folders; expected"
-        raise ValueError(f"{folder} holds {found} one folder a class")
+        content = f"{loose} images but no class folders; sort them into" if loose else "no class folders; expected"
+        raise ValueError(f"{folder} holds {content} one folder a class")
     listing = {}
     for name in tqdm(names, desc=f"Listing {osp.basename(folder)}", disable=None, leave=False):
         listing[name] = sorted(image for image in os.listdir(osp.join(folder, name)) if is_image_name(image))
@@ -202,7 +231,7 @@ def list_classes(folder: str, names: list[str] | None = None) -> Listing:
 
 
 def label_images(folder: str, listing: Listing, names: dict[str, str]) -> Items:
-    """The listed images, labelled by the position of their folder among the sorted ones."""
+    """Return the listed images, labelled by the position of their folder among the sorted ones."""
     return [
         new_datum(osp.join(folder, wnid, image), label, name)
         for label, (wnid, name) in enumerate((wnid, name_of(wnid, names, folder)) for wnid in sorted(listing))
@@ -211,12 +240,12 @@ def label_images(folder: str, listing: Listing, names: dict[str, str]) -> Items:
 
 
 def folder_times(folder: str) -> dict[str, int]:
-    """When each class folder last changed (ns): an image that comes or goes changes it."""
+    """Return when each class folder last changed (ns): an image that comes or goes changes it."""
     return {name: os.stat(osp.join(folder, name)).st_mtime_ns for name in list_folders(folder)}
 
 
 def read_index(path: str, times: dict[str, dict[str, int]]) -> dict[str, Listing] | None:
-    """The kept listing, if the folders are as they were then."""
+    """Read a kept listing; None unless the folders are as they were then."""
     if not osp.isfile(path):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Four sets of other images of ImageNet's classes: how well does what was learned on ImageNet carry over?
+"""Four sets of other images of ImageNet's classes, to see how well what was learned on ImageNet carries over.
 
     ImageNetV2       imagenetv2/imagenetv2-matched-frequency-format-val/<0 ... 999>/*.jpeg
     ImageNet-Sketch  imagenet-sketch/images/<WordNet id>/*.JPEG
@@ -46,6 +46,7 @@ class ImageNetVariant(ImageNetFamily):
     eval_only = True
 
     def load_split(self, cfg: Any) -> tuple[Items, None, Items]:
+        """Return the images twice: as the test set, and in place of a training set, to name the classes."""
         require_folder(self.image_dir, f"unpack the images of {type(self).__name__} there")
         if cfg.DATASET.get("SUBSAMPLE_CLASSES", "all") != "all":
             print(f"Note: {type(self).__name__} has no base and new classes; DATASET.SUBSAMPLE_CLASSES is ignored")
@@ -55,6 +56,7 @@ class ImageNetVariant(ImageNetFamily):
         return items, None, items
 
     def label(self, listing: Listing, names: OrderedDict[str, str]) -> Items:
+        """Give the listed images their labels and names."""
         return label_images(self.image_dir, listing, names)
 
 
@@ -83,7 +85,7 @@ class ImageNetV2(ImageNetVariant):
     )
 
     def label(self, listing: Listing, names: OrderedDict[str, str]) -> Items:
-        """Folders are named by label: 10 comes after 9."""
+        """Give the images the label that their folder is called by: 10 comes after 9."""
         classnames = list(names.values())
         valid = {str(label): label for label in range(len(classnames))}
         if wrong := sorted(set(listing) - set(valid)):

@@ -55,6 +55,7 @@ class OxfordPets(SplitDataset):
     subsample_classes = staticmethod(splits.subsample_classes)
 
     def make_split(self) -> tuple[Items, Items, Items]:
+        """Return the official test set, and val as a fifth of what is left of every breed."""
         train, val = splits.split_trainval(self._read("trainval.txt"))
         return train, val, self._read("test.txt")
 

@@ -54,6 +54,7 @@ class StanfordCars(SplitDataset):
     )
 
     def make_split(self) -> tuple[Items, Items, Items]:
+        """Return the official test set, and val as a fifth of the official training set."""
         classes = read_mat(self.annotation("devkit", "cars_meta.mat"), "class_names")
         names = [year_first(str(name)) for name in classes]
         trainval = self._read("cars_train", self.annotation("devkit", "cars_train_annos.mat"), names)
@@ -62,6 +63,7 @@ class StanfordCars(SplitDataset):
         return train, val, test
 
     def _read(self, folder: str, path: str, names: list[str]) -> Items:
+        """Read a MATLAB list of file names and classes from 1."""
         items = []
         for row in read_mat(path, "annotations"):
             label = int(row["class"]) - 1

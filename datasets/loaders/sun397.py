@@ -47,13 +47,14 @@ class SUN397(SplitDataset):
     )
 
     def make_split(self) -> tuple[Items, Items, Items]:
+        """Return the first of the ten official partitions, and val as a fifth of its training set."""
         folders = [line.lstrip("/") for line in read_lines(self.annotation("ClassName.txt"))]
         labels = {folder: label for label, folder in enumerate(folders)}
         train, val = split_trainval(self._read("Training_01.txt", labels))
         return train, val, self._read("Testing_01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> Items:
-        """Lines like /a/abbey/sun_aaalbzqrimafwbiv.jpg."""
+        """Read lines like /a/abbey/sun_aaalbzqrimafwbiv.jpg."""
         path = self.annotation(name)
         items = []
         for image in (line.lstrip("/") for line in read_lines(path)):

@@ -53,13 +53,14 @@ class UCF101(SplitDataset):
     )
 
     def make_split(self) -> tuple[Items, Items, Items]:
+        """Return the first of the three official splits, and val as a fifth of its training set."""
         rows = read_fields(self.annotation("ucfTrainTestlist", "classInd.txt"), 2)
         labels = {action: int(number) - 1 for number, action in rows}
         train, val = split_trainval(self._read("trainlist01.txt", labels))
         return train, val, self._read("testlist01.txt", labels)
 
     def _read(self, name: str, labels: dict[str, int]) -> Items:
-        """Lines like ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi, in the training list followed by a number."""
+        """Read lines like ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi, in the training list followed by a number."""
         path = self.annotation("ucfTrainTestlist", name)
         items = []
         for line in read_lines(path):

@@ -61,18 +61,33 @@ class Course:
         raise NotImplementedError
 
     def loss(self, step: int, chosen: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the scenes with the numbers `chosen` (B,), and what to report of it by name."""
+        """Return the loss of a batch.
+
+        Parameters
+        ----------
+        step
+            How many steps came before.
+        chosen
+            Numbers of the scenes of the batch (B,).
+        rng
+            Source of the choices of views and styles.
+
+        Returns
+        -------
+        tuple
+            The loss, a scalar to minimise, and what to report of it by name.
+        """
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Called after every optimiser step."""
+        """Do what is due after every optimiser step; by default nothing."""
 
     def encode(self, texts: list[str]) -> Tensor:
-        """Texts -> token ids as the model numbers them (B, L)."""
+        """Return the token ids of texts as the model numbers them (B, L)."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, Tensor]:
-        """The state dict to write, in half precision with the full vocabulary."""
+        """Return the state dict to write, in half precision with the full vocabulary."""
         return {
             name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
             for name, tensor in self.model.state_dict().items()
@@ -80,7 +95,25 @@ class Course:
 
 
 def run(kind: type[Course], options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Draw scenes, train on them and write the weights with the `command` that made them; the exit status."""
+    """Draw scenes, train on them, and write the weights.
+
+    The result depends on the flags and on the versions of the libraries only: torch's deterministic algorithms are
+    asked for, in this process, from here on.
+
+    Parameters
+    ----------
+    kind
+        The course.
+    options
+        The flags of the program.
+    command
+        The program's words, which the file keeps.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(options.seed)
@@ -91,7 +124,19 @@ def run(kind: type[Course], options: argparse.Namespace, command: Sequence[str])
 
 
 def train(course: Course, count: int, options: argparse.Namespace, command: Sequence[str]) -> None:
-    """Train in place on `count` scenes, each seen once before any is seen again; reports and saves on the way."""
+    """Train a course in place, with AdamW of which only matrices decay; reports and saves on the way.
+
+    Parameters
+    ----------
+    course
+        What is learned.
+    count
+        Number of scenes; each is seen once before any is seen again.
+    options
+        The flags of the program: steps, batch, rate, seed and output are read.
+    command
+        The program's words, for the file.
+    """
     report = reporter(course, options, command)
     decaying, others = ([p for p in course.learner.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False))
     groups = [{"params": decaying, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

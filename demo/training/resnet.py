@@ -36,7 +36,7 @@ class CaptionCourse(Course):
 
     def __init__(self, options: argparse.Namespace, corpus: Corpus) -> None:
         self.options, self.corpus = options, corpus
-        self.encode = self.vocabulary = Vocabulary(corpus.scenes, options.seed)
+        self.vocabulary = Vocabulary(corpus.scenes, options.seed)
         model = CLIP(
             options.embed, RESOLUTION, tuple(options.vision_layers), options.vision_width, None, CONTEXT_LENGTH,
             len(self.vocabulary), options.text_width, options.text_width // 64, options.text_layers,
@@ -45,7 +45,7 @@ class CaptionCourse(Course):
         self.words = Random(options.seed)
 
     def loss(self, step: int, chosen: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the three losses."""
+        """Return the weighted sum of the three losses."""
         options = self.options
         size = RESOLUTION // 2 if step < options.small_steps * options.steps else RESOLUTION
         pixels = normalise(self.corpus.pixels[chosen])
@@ -59,6 +59,7 @@ class CaptionCourse(Course):
         return total, {"pooled": whole, "local": places, "parts": parts, "scale": self.model.logit_scale.exp()}
 
     def _losses(self, images: Tensor, captions: list[str], phrases: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the three losses of images (B, 3, H, H) with a caption and a phrase each."""
         model = self.model
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bf16"):
             pooled, local = encode_views(model, images)  # (B, D), (B, M, D)
@@ -74,13 +75,17 @@ class CaptionCourse(Course):
             contrast(best_places, phrases),
         )
 
+    def encode(self, texts: list[str]) -> Tensor:
+        """Return the ids of texts in the vocabulary of the captions (B, 77)."""
+        return self.vocabulary(texts)
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Bound the scale of the logits, as CLIP's training does."""
         self.model.logit_scale.clamp_(max=math.log(MAX_SCALE))
 
     def weights(self) -> dict[str, Tensor]:
-        """The state dict with the full vocabulary, rows of unused tokens zero."""
+        """Return the state dict with the full vocabulary, rows of unused tokens zero."""
         weights = super().weights()
         table = torch.zeros(VOCABULARY, self.model.transformer.width, dtype=torch.half)
         table[self.vocabulary.ids] = weights["token_embedding.weight"]
@@ -101,7 +106,7 @@ class Vocabulary:
         return len(self.ids)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> ids of this vocabulary (B, L); a word that no training caption has counts as padding."""
+        """Return ids of this vocabulary (B, L); a word that no training caption has counts as padding."""
         return self._new[tokenize(list(texts)).long()]
 
 

@@ -52,13 +52,13 @@ class ImitationCourse(Course):
         return loss, {"loss": loss}
 
     def encode(self, texts: list[str]) -> Tensor:
-        """Texts -> token ids of the full vocabulary (B, 77)."""
+        """Return token ids of the full vocabulary (B, 77)."""
         return tokenize(texts)
 
 
 @torch.no_grad()
 def features_of(teacher: CLIP, pixels: Tensor) -> Tensor:
-    """What the teacher sees in whole pictures (S, H, H, 3): unit length (S, D).  It is frozen by this."""
+    """Return what the teacher sees in whole pictures (S, H, H, 3): unit length (S, D).  It is frozen by this."""
     freeze_image_tower(teacher.visual)
     parts = tqdm(pixels.split(128), desc="Asking the teacher", mininterval=5)
     return torch.cat([F.normalize(teacher.encode_image(normalise(part)), dim=-1) for part in parts])

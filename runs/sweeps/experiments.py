@@ -16,17 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..settings import UNTRAINED
+from dassl.utils.plugins import add_plugin_flag, use
+
+from ..layout import BASE_CLASSES, CONTEXT, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
+from ..plugins import CHECKOUT
 from .flags import (
-    ROOT,
     add_run_flags,
     add_worker_flags,
     check_options,
-    config_file,
     options_with_flags,
     split_options,
 )
-from .jobs import Job, execute
+from .jobs import execute
+from .planning import Job, Plan, is_zero_shot, job_of
 
 SEEDS = ("1", "2", "3")
 SHOTS = ("1", "2", "4", "8", "16")
@@ -104,7 +106,18 @@ class Experiment:
 
     @property
     def evaluates(self) -> bool:
-        return bool(self.loads) or self.trainer in UNTRAINED
+        return bool(self.loads) or is_zero_shot(self.trainer)
+
+
+def few_shot(
+    trainer: str, context: tuple[object, ...] = (), prompts: str = "", shots: str = "{SHOTS}", layout: Layout = FEW_SHOT
+) -> str:
+    """A folder in some layout, with what the script's arguments say in braces; context: tokens, CSC and position."""
+    tokens = dict(zip(("tokens", "class_specific", "position"), context, strict=False))
+    return layout.folder(
+        trainer=trainer, dataset="{DATASET}", config="{CFG}", shots=shots, seed="{SEED}", prompts=prompts,
+        context=CONTEXT.folder(**tokens) if tokens else "",
+    )  # fmt: skip
 
 
 COOP_PROMPT = {
@@ -121,7 +134,7 @@ EXPERIMENTS = {
         arguments=("DATASET", "CFG", "CTP", "NCTX", "SHOTS", "CSC"),
         example="caltech101 rn50_ep50 end 16 1 False",
         trainer="CoOp",
-        folder="{DATASET}/CoOp/{CFG}_{SHOTS}shots/nctx{NCTX}_csc{CSC}_ctp{CTP}/seed{SEED}",
+        folder=few_shot("CoOp", ("{NCTX}", "{CSC}", "{CTP}")),
         loops={"SEED": SEEDS},
         options=COOP_PROMPT,
     ),
@@ -130,7 +143,7 @@ EXPERIMENTS = {
         arguments=("DATASET", "CFG"),
         example="imagenetv2 rn50_ep50",
         trainer="CoOp",
-        folder="evaluation/CoOp/{CFG}_16shots/nctx16_cscFalse_ctpend/{DATASET}/seed{SEED}",
+        folder=few_shot("CoOp", (16, False, "end"), layout=TRANSFER, shots="16"),
         fixed={"NCTX": "16", "CSC": "False", "CTP": "end"},
         loops={"SEED": SEEDS},
         options={key: value for key, value in COOP_PROMPT.items() if key != "DATASET.NUM_SHOTS"},
@@ -143,14 +156,14 @@ EXPERIMENTS = {
         arguments=("DATASET", "CFG"),
         example="caltech101 rn50",
         trainer="ZeroshotCLIP",
-        folder="ZeroshotCLIP/{CFG}/{DATASET}",
+        folder=few_shot("ZeroshotCLIP", layout=ZERO_SHOT),
     ),
     "plot/main": Experiment(
         about="PLOT, few-shot, 1 to 16 shots, seeds 1 to 3",
         arguments=("DATASET", "N"),
         example="caltech101 4",
         trainer="PLOT",
-        folder="OP_N{N}/{DATASET}/PLOT/{CFG}_{SHOTS}shots/nctx16_cscFalse_ctpend/seed{SEED}",
+        folder=few_shot("PLOT", (16, False, "end"), prompts="{N}"),
         config="rn50",
         loops={"SHOTS": SHOTS, "SEED": SEEDS},
         options={
@@ -166,15 +179,13 @@ EXPERIMENTS = {
 
 def generalisation(script: str, trainer: str, config: str) -> dict[str, Experiment]:
     """The four scripts of base-to-new and cross-data-set evaluation, which are alike for every trainer."""
-    cross = f"{trainer}/{{CFG}}_16shots"
-    classes = f"{{DATASET}}/shots_16/{trainer}/{{CFG}}/seed{{SEED}}"
     return {
         f"{script}/base2new_train": Experiment(
             about=f"{trainer}, base to new: train on 16 images of each class in the first half",
             arguments=("DATASET", "SEED"),
             example="caltech101 1",
             trainer=trainer,
-            folder=f"base2new/train_base/{classes}",
+            folder="base2new/" + few_shot(trainer, shots="16", layout=BASE_CLASSES),
             config=config,
             options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "base"},
         ),
@@ -183,7 +194,7 @@ def generalisation(script: str, trainer: str, config: str) -> dict[str, Experime
             arguments=("DATASET", "SEED"),
             example="caltech101 1",
             trainer=trainer,
-            folder=f"base2new/test_new/{classes}",
+            folder="base2new/" + few_shot(trainer, shots="16", layout=NEW_CLASSES),
             config=config,
             options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "new"},
             loads=f"{script}/base2new_train",
@@ -193,7 +204,7 @@ def generalisation(script: str, trainer: str, config: str) -> dict[str, Experime
             arguments=("SEED",),
             example="1",
             trainer=trainer,
-            folder=f"{{DATASET}}/{cross}/seed{{SEED}}",
+            folder=few_shot(trainer, shots="16"),
             config=config,
             fixed=IMAGENET,
             options={"DATASET.NUM_SHOTS": "{SHOTS}"},
@@ -203,7 +214,7 @@ def generalisation(script: str, trainer: str, config: str) -> dict[str, Experime
             arguments=("DATASET", "SEED"),
             example="caltech101 1",
             trainer=trainer,
-            folder=f"evaluation/{cross}/{{DATASET}}/seed{{SEED}}",
+            folder=few_shot(trainer, shots="16", layout=TRANSFER),
             config=config,
             loads=f"{script}/xd_train",
         ),
@@ -216,7 +227,7 @@ def two_stages() -> dict[str, Experiment]:
         "arguments": ("DATASET", "M"),
         "example": "caltech101 4",
         "trainer": "PLOTPP",
-        "folder": "OP_N4_M{M}/{DATASET}/PLOTPP/{CFG}_{SHOTS}shots/nctx4_cscFalse_ctpend/seed{SEED}",
+        "folder": few_shot("PLOTPP", (4, False, "end"), prompts="4_M{M}"),
         "config": "vit",
         "loops": {"SHOTS": SHOTS, "SEED": SEEDS},
     }
@@ -263,7 +274,7 @@ def adapters() -> dict[str, Experiment]:
             arguments=("DATASET",),
             example="caltech101",
             trainer=trainer,
-            folder=f"{{DATASET}}/{trainer}/{{CFG}}_{{SHOTS}}shots/seed{{SEED}}",
+            folder=few_shot(trainer),
             config="rn50",
             loops={"SHOTS": SHOTS, "SEED": SEEDS},
             options={"DATASET.NUM_SHOTS": "{SHOTS}"},
@@ -318,35 +329,26 @@ def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> 
 
 
 def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
-    from ..config import request_of
-
     experiment = EXPERIMENTS[name]
-    folder = Path(args.output.rstrip("/") + experiment.tree) / experiment.folder.format(**values)
-    family = "CoOp" if experiment.trainer in UNTRAINED else experiment.trainer
-    argv = ["--root", args.root, "--trainer", experiment.trainer]
-    argv += ["--seed", values["SEED"]] if "SEED" in values else []
-    argv += ["--dataset-config-file", str(config_file(f"datasets/{values['DATASET']}"))]
-    argv += ["--config-file", str(config_file(f"trainers/{family}/{values['CFG']}"))]
-    argv += ["--output-dir", str(folder)]
+    model_dir = load_epoch = ""
     if experiment.loads:
-        trained = _job(experiment.loads, {**values, **EXPERIMENTS[experiment.loads].fixed, **experiment.source}, args)
+        loaded = _job(experiment.loads, {**values, **EXPERIMENTS[experiment.loads].fixed, **experiment.source}, args)
         schedule = "" if "OPTIM.MAX_EPOCH" in args.opts[::2] else experiment.epoch
-        argv += ["--model-dir", str(trained.folder), "--load-epoch", schedule or str(trained.cfg.OPTIM.MAX_EPOCH)]
-    if experiment.evaluates:
-        argv.append("--eval-only")
-    for key, value in experiment.options.items():
-        argv += [key, value.format(**values)]
+        model_dir, load_epoch = str(loaded.folder), schedule or str(loaded.cfg.OPTIM.MAX_EPOCH)
+    options = [word for key, value in experiment.options.items() for word in (key, value.format(**values))]
     if experiment.second_stage:
         first = _job(experiment.starts, {**values, "SEED": args.stage1_seed or values["SEED"]}, args)
         last = first.folder / "prompt_learner" / f"model.pth.tar-{first.cfg.OPTIM.MAX_EPOCH}"
-        argv += [experiment.start_key, str(last)]
+        options += [experiment.start_key, str(last)]
     elif experiment.starts:
-        argv += [experiment.start_key, str(_job(experiment.starts, values, args).folder)]
-    argv += args.opts
-    place = [values["DATASET"]]
-    place += [f"{values['SHOTS']} shot{'s' * (values['SHOTS'] != '1')}"] if "SHOTS" in values else []
-    place += [f"seed {values['SEED']}"] if "SEED" in values else []
-    return Job(" ".join([name, *place]), request_of(argv))
+        options += [experiment.start_key, str(_job(experiment.starts, values, args).folder)]
+    return job_of(Plan(
+        experiment.trainer, values["DATASET"], values["CFG"], args.root,
+        folder=Path(args.output.rstrip("/") + experiment.tree) / experiment.folder.format(**values),
+        options=[*options, *args.opts],
+        seed=values.get("SEED", ""), shots=values.get("SHOTS", ""), called=name,
+        evaluates=experiment.evaluates, model_dir=model_dir, load_epoch=load_epoch, plugins=args.plugins,
+    ))  # fmt: skip
 
 
 # --- command line ----------------------------------------------------------------------------------------
@@ -418,6 +420,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*")
     add_worker_flags(parser)
     add_run_flags(parser)
+    add_plugin_flag(parser)
     args = parser.parse_intermixed_args(words[1:])
     args.opts = options_with_flags(args, options)
     args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
@@ -432,6 +435,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.stage1_seed and not args.stage1_seed.isdecimal():
             raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
         check_options(options, OWN_KEYS | set_here, "script")
+        args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
     if experiment.config and os.environ.get("CFG"):
@@ -450,5 +454,5 @@ def _numbers(variable: str, least: Any) -> tuple[str, ...]:
 
 def _place(variable: str, default: str) -> str:
     """A folder from the environment; the default is in the checkout, wherever the script is called from."""
-    return os.environ.get(variable) or (default if Path.cwd() == ROOT else str(ROOT / default))
+    return os.environ.get(variable) or (default if Path.cwd() == CHECKOUT else str(CHECKOUT / default))
 

@@ -1,5 +1,5 @@
 """What the command lines of sweep.py, experiments.py and others have in common: KEY VALUE pairs behind flags, types for
-argparse, presets by name."""
+argparse."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 
-from ..settings import UNTRAINED
-
-ROOT = Path(__file__).resolve().parents[2]
 TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
 
@@ -98,21 +94,3 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 def options_with_flags(args: argparse.Namespace, options: Sequence[str]) -> list[str]:
     """The KEY VALUE pairs that `add_run_flags` stands for, and those given."""
     return ["DATASET.SKIP_BAD", "True"] * args.skip_bad + list(options)
-
-
-def _trainers() -> list[str]:
-    return [*UNTRAINED, *sorted(folder.name for folder in (ROOT / "configs" / "trainers").iterdir())]
-
-
-def config_file(name: str) -> Path:
-    """configs/<name>.yaml, relative to the working folder where that is the checkout.  Raises ValueError."""
-    from dassl.utils.tools import did_you_mean
-
-    path = ROOT / "configs" / f"{name}.yaml"
-    if not path.parent.is_dir():
-        trainer = path.parent.name
-        raise ValueError(f"no trainer {trainer!r} in configs/trainers" + did_you_mean(trainer, _trainers()))
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"no config {path}; known: {known}")
-    return Path(os.path.relpath(path)) if Path.cwd() == ROOT else path

@@ -8,53 +8,30 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
-import os
 import shlex
 import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dassl.plain.text import error_text, printable
 
 if TYPE_CHECKING:
-    from yacs.config import CfgNode
 
     from ..config import Request
 
+from ..plugins import trainer_class
+from .planning import Job, own_options
 from .workers import check_devices, workers
 
 SKIPPED = "complete, skipped"
 START_AND_TEST = 50  # what they cost, in images a class and epoch
 ALL_IMAGES = 100  # of a class, where no number of shots is given
-SECOND_STAGE = {"PLOTAdapter": "PLOT"}  # starts from what another trainer learned
-OWN_PICTURES = "Folder"  # the data set whose images may be others at the next call
-
-
-class Job(NamedTuple):
-    """One run of the sweep."""
-
-    name: str  # "PLOT demo 4 shots seed 1"
-    request: Request
-    stage: int = 0  # what has a higher one begins when all of the lower ones are over
-
-    @property
-    def cfg(self) -> CfgNode:
-        return self.request.cfg
-
-    @property
-    def argv(self) -> list[str]:
-        """For train.py."""
-        return self.request.argv
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.cfg.OUTPUT_DIR)
 
 
 class Progress(Protocol):
@@ -133,11 +110,6 @@ def work_of(job: Job) -> int:
     return START_AND_TEST + passes * (shots if shots > 0 else ALL_IMAGES)
 
 
-def own_options(cfg: Any) -> Mapping[str, Any]:
-    """The trainer's own node of a config."""
-    return cfg.TRAINER.get(cfg.TRAINER.NAME) or cfg.TRAINER.get(cfg.TRAINER.NAME.upper()) or {}
-
-
 def _describe(result: dict[str, Any]) -> str:
     accuracy, seconds = result.get("accuracy"), (result.get("seconds") or {}).get("total")
     shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
@@ -162,12 +134,12 @@ def settled(job: Job) -> bool:
 
 def check_same_run(job: Job) -> None:
     """Raises ValueError where the folder's complete run has other settings than `job`, among those that it heeds."""
-    from ..effect import differences, flatten
+    from ..keys import deciding, differences, flatten
     from ..record import read_result
-    from ..settings import deciding
 
     stored = (read_result(job.folder) or {}).get("config") or {}
-    was, now = (deciding(flatten(config)) for config in (stored, job.cfg))
+    zero_shot = getattr(trainer_class(job.cfg.TRAINER.NAME), "zero_shot", False)
+    was, now = (deciding(flatten(config), zero_shot) for config in (stored, job.cfg))
     if changed := differences(was, now):
         raise ValueError(
             f"{job.folder} holds a complete run with another configuration ({changed}); use another output folder"
@@ -176,15 +148,15 @@ def check_same_run(job: Job) -> None:
 
 def check_same_pictures(job: Job) -> None:
     """Raises ValueError where the folder's complete run had other pictures of one's own than there are now."""
-    if job.cfg.DATASET.NAME != OWN_PICTURES:
-        return
-    import datasets  # noqa: F401  (registers it)
     from dassl.data import fingerprint
-    from dassl.data.datasets import build_dataset
+    from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+    from dassl.utils.logger import quiet
 
     from ..record import read_result
 
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    if not getattr(DATASET_REGISTRY.get(job.cfg.DATASET.NAME), "own_pictures", False):
+        return
+    with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself says what there is to say
         now = fingerprint(build_dataset(job.cfg))
     was = ((read_result(job.folder) or {}).get("data") or {}).get("fingerprint")
@@ -214,6 +186,8 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
     `quiet()` a run prints to its log alone, and its warnings go through `tell`, which says each of them once."""
     from tqdm import tqdm
 
+    from dassl.utils.logger import quiet
+
     stream, told = sys.stderr, set[str]()
     with tqdm(total=total, unit="run", file=stream, disable=True if verbose else None, dynamic_ncols=True) as bar:
 
@@ -226,18 +200,14 @@ def progress(total: int, verbose: bool) -> Iterator[tuple[Progress, Callable[[],
             bar.update(int(done))
 
         @contextlib.contextmanager
-        def quiet() -> Iterator[None]:
+        def hushed() -> Iterator[None]:
             if verbose:
                 yield
                 return
-            with (
-                open(os.devnull, "w", encoding="utf-8") as nowhere,
-                contextlib.redirect_stdout(nowhere),
-                contextlib.redirect_stderr(_Lines(tell)),
-            ):
+            with quiet(), contextlib.redirect_stderr(_Lines(tell)):
                 yield
 
-        yield tell, quiet
+        yield tell, hushed
 
 
 def list_jobs(jobs: Sequence[Job], commands: bool = False) -> int:
@@ -268,7 +238,7 @@ def foresee(job: Job) -> str:
     from dassl.engine.state import furthest_state
     from dassl.utils.checkpoint import find_checkpoints
 
-    from ..record import check_folder
+    from ..folder import check_folder
 
     if settled(job):
         return "complete"
@@ -283,8 +253,10 @@ def foresee(job: Job) -> str:
 def starts_of(job: Job) -> set[Path]:
     """Runs, or checkpoints of runs, that must be there when this one begins."""
     start = str(own_options(job.cfg).get("PRETRAIN_DIR", ""))
-    if job.cfg.TRAINER.NAME in SECOND_STAGE and not start:  # by default beside it, under the name of the first stage
-        start = str(Path(*(SECOND_STAGE.get(part, part) for part in job.folder.parts)))
+    name = job.cfg.TRAINER.NAME
+    first = getattr(trainer_class(name), "starts_from", "")
+    if first not in ("", name) and not start:  # by default beside it, under the name of the first stage
+        start = str(Path(*(first if part == name else part for part in job.folder.parts)))
     tested = job.request.args.model_dir
     return {Path(given) for given in (start, tested) if given}
 
@@ -301,7 +273,7 @@ def execute(
     Returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 128 + the number of the signal
     that stopped it.
     """
-    from dassl.engine.interruption import exit_status, heeding_signals
+    from dassl.engine.interruption import catching_signals, exit_status
     from dassl.plain.writing import disk_failed
 
     try:
@@ -313,7 +285,7 @@ def execute(
     if dry_run:
         return int(list_jobs(jobs, commands=verbose) > 0)
     try:
-        with heeding_signals(at_once=True), progress(len(jobs), verbose) as (tell, quiet):
+        with catching_signals(at_once=True), progress(len(jobs), verbose) as (tell, quiet):
 
             def run(request: Request) -> dict[str, Any]:
                 from runs import execute

@@ -11,21 +11,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..settings import UNTRAINED
+from dassl.utils.plugins import add_plugin_flag, use
+
 from .flags import (
     add_run_flags,
     add_worker_flags,
     check_options,
-    config_file,
     not_negative,
     options_with_flags,
     positive,
     split_options,
 )
-from .jobs import SECOND_STAGE, Job, execute, own_options
+from .jobs import execute
+from .planning import Job, Plan, is_zero_shot, job_of, run_folder, stage_of
 
 OWN_KEYS = {
     "SEED": "--seeds",
@@ -100,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seeds", nargs="+", type=not_negative, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
     add_worker_flags(parser)
     add_run_flags(parser)
+    add_plugin_flag(parser)
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
     return parser
 
@@ -112,6 +114,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     args.opts = options_with_flags(args, options)
     try:
         check_options(options, OWN_KEYS, "sweep")
+        args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
     return args
@@ -123,51 +126,26 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
     """Every run of the grid, zero-shot first, and last what starts from other runs.
 
-    Builds all configs, so that a misspelt name or key is found before the first run starts.  Raises what the config
-    raises (ValueError, KeyError, OSError).
+    Raises what building a config raises (ValueError, KeyError, OSError).
     """
-    jobs = []
+    names = list(dict.fromkeys(args.trainers))
+    plans = []
     for dataset in dict.fromkeys(args.dataset):
-        for trainer in dict.fromkeys(args.trainers):
-            if trainer in UNTRAINED:
-                jobs.append(_job(args, dataset, trainer, None, None))
+        for trainer in names:
+            shared = Plan(
+                trainer, dataset, args.config, args.root,
+                folder=lambda cfg, dataset=dataset: Path(args.output) / run_folder(cfg, dataset, args.config),
+                options=args.opts, plugins=args.plugins, stage=stage_of(trainer, names),
+            )  # fmt: skip
+            if is_zero_shot(trainer):
+                plans.append(replace(shared, evaluates=True))
                 continue
-            for shots in dict.fromkeys(args.shots):
-                jobs += [_job(args, dataset, trainer, shots, seed) for seed in dict.fromkeys(args.seeds)]
-    return sorted(jobs, key=lambda job: (job.stage, job.cfg.TRAINER.NAME not in UNTRAINED))
-
-
-def _job(args: argparse.Namespace, dataset: str, trainer: str, shots: int | None, seed: int | None) -> Job:
-    from ..config import request_of
-
-    argv = ["--root", args.root, "--trainer", trainer]
-    argv += ["--dataset-config-file", str(config_file(f"datasets/{dataset}"))]
-    family = "CoOp" if trainer in UNTRAINED else trainer  # with whose config the original evaluates them
-    argv += ["--config-file", str(config_file(f"trainers/{family}/{args.config}"))]
-    options = list(args.opts)
-    if shots is None:
-        argv.append("--eval-only")
-    else:
-        argv += ["--seed", str(seed)]
-        options = ["DATASET.NUM_SHOTS", str(shots), *options]
-    request = request_of([*argv, *options], lambda cfg: Path(args.output) / run_folder(cfg, dataset, args.config))
-    place = "" if shots is None else f" {shots} shot{'s' * (shots > 1)} seed {seed}"
-    return Job(f"{trainer} {dataset}{place}", request, stage=int(trainer in SECOND_STAGE))
-
-
-def run_folder(cfg: Any, dataset: str, config: str) -> Path:
-    """The original's folder names, from the values that the config really holds."""
-    trainer = cfg.TRAINER.NAME
-    if trainer in UNTRAINED:
-        return Path(trainer, config, dataset)
-    options = own_options(cfg)
-    folder = Path(dataset, trainer, f"{config}_{cfg.DATASET.NUM_SHOTS}shots")
-    if "N_CTX" in options:
-        position = options.get("CLASS_TOKEN_POSITION", "end")
-        folder /= f"nctx{options['N_CTX']}_csc{options.get('CSC', False)}_ctp{position}"
-    if "N" in options:
-        folder = Path(f"OP_N{options['N']}" + (f"_M{options['M']}" if "M" in options else "")) / folder
-    return folder / f"seed{cfg.SEED}"
+            for shots in map(str, dict.fromkeys(args.shots)):
+                options = ["DATASET.NUM_SHOTS", shots, *args.opts]
+                for seed in map(str, dict.fromkeys(args.seeds)):
+                    plans.append(replace(shared, options=options, shots=shots, seed=seed))
+    plans.sort(key=lambda plan: (plan.stage, not is_zero_shot(plan.trainer)))
+    return list(map(job_of, plans))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -38,15 +38,12 @@ def check_devices(devices: Sequence[str]) -> None:
 
 def _in_worker(request: Request) -> tuple[dict[str, Any], str]:
     """One run in a process of its own: its record, and what it warned of."""
+    from dassl.utils.logger import quiet
     from runs import execute
 
     warned = io.StringIO()
     try:
-        with (
-            open(os.devnull, "w", encoding="utf-8") as nowhere,
-            contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(warned),
-        ):
+        with quiet(), contextlib.redirect_stderr(warned):
             return execute.run(request), warned.getvalue()
     except KeyboardInterrupt as stop:
         _end_without_parent()

@@ -183,7 +183,7 @@ def test_an_unknown_name_suggests_the_nearest(tmp_path):
 def test_the_demo_models_load_or_say_how_to_make_them(monkeypatch, name):
     assert clip.load_clip_to_cpu(name).vocab_size == 49408
     monkeypatch.setitem(clip_module._PACKAGED, name, Path("nowhere/demo.safetensors"))
-    with pytest.raises(RuntimeError, match=f"'{name}' are not at nowhere.*demo.training.resnet.*demo.training.vit"):
+    with pytest.raises(RuntimeError, match=f"'{name}' are not at nowhere.*demo/train_resnet.py.*demo/train_vit.py"):
         clip.load_clip_to_cpu(name)
 
 

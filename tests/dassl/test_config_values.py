@@ -16,7 +16,7 @@ from dassl.data.samplers import build_sampler
 from dassl.data.transforms import AVAI_CHOICES, INTERPOLATION_MODES, build_transform
 from dassl.engine import SimpleTrainer
 from dassl.optim import build_lr_scheduler, build_optimizer
-from runs import config as run_config
+from runs import config
 from runs.config import extend_cfg, set_key
 from tests.dassl.test_config import leaves
 from tests.support.programs import arguments, failure, make_world
@@ -54,14 +54,14 @@ def test_every_number_of_the_tree_has_a_rule():
         key for key, value in leaves(cfg) if isinstance(value, (int, float, list)) and not isinstance(value, bool)
     }
     ours = {key for key in numbers if key.startswith("TRAINER.")}  # TRAINER: options.py, or not used here
-    assert numbers - ours - FREE == (set(NUMBERS) | set(run_config.OUR_NUMBERS)) - {"INPUT.SIZE", "INPUT.RRCROP_SCALE"}
+    assert numbers - ours - FREE == (set(NUMBERS) | set(config.OUR_NUMBERS)) - {"INPUT.SIZE", "INPUT.RRCROP_SCALE"}
 
 
 def test_the_defaults_are_allowed():
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    check_values(cfg, rules=NUMBERS | run_config.OUR_NUMBERS)
-    check_names(cfg, names=NAMES | run_config.OUR_NAMES)
+    check_values(cfg, rules=NUMBERS | config.OUR_NUMBERS)
+    check_names(cfg, names=NAMES | config.OUR_NAMES)
 
 
 @pytest.mark.parametrize("key", NUMBERS)

@@ -19,7 +19,7 @@ import torch
 import train
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine import state as state_module
-from dassl.engine.interruption import Interrupted, exit_status, heeding_signals
+from dassl.engine.interruption import Interrupted, catching_signals, exit_status
 from dassl.engine.state import STATE_NAME, StateKeeper
 from dassl.plain import writing
 from dassl.utils import load_checkpoint, set_random_seed
@@ -67,7 +67,7 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_heeded_at_the_next_step(number, capfd):
     before = signal.getsignal(number)
-    with heeding_signals() as asked:
+    with catching_signals() as asked:
         asked.check()
         os.kill(os.getpid(), number)
         with pytest.raises(Interrupted) as stop:
@@ -80,11 +80,11 @@ def test_a_signal_is_heeded_at_the_next_step(number, capfd):
 
 
 def test_a_second_ctrl_c_does_not_wait():
-    with pytest.raises(KeyboardInterrupt), heeding_signals():
+    with pytest.raises(KeyboardInterrupt), catching_signals():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("it waited")
-    with pytest.raises(Interrupted) as stop, heeding_signals(at_once=True):
+    with pytest.raises(Interrupted) as stop, catching_signals(at_once=True):
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("it waited")
     assert exit_status(stop.value) == 143 and exit_status(KeyboardInterrupt()) == 130
@@ -93,7 +93,7 @@ def test_a_second_ctrl_c_does_not_wait():
 def test_what_is_ignored_stays_ignored_and_threads_change_nothing():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with heeding_signals() as asked:
+        with catching_signals() as asked:
             os.kill(os.getpid(), signal.SIGHUP)
             asked.check()
     finally:
@@ -101,7 +101,7 @@ def test_what_is_ignored_stays_ignored_and_threads_change_nothing():
     handlers = []
 
     def elsewhere():
-        with heeding_signals():
+        with catching_signals():
             handlers.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=elsewhere)

@@ -7,7 +7,7 @@ import pytest
 from results.__main__ import main
 from results.numbers.differences import between_methods, between_runs
 from results.numbers.summary import summarise
-from runs.records import find_runs
+from runs.record import find_runs
 from tests.support.records import make_record, write_run, write_sweep
 
 

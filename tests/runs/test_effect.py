@@ -13,13 +13,13 @@ from dassl.config import get_cfg_default
 from results.__main__ import main as results
 from results.numbers.differences import between_methods, between_runs
 from results.numbers.summary import summarise
-from runs import record
+from runs import writing
 from runs.config import extend_cfg, set_key
-from runs.effect import NO_EFFECT, effective, flatten
+from runs.folder import _differences
+from runs.keys import CHANCE, NO_EFFECT, PLACE, SCHEDULE, START, effective, flatten
 from runs.methods import data_path, name_methods
-from runs.records import find_runs
-from runs.settings import CHANCE, PLACE, SCHEDULE, STARTS
-from runs.source import kept_settings
+from runs.record import find_runs
+from runs.restore.source import kept_settings
 from runs.sweeps.jobs import check_same_run
 from tests.support.programs import REPOSITORY, arguments, make_world
 from tests.support.records import make_record, write_run
@@ -59,7 +59,7 @@ TRAIN.COUNT_ITER
 TEST.EVALUATOR TEST.FINAL_MODEL TEST.NO_TEST TEST.SPLIT
 """.split()
 DO_NOTHING = """
-FEATURE_CACHE.USE FEATURE_CACHE.DIR FEATURE_CACHE.MAX_GB
+PLUGINS FEATURE_CACHE.USE FEATURE_CACHE.DIR FEATURE_CACHE.MAX_GB
 CSC CLASS_TOKEN_POSITION MATCH_CHUNK TEXT_CHUNK
 """.split()
 
@@ -101,9 +101,9 @@ def seen_by(key: str, folder: Path) -> set[str]:
     first, second = tree(), tree()
     set_key(second, key, other(KEYS[key]))
     noticed = set()
-    if record._digest(first) != record._digest(second):
+    if writing._digest(first) != writing._digest(second):
         noticed.add("digest")
-    if record._differences(json.loads(json.dumps(first)), second):
+    if _differences(json.loads(json.dumps(first)), second):
         noticed.add("resume")
     for number, cfg in enumerate((first, second)):
         one = make_record("PLOT", 4, 1 + number) | {"trainer": "PLOTPP", "config": json.loads(json.dumps(cfg))}
@@ -124,7 +124,7 @@ def seen_by(key: str, folder: Path) -> set[str]:
 ALL = {"digest", "resume", "sweep", "label", "differences"}
 EXCEPT = {  # who looks away, or looks though it changes no result
     **dict.fromkeys(PLACE - {"TRAINER.NAME"}, ALL - {"label", "differences"}),  # what a sweep varies
-    **dict.fromkeys(STARTS, ALL - {"label", "differences"}),  # another file for each seed
+    **{key: ALL - {"label", "differences"} for key in KEYS if key.endswith(START)},  # another file for each seed
     **dict.fromkeys(SCHEDULE, ALL - {"label"}),  # goes by shots: tells methods apart in one place only
     **dict.fromkeys(CHANCE, {"differences"}),  # other random crops
 }
@@ -143,9 +143,9 @@ def test_all_who_compare_runs_agree_about_every_key(tmp_path):
 
 def test_an_export_keeps_what_decides_and_no_place():
     kept = kept_settings(KEYS).keys()
-    needless = ("DATALOADER.", "TRAIN.", "TEST.", "MODEL.HEAD.", "MODEL.INIT_WEIGHTS", "DATASET.FOLDER.", *STARTS)
-    assert {key for key in effective(KEYS) if not key.startswith(needless)} <= kept
-    assert kept - effective(KEYS).keys() == {OWN + key for key in DO_NOTHING if "." not in key}
+    needless = ("DATALOADER.", "TRAIN.", "TEST.", "MODEL.HEAD.", "MODEL.INIT_WEIGHTS", "DATASET.FOLDER.")
+    assert {key for key in effective(KEYS) if not key.startswith(needless) and not key.endswith(START)} <= kept
+    assert kept - effective(KEYS).keys() == {OWN + key for key in DO_NOTHING if "." not in key and key != "PLUGINS"}
 
 
 # --- as a user meets it ----------------------------------------------------------------------------------

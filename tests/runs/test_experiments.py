@@ -310,7 +310,7 @@ def test_plot_and_then_its_adapter_for_real(tmp_path, capsys, monkeypatch):
     one = {"loops": {"SHOTS": ("1",), "SEED": ("1", "2")}}
     ours = ("plot/main", "plot_adapter/main")
     short = {name: replace(e, **one) if name in ours else e for name, e in EXPERIMENTS.items()}
-    monkeypatch.setattr("scripts.experiments.EXPERIMENTS", short)
+    monkeypatch.setattr("runs.sweeps.experiments.EXPERIMENTS", short)
     monkeypatch.setenv("DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
     extra = ["MODEL.BACKBONE.NAME", str(tmp_path / "tiny_rn.pt"), "INPUT.SIZE", "(96, 96)", "OPTIM.MAX_EPOCH", "1"]

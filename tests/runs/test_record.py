@@ -29,16 +29,10 @@ from dassl.plain import writing
 from dassl.utils import atomic_write, set_random_seed
 from dassl.utils.checkpoint import CheckpointError
 from runs.environment import commit_of_program
-from runs.record import (
-    RunFolderError,
-    evaluated_checkpoint,
-    is_complete,
-    open_run,
-    read_classnames,
-    read_result,
-    write_result,
-)
-from runs.run_folder import hold_folder
+from runs.folder import open_run
+from runs.lock import RunFolderError, hold_folder
+from runs.record import is_complete, read_classnames, read_result
+from runs.writing import evaluated_checkpoint, write_result
 from tests.dassl.test_utils import run_python
 from tests.support.engine import CLASSES, TinyPlugin, tiny_cfg
 from tests.support.programs import REPOSITORY
@@ -189,7 +183,7 @@ def no_locks(*args):
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 if "--no-locks" in sys.argv:
     fcntl.flock = no_locks
-from runs.run_folder import hold_folder
+from runs.lock import hold_folder
 with hold_folder(sys.argv[1]):
     if os.fork() == 0:  # as the worker processes of loaders
         time.sleep(30)
@@ -349,7 +343,7 @@ def test_a_torn_or_foreign_result_is_no_result(tmp_path):
 def test_a_full_disk_at_the_last_moment(tmp_path):
     code = """
 import resource, sys
-from runs.record import write_result
+from runs.writing import write_result
 from tests.support.engine import TinyPlugin, tiny_cfg
 cfg = tiny_cfg(sys.argv[1]); trainer = TinyPlugin(cfg); trainer.test()
 resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))

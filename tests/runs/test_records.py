@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from dassl.plain.reading import MOST_LEVELS, NUMBER, Each, Maybe, load_json, load_yaml, wrong
 from predict.__main__ import main as predict
 from results.__main__ import main
-from runs.record import is_complete, read_classnames, read_result
-from runs.records import read_run
-from runs.result_file import RESULT
+from runs.record import RESULT, is_complete, read_classnames, read_result, read_run
 from tests.support.records import make_record, write_run, write_sweep
 
 COMMANDS = ("table", "curve", "report", "gains", "confusions")  # of a whole tree

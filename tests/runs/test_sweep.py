@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 
 from results.__main__ import main as results
-from runs.record import open_run
-from runs.run_folder import hold_folder
-from runs.sweeps.flags import ROOT
+from runs.folder import open_run
+from runs.lock import hold_folder
+from runs.plugins import CHECKOUT as ROOT
 from runs.sweeps.jobs import Job, progress, run_jobs, work_of
 from runs.sweeps.sweep import main, parse_args, plan_jobs
 from runs.sweeps.workers import Workers
@@ -181,7 +181,9 @@ def test_complete_runs_are_skipped_and_begun_ones_are_not(planned):
     (first.folder / "result.json").write_text(json.dumps(record))
     ran, said = [], []
     failed = run_jobs(
-        planned, lambda argv: ran.append(argv) or {"accuracy": 50.0}, lambda text, done=False: said.append(text)
+        planned,
+        lambda request: ran.append(request.argv) or {"accuracy": 50.0},
+        lambda text, done=False: said.append(text),
     )
     assert failed == []
     assert ran == [second.argv, third.argv]
@@ -189,8 +191,8 @@ def test_complete_runs_are_skipped_and_begun_ones_are_not(planned):
 
 
 def test_failed_run_does_not_stop_the_run_jobs(planned):
-    def run(argv):
-        if argv[argv.index("--seed") + 1] == "2":
+    def run(request):
+        if request.cfg.SEED == 2:
             raise KeyError("no such thing")
         return {"accuracy": 1.0}
 
@@ -256,9 +258,9 @@ def test_a_dry_run_looks_for_the_gpus(capsys, monkeypatch):
 def test_several_at_once_all_come_back(planned):
     barrier = threading.Barrier(3, timeout=30)  # passed only if all three are under way together
 
-    def run(argv):
+    def run(request):
         barrier.wait()
-        if argv[argv.index("--seed") + 1] == "2":
+        if request.cfg.SEED == 2:
             raise ValueError("no")
         return {"accuracy": 1.0}
 
@@ -271,17 +273,17 @@ def test_several_at_once_all_come_back(planned):
 def test_stages_do_not_overlap(planned):
     """The runs of a later stage begin when all of the earlier one are over, however many go at a time."""
     first, second, third = planned
-    ended: list[str] = []
+    ended: list[int] = []
 
-    def run(argv):
-        seed = argv[argv.index("--seed") + 1]
-        assert seed != "1" or sorted(ended) == ["2", "3"]
+    def run(request):
+        seed = request.cfg.SEED
+        assert seed != 1 or sorted(ended) == [2, 3]
         time.sleep(0.05)
         ended.append(seed)
         return {"accuracy": 1.0}
 
     staged = [first._replace(stage=1), second, third]
-    assert run_jobs(staged, run, lambda text, done=False: None, at_once=3) == [] and ended[-1] == "1"
+    assert run_jobs(staged, run, lambda text, done=False: None, at_once=3) == [] and ended[-1] == 1
 
 
 def test_interrupt_ends_the_sweep_at_once(planned):

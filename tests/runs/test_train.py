@@ -13,10 +13,11 @@ import torch
 from tqdm import tqdm
 
 import train
+from dassl.config import get_cfg_default
 from runs.command_line import build_parser
 from runs.config import setup_cfg
 from runs.execute import splits_read
-from runs.run_folder import hold_folder
+from runs.lock import hold_folder
 from tests.support.golden_data import write_fewshot_tree
 from tests.support.programs import REPOSITORY, arguments, command, make_world
 
@@ -216,7 +217,7 @@ def test_unreadable_images_are_named_and_counted(tmp_path, capsys):
 
 
 def test_only_images_that_a_run_opens_are_looked_at():
-    cfg = train.get_cfg_default()
+    cfg = get_cfg_default()
     assert splits_read(cfg, train=True, test=True) == ["train_x", "train_u", "test"]
     assert splits_read(cfg, train=False, test=True) == ["test"]
     assert splits_read(cfg, train=False, test=False) == []

@@ -85,6 +85,7 @@ def make_record(trainer: str, shots: int, seed: int, **changes: Any) -> dict[str
         "complete": True,
         "mode": "train" if trained else "eval",
         "trainer": trainer,
+        "method": {"zero_shot": not trained, "transports": trainer == "PLOT", "has_places": trainer == "PLOT"},
         "dataset": "Demo",
         "backbone": "demo-rn",
         "shots": shots,

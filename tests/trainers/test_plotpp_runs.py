@@ -13,8 +13,8 @@ import clip
 import train
 from results.__main__ import main as results
 from runs.config import request_of
+from runs.restore.trained_run import load_trainer
 from runs.sweeps.experiments import main as experiment
-from runs.trained_run import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.golden_data import tiny_state_dict
 from tests.support.programs import REPOSITORY, arguments, failure, make_world
@@ -314,7 +314,7 @@ def test_plans_are_about_no_places(first_stage, tmp_path):
 def test_both_stages_and_the_evaluation_by_their_scripts(world, tmp_path, capsys, monkeypatch):
     extra = ["MODEL.BACKBONE.NAME", str(world / "tiny_vit.pt"), "INPUT.SIZE", "(64, 64)", "OPTIM.MAX_EPOCH", "1"]
     extra += ["DATALOADER.NUM_WORKERS", "0", "USE_CUDA", "False", KEY + "PREC", "fp32"]
-    monkeypatch.setattr("scripts.experiments.EXPERIMENTS", shortened("1", ("1", "2")))
+    monkeypatch.setattr("runs.sweeps.experiments.EXPERIMENTS", shortened("1", ("1", "2")))
     monkeypatch.setenv("DATA", str(world / "data"))
     monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
     monkeypatch.delenv("STAGE1_SEED", raising=False)

@@ -22,6 +22,7 @@ class PLOT(ClipTrainer):
     """Prompt learning with optimal transport."""
 
     options_type = PlotOptions
+    transports = has_places = can_be_mapped = has_words = True
     options: PlotOptions
     recipe = staticmethod(recipe)
     learned_tensors = ("ctx",)

@@ -21,6 +21,8 @@ from .prompts import TwoSidedPromptLearner, start_at_random, start_from_template
 class PLOTPP(ClipTrainer):
     """PLOT++: the published recipe learns the visual prompts first, then both kinds from there (PRETRAIN_DIR)."""
 
+    transports = can_be_mapped = has_words = True
+    starts_from = "PLOTPP"
     options_type = PlotPPOptions
     options: PlotPPOptions
     recipe = staticmethod(recipe)

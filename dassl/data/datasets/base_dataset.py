@@ -24,12 +24,19 @@ log = logging.getLogger(__name__)
 class Datum:
     """One image on disk with its label.
 
-    impath: path of an existing file (a str; the constructor raises AssertionError for anything else).
-    label: class index from 0. domain: index of the domain. classname: the class's name, as trainers will
-    read it.
-
     Code that has already checked many paths at once may build instances around the constructor with
     `Datum.__new__` and the four underscored attributes, as unpickling does.
+
+    Parameters
+    ----------
+    impath : str
+        Path of an existing file; an AssertionError for anything else.
+    label : int
+        The class, from 0.
+    domain : int
+        Where the image is from (photograph, sketch, ...), from 0, for data sets that tell.
+    classname : str
+        The class's name, as trainers put it into their prompts.
     """
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = "") -> None:
@@ -44,18 +51,22 @@ class Datum:
 
     @property
     def impath(self) -> str:
+        """Path of the file."""
         return self._impath
 
     @property
     def label(self) -> int:
+        """The class, from 0."""
         return self._label
 
     @property
     def domain(self) -> int:
+        """The domain, from 0."""
         return self._domain
 
     @property
     def classname(self) -> str:
+        """The name of the class."""
         return self._classname
 
     def __repr__(self) -> str:
@@ -66,8 +77,25 @@ class Datum:
 class DatasetBase:
     """A data set: lists of `Datum` for training (labelled and unlabelled), validation and test.
 
-    Classes are what occurs in `train_x`: labels must be 0, 1, ..., num_classes - 1, each with exactly one
-    name. Subclasses set `dataset_dir` (folder below `cfg.DATASET.ROOT`; absolute once built) and `domains`.
+    Classes are what occurs in `train_x`: labels must be 0, 1, ..., num_classes - 1, each with exactly one name. A
+    subclass reads its lists in a constructor that takes `cfg`, and hands them to this one's.
+
+    Parameters
+    ----------
+    train_x, train_u, val, test : list of Datum, optional
+        Labelled and unlabelled training images, validation and test images. Only `train_x` must not be empty.
+
+    Attributes
+    ----------
+    dataset_dir : str
+        Folder below DATASET.ROOT, set by subclasses; absolute once built.
+    domains : sequence of str
+        The domains that a user may choose from, set by subclasses.
+
+    Raises
+    ------
+    ValueError
+        Where there is no labelled image, a label below the highest is missing, or one has two names.
     """
 
     dataset_dir: str = ""
@@ -97,40 +125,47 @@ class DatasetBase:
 
     @property
     def train_x(self) -> list[Datum]:
+        """Labelled training images."""
         return self._train_x
 
     @property
     def train_u(self) -> list[Datum] | None:
+        """Unlabelled training images."""
         return self._train_u
 
     @property
     def val(self) -> list[Datum] | None:
+        """Validation images."""
         return self._val
 
     @property
     def test(self) -> list[Datum] | None:
+        """Test images."""
         return self._test
 
     @property
     def lab2cname(self) -> dict[int, str]:
+        """Label -> class name, by ascending label."""
         return self._lab2cname
 
     @property
     def classnames(self) -> list[str]:
+        """Class names by label."""
         return self._classnames
 
     @property
     def num_classes(self) -> int:
+        """Number of classes C: the largest label + 1."""
         return self._num_classes
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
-        """Largest label + 1."""
+        """Return the largest label + 1."""
         return max(item.label for item in data_source) + 1
 
     @staticmethod
     def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
-        """(label -> name in ascending label order, the names in that order).
+        """Return label -> name in ascending order of labels, and the names in that order.
 
         Raises ValueError when one label carries two names.
         """
@@ -157,18 +192,12 @@ class DatasetBase:
                 raise ValueError(f"no domain named {domain!r}; known: {', '.join(self.domains) or 'none'}")
 
     def split_dataset_by_label(self, data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
-        """label -> items; labels in the order they are first seen, items in the order given."""
-        groups: dict[int, list[Datum]] = {}
-        for item in data_source:
-            groups.setdefault(item.label, []).append(item)
-        return groups
+        """Return label -> items; labels in the order they are first seen, items in the order given."""
+        return _grouped(data_source, "label")
 
     def split_dataset_by_domain(self, data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
-        """domain -> items; domains in the order they are first seen, items in the order given."""
-        groups: dict[int, list[Datum]] = {}
-        for item in data_source:
-            groups.setdefault(item.domain, []).append(item)
-        return groups
+        """Return domain -> items; domains in the order they are first seen, items in the order given."""
+        return _grouped(data_source, "domain")
 
     def generate_fewshot_dataset(
         self,
@@ -177,12 +206,27 @@ class DatasetBase:
         repeat: bool = False,
         rng: random.Random | None = None,
     ) -> Any:
-        """`num_shots` random images of every class, for each list given; one list back for one, else several.
+        """Draw the same number of random images of every class.
 
-        Classes come in the order they are first seen and images in the order drawn, so that a given random
-        state yields the published few-shot picks. A class with too few images is taken whole, without a
-        draw, or with `repeat` filled up by drawing with replacement. num_shots < 1 returns the lists as
-        they are. `rng` is the generator to draw from; by default Python's global one.
+        Classes come in the order they are first seen and images in the order drawn, so that a given random state
+        yields the published few-shot picks: exactly one `random.sample(items, num_shots)` for each class of each list.
+
+        Parameters
+        ----------
+        *data_sources : list of Datum
+            Lists to draw from, each for itself.
+        num_shots : int
+            Images of a class; below 1 the lists are returned as they are.
+        repeat : bool
+            A class with too few images is filled up by drawing with replacement. Otherwise it is taken whole, without
+            a draw.
+        rng : random.Random, optional
+            The generator to draw from; by default Python's global one.
+
+        Returns
+        -------
+        list
+            A list of Datum for one list, else a list of those.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
@@ -202,10 +246,23 @@ class DatasetBase:
         return output[0] if len(output) == 1 else output
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Fetch `url` from Google Drive to the file `dst`; unpack a .zip, .tar or .tar.gz there.
+        """Fetch a file from Google Drive, and unpack a .zip, .tar or .tar.gz beside it.
 
-        Needs the package `gdown`. Raises NotImplementedError for any other source, and BadArchive (a ValueError) for an
-        archive that is damaged, or not to be trusted: see `dassl.utils.unpacking`.
+        Needs the package `gdown`.
+
+        Parameters
+        ----------
+        url : str
+            Address at Google Drive.
+        dst : str
+            File to write.
+        from_gdrive : bool
+            Must be True: other sources are a NotImplementedError.
+
+        Raises
+        ------
+        BadArchive
+            (a ValueError) For an archive that is damaged, or not to be trusted: see `dassl.utils.unpacking`.
         """
         if not from_gdrive:
             raise NotImplementedError(
@@ -223,3 +280,10 @@ class DatasetBase:
         if dst.endswith((".zip", ".tar", ".tar.gz", ".tgz")):
             unpack(Path(dst), Path(folder))
             log.info(f"Unpacked {dst} into {folder}")
+
+
+def _grouped(items: Iterable[Datum], attribute: str) -> dict[int, list[Datum]]:
+    groups: dict[int, list[Datum]] = {}
+    for item in items:
+        groups.setdefault(getattr(item, attribute), []).append(item)
+    return groups

@@ -13,9 +13,12 @@ DATASET_REGISTRY = Registry("DATASET")
 
 
 def build_dataset(cfg: Any) -> Any:
-    """The data set named `cfg.DATASET.NAME`, built from `cfg`.
+    """Build the data set named `cfg.DATASET.NAME` from `cfg`.
 
-    Raises ValueError listing the known names, with the nearest one, when the name is not registered.
+    Raises
+    ------
+    ValueError
+        When the name is not registered; it suggests the nearest and lists the known ones.
     """
     check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), "data set (DATASET.NAME)")
     if cfg.VERBOSE:

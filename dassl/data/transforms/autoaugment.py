@@ -39,7 +39,9 @@ def _enhanced(name: str) -> Operation:
     return lambda image, magnitude: PLAIN[name](image, 1 + _signed(magnitude))
 
 
-OPERATIONS: dict[str, tuple[Operation, float, float]] = {  # what is done, its magnitude at strength 0 and at 9
+# name: (what is done to an image at a magnitude, the magnitude at strength 0, and at strength 9). Magnitudes are the
+# factor of a shear, the share of the side of a shift (150 pixels of 331), degrees, how far a factor is from 1, bits.
+OPERATIONS: dict[str, tuple[Operation, float, float]] = {
     "ShearX": (lambda image, m: _sheared(image, 1, _signed(m), 0, 0, 1, 0), 0, 0.3),
     "ShearY": (lambda image, m: _sheared(image, 1, 0, 0, _signed(m), 1, 0), 0, 0.3),
     "TranslateX": (lambda image, m: _moved(image, 1, 0, _signed(m * image.width), 0, 1, 0), 0, 150 / 331),
@@ -58,8 +60,12 @@ OPERATIONS: dict[str, tuple[Operation, float, float]] = {  # what is done, its m
 
 
 class _Policy:
-    def __init__(self, policy: AutoAugmentPolicy) -> None:
-        self.pairs = AutoAugment(policy).policies
+    """A policy of torchvision's tables, applied with the draws of the original engine."""
+
+    policy: AutoAugmentPolicy
+
+    def __init__(self) -> None:
+        self.pairs = AutoAugment(self.policy).policies
 
     def __call__(self, image: Image.Image) -> Image.Image:
         for name, probability, strength in self.pairs[random.randint(0, len(self.pairs) - 1)]:
@@ -70,15 +76,18 @@ class _Policy:
 
 
 class ImageNetPolicy(_Policy):
-    def __init__(self) -> None:
-        super().__init__(AutoAugmentPolicy.IMAGENET)
+    """The policy that was learned on ImageNet."""
+
+    policy = AutoAugmentPolicy.IMAGENET
 
 
 class CIFAR10Policy(_Policy):
-    def __init__(self) -> None:
-        super().__init__(AutoAugmentPolicy.CIFAR10)
+    """The policy that was learned on CIFAR-10."""
+
+    policy = AutoAugmentPolicy.CIFAR10
 
 
 class SVHNPolicy(_Policy):
-    def __init__(self) -> None:
-        super().__init__(AutoAugmentPolicy.SVHN)
+    """The policy that was learned on house numbers."""
+
+    policy = AutoAugmentPolicy.SVHN

@@ -1,5 +1,8 @@
-"""The four operations that torchvision lacks, with the draws of the original engine: Python's `random` for the
-translation and for whether there is noise, NumPy's for the places of cutout, torch's for the noise itself."""
+"""The four operations that torchvision lacks, with the draws of the original engine.
+
+Python's `random` decides on the translation and on whether there is noise, NumPy's generator on the places of cutout,
+torch's on the noise itself.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,17 @@ from torchvision.transforms import functional as F
 
 
 class Random2DTranslation:
-    """With probability `p` enlarge to 9/8 and crop (height, width) at random; otherwise just resize."""
+    """With probability `p` enlarge to 9/8 and crop (height, width) at random; otherwise just resize.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the result, in pixels.
+    p : float
+        Probability.
+    interpolation : InterpolationMode
+        Of both resizings.
+    """
 
     def __init__(
         self,
@@ -29,6 +42,7 @@ class Random2DTranslation:
         self.interpolation = interpolation
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return a PIL image of (height, width)."""
         height, width = self.height, self.width
         if random.random() > self.p:
             return F.resize(image, [height, width], self.interpolation)
@@ -39,11 +53,18 @@ class Random2DTranslation:
 
 
 class Cutout:
-    """Zero `n_holes` squares of side `length` at random places (Cutout, DeVries & Taylor, 2017).
+    """Zero squares at random places of an image (3, H, W), before normalisation, so that zero means black.
 
-    Squares may stick out of the image; an odd side is one pixel shorter.
+    Parameters
+    ----------
+    n_holes : int
+        Number of squares; they may overlap, and stick out of the image.
+    length : int
+        Side in pixels; an odd one is one pixel shorter.
 
-    image (3, H, W), before normalisation, so that zero means black -> the same shape.
+    References
+    ----------
+    DeVries and Taylor (2017), Improved regularization of convolutional neural networks with cutout.
     """
 
     def __init__(self, n_holes: int = 1, length: int = 16) -> None:
@@ -51,6 +72,7 @@ class Cutout:
         self.length = length
 
     def __call__(self, image: Tensor) -> Tensor:
+        """Return a copy (3, H, W) with holes."""
         height, width = image.shape[-2:]
         half = self.length // 2
         image = image.clone()
@@ -61,7 +83,7 @@ class Cutout:
 
 
 class GaussianNoise:
-    """With probability `p` add normal noise of the given mean and standard deviation to every value."""
+    """With probability `p` add normal noise of mean `mean` and standard deviation `std` to every value (3, H, W)."""
 
     def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5) -> None:
         self.mean = mean
@@ -69,17 +91,22 @@ class GaussianNoise:
         self.p = p
 
     def __call__(self, image: Tensor) -> Tensor:
+        """Return the image (3, H, W), perhaps with noise."""
         if random.random() > self.p:
             return image
         return image + torch.randn_like(image) * self.std + self.mean
 
 
 class InstanceNormalization:
-    """Every channel of the image to mean 0 and (unbiased) standard deviation 1. image (3, H, W)."""
+    """Bring every channel of an image (3, H, W) to mean 0 and (unbiased) standard deviation 1.
+
+    `eps` is added to the standard deviation, for channels of one value.
+    """
 
     def __init__(self, eps: float = 1e-8) -> None:
         self.eps = eps
 
     def __call__(self, image: Tensor) -> Tensor:
+        """Return the normalised image (3, H, W)."""
         std, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
         return (image - mean) / (std + self.eps)

@@ -14,10 +14,23 @@ def moved(
     resampling: Image.Resampling = Image.Resampling.NEAREST,
     fill: tuple[int, ...] | None = None,
 ) -> Image.Image:
-    """Pixel (x, y) comes from (a x + b y + c, d x + e y + f), for the `matrix` a ... f; `fill` is black by default."""
+    """Move the pixels of an image by an affine map.
+
+    Parameters
+    ----------
+    image : PIL image
+        It keeps its size.
+    *matrix : float
+        a ... f: pixel (x, y) of the result comes from (a x + b y + c, d x + e y + f).
+    resampling : Image.Resampling
+        How values between pixels are made.
+    fill : tuple, optional
+        Colour of what is uncovered, black by default.
+    """
     return image.transform(image.size, Image.Transform.AFFINE, matrix, resampling, fillcolor=fill)
 
 
+# strength: a factor (1 leaves the image as it is), a number of bits, or a threshold from 0 to 256
 PLAIN: dict[str, Operation] = {
     "AutoContrast": lambda image, _: ImageOps.autocontrast(image),
     "Brightness": lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),

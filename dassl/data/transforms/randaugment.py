@@ -20,6 +20,7 @@ CUTOUT_COLOUR = (125, 123, 114)
 
 
 def _turned(value: float) -> float:
+    """Turn a shift, shear or rotation round, every other time."""
     return -value if random.random() > 0.5 else value
 
 
@@ -68,12 +69,13 @@ FIXMATCH: Ranges = {name: DARKER.get(name, limits) for name, limits in OF_ANY_ST
 
 
 def _apply(image: Image.Image, name: str, ranges: Ranges, share: float) -> Image.Image:
+    """Apply an operation at `share` (0 to 1) of the way from its least to its most strength."""
     least, most = ranges[name]
     return OPERATIONS[name](image, share * (most - least) + least)
 
 
 class RandAugment:
-    """`n` random operations, all of strength `m` (0 to 30)."""
+    """Apply `n` random operations, all of strength `m` (0 to 30, else ValueError)."""
 
     def __init__(self, n: int = 2, m: int = 10) -> None:
         if not 0 <= m <= STRONGEST:
@@ -82,19 +84,21 @@ class RandAugment:
         self.m = m
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the changed image."""
         for name in random.choices(list(OF_ONE_STRENGTH), k=self.n):
             image = _apply(image, name, OF_ONE_STRENGTH, self.m / STRONGEST)
         return image
 
 
 class RandAugment2:
-    """`n` random operations of random strength, each applied with probability `p`."""
+    """Apply each of `n` random operations with probability `p`, each of a random strength."""
 
     def __init__(self, n: int = 2, p: float = 0.6) -> None:
         self.n = n
         self.p = p
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the changed image."""
         for name in random.choices(list(OF_ANY_STRENGTH), k=self.n):
             if random.random() <= self.p:
                 image = _apply(image, name, OF_ANY_STRENGTH, random.random())
@@ -102,12 +106,13 @@ class RandAugment2:
 
 
 class RandAugmentFixMatch:
-    """`n` random operations of random strength, always applied (FixMatch, Sohn et al., NeurIPS 2020)."""
+    """Apply `n` random operations of random strength, as FixMatch does (Sohn et al., NeurIPS 2020)."""
 
     def __init__(self, n: int = 2) -> None:
         self.n = n
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the changed image."""
         for name in random.choices(list(FIXMATCH), k=self.n):
             image = _apply(image, name, FIXMATCH, random.random())
         return image

@@ -26,16 +26,32 @@ log = logging.getLogger(__name__)
 INTERPOLATION_MODES = {name: InterpolationMode(name) for name in NAMES["INPUT.INTERPOLATION"]}
 AVAI_CHOICES = list(TRANSFORMS)
 
-Step = tuple[str, Callable[[Any], Any]]  # what is printed, what is done
-
-
 def build_transform(
     cfg: Any, is_train: bool = True, choices: Sequence[str] | None = None
 ) -> Callable[[Any], Any] | None:
-    """The transform for training or test images, or None with INPUT.NO_TRANSFORM.
+    """Build the transform for training or test images, and print its steps.
 
-    `choices` replaces `cfg.INPUT.TRANSFORMS`; their order does not matter. Prints the steps.
-    Raises AssertionError for an unknown name, ValueError for other settings that cannot be.
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree; INPUT is read.
+    is_train : bool
+        For training, all chosen steps. For testing, the shorter side is resized to max(SIZE), the centre of SIZE is
+        cut out, and of the chosen steps only the normalisations are done.
+    choices : sequence of str, optional
+        Replaces INPUT.TRANSFORMS. The order of the names does not matter.
+
+    Returns
+    -------
+    callable or None
+        PIL image -> float tensor (3, height, width); None with INPUT.NO_TRANSFORM.
+
+    Raises
+    ------
+    AssertionError
+        For an unknown name.
+    ValueError
+        For other settings that cannot be.
     """
     if cfg.INPUT.NO_TRANSFORM:
         log.info("Note: no transform is applied")
@@ -47,96 +63,54 @@ def build_transform(
     check_availability(cfg.INPUT.INTERPOLATION, INTERPOLATION_MODES, "interpolation (INPUT.INTERPOLATION)")
     check_values(cfg.INPUT, "INPUT")
     log.info("Building transform_train" if is_train else "Building transform_test")
-    steps = _train_steps(cfg.INPUT, choices) if is_train else _test_steps(cfg.INPUT, choices)
-    for description, _ in steps:
-        log.info(f"+ {description}")
+    chosen = {"to_tensor", *choices}
+    if not is_train:
+        chosen = chosen & {"to_tensor", "normalize", "instance_norm"} | {"resize_edge", "crop_centre"}
+    elif not chosen & {"random_crop", "random_resized_crop"}:
+        chosen.add("resize")
+    steps = [(text, make()) for name, text, make in _all_steps(cfg.INPUT) if name in chosen]
+    for text, _ in steps:
+        log.info(f"+ {text}")
     return T.Compose([step for _, step in steps])
 
 
-def _train_steps(options: Any, choices: Sequence[str]) -> list[Step]:
-    """The training steps in their fixed order; `options` is cfg.INPUT."""
+def _all_steps(options: Any) -> list[tuple[str, str, Callable[[], Any]]]:
+    """Return (name, what is printed, what makes the step) in the order in which steps are done.
+
+    `options` is the INPUT section. Names beside those of INPUT.TRANSFORMS are steps that nobody has to ask for.
+    """
     size = height, width = tuple(options.SIZE)
-    interpolation = INTERPOLATION_MODES[options.INTERPOLATION]
-    brightness, contrast, saturation, hue = (
-        options.COLORJITTER_B,
-        options.COLORJITTER_C,
-        options.COLORJITTER_S,
-        options.COLORJITTER_H,
-    )
-    steps: list[Step] = []
-
-    def add(description: str, step: Callable[[Any], Any]) -> None:
-        steps.append((description, step))
-
-    if "random_crop" not in choices and "random_resized_crop" not in choices:
-        add(f"resize to {height}x{width}", T.Resize(size, interpolation=interpolation))
-    if "random_translation" in choices:
-        add("random translation", Random2DTranslation(height, width))
-    if "random_crop" in choices:
-        padding = options.CROP_PADDING
-        add(f"random crop (padding = {padding})", T.RandomCrop(size, padding=padding, pad_if_needed=True))
-    if "random_resized_crop" in choices:
-        scale = tuple(options.RRCROP_SCALE)
-        crop = T.RandomResizedCrop(size, scale=scale, interpolation=interpolation)
-        add(f"random resized crop (size={size}, scale={scale})", crop)
-    if "random_flip" in choices:
-        add("random flip", T.RandomHorizontalFlip())
-    if "imagenet_policy" in choices:
-        add("imagenet policy", ImageNetPolicy())
-    if "cifar10_policy" in choices:
-        add("cifar10 policy", CIFAR10Policy())
-    if "svhn_policy" in choices:
-        add("svhn policy", SVHNPolicy())
+    mode = INTERPOLATION_MODES[options.INTERPOLATION]
+    edge, padding, scale = max(size), options.CROP_PADDING, tuple(options.RRCROP_SCALE)
     n, m = options.RANDAUGMENT_N, options.RANDAUGMENT_M
-    if "randaugment" in choices:
-        add(f"randaugment (n={n}, m={m})", RandAugment(n, m))
-    if "randaugment_fixmatch" in choices:
-        add(f"randaugment_fixmatch (n={n})", RandAugmentFixMatch(n))
-    if "randaugment2" in choices:
-        add(f"randaugment2 (n={n})", RandAugment2(n))
-    if "colorjitter" in choices:
-        jitter = T.ColorJitter(brightness, contrast, saturation, hue)
-        add(f"color jitter (b={brightness}, c={contrast}, s={saturation}, h={hue})", jitter)
-    if "randomgrayscale" in choices:
-        add(f"random gray scale (p={options.RGS_P})", T.RandomGrayscale(p=options.RGS_P))
-    if "gaussian_blur" in choices:
-        blur = T.RandomApply([T.GaussianBlur(options.GB_K)], p=options.GB_P)
-        add(f"gaussian blur (kernel={options.GB_K}, p={options.GB_P})", blur)
-    steps.append(_to_tensor())
-    if "cutout" in choices:
-        holes, length = options.CUTOUT_N, options.CUTOUT_LEN
-        add(f"cutout (n_holes={holes}, length={length})", Cutout(holes, length))
-    if "normalize" in choices:
-        steps.append(_normalize(options))
-    if "gaussian_noise" in choices:
-        mean, std = options.GN_MEAN, options.GN_STD
-        add(f"gaussian noise (mean={mean}, std={std})", GaussianNoise(mean, std))
-    if "instance_norm" in choices:
-        add("instance normalization", InstanceNormalization())
-    return steps
-
-
-def _test_steps(options: Any, choices: Sequence[str]) -> list[Step]:
-    """Shorter side to max(SIZE), centre crop of SIZE, tensor; `options` is cfg.INPUT."""
-    size = height, width = tuple(options.SIZE)
-    smaller_edge = max(size)
-    resize = T.Resize(smaller_edge, interpolation=INTERPOLATION_MODES[options.INTERPOLATION])
-    steps: list[Step] = [
-        (f"resize the smaller edge to {smaller_edge}", resize),
-        (f"{height}x{width} center crop", T.CenterCrop(size)),
-        _to_tensor(),
-    ]
-    if "normalize" in choices:
-        steps.append(_normalize(options))
-    if "instance_norm" in choices:
-        steps.append(("instance normalization", InstanceNormalization()))
-    return steps
-
-
-def _to_tensor() -> Step:
-    return "to torch tensor of range [0, 1]", T.ToTensor()
-
-
-def _normalize(options: Any) -> Step:
+    b, c, s, h = options.COLORJITTER_B, options.COLORJITTER_C, options.COLORJITTER_S, options.COLORJITTER_H
+    gray, kernel, blurred = options.RGS_P, options.GB_K, options.GB_P
+    holes, length = options.CUTOUT_N, options.CUTOUT_LEN
     mean, std = list(options.PIXEL_MEAN), list(options.PIXEL_STD)
-    return f"normalization (mean={mean}, std={std})", T.Normalize(mean=mean, std=std)
+    noise, spread = options.GN_MEAN, options.GN_STD
+    return [
+        ("resize_edge", f"resize the smaller edge to {edge}", lambda: T.Resize(edge, mode)),
+        ("crop_centre", f"{height}x{width} center crop", lambda: T.CenterCrop(size)),
+        ("resize", f"resize to {height}x{width}", lambda: T.Resize(size, mode)),
+        ("random_translation", "random translation", lambda: Random2DTranslation(height, width)),
+        ("random_crop", f"random crop (padding = {padding})",
+         lambda: T.RandomCrop(size, padding=padding, pad_if_needed=True)),
+        ("random_resized_crop", f"random resized crop (size={size}, scale={scale})",
+         lambda: T.RandomResizedCrop(size, scale=scale, interpolation=mode)),
+        ("random_flip", "random flip", T.RandomHorizontalFlip),
+        ("imagenet_policy", "imagenet policy", ImageNetPolicy),
+        ("cifar10_policy", "cifar10 policy", CIFAR10Policy),
+        ("svhn_policy", "svhn policy", SVHNPolicy),
+        ("randaugment", f"randaugment (n={n}, m={m})", lambda: RandAugment(n, m)),
+        ("randaugment_fixmatch", f"randaugment_fixmatch (n={n})", lambda: RandAugmentFixMatch(n)),
+        ("randaugment2", f"randaugment2 (n={n})", lambda: RandAugment2(n)),
+        ("colorjitter", f"color jitter (b={b}, c={c}, s={s}, h={h})", lambda: T.ColorJitter(b, c, s, h)),
+        ("randomgrayscale", f"random gray scale (p={gray})", lambda: T.RandomGrayscale(p=gray)),
+        ("gaussian_blur", f"gaussian blur (kernel={kernel}, p={blurred})",
+         lambda: T.RandomApply([T.GaussianBlur(kernel)], p=blurred)),
+        ("to_tensor", "to torch tensor of range [0, 1]", T.ToTensor),
+        ("cutout", f"cutout (n_holes={holes}, length={length})", lambda: Cutout(holes, length)),
+        ("normalize", f"normalization (mean={mean}, std={std})", lambda: T.Normalize(mean=mean, std=std)),
+        ("gaussian_noise", f"gaussian noise (mean={noise}, std={spread})", lambda: GaussianNoise(noise, spread)),
+        ("instance_norm", "instance normalization", InstanceNormalization),
+    ]  # fmt: skip

@@ -1,0 +1,70 @@
+"""The names of run folders: one description of each kind, which both makes them and reads them.
+
+The names are those of the programs that this project is compatible with, so that their trees are read like our own.  A
+layout is a template.  `{field}` stands for a value, and `[...]` for a part that is there when its fields have values:
+
+    >>> FEW_SHOT.folder(dataset="dtd", trainer="PLOT", config="rn50", shots=4, prompts="4", seed=1)
+    'OP_N4/dtd/PLOT/rn50_4shots/seed1'
+    >>> FEW_SHOT.match("output/OP_N4/dtd/PLOT/rn50_4shots/seed1")["prompts"]
+    '4'
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+FIELDS = {  # what the value of a field looks like; of all others: anything within a level of folders
+    "seed": r"\d+",
+    "shots": r"\d+",
+    "prompts": r"\d+(?:_M\d+)?",
+    "context": r"nctx[^/]+",
+}
+FIELD = re.compile(r"\{(\w+)\}")
+OPTIONAL = re.compile(r"\[([^\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One kind of run folder."""
+
+    template: str
+    patterns: Mapping[str, str] = field(default_factory=dict)  # of fields, instead of those in FIELDS
+
+    def folder(self, **values: object) -> str:
+        """The folder's name, with slashes; fields that are missing or "" are left out with the part that they stand in.
+
+        Raises KeyError for a missing field outside of an optional part.
+        """
+        filled = {name: str(value) for name, value in values.items() if value not in (None, "")}
+
+        def part(optional: re.Match[str]) -> str:
+            return optional[1] if all(name in filled for name in FIELD.findall(optional[1])) else ""
+
+        return OPTIONAL.sub(part, self.template).format(**filled)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The values in a path that ends in such a folder, "" for parts that it lacks; None for any other path."""
+        match = self._pattern.search(path)
+        return {name: value or "" for name, value in match.groupdict().items()} if match else None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        pattern = re.escape(self.template).replace(r"\{", "{").replace(r"\}", "}")
+        pattern = re.sub(r"\\\[(.*?)\\\]", r"(?:\1)?", pattern)
+
+        values = FIELDS | self.patterns
+        pattern = FIELD.sub(lambda name: f"(?P<{name[1]}>{values.get(name[1], '[^/]+')})", pattern)
+        return re.compile(rf"(?:^|/){pattern}$")
+
+
+CONTEXT = Layout("nctx{tokens}_csc{class_specific}_ctp{position}")
+FEW_SHOT = Layout("[OP_N{prompts}/]{dataset}/{trainer}/{config}_{shots}shots[/{context}]/seed{seed}")
+ZERO_SHOT = Layout("{trainer}/{config}/{dataset}", {"trainer": r"Zeroshot[^/]*"})  # all of this family begin so
+BASE_CLASSES = Layout("train_base/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}")
+NEW_CLASSES = Layout("test_new/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}")
+TRANSFER = Layout(
+    "evaluation/{trainer}/{config}_{shots}shots[/{context}]/{dataset}/seed{seed}", {"dataset": r"(?!nctx)[^/]+"}
+)

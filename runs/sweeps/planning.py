@@ -1,0 +1,153 @@
+"""From what a sweep asks for to jobs: every config is built and checked, once, before the first run starts.
+
+`sweep.py` (a grid) and `experiments.py` (the published scripts) are two front ends of this planner: both say, for each
+run, a `Plan`, and get a `Job`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT
+from ..plugins import CHECKOUT, config_folders, configured_trainers, trainer_class
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+    from ..config import Request
+
+
+class Job(NamedTuple):
+    """One run of a sweep, ready to be made."""
+
+    name: str  # "PLOT demo 4 shots seed 1"
+    request: Request
+    stage: int = 0  # what has a higher one begins when all of the lower ones are over
+
+    @property
+    def cfg(self) -> CfgNode:
+        """Its config, frozen."""
+        return self.request.cfg
+
+    @property
+    def argv(self) -> list[str]:
+        """The words of train.py's command line."""
+        return self.request.argv
+
+    @property
+    def folder(self) -> Path:
+        """Where its log, checkpoints and record go."""
+        return Path(self.cfg.OUTPUT_DIR)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a front end knows of one run; `folder` may depend on the config that the rest gives."""
+
+    trainer: str
+    dataset: str  # name in configs/datasets
+    config: str  # name in configs/trainers/<trainer>
+    root: str
+    folder: Path | Callable[[CfgNode], Path]
+    options: Sequence[str] = ()  # KEY VALUE KEY VALUE ...
+    seed: str = ""
+    shots: str = ""  # only for the job's name: the number itself is among the options
+    evaluates: bool = False
+    model_dir: str = ""
+    load_epoch: str = ""
+    stage: int = 0
+    called: str = ""  # in the job's name; the trainer, unless it is given
+    plugins: Sequence[str] = ()
+
+
+def job_of(plan: Plan) -> Job:
+    """The job that a plan leads to.
+
+    Raises ValueError, KeyError or OSError, as building the config does, for a misspelt name or key.
+    """
+    from ..config import request_of
+
+    argv = [word for plugin in plan.plugins for word in ("--plugin", plugin)]
+    argv += ["--root", plan.root, "--trainer", plan.trainer]
+    argv += ["--seed", plan.seed] if plan.seed else []
+    argv += ["--dataset-config-file", str(config_file(f"datasets/{plan.dataset}"))]
+    argv += ["--config-file", str(config_file(f"trainers/{config_family(plan.trainer)}/{plan.config}"))]
+    argv += ["--model-dir", plan.model_dir, "--load-epoch", plan.load_epoch] if plan.model_dir else []
+    argv += ["--eval-only"] if plan.evaluates else []
+    folder = plan.folder
+    request = request_of([*argv, *plan.options], folder if callable(folder) else lambda cfg: folder)
+    name = [plan.called or plan.trainer, plan.dataset]
+    name += [f"{plan.shots} shot{'s' * (plan.shots != '1')}"] if plan.shots else []
+    name += [f"seed {plan.seed}"] if plan.seed else []
+    return Job(" ".join(name), request, plan.stage)
+
+
+# --- trainers --------------------------------------------------------------------------------------------
+
+
+def is_zero_shot(trainer: str) -> bool:
+    """Whether a trainer sees no training image, so that one run stands for all shots and seeds."""
+    return getattr(trainer_class(trainer), "zero_shot", False)
+
+
+def config_family(trainer: str) -> str:
+    """The folder in configs/trainers with the configs of a trainer: its own, or the one that it declares."""
+    return getattr(trainer_class(trainer), "config_family", "") or trainer
+
+
+def stage_of(trainer: str, others: Sequence[str]) -> int:
+    """How many trainings of `others` must be over before this trainer can start from them."""
+    first = getattr(trainer_class(trainer), "starts_from", "")
+    return 1 + stage_of(first, others) if first in others and first != trainer else 0
+
+
+def own_options(cfg: Any) -> Mapping[str, Any]:
+    """The trainer's own node of a config."""
+    return cfg.TRAINER.get(cfg.TRAINER.NAME) or cfg.TRAINER.get(cfg.TRAINER.NAME.upper()) or {}
+
+
+# --- files and folders -----------------------------------------------------------------------------------
+
+
+def run_folder(cfg: CfgNode, dataset: str, config: str) -> Path:
+    """The folder of a few-shot or zero-shot run, from the values that its config really holds."""
+    trainer = cfg.TRAINER.NAME
+    if is_zero_shot(trainer):
+        return Path(ZERO_SHOT.folder(trainer=trainer, config=config, dataset=dataset))
+    options = own_options(cfg)
+    context = prompts = ""
+    if "N_CTX" in options:
+        position = options.get("CLASS_TOKEN_POSITION", "end")
+        context = CONTEXT.folder(
+            tokens=options["N_CTX"], class_specific=options.get("CSC", False), position=position
+        )
+    if "N" in options:
+        prompts = str(options["N"]) + (f"_M{options['M']}" if "M" in options else "")
+    return Path(FEW_SHOT.folder(
+        dataset=dataset, trainer=trainer, config=config, shots=cfg.DATASET.NUM_SHOTS, prompts=prompts, context=context,
+        seed=cfg.SEED,
+    ))  # fmt: skip
+
+
+def config_file(name: str) -> Path:
+    """configs/<name>.yaml, of the checkout or of a plugin; relative to the working folder where that is the checkout.
+
+    Raises ValueError, with the names that there are, where there is none.
+    """
+    from dassl.utils.tools import did_you_mean
+
+    known: set[str] = set()
+    for configs in config_folders():
+        path = configs / f"{name}.yaml"
+        if path.is_file():
+            return Path(os.path.relpath(path)) if Path.cwd() == CHECKOUT and configs.parent == CHECKOUT else path
+        known |= {file.stem for file in path.parent.glob("*.yaml")}
+    kind, _, rest = name.partition("/")
+    if not known and kind == "trainers":
+        trainer = rest.partition("/")[0]
+        raise ValueError(f"no trainer {trainer!r} in configs/trainers" + did_you_mean(trainer, configured_trainers()))
+    raise ValueError(f"no config {CHECKOUT / 'configs' / name}.yaml; known: {', '.join(sorted(known)) or 'none'}")
