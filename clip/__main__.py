@@ -1,4 +1,4 @@
-"""The command line of what this package keeps on disk: python -m clip cache show|clear|verify"""
+"""Show, verify and clear what this package keeps on disk: `python -m clip cache show|clear|verify`."""
 from __future__ import annotations
 
 import argparse
@@ -25,7 +25,7 @@ exit status: 0 done, 1 something was damaged (verify), 2 bad command line.
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What stands behind `python -m clip cache`."""
+    """Declare what stands behind `python -m clip cache`."""
     parser = argparse.ArgumentParser(
         prog="python -m clip cache", description="Image features that tests have kept on disk.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
