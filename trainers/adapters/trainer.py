@@ -294,7 +294,7 @@ class AdapterTrainer(ClipTrainer):
 
     @property
     def selection(self) -> dict[str, Any] | None:
-        """alpha and beta and where they are from; for the run's record."""
+        """Values of alpha and beta, and where they are from; for the run's record."""
         return self.cache.notes.get("selection")
 
     # --- a test, checkpoints -----------------------------------------------------------------------------
