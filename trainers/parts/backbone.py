@@ -85,12 +85,12 @@ def effective_precision(precision: str, device: torch.device) -> str:
 
 def _check_input(settings: Any, model: CLIP, name: str) -> None:
     """Refuse images of the wrong size; warn of pixels that are normalised otherwise than in CLIP's training."""
-    wanted = model.visual.input_resolution
-    if tuple(settings.SIZE) != (wanted, wanted):
-        given = " x ".join(str(side) for side in settings.SIZE)
+    side = model.visual.input_resolution
+    if tuple(settings.SIZE) != (side, side):
+        shown = " x ".join(str(pixels) for pixels in settings.SIZE)
         raise ValueError(
-            f"INPUT.SIZE is {given} but backbone {name} reads {wanted} x {wanted} images; "
-            f'set INPUT.SIZE to "({wanted}, {wanted})"'
+            f"INPUT.SIZE is {shown} but backbone {name} reads {side} x {side} images; "
+            f'set INPUT.SIZE to "({side}, {side})"'
         )
     trained_with = [*model.pixel_mean, *model.pixel_std]
     given_pixels = [*settings.PIXEL_MEAN, *settings.PIXEL_STD]

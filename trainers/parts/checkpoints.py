@@ -48,14 +48,14 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
         if not path.exists() and saved:
             path = max(saved, key=lambda file: int(file.name.rpartition("-")[2]))
     if not path.exists():
-        there = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
-        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {there}{_run_around(folder.parent)}")
+        present = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
+        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {present}{_run_around(folder.parent)}")
     return path
 
 
-def _run_around(given: Path) -> str:
+def _run_around(path: Path) -> str:
     """Suggest the run's folder, where that of its prompts, or a checkpoint in it, was given."""
-    inner = given.parent if given.is_file() else given
+    inner = path.parent if path.is_file() else path
     return f"; did you mean {inner.parent}?" if any(inner.glob("model*.pth.tar*")) else ""
 
 
@@ -127,8 +127,10 @@ def check_learned(learned: dict[str, Tensor], learner: ContextLearner, path: Pat
     """
     expected = dict(learner.named_parameters())
     if learned.keys() != expected.keys():
-        there, wanted = ", ".join(learned), ", ".join(expected)
-        raise ValueError(f"{path} holds {there}, but this trainer learns {wanted}: it is of another method or backbone")
+        present, needed = ", ".join(learned), ", ".join(expected)
+        raise ValueError(
+            f"{path} holds {present}, but this trainer learns {needed}: it is of another method or backbone"
+        )
     for key, value in learned.items():
         if value.shape != expected[key].shape:
             axes = f" ({learner.layout})" if key == "ctx" else ""

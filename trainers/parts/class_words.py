@@ -66,8 +66,8 @@ def check_names(clip_model: CLIP, classnames: Sequence[str], backbone: str, deci
     unseen = f"it has never seen {words}" if silent else ""
     alike = [names for names in groups.values() if len(names) > 1]
     if alike:
-        told = _listed((" = ".join(_shown(names)) for names in alike), "; ")
-        problem = f"{backbone} reads the names of different classes alike: {told}" + f" ({unseen})" * bool(unseen)
+        examples = _listed((" = ".join(_shown(names)) for names in alike), "; ")
+        problem = f"{backbone} reads the names of different classes alike: {examples}" + f" ({unseen})" * bool(unseen)
         if decisive and 2 * len(groups) <= len(classnames):
             raise ValueError(
                 f"{problem}. It can tell {len(groups)} of {len(classnames)} classes apart; choose a "

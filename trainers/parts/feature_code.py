@@ -46,14 +46,14 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
     A method counts when its class was reached and its name is mentioned anywhere on the way: what object a name is an
     attribute of is not known, so rather one method too many is followed.
     """
-    found: dict[Place, str] = {}
-    methods: dict[str, list[tuple[Place, ast.stmt]]] = {}  # of classes that were found, by name, not yet mentioned
+    collected: dict[Place, str] = {}
+    methods: dict[str, list[tuple[Place, ast.stmt]]] = {}  # of classes that were reached, by name, not yet mentioned
     mentioned = set(CALLED_BY_TORCH)
     waiting: list[tuple[Place, list[ast.stmt]]] = []
 
     def find(place: Place | None) -> None:
-        if place is not None and place not in found and place[1] in _module(place[0]).definitions:
-            found[place] = ""
+        if place is not None and place not in collected and place[1] in _module(place[0]).definitions:
+            collected[place] = ""
             waiting.append((place, _module(place[0]).definitions[place[1]]))
 
     for place in starts:
@@ -66,7 +66,7 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
                 statement, own = _without_methods(statement)  # type: ignore[assignment]
                 for method in own:
                     methods.setdefault(method.name, []).append(((module, f"{name}.{method.name}"), method))
-            found[module, name] += ast.unparse(statement) + "\n"
+            collected[module, name] += ast.unparse(statement) + "\n"
             for node in ast.walk(statement):
                 if isinstance(node, ast.Attribute):
                     mentioned.add(node.attr)
@@ -76,9 +76,9 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
                     find(_resolve(module, node.id))
         for known in [key for key in methods if key in mentioned or key.startswith("__")]:
             for place, code in methods.pop(known):
-                found[place] = ""
+                collected[place] = ""
                 waiting.append((place, [code]))
-    return found
+    return collected
 
 
 class _Module(NamedTuple):
@@ -111,8 +111,8 @@ def _module(name: str) -> _Module:
             source = ".".join(part for part in (above, statement.module) if part)
             for alias in statement.names:
                 inner = f"{source}.{alias.name}"
-                found = (inner, "") if inner in sys.modules else (source, alias.name)
-                module.imports[alias.asname or alias.name] = found
+                target = (inner, "") if inner in sys.modules else (source, alias.name)
+                module.imports[alias.asname or alias.name] = target
         elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
             module.definitions.setdefault(statement.name, []).append(statement)
         else:

@@ -40,8 +40,8 @@ class PromptModel(nn.Module):
         self.image_encoder = clip_model.visual
         self.text_encoder = TextEncoder(clip_model)
         self.logit_scale = clip_model.logit_scale
-        self._hold_text = False
-        self._held_text: Tensor | None = None
+        self._keeps_text = False
+        self._kept_text: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -81,24 +81,24 @@ class PromptModel(nn.Module):
 
     def text_features(self) -> Tensor:
         """Encode all prompts, but within `fixed_prompts` only once."""
-        if self._held_text is not None:
-            return self._held_text
+        if self._kept_text is not None:
+            return self._kept_text
         text = self.encode_prompts()
-        if self._hold_text:
-            self._held_text = text
+        if self._keeps_text:
+            self._kept_text = text
         return text
 
     @contextmanager
     def fixed_prompts(self) -> Iterator[None]:
         """Within it, and what is nested in it, prompts do not change: they are encoded at most once."""
-        if self._hold_text:
+        if self._keeps_text:
             yield
             return
-        self._hold_text, self._held_text = True, None
+        self._keeps_text, self._kept_text = True, None
         try:
             yield
         finally:
-            self._hold_text, self._held_text = False, None
+            self._keeps_text, self._kept_text = False, None
 
 
 @torch.no_grad()

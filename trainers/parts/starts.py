@@ -12,12 +12,12 @@ from .checkpoints import checkpoint_path
 IN_PATH = {"seed": r"\bseed(\d+)\b", "shots": r"(\d+)shots\b"}
 
 
-def start_file(given: str | Path, key: str) -> Path:
+def start_file(location: str | Path, key: str) -> Path:
     """Find the checkpoint that a config key names.
 
     Parameters
     ----------
-    given
+    location
         A file, or the folder of a run, of which the best or last epoch.
     key
         The key, for messages.
@@ -29,7 +29,7 @@ def start_file(given: str | Path, key: str) -> Path:
     ValueError
         For the folder of a run that is not finished.
     """
-    path = Path(given)
+    path = Path(location)
     if not path.exists():
         raise FileNotFoundError(f"{key}: no {path}; give a checkpoint or a run folder")
     if path.is_dir():
@@ -90,10 +90,10 @@ def origin(checkpoint: Path) -> dict[str, int]:
     """
     config = config_of(checkpoint)
     if config is not None:
-        told = {"seed": config.get("SEED"), "shots": (config.get("DATASET") or {}).get("NUM_SHOTS")}
-        return {key: value for key, value in told.items() if isinstance(value, int) and value >= 0}
-    found = {key: re.findall(pattern, checkpoint.parent.as_posix()) for key, pattern in IN_PATH.items()}
-    return {key: int(values[-1]) for key, values in found.items() if values}
+        recorded = {"seed": config.get("SEED"), "shots": (config.get("DATASET") or {}).get("NUM_SHOTS")}
+        return {key: value for key, value in recorded.items() if isinstance(value, int) and value >= 0}
+    in_path = {key: re.findall(pattern, checkpoint.parent.as_posix()) for key, pattern in IN_PATH.items()}
+    return {key: int(values[-1]) for key, values in in_path.items() if values}
 
 
 def config_of(checkpoint: Path) -> dict[str, Any] | None:
