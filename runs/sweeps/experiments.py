@@ -344,9 +344,9 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
         options += [experiment.start_key, str(_job(experiment.starts, values, args).folder)]
     return job_of(Plan(
         experiment.trainer, values["DATASET"], values["CFG"], args.root,
-        folder=Path(args.output.rstrip("/") + experiment.tree) / experiment.folder.format(**values),
+        output=args.output.rstrip("/") + experiment.tree, folder=experiment.folder.format(**values),
         options=[*options, *args.opts],
-        seed=values.get("SEED", ""), shots=values.get("SHOTS", ""), called=name,
+        seed=values.get("SEED", ""), shots=values.get("SHOTS", ""), title=name,
         evaluates=experiment.evaluates, model_dir=model_dir, load_epoch=load_epoch, plugins=args.plugins,
     ))  # fmt: skip
 
