@@ -7,13 +7,12 @@ problem stops on its own (TRAINER.PLOT.STOP each), which changed no prediction o
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.plain.text import error_text
+from dassl.utils.logger import quiet
 
 from .source import REMEDY, PredictError, RunFolder, Source
 
@@ -73,7 +72,7 @@ def rebuild(source: Source, classes: Sequence[str] | None = None, backbone: str 
     except ValueError as error:
         raise PredictError(str(error)) from None
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the answer is what belongs on the console
+        with quiet():  # the answer is what belongs on the console
             trainer = build_trainer(config_of(source, backbone, device), names)
             source.restore(trainer)
     except (OSError, ValueError, LookupError, RuntimeError) as error:
