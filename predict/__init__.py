@@ -8,10 +8,10 @@ On the command line that is `python -m predict RUN photos`, in Python
         print(prediction.path, prediction.top(3))
 
 No data set is needed or read.  `classifier` predicts, `read_ahead` reads the images while it does, `formats` writes the
-predictions as text, and `__main__` is the command line; `runs.source` says what RUN may be.
+predictions as text, and `__main__` is the command line; `runs.restore.source` says what RUN may be.
 """
 import dassl  # noqa: F401  (before torch: how its threads wait)
-from runs.source import PredictError
+from runs.restore.source import PredictError
 
 from .classifier import Classifier, Prediction, load
 

@@ -18,11 +18,13 @@ from dassl.plain.image_formats import image_suffixes
 from dassl.plain.text import columns, error_text, plain_warnings, printable
 from dassl.plain.writing import disk_failed
 from runs.files import DiskError, ResultsError, is_special, tell
-from runs.images import find_images
-from runs.rebuilding import open_source, rebuild
-from runs.source import PredictError
+from runs.names import add_run_argument, run_of
+from runs.plugins import add_plugin_flag, use
+from runs.restore.images import find_images
+from runs.restore.rebuilding import open_source, rebuild
+from runs.restore.source import PredictError
+from runs.restore.trust import add_trust_paths, trusting
 from runs.sweeps.flags import positive
-from runs.trust import add_trust_paths, trusting
 
 from .classifier import BATCH_SIZE, Classifier, Prediction
 from .formats import FORMATS
@@ -57,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="folder of a finished run, or a file that `python -m results export` wrote")
+    add_run_argument(parser, "folder of a finished run, or a file that `python -m results export` wrote")
     add("paths", metavar="PATH", nargs="+", help="image, or folder that is searched for images at any depth")
     add("--format", choices=tuple(FORMATS), help="default: what --out ends in, else table")
     add("--top", type=positive, default=3, metavar="K", help="classes an image; default: 3")
@@ -69,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
     add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
     add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
+    add_plugin_flag(parser)
     add_trust_paths(parser)
     add(
         "--explain", nargs="?", const=HEAT_MAPS, default="", metavar="DIR",
@@ -82,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
     Everything that can be wrong on the command line is looked at before torch is imported.
     """
-    source = open_source(args.run)
+    use(args.plugins)
+    source = open_source(run_of(args))
     source.check_places(args.backbone)
     if args.explain:
         source.check_explains()

@@ -1,6 +1,6 @@
 """A trained run at work: images in, classes with probabilities out.
 
-`load` rebuilds the run (`runs.rebuilding`) and returns a `Classifier`.  It reads images ahead in threads, encodes them
+`load` rebuilds the run (`runs.restore`) and returns a `Classifier`.  It reads images ahead in threads, encodes them
 in batches, and hands predictions out as they come.  Where explanations are asked for, they are made from the features
 that the prediction was made from: every image is decoded and encoded once.
 """
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from runs.images import image_reader
-from runs.rebuilding import Rebuilt, open_source, rebuild
-from runs.source import PredictError
-from runs.trust import trusting
+from runs.restore.images import image_reader
+from runs.restore.rebuilding import Rebuilt, open_source, rebuild
+from runs.restore.source import PredictError
+from runs.restore.trust import trusting
 
 from .read_ahead import WORKERS, read_ahead
 
@@ -192,7 +192,7 @@ def load(
     batch_size
         How many images are encoded together.
     trust_paths
-        Open also what the run names outside of its folder; see `runs.trust`.
+        Open also what the run names outside of its folder; see `runs.restore.trust`.
 
     Raises
     ------

@@ -7,7 +7,8 @@ import sys
 
 from dassl.plain.text import plain_warnings
 from runs.files import DiskError, ResultsError, tell
-from runs.trust import trusting
+from runs.plugins import use
+from runs.restore.trust import trusting
 
 from .commands import accuracies, classes, export, inspection, protocols
 from .commands.command import STATUS
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         return sweep(words[1:])
     args = build_parser().parse_args(argv)
     try:
+        use(args.plugins)
         with trusting(getattr(args, "trust_paths", False)), plain_warnings():
             return args.run(args)
     except ResultsError as error:

@@ -74,4 +74,25 @@ def report(args: argparse.Namespace) -> int:
     return status
 
 
-COMMANDS = (table, curve, report)
+@command(
+    "runs",
+    "Short names of the runs below a folder",
+    "Every command that takes RUN, and `python -m predict`, knows a run by its short name as well as by its folder.",
+    """\
+  python -m results runs output
+  python -m results transport output:PLOT@16
+  python -m predict output --best photos""",
+    argument("output", metavar="OUTPUT", help="folder with runs, at any depth"),
+)
+def runs(args: argparse.Namespace) -> int:
+    """Print a line a run: name, accuracy, folder."""
+    from runs.names import list_runs
+
+    named = list_runs(args.output)
+    width = max(len(name) for name, _ in named)
+    for name, run in named:
+        say(f"{name:{width}}  {run.accuracy:6.2f}%  {run.folder}")
+    return 0
+
+
+COMMANDS = (table, curve, report, runs)

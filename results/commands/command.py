@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runs.files import ResultsError, tell, write_text
+from runs.plugins import add_plugin_flag
 
 from ..tables.layout import FORMATS
 
@@ -39,7 +40,7 @@ class Command(NamedTuple):
             epilog=f"examples:\n{self.examples}\n\n{STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        for add in self.arguments:
+        for add in (*self.arguments, add_plugin_flag):
             add(parser)
         parser.set_defaults(run=self.run)
 

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from runs.files import say
-from runs.trust import add_trust_paths
+from runs.names import add_run_argument, run_of
+from runs.restore.trust import add_trust_paths
 
 from .command import argument, command
 
@@ -23,18 +24,18 @@ names, settings and accuracy; not the frozen CLIP, which is loaded by its name a
   python -m results export RUN
   python -m results export RUN --out flowers.safetensors
   python -m predict flowers.safetensors photos""",
-    argument("folder", metavar="RUN", help="folder of one finished run"),
+    add_run_argument,
     argument("--out", metavar="FILE", help=f"default: RUN/{NAME}"),
     argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved"),
     add_trust_paths,
 )
 def export(args: argparse.Namespace) -> int:
     """Write the file."""
-    from runs.exported import write
-    from runs.rebuilding import rebuild
-    from runs.source import PredictError, RunFolder
+    from runs.restore.exported import write
+    from runs.restore.rebuilding import rebuild
+    from runs.restore.source import PredictError, RunFolder
 
-    folder = Path(args.folder)
+    folder = run_of(args)
     if not folder.is_dir():
         raise PredictError(f"{folder} is no folder; give the folder of a finished run")
     source = RunFolder.read(folder)

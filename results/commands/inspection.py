@@ -6,7 +6,8 @@ import argparse
 import math
 from pathlib import Path
 
-from runs.trust import add_trust_paths
+from runs.names import add_run_argument, run_of
+from runs.restore.trust import add_trust_paths
 
 from ..inspection.claims import FORMATS as CLAIMS_FORMATS
 from ..inspection.images import COUNT, Choice
@@ -46,7 +47,7 @@ def folder(default: str) -> Argument:
 
 
 RUN = (
-    argument("folder", metavar="RUN", help="folder of one trained run"),
+    add_run_argument,
     argument("--root", default="", metavar="DIR", help="where the data sets are now, if they have moved"),
     argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved"),
     add_trust_paths,
@@ -56,7 +57,7 @@ BESIDE = folder("default: RUN/transport, where `report` looks")
 
 
 def _run(args: argparse.Namespace) -> RunAtRest:
-    return RunAtRest(Path(args.folder), args.backbone, args.root, args.verbose)
+    return RunAtRest(run_of(args), args.backbone, args.root, args.verbose)
 
 
 @command(

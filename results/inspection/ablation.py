@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dassl.utils.logger import quiet
 from runs.files import ResultsError, tell, write_text
 from runs.record import Run, read_run
-from runs.trained_run import check_transport, test_batches
+from runs.restore.trained_run import check_transport, test_batches
 
 from ..figures.ablation import ablation_figure
 from ..figures.style import drawing, save_figure

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from runs.files import ResultsError, say, write_text
-from runs.images import image_reader, to_picture
-from runs.trained_run import check_transport, labels_of, look_through_test
+from runs.restore.images import image_reader, to_picture
+from runs.restore.trained_run import check_transport, labels_of, look_through_test
 
 from ..figures.claims import draw_claims
 from ..figures.style import drawing, save_figure

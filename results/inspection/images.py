@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.files import ResultsError, say, tell
-from runs.trained_run import labels_of, look_through_test, read_config
+from runs.restore.trained_run import labels_of, look_through_test, read_config
 
 from .rebuilt import RunAtRest
 

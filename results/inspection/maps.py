@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runs.files import ResultsError, write_atomic
-from runs.images import image_reader
-from runs.trained_run import check_run, labels_of, settings_of
+from runs.restore.images import image_reader
+from runs.restore.trained_run import check_run, labels_of, settings_of
 
 from ..numbers.feature_map import FeatureMap, Features, make_map
 from .rebuilt import RunAtRest

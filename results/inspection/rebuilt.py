@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs.trained_run import load, quiet
+from runs.restore.trained_run import load, quiet
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ import numpy as np
 
 from dassl.plain.text import error_text
 from runs.files import ResultsError, tell, write_atomic, write_text
-from runs.images import find_images, image_reader, to_picture
-from runs.trained_run import check_transport
+from runs.restore.images import find_images, image_reader, to_picture
+from runs.restore.trained_run import check_transport
 
 from ..figures.heatmaps import draw
 from ..figures.style import drawing, save_figure

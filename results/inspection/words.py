@@ -15,7 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runs.files import ResultsError
-from runs.trained_run import check_run, labels_of
+from runs.restore.trained_run import check_run, labels_of
 
 from ..tables.layout import csv_text
 from .rebuilt import RunAtRest

@@ -18,9 +18,9 @@ from results.inspection.images import spread_over_classes
 from results.inspection.transport import describe, explain, save, write_all
 from results.numbers.plans import prompt_maps, relative
 from runs.files import ResultsError
-from runs.images import image_reader
 from runs.record import read_classnames
-from runs.trained_run import load_trainer
+from runs.restore.images import image_reader
+from runs.restore.trained_run import load_trainer
 from tests.support.plot_runs import copy_run
 
 SIZES = {"rn": [(96, 96), (32, 288), (288, 32)], "vit": [(64, 64), (32, 128), (256, 16)]}

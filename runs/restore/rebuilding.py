@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
+from ..plugins import load_remembered
 from .source import REMEDY, PredictError, RunFolder, Source
+from .trust import may_run
 
 
 class Rebuilt(NamedTuple):
@@ -63,10 +65,12 @@ def rebuild(source: Source, classes: Sequence[str] | None = None, backbone: str 
         For whatever is missing or does not fit.
     """
     from dassl.engine import build_trainer
+    from dassl.utils.logger import quiet
 
-    from .execute import choose_device
+    from ..execute import choose_device
 
     names = choose_classes(source, classes)
+    load_remembered(source.config, source.path, may_run)
     try:
         choose_device(device)
     except ValueError as error:
@@ -102,7 +106,7 @@ def config_of(source: Source, backbone: str, device: str) -> Any:
     from dassl.config import get_cfg_default, merge_options
     from dassl.engine import TRAINER_REGISTRY
 
-    from .config import extend_cfg, set_key
+    from ..config import extend_cfg, set_key
 
     cfg = get_cfg_default()
     extend_cfg(cfg)

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import write_atomic
-from .record import Declared
+from ..files import write_atomic
+from ..record import Declared
 from .source import REMEDY, PredictError, Source, kept_settings
 
 if TYPE_CHECKING:

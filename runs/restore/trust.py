@@ -14,11 +14,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from .files import ResultsError
+from ..files import ResultsError
 
 FLAG = "--trust-paths"
 TRUSTED = "PLOT_TRUSTED"
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 UNNEEDED = ("_DIR", "_PATH", "INIT_WEIGHTS", "RESUME", "CACHE.DIR")  # ends of keys: places for training only
 
 _trusts: ContextVar[bool] = ContextVar("trusts", default=False)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import ResultsError as PredictError
-from .keys import effective, flatten
-from .record import Declared, declared_in
+from ..files import ResultsError as PredictError
+from ..keys import effective, flatten
+from ..record import Declared, declared_in
 from .trained_run import read_config, require_finished
 from .trust import UNNEEDED, check_places
 
@@ -84,12 +84,12 @@ class RunFolder(Source):
         return cls(folder, kept_settings(config), record, method)
 
     def classnames(self) -> Sequence[str] | None:
-        from .record import read_classnames
+        from ..record import read_classnames
 
         return read_classnames(self.path)
 
     def restore(self, trainer: Any) -> None:
-        from .writing import evaluated_checkpoint
+        from ..writing import evaluated_checkpoint
 
         directory, epoch = evaluated_checkpoint(self.path)
         trainer.load_model(directory, epoch=epoch)

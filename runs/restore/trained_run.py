@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 from dassl.plain.reading import TEXT, Maybe, wrong
 from dassl.plain.text import error_text
 
-from .files import ResultsError
-from .keys import flatten
-from .plugins import load_remembered
-from .record import Declared, declared_in, load_config, read_record
+from ..files import ResultsError
+from ..keys import flatten
+from ..plugins import load_remembered
+from ..record import Declared, declared_in, load_config, read_record
 from .trust import UNNEEDED, check_places, may_run, trusting
 
 CONFIG = {"TRAINER": {"NAME": TEXT}, "DATASET": Maybe({"ROOT": Maybe(TEXT)})}  # what is read of a config.yaml here
@@ -116,10 +116,10 @@ def load_trainer(
     from dassl.config import get_cfg_default, merge_file
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
-    from runs.config import extend_cfg, set_key
 
-    from .record import read_result
-    from .writing import evaluated_checkpoint
+    from ..config import extend_cfg, set_key
+    from ..record import read_result
+    from ..writing import evaluated_checkpoint
 
     folder = Path(run)
     if not (folder / "config.yaml").exists():

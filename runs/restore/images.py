@@ -12,7 +12,7 @@ import numpy as np
 
 from dassl.plain.image_formats import image_suffixes
 
-from .files import ResultsError
+from ..files import ResultsError
 
 if TYPE_CHECKING:
     import torch
