@@ -65,7 +65,6 @@ def rebuild(source: Source, classes: Sequence[str] | None = None, backbone: str 
         For whatever is missing or does not fit.
     """
     from dassl.engine import build_trainer
-    from dassl.utils.logger import quiet
 
     from ..execute import choose_device
 
