@@ -16,6 +16,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["dassl", "dassl.*"]),
+    package_data={"dassl": ["py.typed"]},  # its annotations are for type checkers of plugins, too
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",  # pip resolves torch and torchvision together: they must be one matching pair

@@ -1,4 +1,9 @@
-"""The command line: python -m predict RUN PATH ..."""
+"""The command line: python -m predict RUN PATH ...
+
+Arguments are checked and images found before torch is imported; then predictions are written piece by piece as they
+come, so that a list of any length needs no more memory than two batches.
+"""
+
 from __future__ import annotations
 
 import argparse
@@ -12,13 +17,16 @@ from typing import IO
 from dassl.plain.image_formats import image_suffixes
 from dassl.plain.text import columns, error_text, plain_warnings, printable
 from dassl.plain.writing import disk_failed
-from results.looking.images import find_images
+from dassl.utils.plugins import PluginError, add_plugin_flag, use
 from runs.files import DiskError, ResultsError, is_special, tell
-from runs.source import PredictError
+from runs.names import add_run_argument, run_of
+from runs.restore.images import find_images
+from runs.restore.rebuilding import open_source, rebuild
+from runs.restore.source import PredictError
+from runs.restore.trust import add_trust_paths, trusting
 from runs.sweeps.flags import positive
-from runs.trust import add_trust_paths, trusting
 
-from .classifier import BATCH_SIZE, Classifier, Prediction, build, open_source
+from .classifier import BATCH_SIZE, Classifier, Prediction
 from .formats import FORMATS
 
 HEAT_MAPS = "heatmaps"
@@ -43,6 +51,7 @@ command line or input, or nothing could be predicted; 130 interrupted.
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m predict",
         description="Classify images with a trained run. No data set is needed.",
@@ -50,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="folder of a finished run, or a file that `python -m results export` wrote")
+    add_run_argument(parser, "folder of a finished run, or a file that `python -m results export` wrote")
     add("paths", metavar="PATH", nargs="+", help="image, or folder that is searched for images at any depth")
     add("--format", choices=tuple(FORMATS), help="default: what --out ends in, else table")
     add("--top", type=positive, default=3, metavar="K", help="classes an image; default: 3")
@@ -62,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
     add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
     add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
+    add_plugin_flag(parser)
     add_trust_paths(parser)
     add(
         "--explain", nargs="?", const=HEAT_MAPS, default="", metavar="DIR",
@@ -71,8 +81,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Everything that can be wrong on the command line is looked at before torch is imported."""
-    source = open_source(args.run)
+    """Predict what the arguments ask for; returns the exit status.
+
+    Everything that can be wrong on the command line is looked at before torch is imported.
+    """
+    use(args.plugins)
+    source = open_source(run_of(args))
     source.check_places(args.backbone)
     if args.explain:
         source.check_explains()
@@ -84,16 +98,16 @@ def run(args: argparse.Namespace) -> int:
         raise PredictError(f"--out {args.out} would overwrite an image with text; name another file")
     style = args.format or (Path(args.out).suffix[1:] if Path(args.out).suffix[1:] in FORMATS else "table")
 
-    classifier = build(source, classes, args.backbone, args.device, args.batch_size)
+    classifier = Classifier(rebuild(source, classes, args.backbone, args.device), args.batch_size)
     if classifier.trainer.device.type == "cpu":
         from dassl.utils.memory import keep_freed_memory
 
         keep_freed_memory()
     unreadable: list[str] = []
     with output(args.out) as file:
-        predictions = stream(classifier, paths, unreadable, each=not args.skip_bad)
+        predictions = stream(classifier, paths, unreadable, not args.skip_bad, bool(args.explain))
         if args.explain:
-            predictions = explained(classifier, predictions, Path(args.explain), len(paths))
+            predictions = drawn(predictions, Path(args.explain), len(paths))
         width = min(WIDEST_PATH, max(map(columns, paths)))
         for text in FORMATS[style](predictions, args.top, width):
             write(file, text)
@@ -106,13 +120,13 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         tell(f"written: {args.out}")
     if args.explain:
-        drawn = len(paths) - len(unreadable)
-        tell(f"written: {drawn} heat map{'s' * (drawn != 1)} in {args.explain}")
+        count = len(paths) - len(unreadable)
+        tell(f"written: {count} heat map{'s' * (count != 1)} in {args.explain}")
     return int(bool(unreadable) and not args.skip_bad)
 
 
 def read_classes(path: str) -> list[str]:
-    """Class names of a text file, one a line.  Raises PredictError."""
+    """Read class names from a text file, one a line.  Raises PredictError where there is none."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -124,10 +138,12 @@ def read_classes(path: str) -> list[str]:
 
 
 def stream(
-    classifier: Classifier, paths: Sequence[Path], unreadable: list[str], each: bool = True
+    classifier: Classifier, paths: Sequence[Path], unreadable: list[str], each: bool = True, explain: bool = False
 ) -> Iterator[Prediction]:
-    """Predictions as they come, with a bar on stderr where that is a terminal; what cannot be read is noted with the
-    reason, and with `each` also said at once."""
+    """Yield predictions as they come, with a bar on stderr where that is a terminal.
+
+    What cannot be read is noted in `unreadable` with the reason, and with `each` also said at once.
+    """
     from tqdm import tqdm
 
     with tqdm(total=len(paths), unit="image", disable=None) as bar:
@@ -140,26 +156,24 @@ def stream(
                 tqdm.write(f"left out: {reason}", file=sys.stderr)
             bar.update()
 
-        for prediction in classifier.stream(paths, leave_out):
+        for prediction in classifier.stream(paths, leave_out, explain):
             yield prediction
             bar.update()
 
 
-def explained(
-    classifier: Classifier, predictions: Iterable[Prediction], folder: Path, count: int
-) -> Iterator[Prediction]:
-    """The same predictions; on the way heat maps of each image come into `folder`, numbered and by its name."""
-    from results.looking.transport import numbered, save
+def drawn(predictions: Iterable[Prediction], folder: Path, count: int) -> Iterator[Prediction]:
+    """Pass predictions on, and draw the heat maps of each image into `folder`, numbered and by its name."""
+    from results.inspection.transport import numbered, save
 
     for number, prediction in enumerate(predictions, start=1):
-        assert prediction.path is not None
-        save(classifier.explain(prediction.path), folder / numbered(number, count, prediction.path), ("png",))
-        yield prediction
+        assert prediction.path is not None and prediction.explained is not None
+        save(prediction.explained, folder / numbered(number, count, prediction.path), ("png",))
+        yield prediction._replace(explained=None)
 
 
 @contextlib.contextmanager
 def output(path: str) -> Iterator[IO[str]]:
-    """The console, or a file that appears when all is written; a pipe or device is written to as it is."""
+    """Open the console, or a file that appears when all is written; a pipe or device is written to as it is."""
     if not path:
         yield sys.stdout
         return
@@ -170,7 +184,7 @@ def output(path: str) -> Iterator[IO[str]]:
 
 
 def write(file: IO[str], text: str) -> None:
-    """Above the bar, where there is one; whoever reads the output gets every line at once."""
+    """Write above the bar, where there is one, and at once, so that whoever reads the output need not wait."""
     from tqdm import tqdm
 
     with tqdm.external_write_mode(file=file):
@@ -179,7 +193,7 @@ def write(file: IO[str], text: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status as in the help text."""
+    """Run a command line, by default that of this process; returns the exit status as in the help text."""
     for console in (sys.stdout, sys.stderr):
         if hasattr(console, "reconfigure"):
             console.reconfigure(errors="replace")
@@ -190,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ResultsError, OSError, RuntimeError) as error:
+    except (ResultsError, PluginError, OSError, RuntimeError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
         tell(f"error: {error_text(error)}")

@@ -1,4 +1,5 @@
-"""Predictions as text, piece by piece as they come."""
+"""Predictions as text, piece by piece as they come: a table for people, CSV for spreadsheets, JSON for programs."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +13,7 @@ WIDEST = 24  # of the columns with class names; a longer name pushes its line ap
 
 
 def as_table(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
-    """A line an image: its path, then class and probability, the likeliest first."""
+    """Write a line an image: its path, then class and probability, the likeliest first."""
     for prediction in predictions:
         width = min(WIDEST, max(map(columns, prediction.classes)))
         scores = [f"{pad(name, width)} {probability:5.3f}" for name, probability in prediction.top(top)]
@@ -20,8 +21,10 @@ def as_table(predictions: Iterable[Prediction], top: int, path_width: int) -> It
 
 
 def as_csv(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
-    """A line an image and rank under a heading, which spreadsheets and pandas filter; probabilities in full, text as
-    `csv_line` has it."""
+    """Write a line an image and rank under a heading, which spreadsheets and pandas filter.
+
+    Probabilities are at full precision, text is as `csv_line` has it.
+    """
     yield csv_line("path", "rank", "class", "probability")
     for prediction in predictions:
         for rank, (name, probability) in enumerate(prediction.top(top), start=1):
@@ -29,7 +32,7 @@ def as_csv(predictions: Iterable[Prediction], top: int, path_width: int) -> Iter
 
 
 def as_json(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
-    """An array with one object a line, valid once its last piece is there; numbers in full."""
+    """Write an array with one object a line, valid once its last piece is there; numbers at full precision."""
     before = "[\n"
     for prediction in predictions:
         scores = [

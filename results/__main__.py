@@ -6,24 +6,20 @@ import argparse
 import sys
 
 from dassl.plain.text import plain_warnings
+from dassl.utils.plugins import PluginError, use
 from runs.files import DiskError, ResultsError, tell
-from runs.trust import trusting
+from runs.restore.trust import trusting
 
-from .commands import classes as commands_classes
-from .commands import export
-from .commands import records as commands_records
-from .commands import runs as commands_runs
-from .commands.command import STATUS, Command
+from .commands import accuracies, classes, export, inspection, protocols
+from .commands.command import STATUS
 
-COMMANDS = (
-    *commands_records.COMMANDS,
-    *commands_classes.COMMANDS,
-    *commands_runs.COMMANDS,
-    Command("export", export.SUMMARY, export.TEXT, export.EXAMPLES, export.add_arguments, export.run),
+COMMANDS = tuple(
+    command for module in (accuracies, protocols, classes, inspection, export) for command in module.COMMANDS
 )
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands; `sweep` stands in it for its help line alone."""
     parser = argparse.ArgumentParser(
         prog="python -m results",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status as in the help text."""
+    """Run a command line, by default that of this process; returns the exit status as in the help text."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console without ± shows ?, instead of failing
@@ -49,9 +45,10 @@ def main(argv: list[str] | None = None) -> int:
         return sweep(words[1:])
     args = build_parser().parse_args(argv)
     try:
+        use(args.plugins)
         with trusting(getattr(args, "trust_paths", False)), plain_warnings():
             return args.run(args)
-    except ResultsError as error:
+    except (ResultsError, PluginError) as error:
         tell(f"error: {error}")
         return 1 if isinstance(error, DiskError) else 2
     except KeyboardInterrupt:

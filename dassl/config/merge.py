@@ -25,10 +25,26 @@ __all__ = ["ConfigError", "merge_file", "merge_options", "split_equals"]
 
 
 def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line") -> set[str]:
-    """Merge [key, value, "key=value", key, value, ...] in place, later ones winning; returns the dotted keys.
+    """Merge options into a configuration, in place; later ones win.
 
-    Raises ConfigError for an unknown key, a value of the wrong type, or a key without a value; `source` is
-    how the message calls the place that the options come from.
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree, not frozen.
+    opts : sequence
+        [key, value, "key=value", key, value, ...], keys dotted.
+    source : str
+        What messages call the place that the options come from.
+
+    Returns
+    -------
+    set of str
+        The dotted keys that were set.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown key, a value of the wrong type, or a key without a value; then nothing is merged.
     """
     opts = split_equals(opts)
     pairs = list(zip(opts[0::2], opts[1::2], strict=False))
@@ -43,7 +59,7 @@ def merge_options(cfg: CN, opts: Sequence[Any], source: str = "the command line"
 
 
 def split_equals(opts: Sequence[Any]) -> list[Any]:
-    """[key, value, key, value, ...] of options in which "key=value" may stand for two words."""
+    """Return [key, value, key, value, ...] of options in which "key=value" may stand for two words."""
     words: list[Any] = []
     for word in opts:
         pair = None
@@ -54,9 +70,26 @@ def split_equals(opts: Sequence[Any]) -> list[Any]:
 
 
 def merge_file(cfg: CN, path: StrPath) -> set[str]:
-    """Merge a YAML file in place; returns the dotted keys that it sets.
+    """Merge a YAML file into a configuration, in place.
 
-    Raises FileNotFoundError, or ConfigError naming the file and the line.
+    Parameters
+    ----------
+    cfg : CfgNode
+        The whole tree, not frozen.
+    path : path
+        The file.
+
+    Returns
+    -------
+    set of str
+        The dotted keys that it sets.
+
+    Raises
+    ------
+    FileNotFoundError
+        With a similar name, where there is one.
+    ConfigError
+        Naming the file and the line; then nothing is merged.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -75,7 +108,10 @@ def merge_file(cfg: CN, path: StrPath) -> set[str]:
 
 
 def _leaves(node: yaml.MappingNode, prefix: str, path: str) -> Iterator[tuple[str, Any, str]]:
-    """(dotted key, value, place) of every leaf; a section without entries has none."""
+    """Give (dotted key, value, place) of every leaf; a section without entries has none.
+
+    The tree of nodes, and not the finished dict, is walked: nodes know the lines that they stand in.
+    """
     yaml.SafeLoader("").flatten_mapping(node)  # resolves "<<: *anchor"
     for key_node, value_node in node.value:
         key = f"{prefix}{key_node.value}"
@@ -94,6 +130,7 @@ def _leaves(node: yaml.MappingNode, prefix: str, path: str) -> Iterator[tuple[st
 
 
 def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> set[str]:
+    """Merge (key, value, place) one after the other into a copy of `cfg`, and where all fit, into `cfg` itself."""
     if cfg.is_frozen():
         raise ConfigError("the configuration is frozen; merge before freeze(), or call defrost() first")
     trial = cfg.clone()
@@ -115,13 +152,13 @@ def _merge(cfg: CN, entries: Iterator[tuple[str, Any, str]]) -> set[str]:
             raise ConfigError(
                 f"{key} {place} got {value!r} ({_kind(value)}) but needs {_wanted(old)}{_remedy(key, value, old)}"
             ) from None
-        settings += [key, value if not isinstance(value, str) else repr(value)]
+        settings += [key, value if not isinstance(value, str) else repr(value)]  # yacs reads strings as literals again
     cfg.merge_from_list(settings)
     return set(settings[0::2])
 
 
 def _value(raw: Any) -> Any:
-    """A string as the Python literal that it spells, if it does; anything else as it is."""
+    """Read a string as the Python literal that it spells, if it does; return anything else as it is."""
     if not isinstance(raw, str):
         return raw
     try:
@@ -131,6 +168,7 @@ def _value(raw: Any) -> Any:
 
 
 def _look_up(cfg: CN, key: str, place: str) -> Any:
+    """Return what is at a dotted key; ConfigError, with the nearest key, where there is none."""
     node: Any = cfg
     for part in key.split("."):
         if not isinstance(node, CN) or part not in node:
@@ -140,6 +178,7 @@ def _look_up(cfg: CN, key: str, place: str) -> Any:
 
 
 def _nearest(cfg: CN, key: str) -> str:
+    """Return the end of a message about an unknown key: the key that was probably meant."""
     known = list(_known_keys(cfg))
     by_case = {k.lower(): k for k in known}
     near = by_case.get(key.lower())
@@ -172,6 +211,7 @@ def _wanted(old: Any) -> str:
 
 
 def _remedy(key: str, value: Any, old: Any) -> str:
+    """Return the end of a message about a value of the wrong type: what to write instead."""
     meant = _meant(value, old)
     if meant is None:
         return f", such as {old!r}" if isinstance(old, (tuple, list)) and old else ""
@@ -183,7 +223,7 @@ def _remedy(key: str, value: Any, old: Any) -> str:
 
 
 def _meant(value: Any, old: Any) -> Any:
-    """What of the right type was probably meant; None if that cannot be told."""
+    """Return what of the right type was probably meant; None where that is not clear."""
     if isinstance(old, bool):
         word = str(value).lower()
         known = word in ("true", "false", "0", "1", "yes", "no", "on", "off")

@@ -162,5 +162,5 @@ class EpochLoader(DataLoader):
         return epoch
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy has no workers yet."""
+        """Leave the workers out: a copy has none yet."""
         return self.__dict__ | {"_iterator": None, "_epoch": None}

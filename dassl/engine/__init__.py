@@ -1,4 +1,10 @@
-"""The training engine: trainers and their registry, which needs no torch until a trainer is defined."""
+"""The training engine: trainers and their registry.
+
+    TRAINER_REGISTRY.register()      files a subclass of TrainerX under its name
+    build_trainer(cfg).train()       runs the one that TRAINER.NAME asks for
+
+Torch is loaded when the first trainer is defined, and not before.
+"""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,7 @@
-"""Accuracy of a batch, and distances between feature vectors."""
+"""Accuracy of a batch, and distances between feature vectors.
+
+What a whole test reports is the evaluators' (`dassl.evaluation`).
+"""
 from __future__ import annotations
 
 from .accuracy import compute_accuracy

@@ -1,1 +1,4 @@
-"""What needs no torch: files, texts, records and settings. Programs that only look at results start at once."""
+"""What needs neither torch nor a configuration: files and texts.
+
+Programs that only look at results import from here, and start at once.
+"""

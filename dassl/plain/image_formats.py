@@ -10,7 +10,7 @@ ALSO_CALLED = ("MPO", "DIB")  # JPEGs of phones that hold a second picture, and 
 
 
 def image_suffixes() -> set[str]:
-    """Endings of the names of such files, like ".jpg"."""
+    """Return the endings of the names of such files, like ".jpg"."""
     from PIL import Image
 
     Image.init()

@@ -1,9 +1,11 @@
 """Reading JSON and YAML that others may have written, or torn: all that can be wrong with a file is a ValueError.
 
 What is read nests at most MOST_LEVELS deep, so that whoever walks it down does not fall off the stack, and a small file
-of aliases of aliases cannot unfold into a huge tree.  A shape says, as data, what a tree must hold:
+of aliases of aliases cannot unfold into a huge tree. A shape says, as data, what a tree must hold (see `wrong`):
 
-    {"name": TEXT, "rows": Maybe([{"count": COUNT}])}       see `wrong`
+    {"name": TEXT, "rows": Maybe([{"count": COUNT}])}
+
+TEXT, NUMBER, WHOLE, COUNT and PERCENT are tests of one value, spelled as the constants that they are in a shape.
 """
 from __future__ import annotations
 
@@ -29,7 +31,15 @@ LARGEST = 10**15  # no number of a record is as large
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:
-    """Raises OSError where the file cannot be read, and ValueError where it is no JSON."""
+    """Read a JSON file in UTF-8.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError
+        Where it is not JSON, or nests too deep.
+    """
     text = Path(path).read_text(encoding="utf-8")
     try:
         tree = json.loads(text)
@@ -40,7 +50,15 @@ def load_json(path: str | os.PathLike[str]) -> Any:
 
 
 def load_yaml(path: str | os.PathLike[str]) -> Any:
-    """Likewise.  Nothing but plain data is made."""
+    """Read a YAML file of plain data, with the limits above.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError
+        Where it is not YAML, asks for other objects than plain data, or is too large or too deep.
+    """
     if os.path.getsize(path) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
     text = Path(path).read_text(encoding="utf-8")
@@ -68,6 +86,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _measure(tree: Any, most: int) -> None:
+    """Raise ValueError for a tree of more than `most` values, or of too many levels; it is walked level by level."""
     level, nodes = [tree], 0
     for _ in range(MOST_LEVELS):
         level = [child for node in level for child in _children(node)]
@@ -89,7 +108,7 @@ def _children(node: Any) -> Any:
 
 
 class Maybe(NamedTuple):
-    """May be null, or missing."""
+    """A value of this shape, or null, or none at all."""
 
     shape: Any
 
@@ -101,35 +120,52 @@ class Each(NamedTuple):
 
 
 def TEXT(value: Any) -> bool:
+    """Accept a string."""
     return isinstance(value, str)
 
 
 def NUMBER(value: Any) -> bool:
-    """Finite; no truth value."""
+    """Accept a finite number; a truth value is none."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and abs(value) <= LARGEST and not math.isnan(value)
 
 
 def WHOLE(value: Any) -> bool:
+    """Accept a whole number."""
     return isinstance(value, int) and NUMBER(value)
 
 
 def COUNT(value: Any) -> bool:
+    """Accept a whole number from 0."""
     return WHOLE(value) and value >= 0
 
 
 def PERCENT(value: Any) -> bool:
+    """Accept a number from 0 to 100."""
     return NUMBER(value) and 0 <= value <= 100
 
 
 def wrong(value: Any, shape: Any, at: str = "") -> str:
-    """The first place where `value` is not of `shape`, and what is there: "'rows[3].count' (it has -1)"; "" for none.
+    """Find the first place where a tree is not of a shape.
 
-    A shape is a test of a value, a list of one shape, an object {key: shape} (which may have other keys), Each, Maybe.
+    Parameters
+    ----------
+    value : object
+        A tree as `load_json` returns it.
+    shape : object
+        A test of a value; a list of one shape, for lists; a dict {key: shape}, for objects, which may have other keys;
+        Each; or Maybe.
+    at : str
+        Where the value lies in the whole tree.
+
+    Returns
+    -------
+    str
+        The place and what is there, "'rows[3].count' (it has -1)"; empty where all is well.
     """
     if isinstance(shape, Maybe):
         return "" if value is None else wrong(value, shape.shape, at)
-    test: Callable[[Any], bool] = shape if callable(shape) else lambda found: isinstance(found, kind)
+    test: Callable[[Any], bool] = shape if callable(shape) else lambda node: isinstance(node, kind)
     kind = list if isinstance(shape, list) else dict
     if not test(value):
         return f"{at.lstrip('.')!r} (it has {reprlib.repr(value)})"
@@ -139,5 +175,5 @@ def wrong(value: Any, shape: Any, at: str = "") -> str:
     elif isinstance(shape, Each):
         parts = ((item, shape.shape, f"{at}.{key}") for key, item in value.items())
     elif isinstance(shape, dict):
-        parts = ((value.get(key), one, f"{at}.{key}") for key, one in shape.items())
+        parts = ((value.get(key), of_key, f"{at}.{key}") for key, of_key in shape.items())
     return next(filter(None, (wrong(*part) for part in parts)), "")

@@ -26,21 +26,22 @@ _NOT_PRINTABLE = re.compile(
 
 
 def printable(text: object) -> str:
-    """`text` for one line of a terminal or log: what would command the terminal, or break the line, as an escape.
+    r"""Make `text` fit for one line of a terminal or log.
 
-    Control characters, separators of lines, marks of the writing direction and lone surrogates become what Python
-    would write for them: a file called "a", ESC, "[2J" is shown as a\\x1b[2J. All other Unicode stays as it is.
+    What would command the terminal, or break the line, becomes what Python would write for it: control characters,
+    separators of lines, marks of the writing direction and lone surrogates. A file called "a", ESC, "[2J" is shown as
+    a\x1b[2J. All other Unicode stays as it is.
     """
-    return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
+    return _NOT_PRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def printable_lines(text: str) -> str:
-    """Likewise for several lines."""
+    """Make several lines fit for a terminal, one by one."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def error_text(error: BaseException) -> str:
-    """What an exception says, line by line as a terminal may have it.
+    """Return what an exception says, fit for a terminal.
 
     str() of a KeyError would put its text in quotes, of an OSError a number before it.
     """
@@ -51,7 +52,7 @@ def error_text(error: BaseException) -> str:
 
 
 def first_few(values: Iterable[Any], limit: int = 5) -> str:
-    """'a, b, c, ... (17 in all)'."""
+    """Join the first few values: "a, b, c, ... (17 in all)"."""
     values = list(values)
     shown = ", ".join(str(value) for value in values[:limit])
     return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
@@ -59,7 +60,7 @@ def first_few(values: Iterable[Any], limit: int = 5) -> str:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """What is said to users is shown as it is said; warnings for programmers, with the line of the program."""
+    """Show warnings for users (UserWarning) as bare sentences, and those for programmers with the line of code."""
     usual = warnings.formatwarning
 
     def plain(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> str:
@@ -73,10 +74,15 @@ def plain_warnings() -> Iterator[None]:
 
 
 def csv_line(*cells: Any) -> str:
-    """A line of CSV, with its end.  Floats are at full precision, None is empty.
+    """Return a line of CSV, with its end.
 
     Text is `printable`, and where a spreadsheet would compute it (it begins with =, +, - or @) an apostrophe comes
-    before it, which spreadsheets take for "this is text" and do not show.  Numbers stay numbers.
+    before it, which spreadsheets take for "this is text" and do not show.
+
+    Parameters
+    ----------
+    *cells : str, number or None
+        Numbers stay numbers, floats at full precision; None is an empty cell.
     """
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(_inert(cell) if isinstance(cell, str) else cell for cell in cells)
@@ -89,10 +95,10 @@ def _inert(text: str) -> str:
 
 
 def columns(text: object) -> int:
-    """How many columns of a terminal `printable(text)` takes: two for each Chinese character."""
+    """Return how many columns of a terminal `printable(text)` takes: two for each Chinese character."""
     return wcswidth(printable(text))
 
 
 def pad(text: object, width: int) -> str:
-    """`printable(text)`, with spaces up to so many columns."""
+    """Return `printable(text)`, filled up with spaces to so many columns."""
     return printable(text) + " " * (width - columns(text))

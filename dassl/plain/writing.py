@@ -32,12 +32,24 @@ FORGOTTEN = 24 * 3600  # seconds without a byte after which no process is writin
 
 @contextlib.contextmanager
 def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Iterator[IO[Any]]:
-    """A file to write to, that appears under `path` only when the block ends well.
+    """Open a file to write to that appears under `path` only when the block ends well.
 
-    The text (UTF-8) or bytes (mode "wb") go to a temporary name in the same folder, which is then renamed: a
-    reader sees the old file or the new one, never half of one. Parent folders are made. When writing fails
-    (a full disk, say) the temporary file goes away, the old file stays, and the OSError says so, with `size`, the
-    bytes that are to be written, where that is known.
+    What is written goes to a temporary name in the same folder, which is then renamed: a reader sees the old file or
+    the new one, never half of one.
+
+    Parameters
+    ----------
+    path : path
+        The file; parent folders are made.
+    mode : str
+        "w" for text, in UTF-8, or "wb" for bytes.
+    size : int, optional
+        Bytes that are to be written, where that is known, for the message.
+
+    Raises
+    ------
+    OSError
+        When writing fails (a full disk, say); the temporary file goes away, the old file stays, and the text says so.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f'mode must be "w" or "wb", got {mode!r}')
@@ -63,12 +75,12 @@ def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Ite
 
 
 def disk_failed(error: BaseException) -> bool:
-    """Whether an error tells of a disk that is full, read-only or broken, and not of a name that is wrong."""
+    """Tell an error of a disk that is full, read-only or broken from one of a name that is wrong."""
     return isinstance(error, OSError) and error.errno in DISK
 
 
 def room(folder: str, size: int | None = None) -> str:
-    """How much is needed and how much there is, for a message."""
+    """Return how many bytes are needed and how many are free, for a message."""
     try:
         free = f"{shutil.disk_usage(folder or '.').free / 1e6:.1f} MB free in {folder or '.'}"
     except OSError:
@@ -87,12 +99,12 @@ def require_room(folder: StrPath, need: float) -> None:
 
 
 def host() -> str:
-    """The name of this machine, as far as it goes into a file name."""
+    """Return the name of this machine, as far as it goes into a file name."""
     return re.sub(r"[^A-Za-z0-9]", "", platform.node())[:32]
 
 
 def lives(pid: int) -> bool:
-    """Whether a process of this machine is there; True where nobody can tell."""
+    """Tell whether a process of this machine lives; True where nobody can tell."""
     if os.name != "posix":  # elsewhere the question would end it
         return True
     try:
@@ -105,27 +117,34 @@ def lives(pid: int) -> bool:
 
 
 def temporary_name(path: StrPath) -> str:
-    """Where to write what is to become `path`: a new name in the same folder."""
+    """Return where to write what is to become `path`: a new name in the same folder."""
     folder, name = os.path.split(os.fspath(path))
     return os.path.join(folder, f".{_short(name)}.{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _short(name: str) -> str:
-    """As much of a name as leaves room for the rest, also where each character takes several bytes."""
+    """Return as much of a name as leaves room for the rest, also where each character takes several bytes."""
     return name.encode("utf-8", "surrogateescape")[:100].decode("utf-8", "ignore")
 
 
 def clear_leftovers(folder: StrPath, name: str = "") -> None:
-    """Remove temporary files whose process has died, or not written for a day: those that were to become the file
-    `name` in `folder`, or without a name all in `folder` and below."""
+    """Remove temporary files whose process has died, or not written for a day.
+
+    Parameters
+    ----------
+    folder : path
+        Where they lie.
+    name : str
+        The file that they were to become; empty for all in `folder` and below.
+    """
     place = Path(folder)
     with contextlib.suppress(OSError):
         paths: Iterable[Path] = place.iterdir() if name else place.rglob(".*.tmp")
         for path in paths:
-            found = OURS.fullmatch(path.name)
-            if found is None or (name and found["name"] != _short(name)):
+            match = OURS.fullmatch(path.name)
+            if match is None or (name and match["name"] != _short(name)):
                 continue
             with contextlib.suppress(OSError):
-                dead = found["host"] == host() and not lives(int(found["pid"]))
+                dead = match["host"] == host() and not lives(int(match["pid"]))
                 if dead or time.time() - path.lstat().st_mtime > FORGOTTEN:
                     path.unlink()

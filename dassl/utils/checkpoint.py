@@ -49,12 +49,27 @@ def save_checkpoint(
     remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> None:
-    """Write `state` to `save_dir`/`model_name`, by default model.pth.tar-<state["epoch"]>.
+    """Write a checkpoint, and the name of its file to the folder's file `checkpoint`.
 
-    A leading "module." (of a DataParallel wrapper) is dropped from the keys of state["state_dict"], unless
-    `remove_module_from_keys` is off. `is_best` writes model-best.pth.tar as well. What is neither tensor, array of
-    numbers or texts, nor plain container is left out with a warning. Raises OSError, leaving every file as it was, on a
-    full disk.
+    What is neither tensor, array of numbers or texts, nor plain container is left out with a warning.
+
+    Parameters
+    ----------
+    state : dict
+        state_dict, epoch (finished epochs), and whatever else is to be kept.
+    save_dir : path
+        The folder, which is made.
+    is_best : bool
+        Write model-best.pth.tar as well.
+    remove_module_from_keys : bool
+        Drop a leading "module." (of a DataParallel wrapper) from the keys of the state dict.
+    model_name : str
+        The file's name, by default model.pth.tar-<epoch>.
+
+    Raises
+    ------
+    OSError
+        On a full disk, say; every file is then as it was.
     """
     mkdir_if_missing(save_dir)
     weights = state["state_dict"]
@@ -70,7 +85,7 @@ def save_checkpoint(
 
 
 def plain_data(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` as tensors and plain containers; what is neither is left out with a warning."""
+    """Return `content` as tensors and plain containers; what is neither is left out with a warning."""
     dropped: list[str] = []
     plain = {key: _plain(value, key, dropped) for key, value in content.items()}
     if dropped:
@@ -87,8 +102,10 @@ def write_tensors(content: Any, path: StrPath) -> None:
 
 
 def _plain(value: Any, where: str, dropped: list[str]) -> Any:
-    """`value` without what is no plain data, which is named in `dropped`; containers keep their kind where it is one
-    that any reader knows."""
+    """Return `value` without what is no plain data, which is named in `dropped`.
+
+    Containers keep their kind where it is one that any reader knows: a subclass of list becomes a list.
+    """
     if isinstance(value, np.generic):  # first: some of them are also Python numbers
         return value.item()
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.Tensor)):
@@ -110,10 +127,23 @@ def _plain(value: Any, where: str, dropped: list[str]) -> Any:
 
 
 def load_checkpoint(fpath: StrPath | None) -> Any:
-    """What `save_checkpoint`, or the original engine, wrote to `fpath`: a dict; tensors on the CPU.
+    """Read a file that `save_checkpoint`, the original engine or `torch.save` has written, without running any of it.
 
-    Of other files made by torch.save what they hold: a bare tensor, a list, NumPy arrays. Raises ValueError for None,
-    FileNotFoundError, UnsafeCheckpointError for a file that would run code, and CheckpointError for a damaged one.
+    Returns
+    -------
+    object
+        As a rule a dict; of other files what they hold: a bare tensor, a list, NumPy arrays. Tensors are on the CPU.
+
+    Raises
+    ------
+    ValueError
+        For None.
+    FileNotFoundError
+        Where there is no file.
+    UnsafeCheckpointError
+        For a file that would run code.
+    CheckpointError
+        For a damaged one.
     """
     if fpath is None:
         raise ValueError("File path is None")
@@ -121,7 +151,7 @@ def load_checkpoint(fpath: StrPath | None) -> Any:
 
 
 def load_training(path: StrPath) -> dict[str, Any]:
-    """A checkpoint of a model; CheckpointError for a file that holds something else."""
+    """Read the checkpoint of a model; CheckpointError for a file that holds something else."""
     content = load_checkpoint(path)
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{os.fspath(path)} holds a {type(content).__name__}, not a checkpoint")
@@ -129,7 +159,7 @@ def load_training(path: StrPath) -> dict[str, Any]:
 
 
 def checksum(path: StrPath) -> str:
-    """SHA-256 (hex) of a file."""
+    """Return the SHA-256 (hex) of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(2**20):
@@ -138,28 +168,43 @@ def checksum(path: StrPath) -> str:
 
 
 def find_checkpoints(fdir: StrPath) -> dict[int, str]:
-    """{finished epochs: path} of the numbered checkpoints in a folder, highest first."""
+    """Return {finished epochs: path} of the numbered checkpoints in a folder, the highest first."""
     names = os.listdir(fdir) if os.path.isdir(fdir) else []
-    matches = [found for name in names if (found := re.fullmatch(r"model\.pth\.tar-(\d+)", name))]
-    matches.sort(key=lambda found: int(found[1]), reverse=True)
-    return {int(found[1]): os.path.join(fdir, found[0]) for found in matches}
+    matches = filter(None, (re.fullmatch(r"model\.pth\.tar-(\d+)", name) for name in names))
+    paths = {int(match[1]): os.path.join(fdir, match[0]) for match in matches}
+    return dict(sorted(paths.items(), reverse=True))
 
 
 def load_resume_point(folders: Sequence[StrPath]) -> tuple[int, list[dict[str, Any]]] | None:
-    """A number of finished epochs that every folder has a readable checkpoint of, and those checkpoints.
+    """Read the checkpoints that a run goes on from: of one epoch, for all its models.
 
-    That is the one which the folders' `checkpoint` files name; where they name none or the best model, or not the same,
-    or where a file is missing or damaged, which is a warning, the most epochs. None when no folder holds any
-    checkpoint. Raises CheckpointError when there are some but no epoch is readable in all folders, and
-    UnsafeCheckpointError for a file that would run code: such a file is never passed over.
+    That epoch is the one which the folders' `checkpoint` files name. Where they name none or the best model, or not the
+    same, or where a file is missing or damaged, which is a warning, it is the highest that every folder has.
+
+    Parameters
+    ----------
+    folders : sequence of path
+        One for each model.
+
+    Returns
+    -------
+    tuple or None
+        Finished epochs, and a checkpoint for each folder; None when no folder holds any.
+
+    Raises
+    ------
+    CheckpointError
+        When there are checkpoints, but no epoch is readable in all folders.
+    UnsafeCheckpointError
+        For a file that would run code: such a file is never passed over.
     """
-    found = [_resume_points(folder) for folder in folders]
-    points = [of_epoch for of_epoch, _ in found]
+    of_folders = [_resume_points(folder) for folder in folders]
+    points = [paths for paths, _ in of_folders]
     if not any(points):
         return None
     common = sorted(set.intersection(*(set(point) for point in points)), reverse=True)
-    named = min((epoch for _, epoch in found if epoch is not None), default=None)
-    if named in common and all(epoch is not None for _, epoch in found):
+    named = min((epoch for _, epoch in of_folders if epoch is not None), default=None)
+    if named in common and all(epoch is not None for _, epoch in of_folders):
         common.sort(key=lambda epoch: epoch != named)
     for epoch in common:
         try:
@@ -174,7 +219,7 @@ def load_resume_point(folders: Sequence[StrPath]) -> tuple[int, list[dict[str, A
 
 
 def _resume_points(folder: StrPath) -> tuple[dict[int, str], int | None]:
-    """{finished epochs: path}, and the epochs of the file that the pointer names.
+    """Return {finished epochs: path}, and the epochs of the file that the pointer names.
 
     Files without a number are numbered on the inside: the best model, which may be older than the last one so that a
     pointer to it counts for nothing, and what a caller of `save_checkpoint` named otherwise.
@@ -200,7 +245,7 @@ def _resume_points(folder: StrPath) -> tuple[dict[int, str], int | None]:
 
 
 def _pointed_name(folder: StrPath) -> str:
-    """The file that was saved last, of this folder; "" where nothing tells."""
+    """Return the name of the file that was saved last, of this folder; empty where nothing says so."""
     pointer = os.path.join(folder, POINTER_NAME)
     if not os.path.isfile(pointer):
         return ""
@@ -217,15 +262,28 @@ def resume_from_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
 ) -> int:
-    """Restore the checkpoint of a folder to go on from; returns the number of finished epochs.
+    """Restore a model, and its optimiser and schedule, in place, from the checkpoint of a folder to go on from.
 
-    Raises FileNotFoundError when the folder holds none; see `load_resume_point` for which it is.
+    Which one that is, `load_resume_point` says.
+
+    Returns
+    -------
+    int
+        Finished epochs.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the folder holds no checkpoint.
+    RuntimeError or ValueError
+        When it is of another model or optimiser.
     """
-    found = load_resume_point([fdir])
-    if found is None:
+    point = load_resume_point([fdir])
+    if point is None:
         raise FileNotFoundError(f"no checkpoint in {os.fspath(fdir)}")
-    restore_training(found[1][0], model, optimizer, scheduler, source=os.fspath(fdir))
-    return found[0]
+    epoch, (checkpoint,) = point
+    restore_training(checkpoint, model, optimizer, scheduler, source=os.fspath(fdir))
+    return epoch
 
 
 def restore_training(
@@ -235,9 +293,25 @@ def restore_training(
     scheduler: Any = None,
     source: str = "the checkpoint",
 ) -> None:
-    """Load weights (strictly), optimiser and schedule, in place; entries that are None are skipped.
+    """Load weights, optimiser and schedule, in place.
 
-    Raises RuntimeError or ValueError, naming `source`, when the checkpoint is of another model.
+    Parameters
+    ----------
+    checkpoint : dict
+        state_dict, which must have exactly the model's keys; optimizer, scheduler and epoch where those are given.
+    model : nn.Module
+        A DataParallel wrapper is seen through.
+    optimizer, scheduler : optional
+        Skipped where they, or their entries in the checkpoint, are None.
+    source : str
+        Where the checkpoint is from, for messages.
+
+    Raises
+    ------
+    RuntimeError
+        When the checkpoint is of another model.
+    ValueError
+        When it is of another optimiser.
     """
     if isinstance(model, nn.DataParallel):  # keys are saved without its prefix
         model = model.module

@@ -26,13 +26,14 @@ LONGEST_SIDE = 100
 class ImageError(OSError):
     """A file that is not read as a picture; `reason` is the message without the file's name.
 
-    Worker processes send errors on by type and text, so there is no constructor of its own.
+    Worker processes send errors on by type and text, so there is no constructor of its own: see `of`.
     """
 
     reason = ""
 
     @classmethod
     def of(cls, path: StrPath, reason: str) -> ImageError:
+        """Make the error that names a file and says what is wrong with it."""
         error = cls(f"cannot read the image {printable(os.fspath(path))}: {reason}")
         error.reason = reason
         return error
@@ -40,10 +41,15 @@ class ImageError(OSError):
 
 @contextlib.contextmanager
 def open_image(path: StrPath) -> Iterator[Image.Image]:
-    """The picture at `path` with its header read; the pixels are decoded when they are first asked for.
+    """Open the picture at `path` and read its header; the pixels are decoded when they are first asked for.
 
-    Raises ImageError, also for what is raised within the block: Pillow's decoders raise nearly anything on damaged
-    files. FileNotFoundError where there is no file.
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no file.
+    ImageError
+        Where it cannot be read, and also for whatever is raised within the block: Pillow's decoders raise nearly
+        anything on damaged files.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"No file exists at {printable(os.fspath(path))}")
@@ -68,6 +74,7 @@ def open_image(path: StrPath) -> Iterator[Image.Image]:
 
 
 def _check_size(path: StrPath, image: Image.Image) -> None:
+    """Refuse a picture that resizing the shorter side would make huge."""
     short, long = sorted(image.size)
     if not 0 < long <= LONGEST_SIDE * short:
         raise ImageError.of(
@@ -78,13 +85,16 @@ def _check_size(path: StrPath, image: Image.Image) -> None:
 
 
 def read_image(path: StrPath) -> Image.Image:
-    """The picture at `path` as RGB. Raises OSError naming the file when it is missing, not decodable or too thin."""
+    """Read the picture at `path` as RGB; OSError, naming the file, when it is missing, not decodable or too thin."""
     with open_image(path) as image:
         return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """As RGB; of a grey image of 16 bits the upper ones, where Pillow would turn nearly all of it white."""
+    """Convert a picture to RGB.
+
+    Of a grey one of 16 bits the upper 8 are taken: Pillow cuts every value at 255, which turns nearly all of it white.
+    """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # as before Pillow 11.3
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")

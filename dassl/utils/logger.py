@@ -42,10 +42,23 @@ _warned: list[str] = []  # since `log_warnings` was entered
 
 
 class Logger:
-    """A stand-in for sys.stdout that copies every write to the file `fpath` (none when `fpath` is None).
+    """A stand-in for sys.stdout that copies every write to a file.
 
-    All that a stream has besides writing (`isatty`, `fileno`, `encoding`, `buffer`, ...) is the console's.
-    Closing it closes the file, never the console, and puts the console back when this object is sys.stdout.
+    All that a stream has besides writing (`isatty`, `fileno`, `encoding`, `buffer`, ...) is the console's. Closing it
+    closes the file, never the console, and puts the console back when this object is sys.stdout. So does the end of a
+    `with` block, which also writes the traceback of an exception to the file.
+
+    Parameters
+    ----------
+    fpath : path, optional
+        The file, in UTF-8; its folder is made. None: there is no file.
+    append : bool
+        Write behind what the file holds.
+
+    Attributes
+    ----------
+    console, file : stream
+        The sys.stdout of when it was made, and the file (None once it is closed).
     """
 
     def __init__(self, fpath: StrPath | None = None, append: bool = False) -> None:
@@ -72,7 +85,7 @@ class Logger:
         self._try(lambda file: file.write(text))
 
     def _try(self, write: Callable[[IO[str]], Any]) -> None:
-        """A disk that is full ends the log, not what it tells of."""
+        """Write to the file; a disk that is full ends the log, not the run."""
         if self.file is not None:
             try:
                 write(self.file)
@@ -82,10 +95,12 @@ class Logger:
                 warnings.warn(f"the log {name} ends here: {error.strerror or error}", stacklevel=5)
 
     def writelines(self, lines: list[str]) -> None:
+        """Write lines that bring their own ends."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
+        """Flush the console and the file."""
         self.console.flush()
         self._try(lambda file: file.flush())
 
@@ -100,6 +115,7 @@ class Logger:
             self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
 
     def close(self) -> None:
+        """Close the file, and give sys.stdout back to the console."""
         if sys.stdout is self:
             sys.stdout = self.console
         self._close_file()
@@ -125,11 +141,22 @@ class Logger:
 
 
 def setup_logger(output: StrPath | None = None, goes_on: bool = False) -> Logger | None:
-    """Send what is printed also to a log file, until `restore_stdout`.
+    """Send what is said also to a log file, until `restore_stdout`.
 
-    `output` is a file ending in .txt or .log, or a folder that gets log.txt. A file that exists stays as it
-    is: the new one's name is its path followed by -YYYY-MM-DD-HH-MM-SS; or, when a run `goes_on`, its log does, behind
-    a line that says so (`GOES_ON`). None does nothing. A log that is still open from an earlier call ends here.
+    A log that is still open from an earlier call ends here.
+
+    Parameters
+    ----------
+    output : path, optional
+        A file ending in .txt or .log, or a folder that gets log.txt. A file that exists stays as it is: the new one's
+        name is its path followed by -YYYY-MM-DD-HH-MM-SS. None does nothing.
+    goes_on : bool
+        Go on in a file that exists, behind a line that says so (`GOES_ON`), as for a run that is resumed.
+
+    Returns
+    -------
+    Logger or None
+        What stands for sys.stdout now.
     """
     if output is None:
         return None
@@ -151,6 +178,7 @@ def _path(output: str) -> str:
 
 
 def _free_name(path: str) -> str:
+    """Return the path, with the time behind it where there is such a file."""
     moment, free = time.time(), path
     while os.path.exists(free):  # two runs within a second: the later one counts up
         free = path + time.strftime("-%Y-%m-%d-%H-%M-%S", time.localtime(moment))
@@ -166,9 +194,9 @@ def restore_stdout() -> None:
 
 @contextlib.contextmanager
 def log_warnings() -> Iterator[None]:
-    """Within it what is warned of also goes to the open log, or to the one that is opened next.
+    """Within the block, write warnings also to the open log, or to the one that is opened next.
 
-    It is all shown, even if it has been before: a run says for itself what is to be said of it.
+    They are all shown, even those that have been shown before: each run speaks for itself.
     """
     with warnings.catch_warnings(), plain_warnings():
         show = warnings.showwarning
@@ -187,7 +215,7 @@ def log_warnings() -> Iterator[None]:
 
 
 def warned() -> list[str]:
-    """What was warned of since `log_warnings` was last entered, each text once."""
+    """Return the texts of the warnings since `log_warnings` was last entered, each once."""
     return list(dict.fromkeys(_warned))
 
 
@@ -232,6 +260,7 @@ _messages.addHandler(_ToStdout())
 
 
 def _install_excepthook() -> None:
+    """Let an exception that ends the program leave its traceback in the log, too."""
     if getattr(sys.excepthook, "writes_to_log", False):
         return
     previous = sys.excepthook

@@ -1,4 +1,7 @@
-"""Running averages of the numbers that a training step reports."""
+"""Running averages of the numbers that a training step reports.
+
+Trainers of plugins return anything that is a number: Python's, NumPy's, or a tensor of one element.
+"""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -8,13 +11,24 @@ __all__ = ["AverageMeter", "MetricMeter"]
 
 
 def _number(value: Any) -> Any:
+    """Return the Python number that a tensor or a NumPy number holds."""
     return value.item() if hasattr(value, "item") else value
 
 
 class AverageMeter:
-    """The last value `val` and the average `avg` of all values.
+    """The last value and the average of all values.
 
-    With `ema` the average is exponential, 0.9 old + 0.1 new, and starts at 0.
+    Parameters
+    ----------
+    ema : bool
+        The average is exponential, 0.9 old + 0.1 new, and starts at 0.
+
+    Attributes
+    ----------
+    val, avg, sum : number
+        The last value, the average, and the sum of all.
+    count : int
+        How many values there were.
     """
 
     def __init__(self, ema: bool = False) -> None:
@@ -22,6 +36,7 @@ class AverageMeter:
         self.reset()
 
     def reset(self) -> None:
+        """Forget all values."""
         self.val: Any = 0
         self.avg: Any = 0
         self.sum: Any = 0
@@ -42,6 +57,11 @@ class MetricMeter:
     """One AverageMeter for each name, in the order in which names first appear.
 
     `str(meter)` is the middle part of a training line: "loss 1.2345 (1.2000) acc 50.0000 (48.0000)".
+
+    Parameters
+    ----------
+    delimiter : str
+        Stands between two of them.
     """
 
     def __init__(self, delimiter: str = " ") -> None:

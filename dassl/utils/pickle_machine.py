@@ -57,11 +57,19 @@ class Inert:
 
 
 class Machine:
-    """Runs pickles that know the names in `makers` (name -> what makes the value of the pickled arguments, None for a
-    name that may stand there and not be called) and in `values` (name -> the value itself).
+    """Runs pickles that name nothing but what is listed here.
 
-    Objects of classes whose module begins as one of `stand_ins` become `Inert`. `storage` gives what a persistent id
-    stands for. Raises Refused, and for damage UnpicklingError, ValueError, TypeError, LookupError or AttributeError.
+    Parameters
+    ----------
+    makers : mapping
+        Name -> what makes the value of the pickled arguments; None for a name that may stand there, and not be called.
+        Those of plain data (`PLAIN`) are known anyway.
+    values : mapping
+        Name -> the value itself.
+    stand_ins : tuple of str
+        Modules, with all below them, whose objects become `Inert`.
+    storage : callable, optional
+        Persistent id -> what it stands for.
     """
 
     def __init__(
@@ -77,12 +85,20 @@ class Machine:
         self.storage = storage
 
     def run(self, file: IO[bytes]) -> Any:
-        """The value of the pickle that begins where `file` stands; it stands behind it then."""
+        """Return the value of the pickle that begins where `file` stands, and leave the file behind it.
+
+        Raises
+        ------
+        Refused
+            For a name that is not listed, and for calls and attributes that plain data has no need of.
+        UnpicklingError, ValueError, TypeError, LookupError, AttributeError
+            For damage.
+        """
         self.stack: list[Any] = []
         memo: dict[int, Any] = {}
         push, pop = self.stack.append, self.stack.pop
         argument: Any
-        for code, argument, _ in pickletools.genops(file):
+        for code, argument, _ in pickletools.genops(file):  # which only decodes: it runs nothing
             match code.name:
                 case "PROTO" | "FRAME":
                     pass
@@ -155,27 +171,30 @@ class Machine:
         raise pickle.UnpicklingError("the pickle has no end")
 
     def _to_mark(self) -> list[Any]:
+        """Take what lies above the last mark off the stack, and the mark."""
         items: list[Any] = []
         while (item := self.stack.pop()) is not _MARK:
             items.append(item)
         return items[::-1]
 
     def _top(self, *kinds: type) -> Any:
-        """What lies on top, if it is exactly of one of these kinds: no other has methods that may be called."""
+        """Return what lies on top, if it is exactly of one of these kinds: no other has methods that may be called."""
         return _exactly(self.stack[-1], *kinds)
 
     def _named(self, module: Any, name: Any) -> Any:
-        found = Name(_exactly(module, str), _exactly(name, str))
-        if str(found) in self.values:
-            return self.values[str(found)]
-        if str(found) not in self.makers and not self._stands_in(found):
-            raise Refused(str(found))
-        return found
+        """Return what a name stands for: its value, or the name itself, which may be called."""
+        full = Name(_exactly(module, str), _exactly(name, str))
+        if str(full) in self.values:
+            return self.values[str(full)]
+        if str(full) not in self.makers and not self._stands_in(full):
+            raise Refused(str(full))
+        return full
 
     def _stands_in(self, name: Name) -> bool:
         return any(name.module == start or name.module.startswith(f"{start}.") for start in self.stand_ins)
 
     def _made(self, name: Any, arguments: Any, keywords: Any = None) -> Any:
+        """Return what a call of a name makes; keyword arguments are for stand-ins only."""
         if type(name) is not Name or type(arguments) is not tuple:
             raise Refused(f"a call of a {type(name).__name__}")
         maker = self.makers.get(str(name))
@@ -187,7 +206,7 @@ class Machine:
 
 
 def _restore(target: Any, state: Any) -> None:
-    """BUILD: give an object that this pickle has made what it kept."""
+    """Give an object that this pickle has made what it kept: the instruction BUILD."""
     if type(target) is Inert:
         target.state = state
         if type(state) is dict:
@@ -208,7 +227,10 @@ def _restore(target: Any, state: Any) -> None:
 
 
 class _DType:
-    """Stands for a NumPy dtype: NumPy's own are shared by the whole process, and a pickle would set their state."""
+    """Stands for a NumPy dtype of numbers or texts.
+
+    NumPy's own are shared by the whole process, and a pickle would set their state (the order of bytes).
+    """
 
     def __init__(self, name: str, *_: Any) -> None:
         if not re.fullmatch(r"\?|[biufc]\d\d?|[SU]\d{1,6}", name):
@@ -216,11 +238,12 @@ class _DType:
         self.name, self.order = name, "|"
 
     def numpy(self) -> np.dtype:
+        """Return NumPy's dtype."""
         return np.dtype(self.name).newbyteorder(self.order)  # type: ignore[arg-type]
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
-    """Raises ValueError where the length of `data` is not that of the shape."""
+    """Make an array of bytes, a `_DType` and a shape; ValueError where the bytes are too few or too many."""
     plain = _exactly(dtype, _DType).numpy()
     size = plain.itemsize * math.prod(lengths(shape))
     if size != len(_exactly(data, bytes, bytearray)):
@@ -229,26 +252,32 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
 
 
 def _latin1(text: str, encoding: str) -> bytes:
+    """Return bytes that an old protocol has written as text."""
     if encoding not in ("latin1", "latin-1"):
         raise Refused(f"text encoded as {encoding}")
     return text.encode("latin1")
 
 
 def lengths(shape: Any) -> tuple[int, ...]:
-    """A shape or strides; their product is computed in no time."""
+    """Return a shape, or strides, if it is one whose product is computed in no time."""
     if len(shape) > 64 or any(type(length) is not int or not 0 <= length < 2**62 for length in shape):
         raise pickle.UnpicklingError(f"{str(shape)[:80]} where lengths belong")
     return tuple(shape)
 
 
 def _exactly(value: Any, *kinds: type) -> Any:
+    """Return a value if it is of one of these kinds; a subclass, which might do anything, is none of them."""
     if type(value) not in kinds:
         raise pickle.UnpicklingError(f"a {type(value).__name__} where a {kinds[0].__name__} belongs")
     return value
 
 
 def _keys(items: Any) -> list[Any]:
-    """The same, if they are hashed in no time: a tuple may hold another one twice, which holds a third one twice..."""
+    """Return items that are to be keys, if they are hashed in no time.
+
+    A tuple may hold another one twice, which holds a third one twice, and so on: to hash thirty of them takes 2**30
+    steps.
+    """
     items = list(_exactly(items, list, tuple))
     for item in items:
         parts = item if isinstance(item, tuple) else (item,)
@@ -258,16 +287,19 @@ def _keys(items: Any) -> list[Any]:
 
 
 def _pairs(items: Any) -> list[tuple[Any, Any]]:
-    """Keys and values, from a dict, a flat list of the instructions, or a list of pairs."""
+    """Return keys and values, from a dict or from a flat list that alternates them."""
     if type(items) in _DICTS:
         return list(items.items())
     return list(zip(_keys(items[::2]), items[1::2], strict=True))
 
 
 def _ordered(pairs: Any = ()) -> collections.OrderedDict[Any, Any]:
+    """Make an OrderedDict of a list of pairs."""
     return collections.OrderedDict(_pairs([part for pair in pairs for part in pair]))
 
 
+# What plain data names, in all versions of Python and NumPy that have written checkpoints. A defaultdict becomes a
+# dict: its factory is a function that the pickle chose.
 PLAIN: dict[str, Maker | None] = {
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": lambda factory=None: {},

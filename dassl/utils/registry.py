@@ -11,12 +11,18 @@ __all__ = ["Registry"]
 class Registry:
     """Objects filed under their own `__name__`; names are case-sensitive.
 
-        SHAPES = Registry("SHAPE")
+    Parameters
+    ----------
+    name : str
+        What the objects are, for messages.
 
-        @SHAPES.register()
-        class Circle: ...
-
-        SHAPES.get("Circle")
+    Examples
+    --------
+    >>> SHAPES = Registry("SHAPE")
+    >>> @SHAPES.register()
+    ... class Circle: ...
+    >>> SHAPES.get("Circle") is Circle
+    True
     """
 
     def __init__(self, name: str) -> None:
@@ -44,7 +50,7 @@ class Registry:
         return obj
 
     def get(self, name: str) -> Any:
-        """The object filed under `name`; KeyError, with the nearest known name, when there is none."""
+        """Return the object filed under `name`; KeyError, with the nearest known name, when there is none."""
         if name not in self._obj_map:
             raise KeyError(
                 f'Object name "{name}" does not exist in "{self._name}" registry'

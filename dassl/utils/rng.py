@@ -1,4 +1,7 @@
-"""The state of every random generator that training draws from, as plain data."""
+"""The state of every random generator that training draws from, as plain data.
+
+Checkpoints hold it, so it is tensors and numbers only: what unpickling them makes is bounded (see `safe_load`).
+"""
 from __future__ import annotations
 
 import random
@@ -11,8 +14,14 @@ __all__ = ["get_rng_state", "set_rng_state"]
 
 
 def get_rng_state() -> dict[str, Any]:
-    """States of Python's, NumPy's, torch's and the CUDA devices' global generators (no CUDA in use: none)."""
-    version, words, gauss = random.getstate()
+    """Return the states of the global generators of Python, NumPy, torch and the CUDA devices.
+
+    Returns
+    -------
+    dict
+        python, numpy, torch, and cuda: a list with a tensor for each device, empty where CUDA is not in use.
+    """
+    version, words, gauss = random.getstate()  # 624 words of 32 bits and a position; the other half of a pair
     legacy: Any = np.random.get_state(legacy=True)
     return {
         "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "gauss": gauss},
@@ -28,7 +37,10 @@ def get_rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the generators back into `state`. CUDA devices that either side lacks are left out."""
+    """Put the generators back into a state that `get_rng_state` has returned.
+
+    CUDA devices that either side lacks are left out.
+    """
     python, legacy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     words = legacy["words"].numpy().astype(np.uint32)

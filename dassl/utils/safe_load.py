@@ -41,7 +41,7 @@ DTYPES = {f"torch.{name}": value for name, value in vars(torch).items() if isins
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint file that cannot be used: damaged, incomplete, or not a checkpoint."""
+    """A file that cannot be used as a checkpoint: damaged, incomplete, or something else."""
 
 
 class UnsafeCheckpointError(CheckpointError):
@@ -52,12 +52,16 @@ class UnsafeCheckpointError(CheckpointError):
 
 
 class _StorageType(NamedTuple):
+    """What stands for a class like torch.FloatStorage."""
+
     dtype: torch.dtype
 
 
 class _Storage(NamedTuple):
+    """The numbers that tensors show parts of: their type, and their bytes (uint8)."""
+
     dtype: torch.dtype
-    data: Tensor  # its bytes, uint8
+    data: Tensor
 
 
 VALUES = {
@@ -68,12 +72,22 @@ VALUES = {
 
 
 class _Tensors:
-    """What makes the tensors of one file, whose size bounds what they may be."""
+    """Makes the tensors of one file, whose size bounds what they may be.
+
+    A pickle of a few bytes can ask for a tensor that repeats one number a billion times (stride 0), and whoever copies
+    it then needs gigabytes.
+
+    Attributes
+    ----------
+    left : int
+        Bytes that further tensors may take.
+    """
 
     def __init__(self, file_size: int) -> None:
         self.left = REPEATED * file_size + SMALL
 
     def makers(self) -> dict[str, Maker | None]:
+        """Return what the pickles of tensors name, for a `Machine`."""
         return {
             "torch._utils._rebuild_tensor": self.tensor,
             "torch._utils._rebuild_tensor_v2": self.tensor,
@@ -88,17 +102,33 @@ class _Tensors:
         self, storage: Any, offset: Any, size: Any, stride: Any, gradient: Any = False, hooks: Any = None,
         metadata: Any = None,
     ) -> Tensor:  # fmt: skip
+        """Make a tensor of its storage's type; the arguments are those of torch's function."""
         return self.tensor_of_type(storage, offset, size, stride, gradient, hooks, storage.dtype, metadata)
 
     def tensor_of_type(
         self, storage: Any, offset: Any, size: Any, stride: Any, gradient: Any, hooks: Any, dtype: Any,
         metadata: Any = None,
     ) -> Tensor:  # fmt: skip
-        """torch's own enlarges a storage that is too small for its tensor."""
+        """Make a tensor that lies within its storage, which torch's own function would enlarge.
+
+        Parameters
+        ----------
+        storage : _Storage
+            The numbers.
+        offset, size, stride : int, tuple, tuple
+            Which of them, in numbers and not in bytes.
+        gradient : bool
+            Whether the tensor requires a gradient.
+        hooks, metadata : object
+            Hooks are ignored, and other metadata than none is refused.
+        dtype : torch.dtype
+            The type of the tensor's numbers.
+        """
         if type(storage) is not _Storage or not isinstance(dtype, torch.dtype) or metadata:
             raise pickle.UnpicklingError("a tensor of an unknown kind")
         size, stride, (offset,) = lengths(size), lengths(stride), lengths([offset])
         empty = 0 in size
+        # the last number that the tensor shows, counted from 1
         reach = 0 if empty else offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
         if reach * dtype.itemsize > storage.data.numel():
             raise pickle.UnpicklingError("a tensor that is longer than its storage")
@@ -109,6 +139,7 @@ class _Tensors:
         return tensor.requires_grad_(gradient is True)
 
     def parameter(self, data: Any, gradient: Any, *_: Any) -> Tensor:
+        """Make a parameter of a tensor."""
         if not isinstance(data, Tensor):
             raise pickle.UnpicklingError("a parameter that is no tensor")
         return torch.nn.Parameter(data, gradient is True)
@@ -118,7 +149,15 @@ class _Tensors:
 
 
 class Archive:
-    """What torch.save and torch.jit.save write today; the checksum of every member that is read is compared."""
+    """A zip archive as torch.save and torch.jit.save write it; the checksum of every member that is read is compared.
+
+    Parameters
+    ----------
+    file : binary file
+        Open, and on disk: its size bounds what it may become.
+    stand_ins : tuple of str
+        Modules whose objects become inert, see `Machine`.
+    """
 
     def __init__(self, file: IO[bytes], stand_ins: tuple[str, ...] = STAND_INS) -> None:
         self.zip = zipfile.ZipFile(file)
@@ -135,7 +174,10 @@ class Archive:
         self.swapped = "byteorder" in self.members and self.read("byteorder") == b"big"
 
     def read(self, name: str, limit: int = 0) -> bytes:
-        """A member; one that is compressed, which those with numbers never are, only where it is below a limit."""
+        """Return a member's bytes.
+
+        Members with numbers are never compressed. One that is, is refused where it becomes larger than `limit` bytes.
+        """
         member = self.members[name]
         stored = member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size
         if not stored and member.file_size > limit:
@@ -143,11 +185,12 @@ class Archive:
         return self.zip.read(member)
 
     def unpickle(self, makers: Mapping[str, Maker | None] | None = None) -> Any:
-        """What data.pkl holds; `makers` of more than tensors as for a Machine."""
+        """Return what data.pkl holds; `makers` of more than tensors are as for a `Machine`."""
         known = {**_Tensors(self.size).makers(), **(makers or {})}
         return Machine(known, VALUES, self.stand_ins, self.storage).run(io.BytesIO(self.read("data.pkl")))
 
     def storage(self, pickled: Any) -> _Storage:
+        """Return what a persistent id, (word, type, key, place, count), stands for; it is read once."""
         _, (dtype,), key, _, count = pickled
         if type(key) is not str:
             raise pickle.UnpicklingError("a storage without a name")
@@ -162,7 +205,7 @@ class Archive:
 
 
 def _bytes(content: bytes) -> Tensor:
-    """In memory of torch's own, which is aligned as its kernels expect."""
+    """Copy bytes into memory of torch's own, which is aligned as its kernels expect."""
     data = torch.empty(len(content), dtype=torch.uint8)
     data.numpy().data[:] = content
     return data
@@ -172,7 +215,11 @@ def _bytes(content: bytes) -> Tensor:
 
 
 def _load_stream(file: io.BytesIO) -> Any:
-    """Pickles: magic number, version, machine, content, keys of the storages; then the storages in that order."""
+    """Read a file in the old format.
+
+    It is pickles, one after the other: magic number, version, machine, content, keys of the storages; then the storages
+    in that order, each as its count of numbers and their bytes.
+    """
     size = file.getbuffer().nbytes
     storages: dict[Any, _Storage] = {}
 
@@ -211,10 +258,16 @@ _DAMAGE = (  # what pickles and archives raise that were cut off or overwritten
 
 
 def load_file(path: StrPath) -> Any:
-    """What torch.save wrote to `path`, tensors on the CPU.
+    """Read what torch.save wrote to `path`, tensors on the CPU.
 
-    Raises FileNotFoundError (with the nearest name in the folder), UnsafeCheckpointError for a file that
-    names anything but tensors, plain containers, arrays and optimiser objects, CheckpointError for a damaged one.
+    Raises
+    ------
+    FileNotFoundError
+        With the nearest name in the folder.
+    UnsafeCheckpointError
+        For a file that names anything but tensors, plain containers, arrays and optimiser objects.
+    CheckpointError
+        For a damaged one.
     """
     with reading(path) as file:
         if is_archive(file):
@@ -223,7 +276,7 @@ def load_file(path: StrPath) -> Any:
 
 
 def is_archive(file: IO[bytes]) -> bool:
-    """By its first or last bytes, of which one may be damaged; `file` stands at its beginning afterwards."""
+    """Tell a zip archive by its first or last bytes, of which one may be damaged; go back to the file's beginning."""
     file.seek(0)
     found = file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)
     file.seek(0)
@@ -232,7 +285,7 @@ def is_archive(file: IO[bytes]) -> bool:
 
 @contextlib.contextmanager
 def reading(path: StrPath) -> Iterator[IO[bytes]]:
-    """The opened file; what goes wrong within is raised as `load_file` says."""
+    """Open a file; what goes wrong with it within the block is raised as `load_file` says."""
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'No file exists at "{path}"{path_hint(path)}')

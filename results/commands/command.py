@@ -1,15 +1,16 @@
-"""What a command of `python -m results` is: words for its help, its arguments, and what it does."""
+"""What a command of `python -m results` is, and what several of them take and do."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dassl.utils.plugins import add_plugin_flag
 from runs.files import ResultsError, tell, write_text
 
-from ..tables.tables import FORMATS
+from ..tables.layout import FORMATS
 
 if TYPE_CHECKING:
     from ..numbers.summary import Summary
@@ -17,18 +18,21 @@ if TYPE_CHECKING:
 STATUS = """exit status: 0 done; 1 done, but results are incomplete (what is missing is named on stderr;
 --allow-missing, where there is one, makes it 0), or the disk is full; 2 bad command line or input; 130 interrupted."""
 
+Argument = Callable[[argparse.ArgumentParser], Any]  # adds itself to a parser
+
 
 class Command(NamedTuple):
-    """`summary` has no full stop; `arguments` adds to the command's parser; `run` returns the exit status."""
+    """One command: words for its help, its arguments, and what it does."""
 
     name: str
-    summary: str
-    text: str
+    summary: str  # without a full stop
+    text: str  # goes on where the summary ends
     examples: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
+    arguments: tuple[Argument, ...]
+    run: Callable[[argparse.Namespace], int]  # returns the exit status
 
     def add_to(self, commands: argparse._SubParsersAction) -> None:
+        """Add it to the commands of a command line."""
         parser = commands.add_parser(
             self.name,
             help=self.summary,
@@ -36,29 +40,38 @@ class Command(NamedTuple):
             epilog=f"examples:\n{self.examples}\n\n{STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        self.arguments(parser)
+        for add in (*self.arguments, add_plugin_flag):
+            add(parser)
         parser.set_defaults(run=self.run)
+
+
+def command(
+    name: str, summary: str, text: str, examples: str, *arguments: Argument
+) -> Callable[[Callable[[argparse.Namespace], int]], Command]:
+    """Make the decorated function a Command; it gets the parsed arguments and returns the exit status."""
+    return lambda run: Command(name, summary, text, examples, arguments, run)
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    """An argument as `add_argument` has it, for any number of commands."""
+    return lambda parser: parser.add_argument(*names, **options)
 
 
 # --- what several commands take, and do with it ----------------------------------------------------------
 
-
-def add_allow_missing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--allow-missing", action="store_true", help="exit 0 although runs are missing")
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="folder with runs, at any depth")
-    add_allow_missing(parser)
-
-
-def add_text(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
-    parser.add_argument("--out", metavar="FILE", help="write there instead of to the console")
+ALLOW_MISSING = argument("--allow-missing", action="store_true", help="exit 0 although runs are missing")
+OUTPUT = (argument("output", metavar="OUTPUT", help="folder with runs, at any depth"), ALLOW_MISSING)
+TO_FILE = argument("--out", metavar="FILE", help="write there instead of to the console")
+TEXT = (argument("--format", choices=tuple(FORMATS), default="text", help="default: text"), TO_FILE)
+SHOTS = argument("--shots", type=int, metavar="K", help="default: the most shots of each method")
+SPREAD = (
+    argument("--ci95", action="store_true", help="spread: 1.96 std / sqrt(n) instead of std"),
+    argument("--sample-std", action="store_true", help="std with ddof 1; default: ddof 0, as the original"),
+)
 
 
 def deliver(text: str, out: str | None) -> None:
-    """To the file `out`, or to the console."""
+    """Write text to the file `out`, or to the console."""
     if out:
         tell(f"written: {write_text(out, text)}")
     else:
@@ -66,13 +79,23 @@ def deliver(text: str, out: str | None) -> None:
 
 
 def read_summary(args: argparse.Namespace) -> tuple[Summary, int]:
-    """(summary of args.output, exit status); names on stderr what is not there."""
+    """Summarise the runs below `args.output`, and name on stderr what is not there.
+
+    Returns
+    -------
+    summary, status
+        The exit status is 1 where something is missing, unless `args.allow_missing`.
+
+    Raises
+    ------
+    ResultsError
+        Where there is no complete run.
+    """
     from runs.record import find_runs
 
     from ..numbers.summary import summarise
 
-    runs = find_runs(args.output)
-    summary = summarise(runs)
+    summary = summarise(find_runs(args.output))
     for run in summary.incomplete:
         tell(f"incomplete: {run.folder}: {run.problem}")
     for run in summary.repeated:

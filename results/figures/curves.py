@@ -1,7 +1,12 @@
-"""Curves: accuracy against the number of shots, and loss and accuracy along a training."""
+"""Curves: accuracy against the number of shots, and loss and accuracy along a training.
+
+`looks` gives every method its colour, marker and line once, for all figures of a page.  A curve never hides how much
+stands behind it: the band is one standard deviation over seeds, dashes are single seeds, a hollow point is one seed.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +16,9 @@ from runs.files import ResultsError
 from runs.methods import group
 from runs.record import Run
 
-from ..numbers.summary import ZERO_SHOT, Section, Summary, averages, qualifier
-from .plotting import GREY, LOOKS, Look, legend_below, new_figure, set_title
+from ..numbers.cells import ZERO_SHOT, shots_text
+from ..numbers.summary import Section, Summary, averages
+from .style import GREY, LOOKS, Look, legend_below, new_figure, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,13 +29,10 @@ T = TypeVar("T")
 
 def looks(summary: Summary) -> dict[str, Look]:
     """One look a method, the same in every figure; the first method without training is grey."""
-    untrained = [name for name in summary.methods if not _trained(summary, name)]
-    colours = iter(LOOKS * (1 + len(summary.methods) // len(LOOKS)))
+    cells = {key for section in summary.sections for key in section.cells}
+    untrained = [name for name in summary.methods if (name, ZERO_SHOT) in cells]
+    colours = itertools.cycle(LOOKS)
     return {name: GREY if name in untrained[:1] else next(colours) for name in summary.methods}
-
-
-def _trained(summary: Summary, method: str) -> bool:
-    return all((method, ZERO_SHOT) not in section.cells for section in summary.sections)
 
 
 # --- accuracy against shots ------------------------------------------------------------------------------
@@ -39,7 +42,7 @@ Point = tuple[int, float, list[float]]  # shots, mean, values of the seeds
 
 
 def series(section: Section) -> dict[str, list[Point]]:
-    """{method: its points by shots}; cells without a result and runs on all images have none."""
+    """Points by shots of every method; cells without a result and runs on all images have none."""
     lines: dict[str, list[Point]] = {}
     for method in section.methods:
         cells = [(shots, section.cell(method, shots)) for shots in section.shots if shots >= 0]
@@ -54,23 +57,34 @@ def series(section: Section) -> dict[str, list[Point]]:
 
 
 def panels(summary: Summary) -> list[tuple[str, dict[str, list[Point]]]]:
-    """(title, series) of the averages, from cells that every data set has, then of every data set."""
-    found = []
-    for section, cells in averages(summary.sections):
+    """List (title, points) of the averages, from cells that every data set has, then of every data set."""
+    shown = []
+    for average in averages(summary.sections):
         lines: dict[str, list[Point]] = {}
-        for (method, shots), mean in cells.items():
-            if mean.mean is not None and mean.n == mean.expected and shots >= 0:
-                lines.setdefault(method, []).append((shots, mean.mean, list(mean.by_seed)))
-        found.append((f"Average of {mean.expected} data sets" + qualifier(section.classes, section.split), lines))
-    found += [(section.title, series(section)) for section in summary.sections]
-    return [(title, lines) for title, lines in found if lines]
+        for (method, shots), cell in average.cells.items():
+            if cell.comparable is not None and shots >= 0:
+                lines.setdefault(method, []).append((shots, cell.comparable, list(cell.by_seed)))
+        shown.append((f"Average of {average.title}", lines))
+    shown += [(section.title, series(section)) for section in summary.sections]
+    return [(title, lines) for title, lines in shown if lines]
 
 
 def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: dict[str, Look]) -> None:
-    """One panel: log2 axis of shots, line through the means, band of one standard deviation, a dash a seed; hollow
-    points, without a band, are of one seed.
+    """Draw one panel: a log2 axis of shots, a line through the means, a band of one standard deviation, a dash a seed.
 
-    Methods without training stand as a star at 0 shots, with a line across for comparison.
+    Hollow points, without a band, are of one seed.  Methods without training stand as a star at 0 shots, with a line
+    across for comparison.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    title
+        Of the panel.
+    lines
+        Points by shots of every method.
+    look
+        How every method is drawn.
     """
     counts = sorted({shots for points in lines.values() for shots, _, _ in points if shots > 0})
     origin = math.log2(counts[0]) - 1 if counts else 0.0
@@ -78,33 +92,17 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
     for method, points in lines.items():
         how = look[method]
         if points[0][0] == ZERO_SHOT:
-            axes.axhline(points[0][1], color=how.color, linestyle=how.line, linewidth=1.2, zorder=1)
-            axes.plot(
-                [origin],
-                [points[0][1]],
-                color=how.color,
-                marker="*",
-                markersize=11,
-                linestyle=how.line,
-                linewidth=1.2,
-                label=method,
-                clip_on=False,
-                zorder=3,
-            )
+            across: dict[str, Any] = {"color": how.color, "linestyle": how.line, "linewidth": 1.2}
+            star: dict[str, Any] = {"marker": "*", "markersize": 11, "clip_on": False}
+            axes.axhline(points[0][1], zorder=1, **across)
+            axes.plot([origin], [points[0][1]], label=method, zorder=3, **across, **star)
             continue
         x = [math.log2(shots) for shots, _, _ in points]
         means = [mean for _, mean, _ in points]
         stds = [statistics.pstdev(values) if len(values) > 1 else math.nan for _, _, values in points]
         if not all(map(math.isnan, stds)):  # and none where there is one seed
-            axes.fill_between(
-                x,
-                [m - s for m, s in zip(means, stds, strict=True)],
-                [m + s for m, s in zip(means, stds, strict=True)],
-                color=how.color,
-                alpha=0.16,
-                linewidth=0,
-                zorder=1,
-            )
+            low, high = zip(*((mean - std, mean + std) for mean, std in zip(means, stds, strict=True)), strict=True)
+            axes.fill_between(x, low, high, color=how.color, alpha=0.16, linewidth=0, zorder=1)
         for place, (_, _, values) in zip(x, points, strict=True):
             if len(values) > 1:
                 dashes = axes.plot([place] * len(values), values, "_", color=how.color, alpha=0.75, zorder=2)
@@ -125,29 +123,35 @@ def draw_accuracy(axes: Axes, title: str, lines: dict[str, list[Point]], look: d
 
 
 def accuracy_figure(summary: Summary) -> Figure:
-    """A panel for every data set and one for their average; draw it within `drawing()`."""
-    found = panels(summary)
-    if not found:
+    """Draw a panel for every data set and one for their average.
+
+    Raises
+    ------
+    ResultsError
+        Where no run has a number of shots.
+    """
+    shown = panels(summary)
+    if not shown:
         raise ResultsError("no complete run with a number of shots: there is nothing to draw")
-    across = min(3, len(found)) if len(found) != 4 else 2
-    down = math.ceil(len(found) / across)
+    across = min(3, len(shown)) if len(shown) != 4 else 2
+    down = math.ceil(len(shown) / across)
     figure = new_figure(4.6 * across if across > 1 else 6.4, (3.5 if down > 1 else 4.2) * down)
     look = looks(summary)
     grid = figure.subplots(down, across, squeeze=False)
-    for index, (axes, (title, lines)) in enumerate(zip(grid.flat, found, strict=False)):
+    for index, (axes, (title, lines)) in enumerate(zip(grid.flat, shown, strict=False)):
         draw_accuracy(axes, title, lines, look)
         if index % across:  # what the panel to its left says, or the one below
             axes.set_ylabel("")
-        if index + across < len(found):
+        if index + across < len(shown):
             axes.set_xlabel("")
-    for axes in list(grid.flat)[len(found) :]:
+    for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     legend_below(figure, columns=3 + across)
     return figure
 
 
 def accuracy_panels(summary: Summary) -> list[tuple[str, Figure]]:
-    """The panels as figures of their own, each with a legend; for pages that flow."""
+    """Draw the panels as figures of their own, each with a legend, for pages that flow."""
     figures, look = [], looks(summary)
     for title, lines in panels(summary):
         figure = new_figure(4.8, 3.8)
@@ -160,15 +164,15 @@ def accuracy_panels(summary: Summary) -> list[tuple[str, Figure]]:
 # --- along the training ----------------------------------------------------------------------------------
 
 
-def told(value: Any) -> bool:
-    """Whether an entry of a history is a number, or a list of numbers: what was not finite is null there."""
+def _is_finite(value: Any) -> bool:
+    """Whether an entry of a history is a number, or a list of numbers: what was not finite is null in a record."""
     return value is not None and not (isinstance(value, list) and None in value)
 
 
 def common_history(runs: Sequence[Run], key: str) -> list[tuple[int, list[Any]]]:
-    """(epoch, history[key] of every run), over the epochs that every run has."""
+    """List (epoch, `key` of every run's history), over the epochs that every run has."""
     per_run = [
-        {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if told(entry.get(key))}
+        {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if _is_finite(entry.get(key))}
         for run in runs
     ]
     epochs = sorted(set.intersection(*map(set, per_run))) if per_run else []
@@ -176,13 +180,13 @@ def common_history(runs: Sequence[Run], key: str) -> list[tuple[int, list[Any]]]
 
 
 def mean_history(runs: Sequence[Run], key: str) -> tuple[list[int], list[float]]:
-    """(epochs, mean over runs of history[key]), over the epochs that every run has."""
-    found = common_history(runs, key)
-    return [epoch for epoch, _ in found], [statistics.fmean(values) for _, values in found]
+    """Return the epochs that every run has, and the mean over runs of `key` after each."""
+    history = common_history(runs, key)
+    return [epoch for epoch, _ in history], [statistics.fmean(values) for _, values in history]
 
 
 def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
-    """Training loss and accuracy of one method by epoch, a line a number of shots; None without history."""
+    """Draw training loss and accuracy of one method by epoch, a line a number of shots; None without history."""
     by_shots = dict(sorted(group(runs, lambda run: run.shots).items()))
     by_shots = {shots: members for shots, members in by_shots.items() if mean_history(members, "loss")[0]}
     if not by_shots:
@@ -202,18 +206,17 @@ def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
 
 
 def lines_by_shots(by_shots: Mapping[int, T]) -> Iterator[tuple[dict[str, Any], T]]:
-    """(how to plot it, what there is) for every number of shots: the darker, the fewer."""
+    """Say how to plot the line of every number of shots, with what there is to plot: the darker, the fewer shots."""
     import matplotlib
 
     shades = matplotlib.colormaps["viridis"]
-    for index, (shots, held) in enumerate(by_shots.items()):
+    for index, (shots, values) in enumerate(by_shots.items()):
         color = shades(0.36 + 0.38 * index / max(1, len(by_shots) - 1))
-        label = "all images" if shots < 0 else f"{shots} shot{'s' * (shots != 1)}"
-        yield {"color": color, "label": label, "linewidth": 1.5}, held
+        yield {"color": color, "label": shots_text(shots), "linewidth": 1.5}, values
 
 
 def finish_by_epoch(figure: Figure, axes: Axes) -> None:
-    """The axis of epochs below `axes`, and the legend of the figure."""
+    """Label the axis of epochs below `axes`, and put the legend below the figure."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")

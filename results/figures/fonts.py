@@ -1,4 +1,8 @@
-"""Fonts for whatever the names in a figure are written in: where the usual one lacks a character, another has it."""
+"""Fonts for whatever the names in a figure are written in: where the usual one lacks a character, another has it.
+
+matplotlib falls back from one font family to the next, but only among families that it is told.  `cover` looks which
+characters a figure needs beyond the usual font, finds installed families that have them, and adds these to the texts.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
 REMEDY = "install a font that has them, such as Noto (on Debian and Ubuntu: fonts-noto-core, fonts-noto-cjk)"
 BOXES = "LastResort"  # a font that has all characters, as boxes
-_told: set[str] = set()  # characters
+_reported: set[str] = set()  # characters that the user has been told of
 
 
 def cover(figure: Figure) -> None:
@@ -34,8 +38,8 @@ def cover(figure: Figure) -> None:
     for text in texts:
         if needed.intersection(text.get_text()):  # type: ignore[attr-defined]
             text.set_fontfamily([*text.get_fontfamily(), *families])  # type: ignore[attr-defined]
-    if new := lacking - _told:
-        _told.update(new)
+    if new := lacking - _reported:
+        _reported.update(new)
         shown = " ".join(sorted(new)[:12])
         tell(f"figures: no installed font has {len(new)} of the characters in names ({shown}); {REMEDY}")
 
@@ -46,13 +50,13 @@ def quiet_glyphs() -> None:
 
 
 def _shows(letter: str) -> bool:
-    """Whether a font needs a shape for it."""
+    """Whether a font needs a shape for the character."""
     return not letter.isspace() and unicodedata.category(letter) not in ("Cc", "Cf", "Cn", "Mn")
 
 
 @cache
 def _families(needed: frozenset[str]) -> tuple[list[str], set[str]]:
-    """(families that have them together, as few as come first; the characters that none has)."""
+    """Return (families that together have the characters, in order of preference; the characters that none has)."""
     chosen: list[str] = []
     lacking = set(needed)
     for path, family in _installed():
@@ -65,7 +69,10 @@ def _families(needed: frozenset[str]) -> tuple[list[str], set[str]]:
 
 
 def _installed() -> Iterator[tuple[str, str]]:
-    """(file, family) of all fonts, plain ones without serifs first; also those that came after matplotlib's list."""
+    """Yield (file, family) of all fonts, plain ones without serifs first.
+
+    Fonts that were installed after matplotlib made its list are added to it.
+    """
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {entry.fname for entry in fontManager.ttflist}
@@ -75,13 +82,14 @@ def _installed() -> Iterator[tuple[str, str]]:
                 fontManager.addfont(path)
             except Exception:  # a font that FreeType cannot read is none
                 continue
-    fonts = [one for one in fontManager.ttflist if one.style == "normal" and BOXES not in one.name.replace(" ", "")]
-    plain = lambda one: ("Sans" not in one.name, "Mono" in one.name, one.weight not in (400, "normal"))  # noqa: E731
-    yield from ((one.fname, one.name) for one in sorted(fonts, key=lambda one: (plain(one), one.name)))
+    fonts = [font for font in fontManager.ttflist if font.style == "normal" and BOXES not in font.name.replace(" ", "")]
+    plain = lambda font: ("Sans" not in font.name, "Mono" in font.name, font.weight not in (400, "normal"))  # noqa: E731
+    yield from ((font.fname, font.name) for font in sorted(fonts, key=lambda font: (plain(font), font.name)))
 
 
 @cache
 def _characters(path: str) -> frozenset[str]:
+    """The characters that a font file has outlines for."""
     from matplotlib.font_manager import get_font
 
     try:

@@ -1,6 +1,8 @@
 """What became of single classes: accuracy, gain over zero-shot CLIP, and which others they are taken for.
 
-Everything is counted on test images, with mean and spread over seeds; a column is one method at one number of shots.
+Everything is counted on test images, with mean and spread over seeds.  A column is one method at one number of shots,
+by default the most that it has.  Gains compare with the zero-shot run of the same data set and backbone; confusions
+come from records that list only their most frequent pairs, so some counts are lower bounds, and marked as such.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from typing import NamedTuple
 from runs.methods import group
 from runs.record import Run
 
-from ..tables.tables import shots_text
-from .summary import ZERO_SHOT, Section, Spread, Summary, spread
+from .cells import ZERO_SHOT, Spread, shots_text, spread
+from .summary import Section, Summary
 
 
 class Class(NamedTuple):
@@ -31,37 +33,36 @@ class Column(NamedTuple):
 
     @property
     def title(self) -> str:
-        """ "PLOT N=4, 16 shots"; "ZeroshotCLIP"."""
-        if self.shots == ZERO_SHOT:
-            return self.method
-        return f"{self.method}, {shots_text(self.shots)}"
+        """For instance "PLOT N=4, 16 shots"; "ZeroshotCLIP"."""
+        return self.method if self.shots == ZERO_SHOT else f"{self.method}, {shots_text(self.shots)}"
 
     @property
     def backbone(self) -> str:
+        """The name of its CLIP: gains are within one backbone."""
         run = self.runs[0]
         return str(run.config.get("MODEL.BACKBONE.NAME") or run.record.get("backbone"))
 
 
 def columns(section: Section, shots: int | None = None) -> list[Column]:
-    """Every method that has a run there: at `shots`, or else at its most shots; untrained ones at 0 shots."""
-    found = []
+    """List every method that has a run: at `shots`, or else at its most shots; untrained ones at 0 shots."""
+    chosen = []
     for method in section.methods:
-        held = {count: cell for count in section.shots if (cell := section.cell(method, count)) and cell.runs}
-        most = max(held, key=section.shots.index, default=None)
+        cells = {count: cell for count in section.shots if (cell := section.cell(method, count)) and cell.runs}
+        most = max(cells, key=section.shots.index, default=None)
         count = most if shots is None or most == ZERO_SHOT else shots
-        if count in held:
-            found.append(Column(method, count, held[count].runs))
-    return found
+        if count in cells:
+            chosen.append(Column(method, count, list(cells[count].runs)))
+    return chosen
 
 
 def accuracies(run: Run) -> dict[Class, float]:
-    """In %, of the classes that have test images; {} where the record does not tell."""
+    """Accuracy in % of the classes that have test images; {} where the record does not tell."""
     return {Class(row["label"], row["name"]): row["accuracy"] for row in run.record.get("per_class") or []}
 
 
 def over_seeds(by_run: Iterable[dict[Class, float]]) -> dict[Class, Spread]:
-    """By label."""
-    values = group((item for one in by_run for item in one.items()), lambda item: item[0])
+    """Average each class over the runs that have it, in the order of labels."""
+    values = group((item for run in by_run for item in run.items()), lambda item: item[0])
     return {known: spread(value for _, value in values[known]) for known in sorted(values)}
 
 
@@ -84,43 +85,47 @@ class Gains(NamedTuple):
     gains: list[Gain]
 
     def mean(self, known: Class) -> float:
-        """Over the columns: what classes are sorted by."""
-        return spread(one.by_class[known].mean for one in self.gains if known in one.by_class).mean
+        """The gain of a class over the columns: what classes are sorted by."""
+        return spread(gain.by_class[known].mean for gain in self.gains if known in gain.by_class).mean
 
     @property
     def classes(self) -> list[Class]:
-        """The one that gained most first."""
-        known = {known for one in self.gains for known in one.by_class}
-        return sorted(known, key=lambda one: (-self.mean(one), one.label))
+        """All classes, the one that gained most first."""
+        known = {known for gain in self.gains for known in gain.by_class}
+        return sorted(known, key=lambda known: (-self.mean(known), known.label))
 
 
 def class_gains(summary: Summary, shots: int | None = None) -> tuple[list[Gains], list[str]]:
-    """(one for every data set and backbone, what is missing in words)."""
-    found, missing = [], []
+    """Compare every trained column with zero-shot CLIP.
+
+    Returns the gains, one entry for every data set and backbone, and sentences on what cannot be compared.
+    """
+    compared, missing = [], []
     for section in summary.sections:
-        there = columns(section, shots)
-        zero_shot = {one.backbone: accuracies(one.runs[0]) for one in reversed(there) if one.shots == ZERO_SHOT}
-        trained = group((one for one in there if one.shots != ZERO_SHOT), lambda one: one.backbone)
+        title = section.title
+        shown = columns(section, shots)
+        zero_shot = {column.backbone: accuracies(column.runs[0]) for column in reversed(shown) if not column.shots}
+        trained = group((column for column in shown if column.shots), lambda column: column.backbone)
         for backbone, members in trained.items():
             base = zero_shot.get(backbone)
             if not base:
                 wanting = "no" if base is None else "no accuracies of classes in the record of the"
                 remedy = "run it with --trainer ZeroshotCLIP"
-                missing.append(f"{section.title}: {wanting} zero-shot run with backbone {backbone} ({remedy})")
+                missing.append(f"{title}: {wanting} zero-shot run with backbone {backbone} ({remedy})")
                 continue
             gains = []
             for column in members:
                 if gain := _gain(column, base):
                     gains.append(gain)
                 else:
-                    missing.append(f"{section.title}: no accuracies of classes in the records of {column.title}")
+                    missing.append(f"{title}: no accuracies of classes in the records of {column.title}")
             if gains:
-                found.append(Gains(f"{section.title}, {backbone}" if len(trained) > 1 else section.title, base, gains))
-    return found, missing
+                compared.append(Gains(f"{title}, {backbone}" if len(trained) > 1 else title, base, gains))
+    return compared, missing
 
 
 def _gain(column: Column, base: dict[Class, float]) -> Gain | None:
-    """None where no record tells."""
+    """Gains over the accuracies `base`; None where no record of the column has accuracies of classes."""
     by_run = [
         {known: value - base[known] for known, value in accuracies(run).items() if known in base} for run in column.runs
     ]
@@ -152,13 +157,17 @@ class Confusions(NamedTuple):
     lacking: list[Run]  # whose records are from before confusions were kept
 
     @property
-    def told(self) -> bool:
-        """Whether any record tells."""
+    def known(self) -> bool:
+        """Whether any record keeps confusions."""
         return len(self.lacking) < len(self.column.runs)
 
 
 def confusions(column: Column) -> Confusions:
-    """Mean over the seeds whose records tell."""
+    """Average the pairs of a column over the seeds whose records keep them.
+
+    A record lists its most frequent pairs only.  Where one is without a pair that another lists, it counts as none
+    there, and is marked `at_least`, if the record's list was cut (it names fewer mistakes than the run made).
+    """
     needed = ("confusions", "total", "correct")
     telling = [run for run in column.runs if all(run.record.get(key) is not None for key in needed)]
     listed = [{_pair(row): row["count"] for row in run.record["confusions"]} for run in telling]
@@ -172,7 +181,7 @@ def confusions(column: Column) -> Confusions:
         share = spread(100 * count / total for count, total in known).mean if known else None
         at_least = any(is_cut and not count for is_cut, count in zip(cut, counts, strict=True))
         pairs.append(Confusion(*pair, spread(counts), share, at_least))
-    pairs.sort(key=lambda one: -one.images.mean)
+    pairs.sort(key=lambda pair: -pair.images.mean)
     lacking = [run for run in column.runs if run not in telling]
     return Confusions(column, pairs, spread(mistakes).mean if mistakes else 0.0, lacking)
 
@@ -182,5 +191,5 @@ def _pair(row: dict) -> tuple[Class, Class]:
 
 
 def all_confusions(summary: Summary, shots: int | None = None) -> list[tuple[Section, list[Confusions]]]:
-    """Of every column of every section."""
+    """Average the confusions of every column of every section."""
     return [(section, [confusions(column) for column in columns(section, shots)]) for section in summary.sections]

@@ -1,4 +1,9 @@
-"""What differs between methods, and what should not differ between runs but does."""
+"""What differs between methods, and what should not differ between runs but does.
+
+Methods are told apart by settings, so a comparison of methods is a comparison of all settings in which they differ:
+`between_methods` lists them.  Within a method, and for device, versions and test images within everything, nothing
+should differ; `between_runs` names what does, with the runs of each value.
+"""
 
 from __future__ import annotations
 
@@ -31,43 +36,37 @@ class Difference(NamedTuple):
 
 
 def between_methods(summary: Summary) -> tuple[list[Setting], list[Setting]]:
-    """(keys that methods have different values of, keys that only some of the trained methods have)."""
-    settings = {method: _settings(runs) for method, runs in runs_by_method(summary).items()}
-    trained = {method for method, runs in runs_by_method(summary).items() if runs[0].trained}
+    """Return (settings in which methods differ, settings that only some of the trained methods have)."""
+    runs_of = summary.runs_by_method()
+    settings = {method: _settings(runs) for method, runs in runs_of.items()}
+    trained = {method for method, runs in runs_of.items() if runs[0].trained}
     differing, partial = [], []
-    for key in sorted({key for one in settings.values() for key in one}):
-        found = Setting(key, {method: one[key] for method, one in settings.items() if key in one})
-        if len(set(found.values.values())) > 1:
-            differing.append(found)
-        elif trained - found.values.keys():
-            partial.append(found)
+    for key in sorted({key for values in settings.values() for key in values}):
+        setting = Setting(key, {method: values[key] for method, values in settings.items() if key in values})
+        if len(set(setting.values.values())) > 1:
+            differing.append(setting)
+        elif trained - setting.values.keys():
+            partial.append(setting)
     return differing, partial
-
-
-def runs_by_method(summary: Summary) -> dict[str, list[Run]]:
-    runs: dict[str, list[Run]] = {method: [] for method in summary.methods}
-    for section in summary.sections:
-        for (method, _), held in section.cells.items():
-            runs[method] += held.runs
-    return {method: members for method, members in runs.items() if members}
 
 
 def _settings(runs: Sequence[Run]) -> dict[str, str]:
     """{key: its values over the runs}, of the keys that matter; those of the trainer under their own names."""
-    found: dict[str, set[str]] = {}
+    values: dict[str, set[str]] = {}
     for run in runs:
         for key, value in run.settings.items():
             if key != mark_key(run):
-                found.setdefault(own_name(key), set()).add(show_value(value))
-    return {key: ", ".join(sorted(values, key=natural)) for key, values in found.items()}
+                values.setdefault(own_name(key), set()).add(show_value(value))
+    return {key: ", ".join(sorted(texts, key=natural)) for key, texts in values.items()}
 
 
 def own_name(key: str) -> str:
-    """TRAINER.PLOT.N -> N"""
+    """Shorten a key of a trainer's own node: TRAINER.PLOT.N becomes N."""
     return key.split(".", 2)[2] if key.startswith("TRAINER.") and key.count(".") > 1 else key
 
 
 def show_value(value: Any) -> str:
+    """Show a setting as a config writes it, empty text as ""."""
     if isinstance(value, tuple):
         return f"({', '.join(map(show_value, value))})"
     return str(value) if value != "" else '""'
@@ -77,48 +76,48 @@ def show_value(value: Any) -> str:
 
 
 def between_runs(summary: Summary) -> list[Difference]:
-    """Versions, device and test images of all runs; then the settings of each method's runs."""
-    found = list(_of_all(summary.complete_runs))
+    """Look for differences in versions, device and test images of all runs, then in each method's settings."""
+    differences = list(_of_all(summary.complete_runs))
     for section in summary.sections:
-        found += _of_section(section)
-    for method, runs in runs_by_method(summary).items():
-        found += _of_method(method, runs)
-    return found
+        differences += _of_section(section)
+    for method, runs in summary.runs_by_method().items():
+        differences += _of_method(method, runs)
+    return differences
 
 
 def _of_all(runs: Sequence[Run]) -> Iterator[Difference]:
     versions = sorted({key for run in runs for key in run.record.get("versions") or {}})
     for key in versions:
-        told = [run for run in runs if key in (run.record.get("versions") or {})]
+        having = [run for run in runs if key in (run.record.get("versions") or {})]
         read = lambda run, key=key: run.record["versions"][key] or "unknown"  # noqa: E731
-        yield from _difference(version_name(key), "all methods", told, read)
-    told = [run for run in runs if "peak_cuda_memory_mb" in run.record]
-    on = lambda run: "CPU" if run.record["peak_cuda_memory_mb"] is None else "GPU"  # noqa: E731
-    yield from _difference("device", "all methods", told, on)
+        yield from _difference(version_name(key), "all methods", having, read)
+    having = [run for run in runs if "peak_cuda_memory_mb" in run.record]
+    device = lambda run: "CPU" if run.record["peak_cuda_memory_mb"] is None else "GPU"  # noqa: E731
+    yield from _difference("device", "all methods", having, device)
 
 
 def version_name(key: str) -> str:
-    """ "torch version", "commit"."""
+    """Name an entry of a record's `versions`: "torch version", "commit"."""
     return key if key == "commit" else f"{key} version"
 
 
 def _of_section(section: Section) -> Iterator[Difference]:
-    runs = [run for held in section.cells.values() for run in held.runs if run.record.get("total") is not None]
+    runs = [run for run in section.runs() if run.record.get("total") is not None]
     yield from _difference(f"test images of {section.title}", "all methods", runs, lambda run: run.record["total"])
 
 
 def _of_method(method: str, runs: Sequence[Run]) -> Iterator[Difference]:
     for key in sorted({key for run in runs if run.trained for key in (*run.settings, *CHANCE)}):
-        told = [run for run in runs if key in run.config]
+        having = [run for run in runs if key in run.config]
         read = lambda run, key=key: show_value(run.settings.get(key, run.config[key]))  # noqa: E731
         if key in SCHEDULE:  # goes by data set and shots
-            places = group(told, lambda run: (run.dataset, run.classes, run.shots)).values()
-            told = [run for members in places if len(set(map(read, members))) > 1 for run in members]
-        yield from _difference(key, method, told, read)
+            places = group(having, lambda run: (run.dataset, run.classes, run.shots)).values()
+            having = [run for members in places if len(set(map(read, members))) > 1 for run in members]
+        yield from _difference(key, method, having, read)
 
 
 def _difference(what: str, method: str, runs: Sequence[Run], read: Any) -> Iterator[Difference]:
-    """None where all agree."""
+    """Yield one difference, or nothing where all runs agree in what `read` reads of them."""
     values = group(runs, lambda run: str(read(run)))
     if len(values) > 1:
         yield Difference(what, method, dict(sorted(values.items(), key=lambda item: (-len(item[1]), item[0]))))

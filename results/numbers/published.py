@@ -1,16 +1,18 @@
 """Figures that others published, to be shown beside ours; none of them was measured here.
 
 Only tables that vouch for themselves are here: their rows give the averages (and harmonic means) that were printed
-with them, to both decimals, which tests check.
+with them, to both decimals, which tests check.  `PUBLISHED` lists them; each says where it is from, and that source is
+printed under every table that shows it.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from .protocols import HALVES
+
 Figure = tuple[float, float | None]  # mean, and spread over seeds where one was published, in %
 SHOTS = (1, 2, 4, 8, 16)
-HALVES = ("base", "new")
 
 
 class Published(NamedTuple):
@@ -20,6 +22,10 @@ class Published(NamedTuple):
     source: str
     protocol: str
     accuracy: dict[str, dict[tuple[str, int], Figure]]  # {data set: {(part, shots): figure}}
+
+    def figure(self, dataset: str, part: str = "", shots: int = 0) -> Figure | None:
+        """The printed figure of one place; None where the table has none."""
+        return self.accuracy.get(dataset, {}).get((part, shots))
 
 
 _PLOTPP = """
@@ -77,7 +83,7 @@ imagenet_r       73.96 75.21 76.18
 
 
 def _read(table: str, places: list[tuple[str, int]], first: int = 0) -> dict[str, dict[tuple[str, int], Figure]]:
-    """Lines of a name and numbers, of which those from `first` on belong to `places`."""
+    """Parse lines of a folder name and numbers, of which those from `first` on belong to `places` (part, shots)."""
     rows = [line.split() for line in table.strip().splitlines()]
     return {
         name: {place: (float(values[first + k]), None) for k, place in enumerate(places)} for name, *values in rows
@@ -85,6 +91,7 @@ def _read(table: str, places: list[tuple[str, int]], first: int = 0) -> dict[str
 
 
 def _cocoop_paper(protocol: str, table: str, number: int, methods: list[str], parts: list[str]) -> list[Published]:
+    """Split a table of the CoCoOp paper into one entry a method; its columns go by method, then by part."""
     source = f"Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022, Table {number}"
     source += " (16 shots, means over three seeds; CLIP with hand-written prompts)"
     return [

@@ -1,81 +1,53 @@
-"""From runs to numbers: a section a data set, methods by shots, mean and spread over seeds, gaps."""
+"""From run records to cells: a section for every data set, in it every method at every number of shots.
+
+What a tree of runs should hold is not written down anywhere, so it is inferred: every method is expected on every data
+set at all numbers of shots and with all seeds that occur anywhere among runs of the same kind (the same part of the
+classes, the same split).  A crashed seed is thus missed, not averaged away.
+"""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from runs.methods import data_names, data_path, group, name_methods
 from runs.record import Run
 
-ZERO_SHOT = 0  # the column of methods that saw no training image
-ALL_IMAGES = -1  # ... of methods that saw every one
-
-
-class Spread(NamedTuple):
-    """`n` values; `std` is the population standard deviation (ddof 0), as the original reports it."""
-
-    mean: float
-    std: float
-    n: int
-
-    @property
-    def deviation(self) -> float | None:
-        """`std`, where there is one: a single value says nothing of how values spread."""
-        return self.std if self.n > 1 else None
-
-
-def spread(values: Iterable[float]) -> Spread:
-    """Raises ValueError for no values."""
-    values = list(values)
-    if not values:
-        raise ValueError("no values to average")
-    if not all(map(math.isfinite, values)):
-        return Spread(math.nan, math.nan, len(values))
-    return Spread(statistics.fmean(values), statistics.pstdev(values), len(values))
-
-
-@dataclass
-class Cell:
-    """The runs of one method at one number of shots, one a seed."""
-
-    runs: list[Run]
-    expected: int  # how many runs the other cells of the tree lead one to expect
-
-    @property
-    def accuracy(self) -> Spread | None:
-        return spread(run.accuracy for run in self.runs) if self.runs else None
-
-    @property
-    def missing(self) -> int:
-        return max(0, self.expected - len(self.runs))
+from .cells import ALL_IMAGES, ZERO_SHOT, Average, Cell, average, shots_text
 
 
 @dataclass
 class Section:
-    """All methods on one data set (one class subset, one split)."""
+    """All methods on one data set (one part of its classes, one split)."""
 
     dataset: str
-    classes: str
-    split: str
+    classes: str  # all, base or new
+    split: str  # test or val
     methods: list[str]
     shots: list[int]  # ascending; ZERO_SHOT first, ALL_IMAGES last
-    cells: dict[tuple[str, int], Cell]
+    cells: dict[tuple[str, int], Cell]  # by method and shots
 
     @property
     def title(self) -> str:
-        """ "DTD", "DTD, new classes", "DTD, val split"."""
+        """The data set and what is special: "DTD", "DTD, new classes", "DTD, val split"."""
         return self.dataset + qualifier(self.classes, self.split)
+
+    @property
+    def headings(self) -> list[str]:
+        """The heads of its columns: "0 shots", "1 shot", ..."""
+        return list(map(shots_text, self.shots))
 
     def cell(self, method: str, shots: int) -> Cell | None:
         """None where nothing is expected: a trained method at 0 shots, an untrained one elsewhere."""
         return self.cells.get((method, shots))
 
+    def runs(self, method: str = "") -> list[Run]:
+        """Every counted run, of one method or of all."""
+        return [run for (name, _), cell in self.cells.items() if method in ("", name) for run in cell.runs]
+
     @property
     def missing(self) -> int:
+        """How many expected runs are not there."""
         return sum(cell.missing for cell in self.cells.values())
 
 
@@ -90,24 +62,30 @@ class Summary:
 
     @property
     def missing(self) -> int:
+        """How many expected runs are not there."""
         return sum(section.missing for section in self.sections)
 
     @property
     def whole(self) -> bool:
+        """Whether nothing is missing and no run is unfinished."""
         return not self.missing and not self.incomplete
 
     @property
     def complete_runs(self) -> list[Run]:
-        return [run for section in self.sections for cell in section.cells.values() for run in cell.runs]
+        """Every counted run."""
+        return [run for section in self.sections for run in section.runs()]
+
+    def runs_by_method(self) -> dict[str, list[Run]]:
+        """The counted runs of every method that has one."""
+        runs = {method: [run for one in self.sections for run in one.runs(method)] for method in self.methods}
+        return {method: members for method, members in runs.items() if members}
 
 
 def summarise(runs: Sequence[Run]) -> Summary:
-    """Sort `runs` into sections and cells.
+    """Sort runs into sections and cells.
 
-    Expected of every method and data set: the numbers of shots and the seeds that occur anywhere in `runs`, for the
-    same part of the classes and the same split.  Of several complete runs in one place (a training and its evaluation,
-    an accidental second one) the training counts, and of these the newest; unseeded runs are repetitions in their own
-    right.
+    Of several complete runs in one place (a training and its evaluation, an accidental second one) the training counts,
+    and of these the newest; unseeded runs are repetitions in their own right.
     """
     methods = name_methods(runs)
     method_of = {run: name for name, members in methods.items() for run in members}
@@ -135,6 +113,7 @@ def summarise(runs: Sequence[Run]) -> Summary:
 
 
 def _one_per_seed(runs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """Return (the runs that count, the others)."""
     chosen, rest = [], []
     for seed, members in sorted(group(runs, lambda run: run.seed).items()):
         members.sort(key=lambda run: (run.record.get("mode") == "train", str(run.record.get("finished", ""))))
@@ -155,40 +134,29 @@ def qualifier(classes: str, split: str) -> str:
     return subset + ("" if split == "test" else f", {split} split")
 
 
-class Average(NamedTuple):
-    """Mean over data sets of the means over seeds; `n` of `expected` data sets have one."""
+@dataclass
+class Averages:
+    """The average over all data sets of one kind (part of the classes, split), by method and shots."""
 
-    mean: float | None
-    n: int
-    expected: int
-    missing: int  # runs that its cells lack
-    by_seed: tuple[float, ...] = ()  # mean over data sets of each seed, where all have the same seeds
+    like: Section  # any of its sections: they have the same methods and shots
+    count: int  # data sets
+    cells: dict[tuple[str, int], Average]
 
     @property
-    def whole(self) -> bool:
-        return not self.missing
+    def title(self) -> str:
+        """For instance "2 data sets, new classes"."""
+        return f"{self.count} data sets" + qualifier(self.like.classes, self.like.split)
 
 
-def averages(sections: Sequence[Section]) -> list[tuple[Section, dict[tuple[str, int], Average]]]:
-    """For each kind of section (classes, split) with several data sets: (one of them, averages by cell)."""
-    found = []
-    for members in group(sections, lambda section: (section.classes, section.split)).values():
-        if len(members) < 2:
-            continue
-        cells = {}
-        for key in members[0].cells:
-            held = [section.cells[key] for section in members]
-            means = [cell.accuracy.mean for cell in held if cell.accuracy]
-            missing = sum(cell.missing for cell in held)
-            mean = statistics.fmean(means) if means else None
-            cells[key] = Average(mean, len(means), len(members), missing, _averages_by_seed(held))
-        found.append((members[0], cells))
-    return found
-
-
-def _averages_by_seed(cells: Sequence[Cell]) -> tuple[float, ...]:
-    by_seed = [{run.seed: run.accuracy for run in cell.runs if run.seed >= 0} for cell in cells]
-    seeds = by_seed[0].keys()
-    if any(values.keys() != seeds for values in by_seed):
-        return ()
-    return tuple(statistics.fmean(values[seed] for values in by_seed) for seed in sorted(seeds))
+def averages(sections: Sequence[Section]) -> list[Averages]:
+    """Average each kind of section of which there are several."""
+    kinds = group(sections, lambda section: (section.classes, section.split)).values()
+    return [
+        Averages(
+            members[0],
+            len(members),
+            {key: average([section.cells[key] for section in members]) for key in members[0].cells},
+        )
+        for members in kinds
+        if len(members) > 1
+    ]

@@ -1,39 +1,37 @@
-"""The section of the report with the feature maps that `python -m results map` left beside the runs."""
+"""The section with the feature maps that `python -m results map` left beside the runs."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..looking.maps import FOLDER, OWN
-from .page import image, paragraph, section
-from .transport import name_of_run
+from ..inspection.maps import FOLDER
+from ..numbers.feature_map import OWN
+from .parts import Picture, pictures
 
 MOST_MAPS = 6
 
 
-def maps_section(output: Path) -> str:
+def maps(output: Path) -> dict[str, Any] | None:
     """The pictures below `output`, up to MOST_MAPS."""
-    found = sorted(path for path in output.glob(f"**/{FOLDER}/*.png") if path.with_suffix(".npz").exists())
-    parts = []
-    for path in found[:MOST_MAPS]:
-        parts += [name_of_run(path.parent, output), image(path, *describe(path))]
-    if len(found) > MOST_MAPS:
-        parts.append(paragraph(f"{len(found) - MOST_MAPS} more lie beside their runs.", "soft"))
-    return section("map", "Map of prompts and images", *parts)
+    paths = sorted(path for path in output.glob(f"**/{FOLDER}/*.png") if path.with_suffix(".npz").exists())
+    read = lambda path: Picture.read(path, *describe(path))  # noqa: E731
+    shown = pictures(output, paths, MOST_MAPS, lambda path: path.parent.parent, read)
+    return {"maps": shown} if shown else None
 
 
 def describe(path: Path) -> tuple[str, str]:
-    """(words for those who cannot see it, caption)."""
+    """Return words for those who cannot see the map, and its caption."""
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             labels = np.unique(file["prompt_label"])
-            told = OWN.format(own=meta["prompts_like_their_own_class"], all=len(file["prompt_label"]))
+            own = OWN.format(own=meta["prompts_like_their_own_class"], all=len(file["prompt_label"]))
         names = ", ".join(meta["classnames"][label] for label in labels)
-        return f"Map of the features of {names}. {told}", f"{meta['title']}. {told}"
+        return f"Map of the features of {names}. {own}", f"{meta['title']}. {own}"
     except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError, zipfile.BadZipFile):
         return f"Map of features, {path.stem}.", path.stem

@@ -23,9 +23,9 @@ from demo.scenes import chalk_scene
 from demo.task import CLASSES
 from predict import PredictError, load
 from results.__main__ import main as results
-from runs.exported import MARK, ExportedFile, sealed
 from runs.record import read_result
-from runs.trained_run import load_trainer
+from runs.restore.exported import MARK, ExportedFile, sealed
+from runs.restore.trained_run import load_trainer
 from tests.dassl.test_inference import TRAINERS
 from tests.support.closeness import assert_close, relative_difference
 from tests.support.programs import arguments, make_world

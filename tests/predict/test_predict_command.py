@@ -21,8 +21,8 @@ from dassl.plain.image_formats import image_suffixes
 from predict.__main__ import main
 from predict.read_ahead import read_ahead
 from results.__main__ import main as results
-from results.looking.images import find_images
-from runs.source import PredictError
+from runs.restore.images import find_images
+from runs.restore.source import PredictError
 from tests.support.data import BAD_IMAGES, write_bad_images
 from tests.support.programs import REPOSITORY, arguments, make_world
 

@@ -16,18 +16,12 @@ from PIL import Image
 
 import train
 from results.__main__ import main
-from results.figures.plotting import drawing
-from results.looking.ablation import choose_settings, measure
-from results.looking.ablation_view import (
-    HEADS,
-    Ablation,
-    Row,
-    ablation_figure,
-    conclusions,
-    format_ablation,
-    read_ablation,
-)
-from runs.trained_run import load_trainer
+from results.figures.ablation import ablation_figure
+from results.figures.style import drawing
+from results.inspection.ablation import choose_settings, measure
+from results.numbers.ablation import Ablation, Row, read_ablation
+from results.tables.ablation import HEADS, conclusions, format_ablation
+from runs.restore.trained_run import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
 from tests.support.records import make_record, write_run

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from results.__main__ import main
-from results.figures.class_figures import MOST_CLASSES, gains_figure, shown_classes
+from results.figures.classes import MOST_CLASSES, gains_figure, shown_classes
 from results.figures.curves import looks
-from results.figures.plotting import drawing
+from results.figures.style import drawing
 from results.numbers.classes import Class, all_confusions, class_gains, columns, confusions
 from results.numbers.summary import summarise
-from results.tables.class_tables import GAIN_CAPTION, confusion_block, format_confusions, format_gains, gain_block
-from results.tables.tables import FORMATS
+from results.tables.classes import GAIN_CAPTION, confusion_block, format_confusions, format_gains, gain_block
+from results.tables.layout import FORMATS
 from runs.record import find_runs
 from tests.support.records import CLASSES, make_record, write_run, write_sweep
 
@@ -200,7 +200,7 @@ def test_older_records_are_named(tmp_path, capsys):
     assert main(["confusions", str(tmp_path), "--allow-missing"]) == 0
     (section,) = summary_of(tmp_path).sections
     told = confusions(columns(section)[-1])
-    assert told.told and told.pairs[0].images.n == 1  # of the other seed
+    assert told.known and told.pairs[0].images.n == 1  # of the other seed
 
 
 def test_no_confusions_at_all_is_an_error(tmp_path, capsys):

@@ -10,13 +10,14 @@ from PIL import Image
 
 from results.__main__ import main
 from results.figures import fonts
-from results.figures.class_figures import gains_figure
+from results.figures.ablation import ablation_figure
+from results.figures.classes import gains_figure
+from results.figures.collapse import describe_prompts, pair_history, prompts_figure
 from results.figures.curves import accuracy_figure, accuracy_panels, looks, mean_history, panels, training_figure
-from results.figures.plotting import LOOKS, PAGE_FAINT, PAGE_INK, cut, drawing, inline_svg, save_figure
-from results.looking.ablation_view import Ablation, Row, ablation_figure
+from results.figures.style import LOOKS, PAGE_FAINT, PAGE_INK, cut, drawing, inline_svg, save_figure
+from results.numbers.ablation import Ablation, Row
 from results.numbers.classes import class_gains
 from results.numbers.summary import summarise
-from results.report.collapse import describe_prompts, pair_history, prompts_figure
 from runs.record import find_runs
 from tests.support.records import make_record, write_run, write_sweep
 

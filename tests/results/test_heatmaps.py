@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from results.figures import heatmap_figure, heatmap_parts
-from results.figures.plotting import drawing, save_figure
-from results.looking import heatmaps
-from results.looking.heatmaps import Explained, Scale, ShownClass
+from results.figures import heatmaps, sheet
+from results.figures.style import drawing, save_figure
+from results.numbers import plans
+from results.numbers.plans import Explained, Scale, ShownClass
 from tests.support.closeness import assert_close
 
 # --- numbers -----------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def test_mass_stands_in_its_cell(data):
     cells = data.draw(
         st.lists(st.tuples(st.integers(0, grid[0] - 1), st.integers(0, grid[1] - 1)), min_size=1, max_size=4)
     )
-    maps = heatmaps.prompt_maps(one_cell_plan(grid, cells), grid)
+    maps = plans.prompt_maps(one_cell_plan(grid, cells), grid)
     assert maps.shape == (len(cells), *grid)
     for own, (row, column) in zip(maps, cells, strict=True):
         assert own[row, column] == own.sum() == pytest.approx(1 / len(cells))
@@ -42,7 +42,7 @@ def test_mass_stands_in_its_cell(data):
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
 def test_upsampling_keeps_range_and_place(height, width, up, across, seed):
     values = np.random.default_rng(seed).random((height, width))
-    large = heatmaps.upsample(values, (height * up, width * across))
+    large = plans.upsample(values, (height * up, width * across))
     assert large.shape == (height * up, width * across)
     assert values.min() - 1e-12 <= large.min() and large.max() <= values.max() + 1e-12
     if up % 2 and across % 2:  # then a pixel lies exactly at the centre of each cell
@@ -50,34 +50,34 @@ def test_upsampling_keeps_range_and_place(height, width, up, across, seed):
 
 
 def test_upsampled_peak_lies_in_its_cell():
-    values = heatmaps.prompt_maps(one_cell_plan((7, 7), [(1, 5)]), (7, 7))[0]
-    row, column = np.unravel_index(heatmaps.upsample(values, (224, 224)).argmax(), (224, 224))
+    values = plans.prompt_maps(one_cell_plan((7, 7), [(1, 5)]), (7, 7))[0]
+    row, column = np.unravel_index(plans.upsample(values, (224, 224)).argmax(), (224, 224))
     assert (row // 32, column // 32) == (1, 5)
 
 
 def test_distances_at_the_ends():
     uniform = np.full((49, 4), 1 / 196)
-    assert heatmaps.plan_distance(uniform) == pytest.approx(0)
-    assert_close(heatmaps.distances(uniform), 0, 1e-12, floor=1)
-    np.testing.assert_allclose(heatmaps.relative(uniform), 1)
+    assert plans.plan_distance(uniform) == pytest.approx(0)
+    assert_close(plans.distances(uniform), 0, 1e-12, floor=1)
+    np.testing.assert_allclose(plans.relative(uniform), 1)
     single = one_cell_plan((7, 7), [(0, 0), (1, 1), (2, 2), (3, 3)])
-    assert heatmaps.plan_distance(single) == pytest.approx(1 - 4 / 196)
-    np.testing.assert_allclose(heatmaps.distances(single), 1 - 1 / 49)
+    assert plans.plan_distance(single) == pytest.approx(1 - 4 / 196)
+    np.testing.assert_allclose(plans.distances(single), 1 - 1 / 49)
 
 
 @given(st.integers(0, 999))
 def test_distance_of_plan_is_mean_of_its_maps_when_every_prompt_has_its_due(seed):
     plan = np.random.default_rng(seed).random((9, 4))
     plan /= 4 * plan.sum(axis=0)
-    assert heatmaps.plan_distance(plan) == pytest.approx(heatmaps.distances(plan).mean())
+    assert plans.plan_distance(plan) == pytest.approx(plans.distances(plan).mean())
 
 
 def test_scale_does_not_exaggerate_and_does_not_run_away():
     nearly = np.full((4, 2), 1 / 8) * np.array([[1.001], [0.999], [1.0], [1.0]])
-    assert Scale.over(heatmaps.relative(nearly)) == (heatmaps.LEAST_RANGE, False)
-    single = heatmaps.relative(one_cell_plan((2, 2), [(0, 0), (1, 1)]))
-    assert Scale.over(single) == (heatmaps.MOST_RANGE, True)
-    assert Scale.over(heatmaps.relative(nearly), single) == (heatmaps.MOST_RANGE, True)  # one scale for both
+    assert Scale.over(plans.relative(nearly)) == (plans.LEAST_RANGE, False)
+    single = plans.relative(one_cell_plan((2, 2), [(0, 0), (1, 1)]))
+    assert Scale.over(single) == (plans.MOST_RANGE, True)
+    assert Scale.over(plans.relative(nearly), single) == (plans.MOST_RANGE, True)  # one scale for both
 
 
 def test_scale_may_leave_out_outliers():
@@ -89,15 +89,15 @@ def test_scale_may_leave_out_outliers():
 
 def test_uniform_plan_leaves_no_colour():
     picture = np.random.default_rng(0).random((8, 8, 3))
-    tinted = heatmap_parts.tint(picture, np.zeros((8, 8)), 1.0)
+    tinted = sheet.tint(picture, np.zeros((8, 8)), 1.0)
     assert_close(np.ptp(tinted, axis=2), 0, 1e-12, floor=1)
-    more, less = heatmap_parts.tint(picture, np.ones((8, 8)), 1.0), heatmap_parts.tint(picture, -np.ones((8, 8)), 1.0)
+    more, less = sheet.tint(picture, np.ones((8, 8)), 1.0), sheet.tint(picture, -np.ones((8, 8)), 1.0)
     assert (more[..., 0] > more[..., 2]).all() and (less[..., 2] > less[..., 1]).all()  # orange, purple
 
 
 def test_grid_that_does_not_fit():
     with pytest.raises(ValueError, match="7 x 6 cells does not hold 49"):
-        heatmaps.prompt_maps(np.zeros((49, 4)), (7, 6))
+        plans.prompt_maps(np.zeros((49, 4)), (7, 6))
 
 
 # --- pictures ----------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_grid_that_does_not_fit():
     ("grid", "prompts", "label"), [((7, 7), 4, 2), ((14, 14), 1, None), ((3, 5), 9, 0), ((1, 1), 2, 1)]
 )
 def test_figure_is_drawn_for_any_grid(tmp_path, grid, prompts, label):
-    figure = heatmap_figure.draw(made_up(grid, prompts, label))
+    figure = heatmaps.draw(made_up(grid, prompts, label))
     texts = words_of(figure)
     assert ("(true class)" in texts) == (label is not None)
     assert texts.count("from uniform") == (prompts + 1) * (1 if label in (None, 0) else 2)
@@ -137,18 +137,18 @@ def words_of(figure) -> str:
 @pytest.mark.parametrize("prompts", [1, 16])
 def test_plan_without_places_is_a_matrix(prompts):
     explained = made_up(None, prompts, 1, features=3)
-    figure = heatmap_figure.draw(explained)
+    figure = heatmaps.draw(explained)
     texts = words_of(figure)
     assert "visual 3" in texts and "visual 4" not in texts and f"text {prompts}" in texts
     for one in explained.shown:
-        for ratio in heatmaps.relative(one.plan).ravel():
+        for ratio in plans.relative(one.plan).ravel():
             assert f"{ratio:.2f}×" in texts
 
 
 @pytest.mark.parametrize("grid", [(7, 7), None])
 def test_svg_is_valid_whatever_the_names(tmp_path, grid):
     with drawing():
-        path = save_figure(heatmap_figure.draw(made_up(grid, 4, 3)), tmp_path / "map.svg")
+        path = save_figure(heatmaps.draw(made_up(grid, 4, 3)), tmp_path / "map.svg")
     root = xml.etree.ElementTree.parse(path).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "a? & <b>.png" in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -163,7 +163,7 @@ def test_mass_is_painted_where_it_is(tmp_path, row, column):
     shown = (ShownClass(0, plan, plan),)
     explained = Explained(np.full((60, 90, 3), 0.5), grid, np.zeros(2), ["a", "b"], shown)
     with drawing():
-        figure = heatmap_figure.draw(explained)
+        figure = heatmaps.draw(explained)
         path = save_figure(figure, tmp_path / "map.png", dpi=100)
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(float)
     height, width = pixels.shape[:2]
@@ -182,5 +182,5 @@ def test_mass_is_painted_where_it_is(tmp_path, row, column):
 def test_prompt_without_mass_is_called_so():
     plan = one_cell_plan((2, 2), [(0, 0), (1, 1)])
     plan[:, 0], plan[3, 1] = 0, 1
-    title = heatmap_figure.map_title
+    title = heatmaps.map_title
     assert "no mass" in title(plan, 0) and "100% of mass" in title(plan, 1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dassl.utils.logger import GOES_ON
 from results.__main__ import main
-from results.numbers.parse import ParseOptions, deviation
+from results.numbers.logs import LogOptions, deviation
 from tests.support.closeness import assert_close
 from tests.support.golden_data import GOLDEN
 
@@ -162,7 +162,7 @@ def test_no_folder(tmp_path, capsys):
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=10))
 def test_deviations_against_numpy(values):
     population, sample = np.std(values), np.std(values, ddof=1)
-    assert_close(deviation(values, ParseOptions()), population, 1e-11, floor=100)
-    assert_close(deviation(values, ParseOptions(sample_std=True)), sample, 1e-11, floor=100)
+    assert_close(deviation(values, LogOptions()), population, 1e-11, floor=100)
+    assert_close(deviation(values, LogOptions(sample_std=True)), sample, 1e-11, floor=100)
     ci = 1.96 * population / np.sqrt(len(values))
-    assert_close(deviation(values, ParseOptions(ci95=True)), ci, 1e-11, floor=100)
+    assert_close(deviation(values, LogOptions(ci95=True)), ci, 1e-11, floor=100)

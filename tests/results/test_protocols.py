@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results.__main__ import main
-from results.numbers.parse import ParseOptions
-from results.numbers.protocols import DATASETS, DOMAINS, PROTOCOLS, Grid, arrange, find_results, harmonic_mean
+from results.numbers.grid import Grid, arrange, harmonic_mean
+from results.numbers.logs import LogOptions, deviation
+from results.numbers.protocols import DATASETS, DOMAINS, PROTOCOLS, find_results
 from results.numbers.published import PUBLISHED
-from results.tables.protocol_tables import format_grid
+from results.tables.protocols import format_grid
 from runs.files import ResultsError
 from tests.support.closeness import assert_close
 from tests.support.golden_data import GOLDEN
@@ -78,10 +79,11 @@ def test_few_shot_numbers(few_shot):
     for (dataset, shots), values in VALUES.items():
         cell = grid.cell("CoOp rn50", dataset, "", shots)
         assert cell.mean == pytest.approx(np.mean(values))
-        assert cell.spread(ParseOptions()) == pytest.approx(np.std(values))
+        assert cell.accuracy.deviation == pytest.approx(np.std(values))
         ci = 1.96 * np.std(values) / np.sqrt(3)
-        assert cell.spread(ParseOptions(ci95=True)) == pytest.approx(ci)
-        assert cell.spread(ParseOptions(sample_std=True)) == pytest.approx(np.std(values, ddof=1))
+        accuracies = list(cell.by_seed.values())
+        assert deviation(accuracies, LogOptions(ci95=True)) == pytest.approx(ci)
+        assert deviation(accuracies, LogOptions(sample_std=True)) == pytest.approx(np.std(values, ddof=1))
     assert grid.cell("ZeroshotCLIP rn50", "dtd", "", 0).mean == 43.0
     assert grid.cell("ZeroshotCLIP rn50", "dtd", "", 1) is None and grid.cell("CoOp rn50", "dtd", "", 0) is None
     average = grid.average("PLOT N=4 rn50", "", 1)
@@ -202,7 +204,7 @@ def test_record_before_log_and_newest_log_before_older(tmp_path):
     write_log(write_log(run / "seed2", 10.0), 71.0, name="log.txt-2030-01-02-03-04-05")
     write_log(run / "seed2", None, name="log.txt-2030-01-03-00-00-00")  # begun later, crashed
     cell = grid_of(tmp_path, "fewshot").cell("CoOp rn50", "dtd", "", 16)
-    assert cell.values == {1: 70.123456, 2: 71.0} and cell.missing == 1
+    assert cell.by_seed == {1: 70.123456, 2: 71.0} and cell.missing == 1
 
 
 @pytest.mark.parametrize(

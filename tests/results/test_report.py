@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from results.__main__ import main
-from results.figures.claims_figure import draw_claims
-from results.figures.plotting import drawing, save_figure
-from results.looking.heatmaps import Explained, ShownClass
-from results.looking.transport import save
+from results.figures.claims import draw_claims
+from results.figures.style import drawing, save_figure
+from results.inspection.transport import save
+from results.numbers.plans import Explained, ShownClass
 from results.report.page import CSS
 from tests.results.test_ablation import ablation
 from tests.support.records import CLASSES, make_record, write_run, write_sweep

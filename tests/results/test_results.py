@@ -19,8 +19,10 @@ from wcwidth import wcswidth
 
 from dassl.plain.text import csv_line
 from results.__main__ import COMMANDS, main
-from results.numbers.summary import ALL_IMAGES, ZERO_SHOT, averages, spread, summarise
-from results.tables.tables import FORMATS, format_table
+from results.numbers.cells import ALL_IMAGES, ZERO_SHOT, spread
+from results.numbers.summary import averages, summarise
+from results.tables.accuracies import format_table
+from results.tables.layout import FORMATS
 from runs.files import ResultsError, write_atomic, write_text
 from runs.keys import flatten
 from runs.methods import name_methods
@@ -252,7 +254,7 @@ def two_data_sets(output: Path) -> Path:
 
 def test_average_over_data_sets(tmp_path):
     summary = summarise(find_runs(two_data_sets(tmp_path)))
-    ((_, cells),) = averages(summary.sections)
+    cells = averages(summary.sections)[0].cells
     demo = summary.sections[0].cell("PLOT N=4", 4).accuracy.mean
     assert cells["PLOT N=4", 4].mean == pytest.approx((demo + 50) / 2)
     assert "Average over 2 data sets" in format_table(summary)

@@ -19,13 +19,17 @@ from PIL import Image
 import clip
 import train
 from results.__main__ import main
-from results.figures.map_figures import draw_map
-from results.figures.plotting import drawing
-from results.looking import maps, words
-from results.looking.maps import Features, make_map, map_run
-from results.looking.words import find_words, spell, vocabulary
+from results.figures.maps import draw_map
+from results.figures.style import drawing
+from results.inspection import maps, words
+from results.inspection.maps import map_run
+from results.inspection.rebuilt import RunAtRest
+from results.inspection.words import find_words, spell, vocabulary
+from results.numbers import feature_map
+from results.numbers.feature_map import Features, make_map
 from runs.files import ResultsError
-from runs.trained_run import load_trainer
+from runs.restore.images import image_reader
+from runs.restore.trained_run import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
 from tests.support.records import make_record, write_run
@@ -108,7 +112,7 @@ def test_words_read_as_the_tokenizer_shows_them():
     ],
 )
 def test_contexts_that_are_words_are_found(world, name, prompts, expected):
-    found = find_words(world / "runs" / name, top=2)
+    found = find_words(RunAtRest(world / "runs" / name), top=2)
     first = found.vectors[:4]
     assert (found.trainer, found.prompts, found.context, len(found.vectors)) == (name, prompts, 4, 4 * prompts)
     assert [vector.words[0] for vector in first] == expected
@@ -117,7 +121,7 @@ def test_contexts_that_are_words_are_found(world, name, prompts, expected):
 
 
 def test_distances_are_those_to_the_backbones_words(world):
-    found = find_words(world / "runs/PLOT", top=3)
+    found = find_words(RunAtRest(world / "runs/PLOT"), top=3)
     state = torch.load(world / "runs/PLOT/prompt_learner/model.pth.tar-3", weights_only=False)["state_dict"]
     table = embedding(world)
     assert [(vector.prompt, vector.token) for vector in found.vectors] == [
@@ -132,22 +136,22 @@ def test_distances_are_those_to_the_backbones_words(world):
 def test_no_data_set_is_read(world, tmp_path):
     run = shutil.copytree(world / "runs/PLOT", tmp_path / "moved")
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(str(world / "data"), "/nowhere"))
-    assert len(find_words(run, top=1).vectors) == 12
+    assert len(find_words(RunAtRest(run), top=1).vectors) == 12
     record = json.loads((run / "result.json").read_text())
     record["data"].pop("classnames"), record.pop("per_class")
     (run / "result.json").write_text(json.dumps(record))
     with pytest.raises(ResultsError, match="cannot rebuild"):  # whose classes are not known
-        find_words(run, top=1)
-    assert len(find_words(run, top=1, root=str(world / "data")).vectors) == 12
+        find_words(RunAtRest(run), top=1)
+    assert len(find_words(RunAtRest(run, root=str(world / "data")), top=1).vectors) == 12
 
 
 def test_class_specific_contexts_by_class(world, capsys):
     run = world / "runs/CSC"
-    found = find_words(run, top=1)
+    found = find_words(RunAtRest(run), top=1)
     names = list(dict.fromkeys(vector.of_class for vector in found.vectors))
     assert len(names) > 3 and len(found.vectors) == 4 * len(names)
     assert words.pick(["a", "b"], True, ["all"]) == words.pick(["a", "b"], True, []) == [(0, "a"), (1, "b")]
-    some = find_words(run, top=1, classes=[names[2]])
+    some = find_words(RunAtRest(run), top=1, classes=[names[2]])
     assert some.vectors == [vector for vector in found.vectors if vector.of_class == names[2]]
     assert main(["words", str(run), "--class", "unicorn"]) == 2
     assert 'no class "unicorn"' in capsys.readouterr().err
@@ -188,6 +192,7 @@ def test_runs_without_prompts_are_refused(tmp_path, capsys, command):
     assert main([command, str(tmp_path)]) == 2
     (tmp_path / "config.yaml").write_text("TRAINER: {NAME: ZeroshotCLIP}")
     assert main([command, str(tmp_path)]) == 2
+    (tmp_path / "result.json").unlink()
     (tmp_path / "config.yaml").write_text("TRAINER: {NAME: PLOT}")
     assert main([command, str(tmp_path)]) == 2
     complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
@@ -218,7 +223,7 @@ def made_up(prompts: int = 2, images: int = 30, seed: int = 0) -> Features:
     )
 
 
-@pytest.mark.parametrize("method", maps.METHODS)
+@pytest.mark.parametrize("method", feature_map.METHODS)
 def test_the_gap_between_the_kinds_is_closed(method):
     if method == "tsne":
         pytest.importorskip("sklearn")
@@ -236,7 +241,7 @@ def test_pca_shows_the_widest_plane():
     assert "100% of the prompts' lies in this plane" in found.caption
     spread = found.image_points.var(axis=0)
     assert spread[0] >= spread[1] and spread.sum() == pytest.approx(1, rel=0.01)
-    assert_close(maps.centred(made_up().prompts).mean(axis=0), 0, 1e-9, floor=1)
+    assert_close(feature_map.centred(made_up().prompts).mean(axis=0), 0, 1e-9, floor=1)
 
 
 def test_tsne_without_scikit_learn_names_the_remedy(monkeypatch):
@@ -250,7 +255,7 @@ def test_identical_prompts_are_no_error():
     assert np.isfinite(make_map(features, "pca", "abc", "title").prompt_points).all()
 
 
-@pytest.mark.parametrize("method", maps.METHODS)
+@pytest.mark.parametrize("method", feature_map.METHODS)
 def test_one_image_feature_makes_no_map(method):
     whole = made_up(prompts=1)
     alone = whole._replace(images=whole.images[:1], image_label=whole.image_label[:1], decided=whole.decided[:1])
@@ -283,7 +288,7 @@ def test_classes_and_images_are_chosen_evenly_or_as_asked(capsys):
 
 @pytest.mark.parametrize(("name", "prompts", "places"), [("PLOT", 3, 9), ("PLOTPP", 4, 4), ("CoOp", 1, 1)])
 def test_map_of_a_run(world, name, prompts, places):
-    found = map_run(world / "runs" / name, "pca", classes=["airplane", "yin_yang"], count=2)
+    found = map_run(RunAtRest(world / "runs" / name), "pca", classes=["airplane", "yin_yang"], count=2)
     features = found.features
     assert features.images.shape[0] == 2 * 2 * places and features.prompts.shape[0] == 2 * prompts
     np.testing.assert_allclose(np.linalg.norm(features.images, axis=1), 1, rtol=1e-5)
@@ -299,7 +304,7 @@ def test_features_are_those_that_the_run_compares(world):
     trainer = load_trainer(world / "runs/PLOT")
     items = maps.choose_images(trainer.dm.dataset.test, [1], 1)
     features = maps.extract(trainer, items, [0, 1])
-    image = maps.image_reader(trainer.cfg)(Path(items[0].impath))[None]
+    image = image_reader(trainer.cfg)(Path(items[0].impath))[None]
     explained = trainer.explain(image)
     cosines = features.images @ features.prompts.T  # (M, C' * N)
     assert_close(cosines, explained.similarity[0, :2].permute(1, 0, 2).flatten(1), 1e-5, floor=1)

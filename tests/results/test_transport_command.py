@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 
 from results.__main__ import main
-from results.looking.choosing import spread_over_classes
-from results.looking.heatmaps import prompt_maps, relative
-from results.looking.transport import describe, explain, image_reader, save, write_all
+from results.inspection.images import spread_over_classes
+from results.inspection.transport import describe, explain, save, write_all
+from results.numbers.plans import prompt_maps, relative
 from runs.files import ResultsError
 from runs.record import read_classnames
-from runs.trained_run import load_trainer
+from runs.restore.images import image_reader
+from runs.restore.trained_run import load_trainer
 from tests.support.plot_runs import copy_run
 
 SIZES = {"rn": [(96, 96), (32, 288), (288, 32)], "vit": [(64, 64), (32, 128), (256, 16)]}

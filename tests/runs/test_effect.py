@@ -19,7 +19,7 @@ from runs.folder import _differences
 from runs.keys import CHANCE, NO_EFFECT, PLACE, SCHEDULE, START, effective, flatten
 from runs.methods import data_path, name_methods
 from runs.record import find_runs
-from runs.source import kept_settings
+from runs.restore.source import kept_settings
 from runs.sweeps.jobs import check_same_run
 from tests.support.programs import REPOSITORY, arguments, make_world
 from tests.support.records import make_record, write_run

@@ -42,6 +42,7 @@ class Random2DTranslation:
         self.interpolation = interpolation
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return a PIL image of (height, width)."""
         height, width = self.height, self.width
         if random.random() > self.p:
             return F.resize(image, [height, width], self.interpolation)
@@ -71,6 +72,7 @@ class Cutout:
         self.length = length
 
     def __call__(self, image: Tensor) -> Tensor:
+        """Return a copy (3, H, W) with holes."""
         height, width = image.shape[-2:]
         half = self.length // 2
         image = image.clone()
@@ -89,6 +91,7 @@ class GaussianNoise:
         self.p = p
 
     def __call__(self, image: Tensor) -> Tensor:
+        """Return the image (3, H, W), perhaps with noise."""
         if random.random() > self.p:
             return image
         return image + torch.randn_like(image) * self.std + self.mean
@@ -104,5 +107,6 @@ class InstanceNormalization:
         self.eps = eps
 
     def __call__(self, image: Tensor) -> Tensor:
+        """Return the normalised image (3, H, W)."""
         std, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
         return (image - mean) / (std + self.eps)

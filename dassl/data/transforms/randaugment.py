@@ -84,6 +84,7 @@ class RandAugment:
         self.m = m
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the changed image."""
         for name in random.choices(list(OF_ONE_STRENGTH), k=self.n):
             image = _apply(image, name, OF_ONE_STRENGTH, self.m / STRONGEST)
         return image
@@ -97,6 +98,7 @@ class RandAugment2:
         self.p = p
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the changed image."""
         for name in random.choices(list(OF_ANY_STRENGTH), k=self.n):
             if random.random() <= self.p:
                 image = _apply(image, name, OF_ANY_STRENGTH, random.random())
@@ -110,6 +112,7 @@ class RandAugmentFixMatch:
         self.n = n
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Return the changed image."""
         for name in random.choices(list(FIXMATCH), k=self.n):
             image = _apply(image, name, FIXMATCH, random.random())
         return image

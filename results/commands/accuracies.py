@@ -1,0 +1,98 @@
+"""The commands that show the accuracies of runs: a table, curves, and the page with everything else."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from runs.files import say, write_text
+
+from .command import OUTPUT, TEXT, argument, command, deliver, read_summary
+
+
+@command(
+    "table",
+    "Table of accuracies",
+    "Rows: methods; columns: shots; a block a data set.",
+    """\
+  python -m results table output
+  python -m results table output --format latex --out table.tex""",
+    *OUTPUT,
+    *TEXT,
+)
+def table(args: argparse.Namespace) -> int:
+    """Print the table."""
+    from ..tables.accuracies import format_table
+
+    summary, status = read_summary(args)
+    deliver(format_table(summary, args.format), args.out)
+    return status
+
+
+@command(
+    "curve",
+    "Accuracy against shots, with the spread over seeds",
+    "Methods without training stand at 0 shots.",
+    """\
+  python -m results curve output
+  python -m results curve output --out accuracy.png accuracy.svg""",
+    *OUTPUT,
+    argument("--out", metavar="FILE", nargs="+",
+             help=".png, .svg or .pdf; default: accuracy.png and accuracy.svg in OUTPUT"),
+)  # fmt: skip
+def curve(args: argparse.Namespace) -> int:
+    """Draw the curves."""
+    from ..figures.curves import accuracy_figure
+    from ..figures.style import drawing, save_figure
+
+    summary, status = read_summary(args)
+    with drawing():
+        figure = accuracy_figure(summary)
+        for path in args.out or [Path(args.output, "accuracy.png"), Path(args.output, "accuracy.svg")]:
+            say(f"written: {save_figure(figure, path)}")
+    return status
+
+
+@command(
+    "report",
+    "One self-contained HTML page",
+    "Table, curves, training, transport, classes, what is missing.",
+    """\
+  python -m results report output
+  python -m results report output --out report.html --title "Few-shot flowers\"""",
+    *OUTPUT,
+    argument("--out", metavar="FILE", help="default: OUTPUT/report.html"),
+    argument("--title", default="Few-shot prompt learning", help="heading of the page"),
+)
+def report(args: argparse.Namespace) -> int:
+    """Write the page."""
+    from ..report.page import build_report
+
+    summary, status = read_summary(args)
+    path = write_text(args.out or Path(args.output, "report.html"), build_report(summary, args.output, args.title))
+    say(f"written: {path}")
+    return status
+
+
+@command(
+    "runs",
+    "Short names of the runs below a folder",
+    "Every command that takes RUN, and `python -m predict`, knows a run by its short name as well as by its folder.",
+    """\
+  python -m results runs output
+  python -m results transport output:PLOT@16
+  python -m predict output --best photos""",
+    argument("output", metavar="OUTPUT", help="folder with runs, at any depth"),
+)
+def runs(args: argparse.Namespace) -> int:
+    """Print a line a run: name, accuracy, folder."""
+    from runs.names import list_runs
+
+    named = list_runs(args.output)
+    width = max(len(name) for name, _ in named)
+    for name, run in named:
+        say(f"{name:{width}}  {run.accuracy:6.2f}%  {run.folder}")
+    return 0
+
+
+COMMANDS = (table, curve, report, runs)

@@ -1,0 +1,206 @@
+"""The commands that look into one trained run: they rebuild it, so they need its backbone, and most its data."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from runs.names import add_run_argument, run_of
+from runs.restore.trust import add_trust_paths
+
+from ..inspection.claims import FORMATS as CLAIMS_FORMATS
+from ..inspection.images import COUNT, Choice
+from ..inspection.rebuilt import RunAtRest
+from ..inspection.transport import FORMATS as TRANSPORT_FORMATS
+from ..inspection.words import FORMATS as WORDS_FORMATS
+from ..numbers.feature_map import METHODS
+from ..tables.layout import FORMATS as TABLE_FORMATS
+from .command import TO_FILE, Argument, argument, command, deliver
+
+
+def positive(text: str) -> float:
+    """Read an epsilon; argparse shows the message of its error."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number; the original's epsilon is 0.1")
+    return value
+
+
+def classes(text: str, *names: str) -> Argument:
+    """Class names that choose something."""
+    return argument("--class", *names, dest="classes", metavar="NAME", nargs="+", default=[], help=text)
+
+
+def formats(known: tuple[str, ...], what: str) -> Argument:
+    """Formats to write, all by default."""
+    text = f"{what}, of {', '.join(known)}; default: all"
+    return argument("--formats", metavar="FORMAT", nargs="+", choices=known, default=known, help=text)
+
+
+def folder(default: str) -> Argument:
+    """Where the files go."""
+    return argument("--out", metavar="DIR", type=Path, help=default)
+
+
+RUN = (
+    add_run_argument,
+    argument("--root", default="", metavar="DIR", help="where the data sets are now, if they have moved"),
+    argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved"),
+    add_trust_paths,
+    argument("--verbose", action="store_true", help="also show what building the model prints"),
+)
+BESIDE = folder("default: RUN/transport, where `report` looks")
+
+
+def _run(args: argparse.Namespace) -> RunAtRest:
+    return RunAtRest(run_of(args), args.backbone, args.root, args.verbose)
+
+
+@command(
+    "ablate",
+    "Does the transport matter? One PLOT run, tested again under every matching",
+    "Tests the prompts of a finished PLOT or PLOTPP run under ot at several epsilon, uniform, max and global: "
+    "a table, RUN/ablation.json (which `report` shows) and a figure. Needs the run's data and backbone.",
+    """\
+  python -m results ablate output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+  python -m results ablate RUN --eps 0.05 0.1 0.2 --matchings ot uniform --format csv""",
+    *RUN,
+    argument("--eps", metavar="E", nargs="+", type=positive, default=[],
+             help="of the transport, besides the run's own; default: 0.01 0.02 0.05 0.1 0.2 0.5 1"),
+    argument("--matchings", metavar="NAME", nargs="+", default=[],
+             help="of ot, uniform, max, global; default: all. The run's own is always among them"),
+    argument("--format", choices=tuple(TABLE_FORMATS), default="text", help="of the table; default: text"),
+    folder("for ablation.png and ablation.svg; default: RUN"),
+)  # fmt: skip
+def ablate(args: argparse.Namespace) -> int:
+    """Test, print the table and draw the figure."""
+    from ..inspection.ablation import show_ablation
+
+    show_ablation(_run(args), args.eps, args.matchings, args.out, args.format)
+    return 0
+
+
+@command(
+    "transport",
+    "Heat maps of what each prompt of a PLOT run is matched with",
+    """For each image a map a prompt, for the class that it is taken for
+and for its true class: orange where the prompt receives more mass than an even spread, purple where less.
+Beside the pictures lie arrays (npz), and index.json, which lists what the last call made.
+
+Test images are read from the run's data set. --images needs no data: the true class is then known only for files
+below the root of the data set. Runs of PLOTPP have no places: the plan itself is drawn, visual by text prompts.
+Files that are no images are named and skipped: exit status 1, or 2 if none was left.""",
+    """\
+  python -m results transport output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+  python -m results transport RUN --wrong --count 20            # only what it gets wrong
+  python -m results transport RUN --class "ice cream" church    # of these classes
+  python -m results transport RUN --images photos/ cat.jpg --formats png --out heatmaps""",
+    *RUN,
+    argument("--images", metavar="FILE|DIR", nargs="+", default=[], help="pictures, or folders of them; need no data"),
+    classes("only test images of these classes"),
+    argument("--wrong", action="store_true", help="only test images that the run takes for another class"),
+    argument("--count", metavar="K", type=int,
+             help=f"how many test images, spread over the classes; default: {COUNT}"),
+    formats(TRANSPORT_FORMATS, "what to write of each image"),
+    BESIDE,
+)  # fmt: skip
+def transport(args: argparse.Namespace) -> int:
+    """Draw the heat maps."""
+    from ..inspection.transport import draw_transport
+
+    choice = Choice(args.images, args.classes, args.wrong, args.count)
+    return draw_transport(_run(args), choice, args.out, args.formats)
+
+
+@command(
+    "claims",
+    "Which test images each prompt of a PLOT run claims most: a contact sheet, and a list",
+    """The transport gives every
+prompt the same mass of every image, so mass tells nothing. With plan T and similarity S of an image and its true class,
+the claim of prompt n is
+    N * sum_m T[m, n] S[m, n]  -  the mean of that over the N prompts:
+how much more similar what it receives is than what the others receive. Claims on an image sum to 0; images are ranked
+within each prompt. The test is passed as the run's own, in its batches and through the feature cache.
+
+Writes claims.png, claims.svg and claims.json (files and values), with --class claims-NAME.*.""",
+    """\
+  python -m results claims RUN
+  python -m results claims RUN --class "ice cream" --count 10      # within one class
+  python -m results claims RUN --of predicted --formats json --out claims""",
+    *RUN,
+    classes("only within these classes"),
+    argument("--of", choices=("true", "predicted"), default="true",
+             help="the class whose prompts are asked; default: true"),
+    argument("--count", metavar="K", type=int, default=COUNT, help=f"how many images a prompt; default: {COUNT}"),
+    formats(CLAIMS_FORMATS, "what to write"),
+    BESIDE,
+)  # fmt: skip
+def claims(args: argparse.Namespace) -> int:
+    """Rank the images and write the contact sheet."""
+    from ..inspection.claims import show_claims
+
+    return show_claims(_run(args), args.classes, args.of, args.count, args.out, args.formats)
+
+
+@command(
+    "words",
+    "The vocabulary words nearest to each learned context vector",
+    "Needs the run's checkpoint and backbone, and no data. Of CoOp, CoCoOp, PLOT and PLOTPP.",
+    """\
+  python -m results words output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+  python -m results words RUN --top 5 --format json --out words.json
+  python -m results words RUN --class cat dog        # of a run with CSC""",
+    *RUN,
+    argument("--top", type=int, default=3, metavar="K", help="words a vector; default: 3"),
+    classes("of class-specific contexts (CSC) those of these classes; default: all"),
+    argument("--format", choices=WORDS_FORMATS, default="text", help="default: text"),
+    TO_FILE,
+)
+def words(args: argparse.Namespace) -> int:
+    """Print the words."""
+    from ..inspection.words import find_words, format_words
+
+    run = _run(args)
+    deliver(format_words(find_words(run, args.top, args.classes), args.format, run), args.out)
+    return 0
+
+
+@command(
+    "map",
+    "Prompts and image features of some classes, in the plane",
+    "Rebuilds the run, so it needs its data and backbone. Of CoOp, PLOT and PLOTPP.",
+    """\
+  python -m results map output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+  python -m results map RUN --method tsne --class cat dog horse --count 20 --out map.png""",
+    *RUN,
+    argument("--method", choices=METHODS, default="pca",
+             help="default: pca; tsne needs scikit-learn (pip install -e '.[map]')"),
+    classes("up to 10; default: 8, spread evenly", "--classes"),
+    argument("--count", type=int, default=6, metavar="K", help="test images a class; default: 6"),
+    argument("--out", nargs="+", metavar="FILE", type=Path, default=[],
+             help=".png, .svg, .pdf or .npz (the numbers); default: RUN/map/METHOD with each of .png, .svg and .npz"),
+)  # fmt: skip
+def feature_map(args: argparse.Namespace) -> int:
+    """Write the map as pictures and numbers."""
+    from runs.files import say
+
+    from ..figures.maps import draw_map
+    from ..figures.style import drawing, save_figure
+    from ..inspection.maps import FOLDER, map_run, save_arrays
+
+    run = _run(args)
+    targets = args.out or [run.folder / FOLDER / f"{args.method}.{kind}" for kind in ("png", "svg", "npz")]
+    points = map_run(run, args.method, args.classes, args.count)
+    with drawing():
+        figure = draw_map(points)
+        for path in targets:
+            written = save_arrays(points, path) if path.suffix == ".npz" else save_figure(figure, path)
+            say(f"written: {written}")
+    return 0
+
+
+COMMANDS = (ablate, transport, claims, words, feature_map)

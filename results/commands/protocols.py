@@ -1,0 +1,111 @@
+"""The commands that read trees of the published code: the tables of the protocols, and accuracies out of logs."""
+
+from __future__ import annotations
+
+import argparse
+
+from runs.files import tell
+
+from ..numbers.protocols import PROTOCOLS
+from .command import ALLOW_MISSING, SPREAD, TEXT, Command, argument, command, deliver
+
+HELP = {  # of each protocol: what it reads and shows, and examples
+    "fewshot": (
+        "Reads <dataset>/<trainer>/<config>_<shots>shots/... and ZeroshotCLIP/<config>/<dataset>. "
+        "A block a data set, and the average over data sets.",
+        """\
+  python -m results fewshot output
+  python -m results fewshot output --published --format latex --out fewshot.tex
+  python -m results fewshot output --datasets protocol --shots 1 2 4 8 16""",
+    ),
+    "base2new": (
+        "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean: "
+        "the average over data sets, and a block a data set.",
+        """\
+  python -m results base2new output
+  python -m results base2new output --datasets protocol --format markdown""",
+    ),
+    "crossdataset": (
+        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a data set, and the average of the targets.",
+        """\
+  python -m results crossdataset output
+  python -m results crossdataset output --ci95 --format csv --out cross.csv""",
+    ),
+    "domain": (
+        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a variant of ImageNet, and their average.",
+        """\
+  python -m results domain output
+  python -m results domain output --datasets protocol --format latex""",
+    ),
+}
+ARGUMENTS = (
+    argument("output", metavar="OUTPUT", help="folder with run folders under the original's names"),
+    *TEXT,
+    *SPREAD,
+    argument("--published", action="store_true", help="also show published figures, with their source"),
+    argument("--datasets", nargs="+", metavar="NAME",
+             help="expect these, by folder name; `protocol`: all that belong to it; default: those that occur"),
+    argument("--seeds", nargs="+", type=int, metavar="S", help="expect these; default: 1 2 3, and others"),
+    ALLOW_MISSING,
+)  # fmt: skip
+BY_SHOTS = argument("--shots", nargs="+", type=int, metavar="K", help="expect these; default: what occurs")
+
+
+def protocol_table(args: argparse.Namespace) -> int:
+    """Print the table of the protocol `args.protocol`."""
+    from ..numbers.grid import arrange
+    from ..numbers.logs import LogOptions
+    from ..numbers.protocols import SOURCE, find_results
+    from ..tables.protocols import format_grid
+
+    protocol = PROTOCOLS[args.protocol]
+    datasets = args.datasets
+    if datasets == ["protocol"]:
+        datasets = [*([SOURCE] if protocol.transfers else []), *protocol.datasets]
+    results = find_results(args.output, protocol)
+    grid = arrange(results, protocol, datasets, getattr(args, "shots", None), args.seeds)
+    for result in grid.problems:
+        tell(f"incomplete: {result.folder}: {result.problem}")
+    for result in grid.repeated:
+        tell(f"not counted: {result.folder}: another run has its place")
+    if grid.missing:
+        tell(f"missing: {grid.missing} of {sum(cell.expected for cell in grid.cells.values())} runs")
+    options = LogOptions(ci95=args.ci95, sample_std=args.sample_std)
+    deliver(format_grid(grid, args.format, options, args.published), args.out)
+    return int(bool(grid.missing) and not args.allow_missing)
+
+
+def _protocol_command(name: str) -> Command:
+    protocol = PROTOCOLS[name]
+    which = lambda parser: parser.set_defaults(protocol=name)  # noqa: E731
+    arguments = (which, *ARGUMENTS, *[BY_SHOTS] * protocol.by_shots)
+    return command(name, f"{protocol.title}: table over data sets", *HELP[name], *arguments)(protocol_table)
+
+
+@command(
+    "parse",
+    "Mean and spread from log.txt files",
+    "Reads the logs of any program of this family, in the format of its parse_test_res.py.",
+    """\
+  python -m results parse output/caltech101/CoOp/rn50_16shots/nctx16_cscFalse_ctpend
+  python -m results parse output/evaluation/CoOp/rn50_16shots/caltech101 --test-log --ci95""",
+    argument("folder", metavar="DIR", help="parent of the seed folders"),
+    *SPREAD,
+    argument("--test-log", action="store_true", help="logs of evaluations, which hold no training"),
+    argument("--multi-exp", action="store_true", help="DIR holds experiments, and they the seed folders"),
+    argument("--keyword", default="accuracy", metavar="NAME", help="metric; default: accuracy"),
+    ALLOW_MISSING,
+)
+def parse(args: argparse.Namespace) -> int:
+    """Print what the logs say."""
+    from ..numbers.logs import LogOptions, parse_directory, parse_experiments
+
+    options = LogOptions(args.keyword, args.test_log, args.ci95, args.sample_std)
+    if args.multi_exp:
+        missing = any(parsed.missing for parsed in parse_experiments(args.folder, options))
+    else:
+        missing = bool(parse_directory(args.folder, options).missing)
+    return int(missing and not args.allow_missing)
+
+
+COMMANDS = (*map(_protocol_command, PROTOCOLS), parse)

@@ -1,0 +1,130 @@
+"""One run tested under several matchings: what was counted, its significance, and the file that keeps it.
+
+`inspection.ablation` makes such a record beside the run's own, `ablation.json`; tables, figures and the report read it.
+All settings score the same images with the same prompts, so that accuracies are compared in pairs, image by image
+(McNemar's test), which tells more than two separate standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Maybe
+from runs.files import read_shaped
+
+from .plans import DIAGNOSTICS
+
+NAME = "ablation.json"  # beside result.json
+SCHEMA = 1
+MOST_IMAGES = 10**6  # of a test: the exact p takes its time
+ABOUT = {  # of the run
+    "trainer": TEXT,
+    "dataset": TEXT,
+    "shots": WHOLE,
+    "seed": WHOLE,
+    "split": TEXT,
+    "total": lambda value: COUNT(value) and 0 < value <= MOST_IMAGES,
+}
+SETTING = {
+    "matching": TEXT,
+    "epsilon": Maybe(lambda value: NUMBER(value) and value > 0),
+    "own": lambda value: isinstance(value, bool),
+    "correct": COUNT,
+    "only_own": COUNT,
+    "only_this": COUNT,
+    "transport": {diagnostic.key: Maybe(NUMBER) for diagnostic in DIAGNOSTICS},
+}
+
+
+class Row(NamedTuple):
+    """One setting and what came of it."""
+
+    matching: str
+    epsilon: float | None  # of "ot" alone
+    own: bool  # the run's own setting
+    correct: int
+    only_own: int  # images that are right under the run's own setting, and wrong under this one
+    only_this: int  # the other way round
+    transport: Mapping[str, float]  # as in result.json
+
+    @property
+    def title(self) -> str:
+        """For instance "uniform", or "ot, eps 0.1"."""
+        return self.matching if self.epsilon is None else f"{self.matching}, eps {self.epsilon:g}"
+
+    @property
+    def gain(self) -> int:
+        """Images more than under the run's own setting."""
+        return self.only_this - self.only_own
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact test, two-sided.
+
+        If the settings were equally good, an image on which they differ would be as likely won as lost.  p is how often
+        a fair coin parts those images at least so unevenly: 2 * (sum over k <= min of (differ choose k)) / 2^differ.
+        """
+        differ, tail, ways = self.only_own + self.only_this, 0, 1
+        for k in range(min(self.only_own, self.only_this) + 1):
+            tail += ways  # differ choose k
+            ways = ways * (differ - k) // (k + 1)
+        return min(1.0, 2 * tail / 2**differ)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One run under several settings, exactly one of them its own."""
+
+    folder: Path
+    trainer: str
+    dataset: str
+    shots: int
+    seed: int
+    split: str
+    total: int  # images
+    rows: list[Row]
+
+    @property
+    def own(self) -> Row:
+        """The run's own setting."""
+        return next(row for row in self.rows if row.own)
+
+    def percent(self, images: float) -> float:
+        """Share of the test images, in %."""
+        return 100 * images / self.total
+
+    @property
+    def standard_error(self) -> float:
+        """Of the own accuracy as an estimate from `total` images, in points: sqrt(p (1 - p) / n)."""
+        p = self.own.correct / self.total
+        return 100 * math.sqrt(p * (1 - p) / self.total)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `read_ablation` reads, and derived numbers for other readers."""
+        rows = [row._asdict() | {"accuracy": self.percent(row.correct), "p": row.p} for row in self.rows]
+        about = {key: getattr(self, key) for key in ABOUT}
+        return {**about, "standard_error": self.standard_error, "settings": rows}
+
+
+def read_ablation(path: Path) -> tuple[Ablation, Any]:
+    """Read the file and say when the result that it belongs to was finished.
+
+    Raises
+    ------
+    ValueError
+        For a file that is torn, foreign or does not add up.
+    """
+    record = read_shaped(path, {"schema": WHOLE, **ABOUT, "settings": [SETTING]})
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"schema {record['schema']!r}, this program reads {SCHEMA}")
+    rows = [Row(**{key: entry[key] for key in Row._fields}) for entry in record["settings"]]
+    ablation = Ablation(path.parent, **{key: record[key] for key in ABOUT}, rows=rows)
+    if not any(row.own for row in rows):
+        raise ValueError("it is not whole: no setting is the run's own")
+    if any(max(row.only_own + row.only_this, row.correct) > ablation.total for row in rows):
+        raise ValueError("more images differ or are right than there are")
+    return ablation, record.get("finished")

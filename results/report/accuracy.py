@@ -1,0 +1,110 @@
+"""The sections on accuracy and training: tables and curves, and the curves in words for those who cannot see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runs.methods import group
+from runs.record import Run
+
+from ..figures.collapse import describe_prompts, prompts_figure
+from ..figures.curves import accuracy_panels, common_history, panels, training_figure
+from ..figures.style import Look
+from ..numbers.cells import ZERO_SHOT, Average, shots_text, spread
+from ..numbers.cells import Cell as Accuracies
+from ..numbers.summary import Section, Summary, averages
+from ..tables.accuracies import seeds
+from ..tables.layout import show_mean
+from .parts import Cell, Table, figure, with_spread
+
+
+def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
+    """Tables, averages first, then curves."""
+    tables = [
+        (f"Average over {average.title}", _table(average.like, average.cells, show_average, look))
+        for average in averages(summary.sections)
+    ]
+    single = len(summary.sections) == 1
+    tables += [
+        ("" if single else section.title, _table(section, section.cells, show, look)) for section in summary.sections
+    ]
+    figures = [
+        figure(drawn, f"curve {title}", describe(title, lines))
+        for (title, drawn), (_, lines) in zip(accuracy_panels(summary), panels(summary), strict=True)
+    ]
+    return {"tables": tables, "figures": figures, "look": look}
+
+
+def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look]) -> Table:
+    """A row a method; the best mean of a column is bold, and so are equal ones."""
+    shown = {place: show(cell) for place, cell in by_place.items()}  # (mean or None, Cell)
+    means = [(shots, mean) for (_, shots), (mean, _) in shown.items() if mean is not None]
+    best = {shots: max(mean for count, mean in means if count == shots) for shots, _ in means}
+    rows = []
+    for method in section.methods:
+        row = [Cell(method, style=look[method].color)]
+        for shots in section.shots:
+            mean, cell = shown.get((method, shots), (None, Cell("")))
+            is_best = mean is not None and mean == best[shots] and shots != ZERO_SHOT
+            row.append(cell._replace(kind="best" if is_best else "gap" if mean is None and cell.text else ""))
+        rows.append(row)
+    return Table(f"Accuracy on {section.title}", ["method", *section.headings], rows)
+
+
+def show(cell: Accuracies) -> tuple[float | None, Cell]:
+    """Mean and text of a cell; the spread and the number of seeds are small print."""
+    if cell.accuracy is None:
+        return None, Cell("missing ", f"({seeds(cell)})")
+    text, deviation = with_spread(show_mean(cell.accuracy))[:2]
+    return cell.mean, Cell(text, f"{deviation} ({seeds(cell)})")
+
+
+def show_average(average: Average) -> tuple[float | None, Cell]:
+    """Mean and text of an average, which ranks only where no data set is missing."""
+    lack = "" if average.whole else f" (lacks {average.missing} run{'s' * (average.missing > 1)})"
+    return average.comparable, Cell("missing" if average.mean is None else f"{average.mean:.2f}", lack)
+
+
+def describe(title: str, lines: dict) -> str:
+    """The curves in words: first and last point of every method."""
+    said = []
+    for method, points in lines.items():
+        first, last = points[0], points[-1]
+        if first[0] == ZERO_SHOT:
+            said.append(f"{method} {first[1]:.1f}% without training")
+        elif len(points) == 1:
+            said.append(f"{method} {first[1]:.1f}% at {shots_text(first[0])}")
+        else:
+            said.append(f"{method} from {first[1]:.1f}% at {first[0]} to {last[1]:.1f}% at {shots_text(last[0])}")
+    return f"Accuracy against shots, {title}: {'; '.join(said)}."
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+def training(summary: Summary) -> dict[str, Any] | None:
+    """Loss and accuracy by epoch, a figure for every method and data set, mean over seeds; and prompts' cosines."""
+    parts, cosines = [], []
+    for section in summary.sections:
+        figures = []
+        for method in section.methods:
+            runs = section.runs(method)
+            title = f"{method}, {section.title}" if len(summary.sections) > 1 else method
+            if drawn := training_figure(title, runs):
+                figures.append(figure(drawn, f"training {title}", describe_training(title, runs)))
+            if drawn := prompts_figure(title, runs):
+                cosines.append(describe_prompts(title, runs))
+                figures.append(figure(drawn, f"prompts {title}", cosines[-1]))
+        if figures:
+            parts.append((section.title, figures))
+    return {"parts": parts, "cosines": cosines} if parts else None
+
+
+def describe_training(title: str, runs: list[Run]) -> str:
+    """The curves of a training in words: first and last loss, mean over seeds."""
+    said = []
+    losses = {run: [loss for _, (loss,) in common_history([run], "loss")] for run in runs}
+    for shots, members in sorted(group([run for run in runs if losses[run]], lambda run: run.shots).items()):
+        first, last = (spread(losses[run][at] for run in members).mean for at in (0, -1))
+        said.append(f"{shots_text(shots)}: loss from {first:.2f} to {last:.2f}")
+    return f"Training of {title}: {'; '.join(said)}."

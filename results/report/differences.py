@@ -1,0 +1,67 @@
+"""The sections on what differs between methods and runs, and on what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runs.record import relative_to
+
+from ..numbers.cells import ABSENT, shots_text
+from ..numbers.differences import Difference, Setting, between_methods, between_runs
+from ..numbers.summary import Summary
+from .parts import Cell, Table, cells
+
+MOST_FOLDERS = 3  # runs that are named, where so few differ from the rest
+
+
+def differences(summary: Summary, output: Path) -> dict[str, Any] | None:
+    """The settings that tell methods apart, and what should not differ between runs but does."""
+    differing, partial = between_methods(summary)
+    unexpected = between_runs(summary)
+    if not (differing or partial or unexpected or len(summary.complete_runs) > 1):
+        return None
+    return {
+        "differing": settings_table(differing, summary.methods, "Settings that differ between methods"),
+        "partial": settings_table(partial, summary.methods, "Settings that only some methods have"),
+        "unexpected": [(one.what, one.method, values_of(one, output)) for one in unexpected],
+    }
+
+
+def settings_table(settings: Sequence[Setting], methods: Sequence[str], label: str) -> Table:
+    """A row a setting, a column a method."""
+    shown = [method for method in methods if any(method in one.values for one in settings)]
+    rows = [
+        [Cell(one.key, kind="code"), *cells(*(one.values.get(method, ABSENT) for method in shown), kind="left")]
+        for one in settings
+    ]
+    return Table(label, ["setting", *shown], rows, kind="plain")
+
+
+def values_of(difference: Difference, output: Path) -> list[tuple[str, int, list[str]]]:
+    """List (value, how many runs have it, their folders where they are the few among many)."""
+    most = max(map(len, difference.values.values()))
+    return [
+        (
+            value,
+            len(runs),
+            [relative_to(run.folder, output) for run in runs if len(runs) < most and len(runs) <= MOST_FOLDERS],
+        )
+        for value, runs in difference.values.items()
+    ]
+
+
+def missing(summary: Summary, output: Path) -> dict[str, Any] | None:
+    """Cells with too few seeds, and the folders of runs that did not finish."""
+    if summary.whole:
+        return None
+    gaps = [
+        f"{method} on {section.title}{f' at {shots_text(shots)}' if shots else ''}: "
+        f"{len(cell.runs)} of {cell.expected} runs"
+        for section in summary.sections
+        for (method, shots), cell in section.cells.items()
+        if cell.missing
+    ]
+    unfinished = [(relative_to(run.folder, output), run.problem) for run in summary.incomplete]
+    return {"gaps": gaps, "unfinished": unfinished}

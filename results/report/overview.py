@@ -1,0 +1,58 @@
+"""The top of the page: what was run, in a sentence, and the numbers that one looks for first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runs.methods import notes
+
+from ..numbers.cells import ALL_IMAGES, ZERO_SHOT, Spread, shots_text, spread
+from ..numbers.summary import Summary
+from .parts import Cell
+
+MOST_TILES = 9  # more would hide the page behind them
+
+
+def overview(summary: Summary) -> dict[str, Any]:
+    """Return the sentence, the warnings, and the tiles as (name, number)."""
+    runs = summary.complete_runs
+    shots = sorted({run.shots for run in runs if run.shots > 0})
+    seeds = sorted({run.seed for run in runs if run.seed >= 0})
+    sentence = f"{join(summary.methods)} on {join([section.title for section in summary.sections])}"
+    if shots:
+        sentence += f"; {join(shots)} training image{'s' * (shots != [1])} per class"
+    if seeds:
+        sentence += f"; seed{'s' * (len(seeds) > 1)} {join(seeds)}"
+    tiles = [("runs complete", Cell(str(len(runs)), f" of {len(runs) + summary.missing}"))]
+    most = max(shots, default=ALL_IMAGES)
+    for method in summary.methods:
+        for count in (ZERO_SHOT, most):
+            value = headline(summary, method, count)
+            if value is not None:
+                where = "without training" if count == ZERO_SHOT else f"at {shots_text(most)}"
+                where += ", average" if len(summary.sections) > 1 else ""
+                deviation = "" if value.deviation is None else f" ± {value.deviation:.1f}"
+                tiles.append((f"{method} {where}", Cell(f"{value.mean:.1f}%", deviation)))
+    return {
+        "sentence": sentence,
+        "tiles": tiles if len(tiles) <= MOST_TILES else tiles[:1],
+        "notes": notes(summary.methods),
+        "whole": summary.whole,
+    }
+
+
+def headline(summary: Summary, method: str, shots: int) -> Spread | None:
+    """The one cell there is, or the mean over data sets where all have one; None if they are of several kinds."""
+    if len({(section.classes, section.split) for section in summary.sections}) > 1:
+        return None
+    cells = [cell for section in summary.sections if (cell := section.cell(method, shots))]
+    spreads = [cell.accuracy for cell in cells if cell.accuracy]
+    if not spreads or len(spreads) < len(summary.sections):
+        return None
+    return spreads[0] if len(spreads) == 1 else Spread(spread(one.mean for one in spreads).mean, 0.0, 1)
+
+
+def join(items: list) -> str:
+    """List items in a sentence: "a", "a and b", "a, b and c"."""
+    texts = [str(item) for item in items]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)

@@ -1,0 +1,98 @@
+"""What sections are made of: tables, figures and pictures as plain data, for the macros of the templates."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from markupsafe import Markup
+
+from runs.record import relative_to
+
+from ..figures.style import inline_svg
+from ..tables.layout import Block
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Cell(NamedTuple):
+    """One cell of a table: text, small print behind it, and how it looks."""
+
+    text: str
+    small: str = ""
+    kind: str = ""  # class: best, gap, left, code
+    style: str = ""
+
+
+class Table(NamedTuple):
+    """A table with a name in the first column of every row.
+
+    `kind` is "plain" for one of words rather than numbers, "pairs" where the first two columns are words.
+    """
+
+    label: str  # for those who cannot see it
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    kind: str = ""
+
+
+class Picture(NamedTuple):
+    """A PNG inside the page."""
+
+    source: str  # data URI
+    alt: str
+    caption: str
+
+    @classmethod
+    def read(cls, path: Path, alt: str, caption: str) -> Picture:
+        """Take the file into the page."""
+        return cls(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}", alt, caption)
+
+
+class Pictures(NamedTuple):
+    """Pictures that lie beside their runs: the first few of all."""
+
+    by_run: list[tuple[str, list[Picture]]]  # (name of the run, its pictures)
+    more: int  # that are not shown
+
+
+def cells(*texts: object, kind: str = "") -> list[Cell]:
+    """Make cells of texts that all look alike."""
+    return [Cell(str(text), kind=kind) for text in texts]
+
+
+def with_spread(text: str) -> Cell:
+    """Make the spread of "71.25 ± 0.35" small print."""
+    mean, sign, spread = text.partition(" ± ")
+    return Cell(mean, sign + spread)
+
+
+def block_table(block: Block) -> Table:
+    """Show a table that was made for text."""
+    rows = [[Cell(name), *map(with_spread, others)] for name, *others in block.rows]
+    return Table(block.title, block.head, rows, kind="pairs" if block.words == 2 else "")
+
+
+def figure(drawn: Figure, name: str, description: str) -> Markup:
+    """Turn a figure into HTML that the template need not escape; `name` is unique on the page."""
+    return Markup(inline_svg(drawn, anchor(name), description))
+
+
+def pictures(
+    output: Path, items: Sequence[Any], most: int, run_of: Callable[[Any], Path], read: Callable[[Any], Picture]
+) -> Pictures | None:
+    """Read the first `most` of items that lie beside runs below `output`, run by run; None without any."""
+    by_run: dict[str, list[Picture]] = {}
+    for item in items[:most]:
+        by_run.setdefault(relative_to(run_of(item), output), []).append(read(item))
+    return Pictures(list(by_run.items()), max(0, len(items) - most)) if items else None
+
+
+def anchor(text: str) -> str:
+    """Make a name for ids: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,53 @@
+"""The table of accuracies: rows are methods, columns numbers of shots, a block a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from runs.methods import notes
+
+from ..numbers.cells import Cell, shots_name
+from ..numbers.summary import Summary, averages
+from .layout import Block, csv_text, show_average, show_document, show_mean
+
+CAPTION = "Accuracy in %, mean ± population standard deviation over seeds (number of seeds)."
+CSV_COLUMNS = "dataset classes split method shots seeds expected_seeds mean population_std".split()
+
+
+def format_table(summary: Summary, style: str = "text") -> str:
+    """Show every section, then the averages over data sets; ends with a newline.
+
+    `style` is one of layout.FORMATS; CSV has a line a cell and no averages.
+    """
+    if style == "csv":
+        return csv_text(CSV_COLUMNS, _lines(summary))
+    blocks = []
+    for section in summary.sections:
+        rows = [[name, *(show_cell(section.cell(name, n)) for n in section.shots)] for name in section.methods]
+        blocks.append(Block(section.title, ["method", *section.headings], rows))
+    for average in averages(summary.sections):
+        section, cells = average.like, average.cells
+        rows = [[name, *(show_average(cells.get((name, n))) for n in section.shots)] for name in section.methods]
+        blocks.append(Block(f"Average over {average.title}", ["method", *section.headings], rows))
+    note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
+    return show_document([note, *notes(summary.methods)], blocks, style)
+
+
+def show_cell(cell: Cell | None) -> str:
+    """Show mean, spread and seeds: "71.25 ± 0.35 (3)"; with one missing "(2/3)", with all "– (0/3)"."""
+    return "" if cell is None else f"{show_mean(cell.accuracy)} ({seeds(cell)})"
+
+
+def seeds(cell: Cell) -> str:
+    """How many seeds there are, "3"; of how many, where some are missing, "2/3"."""
+    return f"{len(cell.runs)}/{cell.expected}" if cell.missing else str(len(cell.runs))
+
+
+def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
+    for section in summary.sections:
+        for (method, shots), cell in section.cells.items():
+            place = (section.dataset, section.classes, section.split, method, shots_name(shots))
+            accuracy = cell.accuracy
+            numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
+            yield (*place, len(cell.runs), cell.expected, *numbers)

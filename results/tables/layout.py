@@ -1,0 +1,81 @@
+"""Any table in any of the formats, and how single numbers are shown in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from tabulate import tabulate
+
+from dassl.plain.text import csv_line
+
+from ..numbers.cells import ABSENT, Average, Spread
+
+FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs", "csv": ""}  # tabulate's name of each
+
+
+class Block(NamedTuple):
+    """One table: a title, the head of its columns, and rows of text; the first `words` columns are no numbers."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    words: int = 1
+
+
+def show_block(block: Block, style: str) -> str:
+    """Show title and table; `style` is one of FORMATS, except csv."""
+    align = ["left" if index < block.words else "right" for index in range(len(block.head))]
+    head, *rows = block.head, *block.rows
+    if style == "markdown":  # a bar would end its cell
+        head, *rows = [[text.replace("|", r"\|") for text in row] for row in (head, *rows)]
+    alignment = align if rows else None  # tabulate 0.9 cannot align columns without rows
+    table = tabulate(rows, head, tablefmt=FORMATS[style], disable_numparse=True, colalign=alignment)
+    if style == "latex":
+        table = table.replace("±", r"$\pm$").replace("≥", r"$\geq$").replace(ABSENT, "--")
+        table = table.replace("|", r"\textbar{}")  # in text, LaTeX's usual fonts have a dash there
+    title = f"**{block.title}**\n" if style == "markdown" else show_note(block.title, style)
+    return f"{title}\n{table}" if block.title else table
+
+
+def show_note(text: str, style: str) -> str:
+    """Show a line beside tables, which in LaTeX is a comment."""
+    return "% " + text.replace("±", "+-") if style == "latex" else text
+
+
+def show_document(notes: Iterable[str], blocks: Iterable[Block], style: str) -> str:
+    """Show notes, then tables; ends with a newline."""
+    shown = [*(show_note(note, style) for note in notes), *(show_block(block, style) for block in blocks)]
+    return "\n\n".join(shown) + "\n"
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write CSV, ending with a newline; numbers are at full precision, and text is nothing that a sheet computes."""
+    return "".join(csv_line(*row) for row in (columns, *rows))
+
+
+def show_mean(value: Spread | None, digits: int = 2, sign: str = "") -> str:
+    """Show mean and spread, "71.25 ± 0.35"; without spread for a single value, and as ABSENT for none."""
+    if value is None:
+        return ABSENT
+    deviation = "" if value.deviation is None else f" ± {value.std:.{digits}f}"
+    return f"{value.mean:{sign}.{digits}f}{deviation}"
+
+
+def show_number(value: float | None) -> str:
+    """Show an accuracy."""
+    return ABSENT if value is None else f"{value:.2f}"
+
+
+def show_average(average: Average | None) -> str:
+    """Show an average, and what it lacks.
+
+    That is "71.25"; where it is the mean of less than the other cells are "71.25 (lacks 2 runs)", or, when whole data
+    sets are missing, "71.25 (10 of 11 data sets)".
+    """
+    if average is None:
+        return ""
+    shown = show_number(average.mean)
+    if average.n < average.expected:
+        return f"{shown} ({average.n} of {average.expected} data sets)"
+    return shown if average.whole else f"{shown} (lacks {average.missing} run{'s' * (average.missing > 1)})"

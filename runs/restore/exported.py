@@ -1,0 +1,144 @@
+"""A classifier in one small file, without its run and without the frozen CLIP: safetensors, so reading it runs no code.
+
+Tensors: what was learned, under <registered model>.<entry>; and of the frozen CLIP as much as tells it from others:
+frozen.start_of_text (E,), a row of its token embedding, and frozen.logit_scale ().
+Metadata: `sha256`, of everything else, since neither safetensors nor most disks notice a turned bit; and
+`prompt_classifier`, a JSON object with
+
+    version     of this layout
+    classnames  by label
+    config      {"TRAINER.NAME": "PLOT", "INPUT.SIZE": [224, 224], ...}: trainer, backbone, size and statistics of the
+                pixels, prompts, schedule; its only path is the backbone's, if that was one
+    method      what the method declares about itself
+    result      accuracy of the run, on what, with how many shots and which seed
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import write_atomic
+from ..record import Declared
+from .source import REMEDY, PredictError, Source, kept_settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .rebuilding import Rebuilt
+
+MARK, DIGEST, VERSION = "prompt_classifier", "sha256", 1
+RESULT = ("dataset", "split", "shots", "seed", "accuracy", "total", "protocol", "finished")
+
+
+@dataclass(frozen=True)
+class ExportedFile(Source):
+    """A file that `write` has written."""
+
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> ExportedFile:
+        """Raises PredictError for anything else, without reading its tensors."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise PredictError(f"{path} is no safetensors file ({error}); {REMEDY}") from error
+        text = metadata.get(MARK)
+        if text is None:
+            raise PredictError(f"{path} holds tensors, but no exported classifier; {REMEDY}")
+        if metadata.get(DIGEST) != _digest(path.read_bytes()):
+            raise PredictError(
+                f"{path} is damaged: its SHA-256 is not the one that it was written with; get it or export it again"
+            )
+        try:
+            about = json.loads(text)
+            if about["version"] != VERSION:
+                raise PredictError(
+                    f"{path} has version {about['version']} of the layout, and this program reads {VERSION}; use the "
+                    "program that wrote it, or export the run again"
+                )
+            config, names = kept_settings(about["config"]), tuple(map(str, about["classnames"]))
+            return cls(path, config, dict(about["result"]), Declared.read(about.get("method") or {}), names)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise PredictError(f"{path} has damaged metadata ({error!r}); export the run again") from error
+
+    def classnames(self) -> Sequence[str]:
+        return self.names
+
+    def restore(self, trainer: Any) -> None:
+        from safetensors.torch import load_file
+
+        from dassl.engine.inference import load_learned_state
+
+        tensors = load_file(self.path)
+        check_backbone(tensors, frozen_facts(trainer), self.path, trainer.cfg.MODEL.BACKBONE.NAME)
+        load_learned_state(trainer, {key: t for key, t in tensors.items() if not key.startswith("frozen.")}, self.path)
+
+
+def write(classifier: Rebuilt, target: Path) -> Path:
+    """Write the classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
+    from dassl.engine.inference import learned_state
+    from trainers.parts.checkpoints import FIXED
+
+    source, trainer = classifier.source, classifier.trainer
+    learned = {key: t for key, t in learned_state(trainer).items() if not key.endswith(FIXED)}
+    tensors = {key: t.detach().cpu().contiguous() for key, t in (learned | frozen_facts(trainer)).items()}
+    about = {
+        "version": VERSION,
+        "classnames": classifier.classes,
+        "config": source.config,
+        "method": source.method._asdict(),
+        "result": {key: source.result[key] for key in RESULT if source.result.get(key) is not None},
+    }
+    content = sealed(tensors, about)
+    return write_atomic(target, lambda file: file.write(content))
+
+
+def sealed(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
+    """The file's content."""
+    from safetensors.torch import save
+
+    metadata = {MARK: json.dumps(about)}
+    return save(tensors, metadata | {DIGEST: _digest(save(tensors, metadata))})
+
+
+def _digest(content: bytes) -> str:
+    """SHA-256 (hex) of a safetensors file but for the digest in it: (length of the header, header as JSON, numbers)."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"].pop(DIGEST, None)
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + content[8 + length :]).hexdigest()
+
+
+def frozen_facts(trainer: Any) -> dict[str, Tensor]:
+    """Of a trainer's CLIP, what tells it from others."""
+    from clip import tokenize
+    from dassl.utils.logger import quiet
+    from trainers.parts.backbone import load_backbone
+
+    if not hasattr(trainer, "precision"):  # a plugin's, built on no CLIP of ours
+        return {}
+    with quiet():
+        model = load_backbone(trainer.cfg, trainer.precision, trainer.device)  # the very object that the trainer has
+    start = model.token_embedding.weight[int(tokenize("")[0, 0])]
+    return {"frozen.start_of_text": start, "frozen.logit_scale": model.logit_scale}
+
+
+def check_backbone(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: Path, name: str) -> None:
+    """Raise ValueError where the file was learned with a CLIP of other sizes; warn where its weights differ."""
+    from trainers.parts.checkpoints import PRECISION
+
+    complaint = f"{path} was learned with another CLIP than the weights of {name}; give the right ones with --backbone"
+    if any(key not in theirs or theirs[key].shape != value.shape for key, value in ours.items()):
+        raise ValueError(complaint)
+    if not all(theirs[key].allclose(value.cpu(), PRECISION, 1e-4) for key, value in ours.items()):
+        warnings.warn(f"{complaint}, or the predictions will mean nothing", stacklevel=2)
