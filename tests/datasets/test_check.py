@@ -306,6 +306,13 @@ def test_picks_find_the_data_where_the_scripts_do(textures, capsys, monkeypatch)
     (textures / "dtd" / "split_fewshot").rmdir()
 
 
+def test_picks_of_a_data_set_that_is_not_published(tmp_path, capsys):
+    assert main(["picks", "demo", "--root", str(tmp_path), "--shots", "2", "--format", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content["train"]) == 28 and content["published"] is None
+    assert main(["check", str(tmp_path), "demo"]) == 2  # there is nothing to compare it with
+
+
 def test_picks_without_data(tmp_path, capsys):
     assert main(["picks", "dtd", "--root", str(tmp_path), "--shots", "1"]) == 1
     assert "must be the folder that holds 'dtd'" in capsys.readouterr().err
