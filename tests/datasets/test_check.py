@@ -351,3 +351,16 @@ def test_as_a_program(tmp_path):
     command = [sys.executable, "-m", "datasets", "check", str(tmp_path), "eurosat"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 1 and "1 not found: eurosat" in done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize("argv", [["datasets"], ["datasets", "check"], ["datasets", "fetch"], ["datasets", "picks"],
+                                  ["demo"], ["demo.train_resnet"], ["demo.train_vit"]], ids=" ".join)
+def test_help_needs_no_torch(argv):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv[1:] = {[*argv[1:], '--help']!r}\n"
+        f"try: runpy.run_module({argv[0]!r}, run_name='__main__')\n"
+        "finally: print('loaded:', *{'torch', 'torchvision', 'scipy', 'open_clip'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0 and done.stdout.startswith("usage: ") and done.stdout.endswith("loaded:\n"), done.stderr
