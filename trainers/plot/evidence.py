@@ -147,8 +147,11 @@ class TransportEvidence:
         output = self.model.explain(images)
         match = output.match
         logits, plan, similarity = (t.float().cpu() for t in (output.logits, match.plan, match.similarity))
-        places = self.has_places and not self.model.transport.pooled
-        return Explanation(logits, plan, similarity, grid_of(plan.shape[2], *images.shape[2:]) if places else None)
+        return Explanation(logits, plan, similarity, self.grid(plan.shape[2], *images.shape[2:]))
+
+    def grid(self, places: int, height: int, width: int) -> tuple[int, int] | None:
+        """How the local features of an image lie in it, see `grid_of`; None where they are no places of it."""
+        return grid_of(places, height, width) if self.has_places and not self.model.transport.pooled else None
 
 
 def grid_of(places: int, height: int, width: int) -> tuple[int, int]:
