@@ -16,8 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dassl.utils.plugins import add_plugin_flag, use
+
 from ..layout import BASE_CLASSES, CONTEXT, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
-from ..plugins import CHECKOUT, add_plugin_flag, use
+from ..plugins import CHECKOUT
 from .flags import (
     add_run_flags,
     add_worker_flags,

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..command_line import configured_trainers
 from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT
-from ..plugins import CHECKOUT, config_folders, trainer_class
+from ..plugins import CHECKOUT, config_folders, configured_trainers, trainer_class
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..plugins import add_plugin_flag, use
+from dassl.utils.plugins import add_plugin_flag, use
+
 from .flags import (
     add_run_flags,
     add_worker_flags,
