@@ -155,7 +155,8 @@ def growth_report(args: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Old against new, in turns, in one run.",
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -173,6 +174,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--repeats", type=positive, default=3, metavar="K", help="turns; default: 3; the sweep is done once")
     add("--quick", action="store_true", help="leave out the old algorithm without page faults")
     add("--json", metavar="FILE", help="also write the figures to FILE")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit status as in the help text."""
+    parser = build_parser()
     args = parser.parse_args(argv)
     prompted = [name for name in args.subjects if name.startswith("plotpp")]
     if prompted and args.backbone and not args.backbone.startswith("ViT"):
