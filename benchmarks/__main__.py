@@ -23,13 +23,13 @@ from . import floor, machine, neighbour, programs, subjects
 from .measure import NEW, Process, Row, Step, in_turns, measure
 
 EXAMPLES = """examples:
-  python -m benchmarks                                    parts and the whole of a training step, and the floor
+  python -m benchmarks                                    # parts and the whole of a training step, and the floor
   python -m benchmarks --subjects text step --classes 10 47 100 397 --repeats 5 --json bench.json
-  python -m benchmarks --subjects evaluation sweep        whole programs: a test of 400 images, 30 runs
-  python -m benchmarks --subjects views                   a training step where features of the images are kept
-  python -m benchmarks --subjects plotpp-vision plotpp-joint     a step of PLOT++ in both stages, on ViT-B/16
-  python -m benchmarks --subjects neighbour               threads that spin against threads that sleep, on shared cores
-  python -m benchmarks --subjects growth                  how cost grows with classes, prompts, context and batch
+  python -m benchmarks --subjects evaluation sweep        # whole programs: a test of 400 images, 30 runs
+  python -m benchmarks --subjects views                   # a training step where features of the images are kept
+  python -m benchmarks --subjects plotpp-vision plotpp-joint     # a step of PLOT++ in both stages, on ViT-B/16
+  python -m benchmarks --subjects neighbour               # spinning against sleeping threads, on shared cores
+  python -m benchmarks --subjects growth                  # how cost grows with classes, prompts, context and batch
 
 Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
 its own.  "no page faults": the old one with freed memory kept by the process, which new always does on a CPU.

@@ -36,9 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
-        "  python -m demo --sheet sheet.png   every class in both domains, for the eye\n"
-        "  python -m demo --root data         write data/demo, as the data set Demo does\n"
-        "  python -m demo --captions 10       sample captions of training scenes",
+        "  python -m demo --sheet sheet.png   # every class in both domains, for the eye\n"
+        "  python -m demo --root data         # write data/demo, as the data set Demo does\n"
+        "  python -m demo --captions 10       # sample captions of training scenes",
     )
     parser.add_argument("--sheet", metavar="PNG", type=Path, help="write a contact sheet of all classes")
     parser.add_argument("--root", metavar="DIR", type=Path, help="write the few-shot task below DIR/demo")

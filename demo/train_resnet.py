@@ -1,6 +1,6 @@
 """Train the demo CLIP: a ResNet and a text transformer, small enough for two CPU cores, on captioned scenes.
 
-    python -m demo.train_resnet                       writes clip/weights/demo_rn.safetensors
+    python -m demo.train_resnet                       # writes clip/weights/demo_rn.safetensors
     python -m demo.train_resnet --steps 300 --scenes 4000 --output /tmp/quick.safetensors
 
 The model is a plain CLIP in OpenAI's layout, with the full vocabulary; scenes and captions come from

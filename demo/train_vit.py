@@ -1,6 +1,6 @@
 """Train the demo's ViT: it imitates the image encoder of the demo's ResNet CLIP, and shares its text encoder.
 
-    python -m demo.train_vit                        writes clip/weights/demo_vit.safetensors
+    python -m demo.train_vit                        # writes clip/weights/demo_vit.safetensors
     python -m demo.train_vit --steps 500 --scenes 4000 --output /tmp/quick.safetensors
 
 A transformer that starts from captions alone needs more pictures than two CPU cores can show it.  A teacher tells
