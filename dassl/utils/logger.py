@@ -2,7 +2,8 @@
 
 The engine speaks through the standard library: every module has `log = logging.getLogger(__name__)` and says
 `log.info(...)`. One handler, on the logger "dassl", writes the bare message to whatever `sys.stdout` is at that moment.
-So does `print`, which plugins use, and both reach the file that `setup_logger` opens:
+So does `print`, which trainers use (the original engine, on which they must run too, shows nothing else), and both
+reach the file that `setup_logger` opens:
 
     setup_logger(output_dir)       # from here on, what is said goes to the screen and to output_dir/log.txt
     ...
@@ -239,7 +240,7 @@ def quiet(on: bool = True, instead: IO[str] | None = None) -> Iterator[None]:
         yield
         return
     token = _instead.set((instead,))
-    # plugins print, and print knows no contexts, but the stand-in for stdout does
+    # trainers print, and print knows no contexts, but the stand-in for stdout does
     stand_in = None if isinstance(sys.stdout, Logger) else Logger()
     sys.stdout = stand_in or sys.stdout  # type: ignore[assignment]
     try:
