@@ -28,7 +28,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from tqdm import tqdm
 
@@ -39,7 +39,7 @@ from .tools import StrPath, mkdir_if_missing
 __all__ = ["Logger", "log_warnings", "quiet", "restore_stdout", "setup_logger", "warned"]
 
 # what takes the place of the console in the present context, in a tuple: a stream, or None for silence; () for none
-_instead: ContextVar[tuple[()] | tuple[IO[str] | None]] = ContextVar("_instead", default=())
+_instead: ContextVar[tuple[()] | tuple[TextIO | None]] = ContextVar("_instead", default=())
 _warned: list[str] = []  # since `log_warnings` was entered
 
 
@@ -223,7 +223,7 @@ def warned() -> list[str]:
 
 
 @contextlib.contextmanager
-def quiet(on: bool = True, instead: IO[str] | None = None) -> Iterator[None]:
+def quiet(on: bool = True, instead: TextIO | None = None) -> Iterator[None]:
     """Keep standard output free of what is logged and printed within the block; the log of a run still gets it.
 
     This holds for the current context (`contextvars`): other threads go on speaking. Standard error, where warnings
