@@ -120,7 +120,7 @@ def explain_encoded(
     labels = [predicted] if label in (None, predicted) else [predicted, label]
     return Explained(
         picture=to_picture(image, trainer.cfg),
-        grid=None if grid is None else tuple(grid),
+        grid=grid,
         logits=logits,
         classnames=trainer.dm.dataset.classnames,
         shown=tuple(ShownClass(shown, plan[shown].copy(), similarity[shown].copy()) for shown in labels),
