@@ -58,7 +58,7 @@ def load(plugins: Iterable[str]) -> None:
 
 
 def loaded() -> list[str]:
-    """The plugins that this process has imported, in order."""
+    """Return the plugins that this process has imported, in order."""
     return list(_loaded.values())
 
 
