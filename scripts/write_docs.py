@@ -205,7 +205,8 @@ def describe(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def name_of(action: argparse.Action) -> str:
     """Write an argument as it is typed: `--shots K [K ...]`, `[PATH ...]`."""
-    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    value = "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+    value = action.metavar if isinstance(action.metavar, str) else value
     if action.nargs in ("*", argparse.REMAINDER):
         value = f"[{value} ...]"
     elif action.nargs in ("+", "?"):
