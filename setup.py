@@ -29,6 +29,7 @@ setup(
         "filelock>=3.13",  # torch has it too
         "wcwidth>=0.2.6",  # columns of a terminal that a text takes; tabulate asks it too
         "tqdm>=4.65",
+        "jinja2>=3.1",  # pages of the report; torch has it too
         "matplotlib>=3.10",  # whose SVG a browser draws in the fonts that it was laid out with
     ],
     extras_require={

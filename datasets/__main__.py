@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 
 from dassl.plain.text import error_text
+from dassl.utils.plugins import PluginError, add_plugin_flag, use
 
 from .catalogue import OWN, UsageError, published
 from .fetching import MIRROR
@@ -39,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         text = f"examples:\n{examples}\n\n{STATUS}"
         sub = commands.add_parser(name, help=summary, formatter_class=raw, description=description, epilog=text)
         sub.set_defaults(module=module)
+        add_plugin_flag(sub)
         return sub
 
     sub = command(
@@ -111,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     options = build_parser().parse_args(argv)
     try:
+        use(options.plugins)
         status = import_module(f".{options.module}", __package__).run(options)
         sys.stdout.flush()
         return status
@@ -122,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, UsageError | PluginError) else 1
 
 
 if __name__ == "__main__":

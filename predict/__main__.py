@@ -17,9 +17,9 @@ from typing import IO
 from dassl.plain.image_formats import image_suffixes
 from dassl.plain.text import columns, error_text, plain_warnings, printable
 from dassl.plain.writing import disk_failed
+from dassl.utils.plugins import PluginError, add_plugin_flag, use
 from runs.files import DiskError, ResultsError, is_special, tell
 from runs.names import add_run_argument, run_of
-from runs.plugins import add_plugin_flag, use
 from runs.restore.images import find_images
 from runs.restore.rebuilding import open_source, rebuild
 from runs.restore.source import PredictError
@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ResultsError, OSError, RuntimeError) as error:
+    except (ResultsError, PluginError, OSError, RuntimeError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
         tell(f"error: {error_text(error)}")

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from dassl.plain.text import plain_warnings
+from dassl.utils.plugins import PluginError, use
 from runs.files import DiskError, ResultsError, tell
-from runs.plugins import use
 from runs.restore.trust import trusting
 
 from .commands import accuracies, classes, export, inspection, protocols
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         use(args.plugins)
         with trusting(getattr(args, "trust_paths", False)), plain_warnings():
             return args.run(args)
-    except ResultsError as error:
+    except (ResultsError, PluginError) as error:
         tell(f"error: {error}")
         return 1 if isinstance(error, DiskError) else 2
     except KeyboardInterrupt:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 
-from .plugins import CHECKOUT, add_plugin_flag
+from dassl.utils.plugins import add_plugin_flag
+
+from .plugins import configured_trainers
 
 EXAMPLES = """examples:
   train PLOT with 4 prompts on 16 images a class:
@@ -60,7 +62,3 @@ def build_parser() -> argparse.ArgumentParser:
     add_plugin_flag(parser)
     add("opts", nargs=argparse.REMAINDER, default=None, metavar="KEY VALUE", help="config keys, after all flags")
     return parser
-
-def configured_trainers() -> list[str]:
-    """The trainers that have a folder of configs."""
-    return sorted(folder.name for folder in (CHECKOUT / "configs" / "trainers").iterdir() if folder.is_dir())

@@ -28,10 +28,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.utils import check_availability
+from dassl.utils.plugins import use
 from dassl.utils.tools import path_hint
 from trainers.parts.feature_cache import MAX_GB
 
-from . import plugins
 from .command_line import build_parser
 
 
@@ -57,7 +57,7 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
     """
     words = list(argv)
     args = build_parser().parse_args(words)
-    args.plugins = plugins.use(args.plugins)
+    args.plugins = use(args.plugins)
     cfg, notes = setup_cfg(args)
     if folder_of is not None:
         args.output_dir = str(folder_of(cfg))

@@ -1,65 +1,19 @@
-"""Trainers and data sets from outside this repository.
+"""Plugins as runs know them: remembered by their records, and holding configs of their own.
 
-A plugin is a Python file, a folder, or the name of an importable module.  Loading it imports it, and what it registers
-with the engine (TRAINER_REGISTRY, DATASET_REGISTRY) is then known by name like our own.  Plugins are named with
-`--plugin` (repeatable) or in the environment variable PLOT_PLUGINS (separated as in PATH); a run remembers them in the
-config key PLUGINS.
-
-A folder may also hold `configs/datasets/*.yaml` and `configs/trainers/<Trainer>/*.yaml`, which sweeps find by name.
+`dassl.utils.plugins` imports them.  A run remembers its plugins in the config key PLUGINS.  A plugin that is a folder
+may also hold `configs/datasets/*.yaml` and `configs/trainers/<Trainer>/*.yaml`, which sweeps find by name.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import importlib.util
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from .files import ResultsError
+from dassl.utils.plugins import PluginError, load, loaded
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-VARIABLE = "PLOT_PLUGINS"
-_loaded: dict[str, str] = {}  # real path or module name -> what it was called by
-
-
-class PluginError(ResultsError, ValueError):
-    """A plugin cannot be loaded."""
-
-
-def add_plugin_flag(parser: argparse.ArgumentParser) -> None:
-    """Declare --plugin."""
-    parser.add_argument(
-        "--plugin", action="append", default=[], dest="plugins", metavar="FOLDER|FILE|MODULE",
-        help=f"also know the trainers and data sets that this registers; repeatable, or {VARIABLE} in the environment",
-    )  # fmt: skip
-
-
-def use(flags: Iterable[str] = ()) -> list[str]:
-    """Load the plugins of a command line and of the environment; returns them, paths made absolute, each once.
-
-    Raises
-    ------
-    PluginError
-        Where one is not there, has the name of another module, or fails while it is imported.
-    """
-    words = [*flags, *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]
-    plugins = list(dict.fromkeys(os.path.abspath(word) if os.path.exists(word) else word for word in words))
-    load(plugins)
-    return plugins
-
-
-def load(plugins: Iterable[str]) -> None:
-    """Import the plugins that this process has not imported yet; PluginError as in `use`."""
-    for plugin in plugins:
-        key = os.path.realpath(plugin) if os.path.exists(plugin) else plugin
-        if key not in _loaded:
-            _import(plugin)
-            _loaded[key] = plugin
 
 
 def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[Path], bool]) -> None:
@@ -97,8 +51,14 @@ def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[
 
 def config_folders() -> list[Path]:
     """The folders called `configs`: the checkout's, and those of the loaded plugins that are folders."""
-    own = [Path(plugin, "configs") for plugin in _loaded.values() if os.path.isdir(plugin)]
+    own = [Path(plugin, "configs") for plugin in loaded() if os.path.isdir(plugin)]
     return [CHECKOUT / "configs", *filter(Path.is_dir, own)]
+
+
+def configured_trainers() -> list[str]:
+    """The trainers that have a folder of configs."""
+    parts = [configs / "trainers" for configs in config_folders()]
+    return sorted(folder.name for part in parts if part.is_dir() for folder in part.iterdir() if folder.is_dir())
 
 
 def trainer_class(name: str) -> type | None:
@@ -107,51 +67,3 @@ def trainer_class(name: str) -> type | None:
     from dassl.engine import TRAINER_REGISTRY
 
     return TRAINER_REGISTRY.get(name) if name in TRAINER_REGISTRY.registered_names() else None
-
-
-def _import(plugin: str) -> None:
-    path = Path(plugin)
-    try:
-        if path.is_file():
-            _import_file(path)
-        elif (path / "__init__.py").is_file():
-            _import_file(path / "__init__.py", path)
-        elif path.is_dir():
-            files = sorted(path.glob("*.py"))
-            if not files:
-                raise PluginError(f"the plugin {plugin} holds no Python file; give the folder or file that registers")
-            if str(path.resolve()) not in sys.path:  # its files may import each other
-                sys.path.append(str(path.resolve()))
-            for file in files:
-                _import_file(file)
-        else:
-            importlib.import_module(plugin)
-    except PluginError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name == plugin.partition(".")[0]:
-            raise PluginError(f"there is no plugin {plugin}: neither a file, nor a folder, nor a module") from error
-        raise PluginError(f"the plugin {plugin} cannot be imported: {error}") from error
-    except Exception as error:
-        raise PluginError(f"the plugin {plugin} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _import_file(file: Path, package: Path | None = None) -> ModuleType:
-    """Import a file under its own name, or a package under its folder's, so that processes find its classes again."""
-    name = (package or file.with_suffix("")).resolve().name
-    there = sys.modules.get(name)
-    if there is not None:
-        if os.path.realpath(getattr(there, "__file__", "") or "") == os.path.realpath(file):
-            return there
-        raise PluginError(f"the plugin {file} has the name of a module that is loaded already, {name}; rename it")
-    search = [str(package.resolve())] if package else None
-    spec = importlib.util.spec_from_file_location(name, file.resolve(), submodule_search_locations=search)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{file} is no Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dassl.utils.plugins import add_plugin_flag
 from runs.files import ResultsError, tell, write_text
-from runs.plugins import add_plugin_flag
 
 from ..tables.layout import FORMATS
 

@@ -8,7 +8,6 @@ another question: TRAINER.PLOT.MATCHING answers it.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dassl.utils.logger import quiet
 from runs.files import ResultsError, tell, write_text
 from runs.record import Run, read_run
 from runs.restore.trained_run import check_transport, test_batches
@@ -160,7 +160,7 @@ def show_ablation(
     run = read_run(folder)
     if not run.complete:
         raise ResultsError(f"{folder}: {run.problem}")
-    with contextlib.redirect_stdout(sys.stderr if at_rest.verbose else io.StringIO()):  # stdout is the table's
+    with quiet(instead=sys.stderr if at_rest.verbose else None):  # stdout is the table's
         ablation = ablate(run, at_rest, epsilons or EPSILONS, matchings)
     sys.stdout.write(format_ablation(ablation, style))
     recorded, right = run.record.get("correct"), ablation.own.correct

@@ -213,8 +213,7 @@ def _draw(record: dict[str, Any], ranking: Ranking, trainer: Any, folder: Path, 
 
     best = ranking.best()
     masses = [[claimed.mass for claimed in row] for row in best]
-    height, width = trainer.cfg.INPUT.SIZE
-    grid = trainer.grid(len(masses[0][0]), (height, width))
+    grid = trainer.evidence.grid(len(masses[0][0]), *trainer.cfg.INPUT.SIZE)
     with drawing():
         figure = draw_claims(record, masses, grid, [[picture(claimed.index) for claimed in row] for row in best])
         for suffix in formats:

@@ -112,7 +112,7 @@ def map_run(run: RunAtRest, method: str, classes: Sequence[str] = (), count: int
     # contexts that are words but cannot be mapped are those that every image shifts
     shifted = settings_of(run.folder).method.has_words
     what = "prompts that are the same for every image" if shifted else "prompts to show"
-    kind, _, method = check_run(run.folder, what, "can_be_mapped")
+    kind, _, declared = check_run(run.folder, what, "can_be_mapped")
     trainer = run.rebuild()
     dataset = trainer.dm.dataset
     labels = choose_classes(dataset.classnames, classes)
@@ -122,7 +122,8 @@ def map_run(run: RunAtRest, method: str, classes: Sequence[str] = (), count: int
     cfg = trainer.cfg
     features = extract(trainer, items, labels)
     n = int(features.prompt_number.max())
-    several = "images under visual prompts" if method.transports and not method.has_places else "local image features"
+    under_prompts = declared.transports and not declared.has_places
+    several = "images under visual prompts" if under_prompts else "local image features"
     seen = several if len(features.images) > len(items) else "pooled image features"
     title = f"{kind} on {cfg.DATASET.NAME}: {n} prompt{'s' * (n > 1)} a class, and {seen}"
     return make_map(features, method, dataset.classnames, title)

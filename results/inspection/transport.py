@@ -115,12 +115,12 @@ def explain_encoded(
         output = trainer.model.explain(features)
     evidence = (output.logits, output.match.plan, output.match.similarity)  # (1, C), (1, C, M, N) twice
     logits, plan, similarity = (tensor[0].float().cpu().numpy() for tensor in evidence)
-    grid = trainer.grid(plan.shape[1], tuple(image.shape[1:]))
+    grid = trainer.evidence.grid(plan.shape[1], *image.shape[1:])
     predicted = int(logits.argmax())
     labels = [predicted] if label in (None, predicted) else [predicted, label]
     return Explained(
         picture=to_picture(image, trainer.cfg),
-        grid=None if grid is None else tuple(grid),
+        grid=grid,
         logits=logits,
         classnames=trainer.dm.dataset.classnames,
         shown=tuple(ShownClass(shown, plan[shown].copy(), similarity[shown].copy()) for shown in labels),

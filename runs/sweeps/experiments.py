@@ -16,8 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dassl.utils.plugins import add_plugin_flag, use
+
 from ..layout import BASE_CLASSES, CONTEXT, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
-from ..plugins import CHECKOUT, add_plugin_flag, use
+from ..plugins import CHECKOUT
 from .flags import (
     add_run_flags,
     add_worker_flags,
@@ -342,9 +344,9 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
         options += [experiment.start_key, str(_job(experiment.starts, values, args).folder)]
     return job_of(Plan(
         experiment.trainer, values["DATASET"], values["CFG"], args.root,
-        folder=Path(args.output.rstrip("/") + experiment.tree) / experiment.folder.format(**values),
+        output=args.output.rstrip("/") + experiment.tree, folder=experiment.folder.format(**values),
         options=[*options, *args.opts],
-        seed=values.get("SEED", ""), shots=values.get("SHOTS", ""), called=name,
+        seed=values.get("SEED", ""), shots=values.get("SHOTS", ""), title=name,
         evaluates=experiment.evaluates, model_dir=model_dir, load_epoch=load_epoch, plugins=args.plugins,
     ))  # fmt: skip
 

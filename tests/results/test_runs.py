@@ -192,6 +192,7 @@ def test_runs_without_prompts_are_refused(tmp_path, capsys, command):
     assert main([command, str(tmp_path)]) == 2
     (tmp_path / "config.yaml").write_text("TRAINER: {NAME: ZeroshotCLIP}")
     assert main([command, str(tmp_path)]) == 2
+    (tmp_path / "result.json").unlink()
     (tmp_path / "config.yaml").write_text("TRAINER: {NAME: PLOT}")
     assert main([command, str(tmp_path)]) == 2
     complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -44,8 +44,7 @@ class DatasetFacts(NamedTuple):
 def dataset_facts(name: str) -> DatasetFacts:
     """Read the facts off the data set registered as `name`; the defaults for a name that is not registered."""
     kind = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY.registered_names() else None
-    defaults = DatasetFacts._field_defaults
-    return DatasetFacts(**{key: getattr(kind, key, default) for key, default in defaults.items()})
+    return DatasetFacts._make(getattr(kind, key, default) for key, default in DatasetFacts._field_defaults.items())
 
 
 def template_of(name: str) -> str:

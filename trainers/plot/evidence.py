@@ -147,14 +147,17 @@ class TransportEvidence:
         output = self.model.explain(images)
         match = output.match
         logits, plan, similarity = (t.float().cpu() for t in (output.logits, match.plan, match.similarity))
-        places = self.has_places and not self.model.transport.pooled
-        return Explanation(logits, plan, similarity, grid_of(plan.shape[2], *images.shape[2:]) if places else None)
+        return Explanation(logits, plan, similarity, self.grid(plan.shape[2], *images.shape[2:]))
 
+    def grid(self, places: int, height: int, width: int) -> tuple[int, int] | None:
+        """Rows and columns of `places` local features of an image of some pixels; None where they are no places.
 
-def grid_of(places: int, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of square places: of all grids of so many places, the one that is most like the image."""
-    grids = [(rows, places // rows) for rows in range(1, places + 1) if places % rows == 0]
-    return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] * width / height)))
+        Places are square: of all grids that hold so many, the one is taken that is most like the image.
+        """
+        if not self.has_places or self.model.transport.pooled:
+            return None
+        grids = [(rows, places // rows) for rows in range(1, places + 1) if places % rows == 0]
+        return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] * width / height)))
 
 
 # --- prompts that have become alike ----------------------------------------------------------------------
