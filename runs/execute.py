@@ -22,6 +22,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
+from dassl.utils.plugins import load as load_plugins
 from dassl.utils.tools import path_hint
 from trainers.parts.starts import start_file
 
@@ -67,6 +68,7 @@ def check_starts(request: Request) -> None:
 def run(request: Request) -> dict[str, Any]:
     """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
     cfg = request.cfg
+    load_plugins(cfg.PLUGINS)  # a worker of a sweep has not seen the command line
     choose_device(request.args.device)
     check_starts(request)
     with hold_folder(cfg.OUTPUT_DIR):
