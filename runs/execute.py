@@ -27,7 +27,7 @@ from dassl.utils.tools import path_hint
 from trainers.parts.starts import start_file
 
 from .config import Request
-from .folder import holds_checkpoints, open_run
+from .folder import holds_checkpoints, last_epoch, open_run
 from .lock import hold_folder
 from .writing import write_result
 
@@ -111,7 +111,8 @@ def _run_logged(request: Request) -> dict[str, Any]:
         check_images(trainer.dm.dataset, splits=splits)
     checkpoint = None
     if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        epoch = args.load_epoch or last_epoch(args.model_dir, trainer.get_model_names())
+        trainer.load_model(args.model_dir, epoch=epoch)
         loaded = getattr(trainer, "loaded_checkpoint", None) or args.model_dir
         checkpoint = os.path.abspath(loaded) if loaded else None
         trainer.test()
