@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -29,26 +30,29 @@ def published() -> list[type[SplitDataset]]:
     return [kind for kind in declared() if kind.published]
 
 
-def find_kind(text: str) -> type[SplitDataset]:
-    """Find a published data set by any of its names, whatever the case of the letters.
+def find_kind(text: str, among: Sequence[type[SplitDataset]] | None = None) -> type[SplitDataset]:
+    """Find a data set by any of its names, whatever the case of the letters.
 
     Parameters
     ----------
     text
         "caltech101" (its config), "Caltech101" (its class), or another name that its folder is known by.
+    among
+        The data sets to choose from; default: the published ones.
 
     Raises
     ------
     UsageError
         With the nearest name, where there is no such data set.
     """
+    kinds = published() if among is None else among
     known: dict[str, type[SplitDataset]] = {}
-    for kind in published():
+    for kind in kinds:
         aliases = kind.published.aliases if kind.published else ()
         known |= {alias.lower(): kind for alias in (*aliases, kind.dataset_dir)}
-    known |= {name.lower(): kind for kind in published() for name in (kind.config, kind.__name__)}
+    known |= {name.lower(): kind for kind in kinds for name in (kind.config, kind.__name__)}
     if text.lower() in known:
         return known[text.lower()]
     near = get_close_matches(text.lower(), known, n=1)
     hint = f"did you mean {known[near[0]].config!r}? " if near else ""
-    raise UsageError(f"no data set named {text!r}; {hint}known: {', '.join(kind.config for kind in published())}")
+    raise UsageError(f"no data set named {text!r}; {hint}known: {', '.join(kind.config for kind in kinds)}")

@@ -14,7 +14,7 @@ from dassl.plain.text import printable
 from dassl.plain.writing import atomic_write
 
 from .base import SplitDataset
-from .catalogue import UsageError, find_kind
+from .catalogue import UsageError, declared, find_kind
 from .checking.check import build_quietly
 from .files import relative_posix
 from .published import picks_digest
@@ -22,7 +22,7 @@ from .published import picks_digest
 
 def run(options: argparse.Namespace) -> int:
     """Print or write the picks; returns the exit status."""
-    kind = find_kind(options.name)
+    kind = find_kind(options.name, declared())
     if kind.eval_only:
         raise UsageError(f"{kind.__name__} is for evaluation only: no run trains on it, so nothing is picked")
     dataset = build_quietly(kind, options.root, options.shots, options.seed, warn=True)
