@@ -28,7 +28,6 @@ class PLOTPP(ClipTrainer):
     """
 
     transports = can_be_mapped = has_words = True
-    starts_from = "PLOTPP"
     options_type = PlotPPOptions
     options: PlotPPOptions
     recipe = staticmethod(recipe)
