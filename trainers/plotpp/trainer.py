@@ -27,7 +27,6 @@ class PLOTPP(ClipTrainer):
     published are read as well.
     """
 
-    transports = can_be_mapped = has_words = True
     options_type = PlotPPOptions
     options: PlotPPOptions
     recipe = staticmethod(recipe)
