@@ -136,7 +136,24 @@ def _matched_by(model: Any, transport: Transport) -> Iterator[None]:
 
 
 def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: Sequence[str]) -> Ablation:
-    """Rebuild a finished run and test it under all settings.  Raises ResultsError for what is missing or unfit."""
+    """Rebuild a finished run and test it under all settings.
+
+    Parameters
+    ----------
+    run
+        The record of the run.
+    at_rest
+        The same run, to be rebuilt.
+    epsilons
+        Of the transport, besides the run's own.
+    matchings
+        Names; none: all that there are.
+
+    Raises
+    ------
+    ResultsError
+        For what is missing or unfit.
+    """
     trainer = at_rest.rebuild()
     if not getattr(type(trainer), "transports", False):
         raise ResultsError(f"{run.folder} is a run of {run.trainer}, which matches nothing; give a PLOT or PLOTPP run")
@@ -153,7 +170,19 @@ def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: S
 def show_ablation(
     at_rest: RunAtRest, epsilons: Sequence[float], matchings: Sequence[str], out: Path | None, style: str
 ) -> Ablation:
-    """Print the table, write RUN/ablation.json, and ablation.png and .svg to `out` (default: RUN)."""
+    """Print the table of an ablation, and write its record and figure.
+
+    Parameters
+    ----------
+    at_rest
+        The run.
+    epsilons, matchings
+        As `ablate` takes them; by default EPSILONS, and every matching.
+    out
+        Folder of ablation.png and ablation.svg; default: that of the run, where ablation.json goes in any case.
+    style
+        Of the table, one of layout.FORMATS.
+    """
     folder = at_rest.folder
     check_transport(folder)
     check_settings(epsilons, matchings)
