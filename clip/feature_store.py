@@ -219,13 +219,13 @@ class FeatureStore:
 
     def entries(self) -> list[Entry]:
         """List all entries and what unfinished builds there are, the least recently used first."""
-        found = []
+        described = []
         with suppress(OSError):
             for folder in self.folder.iterdir():
                 name = folder.name.partition(".")[0]
                 if folder.is_dir() and len(name) == 32 and not folder.name.startswith("."):
-                    found.append(_describe(folder, name))
-        return sorted(found, key=lambda entry: (entry.used, entry.key))
+                    described.append(_describe(folder, name))
+        return sorted(described, key=lambda entry: (entry.used, entry.key))
 
     def clear(self, entries: Iterable[Entry]) -> None:
         """Remove some of `entries()`, except what another process is writing."""
@@ -366,10 +366,10 @@ def check(folder: Path, thoroughly: bool = True) -> str:
         dtype = getattr(torch, info["dtype"])
         for name in ImageFeatures._fields:
             path, expected = folder / f"{name}.bin", info["files"][name]
-            wanted = torch.Size(info[name]).numel() * dtype.itemsize
+            needed = torch.Size(info[name]).numel() * dtype.itemsize
             size = path.stat().st_size
-            if not size == expected["bytes"] == wanted:
-                return f"{path.name} has {size} bytes instead of {wanted}"
+            if not size == expected["bytes"] == needed:
+                return f"{path.name} has {size} bytes instead of {needed}"
             if thoroughly and _checksum(path) != expected["crc32"]:
                 return f"{path.name} has other bytes than were written"
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -74,9 +74,9 @@ class FrozenBlock:
         projected = self._projections[parts](normed)
         return tuple(x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected.split(width, dim=-1))
 
-    def finish(self, x: Tensor, found: Tensor) -> Tensor:
-        """Compute the layer's output at tokens x (N, T, E), given what their heads found (N, H, T, d)."""
-        x = x + self._out(found.transpose(1, 2).flatten(2))
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Compute the layer's output at tokens x (N, T, E), given what their heads mixed (N, H, T, d)."""
+        x = x + self._out(mixed.transpose(1, 2).flatten(2))
         return x + self._proj(self._activation(self._fc(self.ln_2(x))))
 
     def layer(self, x: Tensor) -> Tensor:

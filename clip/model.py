@@ -468,11 +468,11 @@ def check_keys(state_dict: Mapping[str, Tensor], model: nn.Module, what: str) ->
         "of the wrong shape": [f"{key} {tuple(state_dict[key].shape)}, expected {tuple(expected[key].shape)}"
                                for key in common if state_dict[key].shape != expected[key].shape],
     }
-    found = [f"{len(keys)} {kind} ({'; '.join(keys[:3])}{'; ...' if len(keys) > 3 else ''})"
-             for kind, keys in complaints.items() if keys]
-    if found:
+    misfits = [f"{len(keys)} {kind} ({'; '.join(keys[:3])}{'; ...' if len(keys) > 3 else ''})"
+               for kind, keys in complaints.items() if keys]
+    if misfits:
         raise RuntimeError(f"the state dict looks like a CLIP with a {what}, but its entries do not fit: "
-                           f"{', '.join(found)}")
+                           f"{', '.join(misfits)}")
 
 
 def build_model(state_dict: Mapping[str, Tensor], activation: str = "quick_gelu",

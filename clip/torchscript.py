@@ -75,11 +75,11 @@ class _Walk:
             if type(value) is Inert and self.class_of(value).is_module:
                 yield from self.entries(value, f"{prefix}{name}.", depth + 1)
 
-    def class_of(self, found: Any) -> _Class:
+    def class_of(self, value: Any) -> _Class:
         """Look up what the archive's code says of the class of a pickled module."""
-        if type(found) is not Inert:
-            raise pickle.UnpicklingError(f"a {type(found).__name__} where a module belongs")
-        module, name = found.pickled_as
+        if type(value) is not Inert:
+            raise pickle.UnpicklingError(f"a {type(value).__name__} where a module belongs")
+        module, name = value.pickled_as
         if module not in self.code:
             code = self.archive.read(f"code/{module.replace('.', '/')}.py", CODE_LIMIT).decode()
             self.code[module] = {_name(text): _class(text) for text in re.split(r"^class ", code, flags=re.M)[1:]}
@@ -95,8 +95,8 @@ def _class(text: str) -> _Class:
     """From the code of a class, behind the word `class`."""
 
     def listed(what: str) -> frozenset[str]:
-        found = re.search(rf"^  __{what}__ = \[(.*)\]$", text, re.M)
-        return frozenset(re.findall(r'"([^"]*)"', found[1])) if found else frozenset()
+        listing = re.search(rf"^  __{what}__ = \[(.*)\]$", text, re.M)
+        return frozenset(re.findall(r'"([^"]*)"', listing[1])) if listing else frozenset()
 
     restores = re.search(r"^  def __setstate__\(", text, re.M) is not None
     return _Class(text.partition(":")[0].endswith("(Module)"), listed("parameters"), listed("buffers"), restores)

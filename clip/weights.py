@@ -200,12 +200,12 @@ def oddities(config: Mapping[str, Any]) -> list[str]:
     vision, text = config["vision_cfg"], config["text_cfg"]
     usual = {"head_width": HEAD_WIDTH, "mlp_ratio": 4.0, "heads": text.get("width", 512) / HEAD_WIDTH,
              "vocab_size": 49408}
-    found = [f"{key}={value}" for key, value in config.items()
-             if key not in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu") and value]
+    departures = [f"{key}={value}" for key, value in config.items()
+                  if key not in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu") and value]
     for side, part, sizes in (("vision", vision, VISION_SIZES), ("text", text, TEXT_SIZES)):
-        found += [f"{side} {key}={value}" for key, value in part.items()
-                  if key not in sizes and value not in (usual.get(key), None, False)]
-    return found
+        departures += [f"{side} {key}={value}" for key, value in part.items()
+                       if key not in sizes and value not in (usual.get(key), None, False)]
+    return departures
 
 
 def refuse_unlike_openai(config: Mapping[str, Any], source: str) -> None:
@@ -223,9 +223,9 @@ def refuse_unlike_openai(config: Mapping[str, Any], source: str) -> None:
     ValueError
         Listing what differs.
     """
-    if found := oddities(config):
+    if departures := oddities(config):
         raise ValueError("this architecture differs from OpenAI's CLIP and would be computed wrongly: "
-                         f"{', '.join(found)} (according to {source})")
+                         f"{', '.join(departures)} (according to {source})")
 
 
 def _refuse_by_table(state_dict: Mapping[str, Tensor]) -> None:

@@ -76,7 +76,7 @@ class Classifier:
         self.trainer.set_model_mode("eval")
         self._tensor_of = image_reader(self.trainer.cfg)
         self._open = contextlib.ExitStack()  # as long as this object lives
-        if hasattr(self.trainer, "model"):
+        if hasattr(getattr(self.trainer, "model", None), "fixed_prompts"):  # a plugin's need not have prompts
             self._open.enter_context(self.trainer.model.fixed_prompts())
 
     def __call__(self, images: Picture | Iterable[Picture]) -> list[Prediction]:

@@ -22,11 +22,12 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
+from dassl.utils.plugins import load as load_plugins
 from dassl.utils.tools import path_hint
 from trainers.parts.starts import start_file
 
 from .config import Request
-from .folder import holds_checkpoints, open_run
+from .folder import holds_checkpoints, last_epoch, open_run
 from .lock import hold_folder
 from .writing import write_result
 
@@ -67,6 +68,7 @@ def check_starts(request: Request) -> None:
 def run(request: Request) -> dict[str, Any]:
     """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
     cfg = request.cfg
+    load_plugins(cfg.PLUGINS)  # a worker of a sweep has not seen the command line
     choose_device(request.args.device)
     check_starts(request)
     with hold_folder(cfg.OUTPUT_DIR):
@@ -109,7 +111,8 @@ def _run_logged(request: Request) -> dict[str, Any]:
         check_images(trainer.dm.dataset, splits=splits)
     checkpoint = None
     if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        epoch = args.load_epoch or last_epoch(args.model_dir, trainer.get_model_names())
+        trainer.load_model(args.model_dir, epoch=epoch)
         loaded = getattr(trainer, "loaded_checkpoint", None) or args.model_dir
         checkpoint = os.path.abspath(loaded) if loaded else None
         trainer.test()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from ast import literal_eval
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,17 @@ def holds_checkpoints(folder: Path) -> bool:
     """Or the state of a run on its way."""
     numbered = any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*"))
     return numbered or any(folder.glob(f"*/{BEST_NAME}")) or (folder / STATE_NAME).exists()
+
+
+def last_epoch(folder: str, models: Sequence[str]) -> int | None:
+    """Find the epoch to load of a run that kept no best one; None where it did, or where there is nothing to choose.
+
+    The engine's own `load_model` takes nothing but the best checkpoint, unless it is handed an epoch.
+    """
+    folders = [Path(folder, name) for name in models]
+    if not folder or any((path / BEST_NAME).exists() for path in folders):
+        return None
+    return next((epoch for path in folders for epoch in find_checkpoints(path)), None)  # the highest comes first
 
 
 def _holds_work(folder: Path) -> bool:

@@ -121,7 +121,7 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
         else:
             variants.append((settings, members))
 
-    always = [key for key in keys if key.startswith("TRAINER.") and key.rpartition(".")[2] in ALWAYS_NAMED]
+    always = [key for key in keys if key in {_own(name, runs[0]) for name in ALWAYS_NAMED}]
     differing = [key for key in keys if len({members[0].settings.get(key) for _, members in variants}) > 1]
     named = {}
     for mentioned, members in variants:

@@ -167,10 +167,18 @@ def _json_ready(value: Any) -> Any:
 
 
 def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
-    """(run folder, epoch) of the checkpoint that the run in `folder` was tested with; epoch None: the best or last one.
+    """Find the checkpoint that the run in `folder` was tested with: its own, or of an evaluation the one it evaluated.
 
-    That is its own, but of an evaluation the one that it evaluated. Raises CheckpointError where the file has changed
-    since it was tested.
+    Returns
+    -------
+    folder, epoch
+        For a trainer's `load_model`: the folder of the run that made the checkpoint, and its epoch; None for the best
+        one, and where no file is recorded, so that the trainer chooses.
+
+    Raises
+    ------
+    CheckpointError
+        Where the file has changed since it was tested.
     """
     record = read_result(folder) or {}
     tested = record.get("checkpoint")
@@ -181,9 +189,9 @@ def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
                 f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the "
                 "file that was tested; get that one from a copy, or test what there is with train.py --eval-only"
             )
-    if record.get("mode") != "eval" or not tested:
+    if not tested:
         return str(folder), None
-    path = Path(tested)
+    path = Path(folder, tested)
     if path.is_dir():
         return str(path), None
     epoch = re.fullmatch(r"model\.pth\.tar-(\d+)", path.name)

@@ -64,8 +64,8 @@ Every command with its flags and examples. `make docs` writes this page from the
 each says more, with the meaning of its exit status (everywhere: 0 done, 2 bad command line). `RUN` is the folder of a
 finished run, `OUTPUT` a folder with runs at any depth, `DATA` the folder that holds the data sets.
 
-Every command that deals with runs also takes `--plugin FOLDER|FILE|MODULE`, which makes the trainers and data sets that
-this registers known, too. It can be repeated, and `PLOT_PLUGINS` in the environment does the same.
+Every command that deals with runs or data sets also takes `--plugin FOLDER|FILE|MODULE`, which makes the trainers and
+data sets that this registers known, too. It can be repeated; `PLOT_PLUGINS` in the environment does the same.
 
 Wherever a `RUN` is expected, a short name will do: `OUTPUT:METHOD@SHOTS#SEED`, such as `output/photos:PLOT@16`. Parts
 that are not needed can be left out; of several seeds the first one is meant. `--best` takes the run with the highest
@@ -205,7 +205,8 @@ def describe(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def name_of(action: argparse.Action) -> str:
     """Write an argument as it is typed: `--shots K [K ...]`, `[PATH ...]`."""
-    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    value = "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+    value = action.metavar if isinstance(action.metavar, str) else value
     if action.nargs in ("*", argparse.REMAINDER):
         value = f"[{value} ...]"
     elif action.nargs in ("+", "?"):

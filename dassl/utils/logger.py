@@ -2,7 +2,8 @@
 
 The engine speaks through the standard library: every module has `log = logging.getLogger(__name__)` and says
 `log.info(...)`. One handler, on the logger "dassl", writes the bare message to whatever `sys.stdout` is at that moment.
-So does `print`, which plugins use, and both reach the file that `setup_logger` opens:
+So does `print`, which trainers use (the original engine, on which they must run too, shows nothing else), and both
+reach the file that `setup_logger` opens:
 
     setup_logger(output_dir)       # from here on, what is said goes to the screen and to output_dir/log.txt
     ...
@@ -27,7 +28,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from tqdm import tqdm
 
@@ -38,7 +39,7 @@ from .tools import StrPath, mkdir_if_missing
 __all__ = ["Logger", "log_warnings", "quiet", "restore_stdout", "setup_logger", "warned"]
 
 # what takes the place of the console in the present context, in a tuple: a stream, or None for silence; () for none
-_instead: ContextVar[tuple[()] | tuple[IO[str] | None]] = ContextVar("_instead", default=())
+_instead: ContextVar[tuple[()] | tuple[TextIO | None]] = ContextVar("_instead", default=())
 _warned: list[str] = []  # since `log_warnings` was entered
 
 
@@ -222,7 +223,7 @@ def warned() -> list[str]:
 
 
 @contextlib.contextmanager
-def quiet(on: bool = True, instead: IO[str] | None = None) -> Iterator[None]:
+def quiet(on: bool = True, instead: TextIO | None = None) -> Iterator[None]:
     """Keep standard output free of what is logged and printed within the block; the log of a run still gets it.
 
     This holds for the current context (`contextvars`): other threads go on speaking. Standard error, where warnings
@@ -239,7 +240,7 @@ def quiet(on: bool = True, instead: IO[str] | None = None) -> Iterator[None]:
         yield
         return
     token = _instead.set((instead,))
-    # plugins print, and print knows no contexts, but the stand-in for stdout does
+    # trainers print, and print knows no contexts, but the stand-in for stdout does
     stand_in = None if isinstance(sys.stdout, Logger) else Logger()
     sys.stdout = stand_in or sys.stdout  # type: ignore[assignment]
     try:

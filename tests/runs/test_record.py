@@ -461,7 +461,7 @@ def test_of_several_models_every_checkpoint_is_known(tmp_path):
     trainer.train()
     known = read_result(write_result(cfg, trainer, "train", 1.0))["checkpoints_sha256"]
     assert list(known) == ["prompt_learner", "scale"] and {len(digest) for digest in known.values()} == {64}
-    assert evaluated_checkpoint(tmp_path) == (str(tmp_path), None)
+    assert evaluated_checkpoint(tmp_path) == (str(tmp_path), 1)
     for name in known:
         file = tmp_path / name / "model.pth.tar-1"
         content = file.read_bytes()

@@ -181,7 +181,7 @@ def test_a_test_that_fails_holds_nothing(world, cache):
     for path in cache.glob(f".*{feature_store.LOCK}"):
         with FileLock(path, is_singleton=True) as lock:
             assert lock.lock_counter == 1  # nobody else held it
-    assert trainer.model._held_text is None and not trainer.model._hold_text
+    assert trainer.model._kept_text is None and not trainer.model._keeps_text
     assert [entry for entry in FeatureStore(cache).entries() if entry.complete] == []
 
 

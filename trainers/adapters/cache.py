@@ -143,8 +143,8 @@ def check_cache(state: Mapping[str, Tensor], cache: Cache, path: Path) -> None:
     """
     expected = cache.state_dict()
     if state.keys() != expected.keys():
-        there, wanted = ", ".join(list(state)[:4]) or "nothing", ", ".join(expected)
-        raise ValueError(f"{path} holds {there}, a cache consists of {wanted}: the file is of another method")
+        present, needed = ", ".join(list(state)[:4]) or "nothing", ", ".join(expected)
+        raise ValueError(f"{path} holds {present}, a cache consists of {needed}: the file is of another method")
     theirs, ours = state["keys"].shape, expected["keys"].shape
     if (theirs[0], theirs[2:]) != (ours[0], ours[2:]) or len(state["labels"]) != theirs[1]:
         raise ValueError(

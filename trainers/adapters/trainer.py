@@ -245,9 +245,9 @@ class AdapterTrainer(ClipTrainer):
         batches = self.evaluation_batches("val", loader)
         with self.model.fixed_prompts():
             pairs = ((self.encode_batch(batch), batch["label"].to(self.device)) for batch in batches)
-            found = search(self.model, pairs, self.values.alphas, self.values.betas, total=len(loader))
-        facts = {"on": self.chosen_on, "images": len(loader.dataset), "accuracy": found.accuracy}
-        self.set_values(found.alpha, found.beta, "search", **facts)
+            best = search(self.model, pairs, self.values.alphas, self.values.betas, total=len(loader))
+        facts = {"on": self.chosen_on, "images": len(loader.dataset), "accuracy": best.accuracy}
+        self.set_values(best.alpha, best.beta, "search", **facts)
 
     def encode_batch(self, batch: dict[str, Any]) -> Any:
         """Compute the features of a batch of `evaluation_batches`, whatever it carries."""
@@ -267,9 +267,9 @@ class AdapterTrainer(ClipTrainer):
         """
         self.cache.alpha, self.cache.beta = alpha, beta
         self.cache.notes["selection"] |= {"alpha": alpha, "beta": beta, "from": source, **facts}
-        told = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        details = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                          for key, value in facts.items())
-        print(f"alpha {alpha:.4g}, beta {beta:.4g} ({source}{': ' * bool(told)}{told})")
+        print(f"alpha {alpha:.4g}, beta {beta:.4g} ({source}{': ' * bool(details)}{details})")
 
     def keep(self, path: Path, epoch_by: str) -> None:
         """Write what will be tested into a checkpoint that is there, without its optimiser: nothing is left to train.
@@ -294,7 +294,7 @@ class AdapterTrainer(ClipTrainer):
 
     @property
     def selection(self) -> dict[str, Any] | None:
-        """alpha and beta and where they are from; for the run's record."""
+        """Values of alpha and beta, and where they are from; for the run's record."""
         return self.cache.notes.get("selection")
 
     # --- a test, checkpoints -----------------------------------------------------------------------------

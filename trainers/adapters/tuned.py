@@ -32,7 +32,7 @@ class Tuned(NamedTuple):
 
 
 def _read_table(name: str) -> dict[str, Tuned]:
-    """{data set: what its config file says} of one of the tables in published.yaml."""
+    """Read one of the tables in published.yaml: {data set: what its config file says}."""
     return {
         dataset: Tuned(tuple(row["scale"]), tuple(row["steps"]), row["beta"], row["alpha"], row["epochs"])
         for dataset, row in _PUBLISHED[name].items()

@@ -48,7 +48,7 @@ def dataset_facts(name: str) -> DatasetFacts:
 
 
 def template_of(name: str) -> str:
-    """The data set's hand-written sentence; where it declares none the usual one, which is said in the log."""
+    """Choose a data set's sentence; where it declares none the usual one, which is said in the log."""
     template = dataset_facts(name).template
     if not template:
         print(f"The data set {name} declares no `template`: its images are described by {DEFAULT_TEMPLATE!r}")
