@@ -274,7 +274,7 @@ def test_explanations_are_of_the_prediction(trained, test_items):
 def test_contexts_of_single_classes_serve_no_others(trained, exported, test_items, kind):
     options = ("TRAINER.COOP.CSC", "True")
     source = (trained if kind == "run" else exported)("CoOp", *options)
-    with pytest.raises(PredictError, match=r"a context for each of its \d classes .* leave out the class names"):
+    with pytest.raises(PredictError, match=r"something for each of its \d classes, .* leave out the class names"):
         load(source, classes=["one", "two"], device="cpu")
     own = load(source, device="cpu")
     again = load(source, classes=own.classes, device="cpu")
