@@ -3,7 +3,8 @@
 #   make demo-full   then the same on a small ViT, and PLOT++ in its two stages -> output/demo-vit/report.html
 #   make test    the test suite            make check   lint, types and tests
 #   make test-oldest   the test suite with the oldest versions that setup.py allows (Python 3.10 or 3.11)
-#   make bench   old against new, side by side          make clean   remove output and caches (not .venv)
+#   make bench   old against new, side by side          make docs    write the pages that are made from the code
+#   make clean   remove output and caches (not .venv)
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= output/demo
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 
 OLDEST = .venv-oldest
 
-.PHONY: demo demo-full test test-oldest check lint types bench clean
+.PHONY: demo demo-full test test-oldest check lint types bench docs clean
 
 $(VENV)/.run: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -74,6 +75,9 @@ check: lint types test
 
 bench: $(VENV)/.run
 	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.run
+	$(BIN)/python scripts/write_docs.py
 
 clean:
 	rm -rf output build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
-"""Installs one top-level package, the engine `dassl`.
+"""Installs two packages, the engine `dassl` and `plot` (PLOT from Python), and the command `plot`.
 
-`trainers`, `datasets`, `clip`, `predict` and `results` are used from the checkout: those names belong to other
-packages on many machines, and every plugin repository of this family brings its own.
+`trainers`, `datasets`, `clip`, `predict`, `results`, `runs` are used from the checkout, where `plot` finds them: those
+names belong to other packages on many machines, and every plugin repository of this family brings its own.
 """
 from pathlib import Path
 
@@ -15,8 +15,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["dassl", "dassl.*"]),
-    package_data={"dassl": ["py.typed"]},  # its annotations are for type checkers of plugins, too
+    packages=find_packages(include=["dassl", "dassl.*", "plot"]),
+    entry_points={"console_scripts": ["plot = plot.__main__:main"]},
+    package_data={"dassl": ["py.typed"], "plot": ["py.typed"]},  # its annotations are for type checkers of plugins, too
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",  # pip resolves torch and torchvision together: they must be one matching pair
@@ -29,6 +30,7 @@ setup(
         "filelock>=3.13",  # torch has it too
         "wcwidth>=0.2.6",  # columns of a terminal that a text takes; tabulate asks it too
         "tqdm>=4.65",
+        "jinja2>=3.1",  # pages of the report; torch has it too
         "matplotlib>=3.10",  # whose SVG a browser draws in the fonts that it was laid out with
     ],
     extras_require={

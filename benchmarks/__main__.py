@@ -23,13 +23,13 @@ from . import floor, machine, neighbour, programs, subjects
 from .measure import NEW, Process, Row, Step, in_turns, measure
 
 EXAMPLES = """examples:
-  python -m benchmarks                                    parts and the whole of a training step, and the floor
+  python -m benchmarks                                    # parts and the whole of a training step, and the floor
   python -m benchmarks --subjects text step --classes 10 47 100 397 --repeats 5 --json bench.json
-  python -m benchmarks --subjects evaluation sweep        whole programs: a test of 400 images, 30 runs
-  python -m benchmarks --subjects views                   a training step where features of the images are kept
-  python -m benchmarks --subjects plotpp-vision plotpp-joint     a step of PLOT++ in both stages, on ViT-B/16
-  python -m benchmarks --subjects neighbour               threads that spin against threads that sleep, on shared cores
-  python -m benchmarks --subjects growth                  how cost grows with classes, prompts, context and batch
+  python -m benchmarks --subjects evaluation sweep        # whole programs: a test of 400 images, 30 runs
+  python -m benchmarks --subjects views                   # a training step where features of the images are kept
+  python -m benchmarks --subjects plotpp-vision plotpp-joint     # a step of PLOT++ in both stages, on ViT-B/16
+  python -m benchmarks --subjects neighbour               # spinning against sleeping threads, on shared cores
+  python -m benchmarks --subjects growth                  # how cost grows with classes, prompts, context and batch
 
 Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
 its own.  "no page faults": the old one with freed memory kept by the process, which new always does on a CPU.
@@ -155,7 +155,8 @@ def growth_report(args: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Old against new, in turns, in one run.",
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -173,6 +174,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--repeats", type=positive, default=3, metavar="K", help="turns; default: 3; the sweep is done once")
     add("--quick", action="store_true", help="leave out the old algorithm without page faults")
     add("--json", metavar="FILE", help="also write the figures to FILE")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit status as in the help text."""
+    parser = build_parser()
     args = parser.parse_args(argv)
     prompted = [name for name in args.subjects if name.startswith("plotpp")]
     if prompted and args.backbone and not args.backbone.startswith("ViT"):

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import runs.execute
 import train
@@ -63,14 +63,14 @@ class Uncached:
 
 
 class PLOT(Uncached, plot.PLOT):
-    def assemble(self, clip_model: CLIP) -> nn.Module:
+    def assemble(self, clip_model: CLIP) -> OriginalPlotModel:
         learner = super().assemble(clip_model).prompt_learner
         self.evidence = None
         return OriginalPlotModel(learner, clip_model, self.options.transport())
 
 
 class CoOp(Uncached, coop.CoOp):
-    def assemble(self, clip_model: CLIP) -> nn.Module:
+    def assemble(self, clip_model: CLIP) -> OriginalCoOpModel:
         return OriginalCoOpModel(super().assemble(clip_model).prompt_learner, clip_model)
 
 

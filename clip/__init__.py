@@ -1,11 +1,34 @@
 """CLIP under OpenAI's interface, frozen: everything here computes, nothing learns.
 
-`clip.load` and `clip.tokenize` are the way in. clip/model.py is the model, clip/features.py what its image
-encoder returns, clip/prompt_text.py the fast path for learned prompts, clip/weights.py the formats that are
-read.
+`clip.load` and `clip.tokenize` are the way in.
+
+    clip               names and paths -> models; texts -> token ids
+    model, vit         the two image encoders, the text encoder, and CLIP as a whole
+    features           what the image encoder returns: one vector for the image, and one per place
+    prompt_text        the fast path of the text encoder for prompts that share their beginning
+    frozen, packed     frozen towers in the form that is cheapest to evaluate
+    weights, torchscript, download
+                       the formats that are read, and where they come from
+    feature_store      image features kept on disk
+    simple_tokenizer   byte-pair encoding
+
+Importing this package imports no torch; the first use of one of its functions does.
 """
+from typing import TYPE_CHECKING, Any
+
 import dassl  # noqa: F401  (before torch: how its threads wait)
 
-from .clip import available_models, load, load_clip_to_cpu, tokenize
+if TYPE_CHECKING:
+    from .clip import available_models, load, load_clip_to_cpu, tokenize
 
 __all__ = ["available_models", "load", "load_clip_to_cpu", "tokenize"]
+
+
+def __getattr__(name: str) -> Any:
+    """Take a public function out of clip/clip.py when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # `from . import clip` would ask here for the name `clip`
+
+    globals()[name] = function = getattr(import_module(".clip", __name__), name)
+    return function

@@ -1,31 +1,31 @@
-"""The command line of what this package keeps on disk: python -m clip cache show|clear|verify"""
+"""Show, verify and clear what this package keeps on disk: `python -m clip cache show|clear|verify`."""
 from __future__ import annotations
 
 import argparse
 import sys
 from datetime import datetime
-
-from tabulate import tabulate
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from dassl.plain.writing import disk_failed
 
-from .feature_store import VARIABLE, Entry, FeatureStore, check, remove, shown
+if TYPE_CHECKING:
+    from .feature_store import Entry, FeatureStore
 
-EXAMPLES = f"""examples:
+EXAMPLES = """examples:
   python -m clip cache show                # entries with sizes, the last used first
   python -m clip cache verify              # read everything, remove what is damaged
   python -m clip cache clear               # remove everything
   python -m clip cache clear 3f2a 90bc     # remove entries, named by the first digits of their keys
-  {VARIABLE}=/scratch/features python -m clip cache show
+  PLOT_FEATURE_CACHE=/scratch/features python -m clip cache show
 
-The folder is --dir, or ${VARIABLE}, or ~/.cache/plot-features.  Runs name it with FEATURE_CACHE.DIR, limit it with
-FEATURE_CACHE.MAX_GB and leave it alone with FEATURE_CACHE.USE False.
+The folder is --dir, or $PLOT_FEATURE_CACHE, or ~/.cache/plot-features.  Runs name it with FEATURE_CACHE.DIR, limit it
+with FEATURE_CACHE.MAX_GB and leave it alone with FEATURE_CACHE.USE False.
 exit status: 0 done, 1 something was damaged (verify), 2 bad command line.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Declare what stands behind `python -m clip cache`."""
     parser = argparse.ArgumentParser(
         prog="python -m clip cache", description="Image features that tests have kept on disk.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -42,6 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def show(store: FeatureStore, entries: list[Entry]) -> int:
+    """Print a table of the entries, the last used first; exit status 0."""
+    from tabulate import tabulate
+
+    from .feature_store import shown
+
     rows = [
         [entry.key[:12], shown(entry.size), datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M"), entry.about]
         for entry in reversed(entries)
@@ -53,6 +58,11 @@ def show(store: FeatureStore, entries: list[Entry]) -> int:
 
 
 def verify(entries: list[Entry]) -> int:
+    """Read all complete entries and remove the damaged ones; exit status 1 where there was one."""
+    from tqdm import tqdm
+
+    from .feature_store import check, remove
+
     damaged = 0
     for entry in tqdm(entries, "verifying", disable=None, leave=False):
         if not entry.complete:
@@ -66,6 +76,9 @@ def verify(entries: list[Entry]) -> int:
 
 
 def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:
+    """Remove the entries whose keys begin with one of `keys`, or all; exit status 2 for a key that no entry has."""
+    from .feature_store import shown
+
     for key in keys:
         if not any(entry.key.startswith(key) for entry in entries):
             known = ", ".join(entry.key[:12] for entry in entries) or "none"
@@ -78,13 +91,15 @@ def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status as in the help text."""
+    """Run a command line without the program's name; exit status as in the help text."""
     words = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     if words[:1] != ["cache"]:
         parser.print_help(sys.stdout if words[:1] in (["-h"], ["--help"]) else sys.stderr)
         return 0 if words[:1] in (["-h"], ["--help"]) else 2
     args = parser.parse_args(words[1:])
+    from .feature_store import FeatureStore  # which imports torch
+
     store = FeatureStore(args.dir)
     entries = store.entries()
     try:

@@ -39,12 +39,12 @@ _PACKAGED = {name: Path(__file__).parent / "weights" / f"{name.replace('-', '_')
 
 
 def _download(url: str, root: str | Path | None = None) -> str:
-    """Path of the file at `url`, fetched into `root` (default ~/.cache/clip) if need be: clip/download.py."""
+    """Fetch the file at `url` into `root` (default ~/.cache/clip) unless it is there; see clip/download.py."""
     return download(url, root)
 
 
 def available_models() -> list[str]:
-    """Names of OpenAI's releases, small to large within each kind."""
+    """List the names of OpenAI's releases, small to large within each kind."""
     return list(_MODELS)
 
 
@@ -55,7 +55,7 @@ class UnknownModel(RuntimeError, ValueError):
 
 
 def _weights(name: str, activation: str = "auto", root: str | Path | None = None) -> Weights:
-    """Weights behind a name or a path; RuntimeError for a name that is neither."""
+    """Weights behind a name or a path; UnknownModel for a name that is neither."""
     if name in _MODELS:
         path = _download(_MODELS[name], root)
         return read_weights(path, "quick_gelu" if activation == "auto" else activation)
@@ -88,7 +88,11 @@ def _unknown(name: str) -> UnknownModel:
 
 
 def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:
-    """The model of some weights; `convert` as in `build_model`, None keeps the stored precision."""
+    """Build the model of some weights.
+
+    `convert` as in `build_model`; None keeps the precision that they are stored in.  RuntimeError, naming the model,
+    where the entries do not fit.
+    """
     stored = weights.state_dict.get("visual.conv1.weight")
     if convert is None:
         convert = stored is not None and stored.dtype == torch.float16
@@ -102,22 +106,53 @@ def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:
 
 
 def load_clip_to_cpu(name: str | Path, activation: str = "auto") -> CLIP:
-    """The model behind a name or path, on the CPU, in eval mode, in the precision it is stored in.
+    """Load a model to the CPU, in eval mode, in the precision that it is stored in.
 
-    OpenAI's are stored in fp16 where `clip.model.convert_weights` says; call `.float()` to compute on a CPU.
-    `activation` "auto" finds out what the MLPs were trained with; "quick_gelu" or "gelu" say it. The model's
-    `pixel_mean` and `pixel_std` are those its images must be normalised with.
+    Parameters
+    ----------
+    name
+        A known name or a path.
+    activation
+        "auto" finds out what the MLPs were trained with; "quick_gelu" or "gelu" say it.
+
+    Returns
+    -------
+    CLIP
+        OpenAI's are stored in fp16 where `clip.model.convert_weights` says; call `.float()` to compute on a CPU.  The
+        attributes `pixel_mean` and `pixel_std` are those that its images must be normalised with.
+
+    Raises
+    ------
+    UnknownModel
+        For a name that is none and no file either.
+    RuntimeError, ValueError
+        As `clip.weights.read_weights`.
     """
     return _built(_weights(str(name), activation), str(name), convert=None)
 
 
 def load(name: str, device: str | torch.device | None = None, jit: bool = False,
          download_root: str | None = None, activation: str = "auto") -> tuple[CLIP, Callable[[Any], Tensor]]:
-    """(model, preprocess): the model in eval mode on `device`, and the transform from PIL images.
+    """Load a model and the transform of its images.
 
-    `device` is by default the GPU, where there is one. On the CPU the model computes in float32, elsewhere
-    in OpenAI's mix of fp16 and fp32. `jit` is accepted for compatibility and ignored with a warning: the
-    ordinary model computes the same.
+    Parameters
+    ----------
+    name
+        A known name or a path.
+    device
+        By default the GPU, where there is one.  On the CPU the model computes in float32, elsewhere in OpenAI's mix of
+        fp16 and fp32.
+    jit
+        Accepted for compatibility and ignored with a warning: the ordinary model computes the same.
+    download_root
+        Folder for downloaded weights; default ~/.cache/clip.
+    activation
+        As of `load_clip_to_cpu`.
+
+    Returns
+    -------
+    tuple
+        (model in eval mode, function from a PIL image to a tensor (3, n_px, n_px)).
     """
     if jit:
         warnings.warn("jit=True is ignored: the model built from the weights computes the same", stacklevel=2)
@@ -128,7 +163,10 @@ def load(name: str, device: str | torch.device | None = None, jit: bool = False,
 
 def preprocess(n_px: int, mean: Sequence[float] = PIXEL_MEAN,
                std: Sequence[float] = PIXEL_STD) -> Callable[[Any], Tensor]:
-    """Transform of a PIL image to (3, n_px, n_px): shorter side to n_px, centre, RGB, [0, 1], normalised."""
+    """Make the transform of a PIL image to (3, n_px, n_px).
+
+    Shorter side to n_px by bicubic interpolation, centre, RGB, [0, 1], normalised with `mean` and `std`.
+    """
     from torchvision import transforms as T
 
     return T.Compose([
@@ -141,16 +179,38 @@ def preprocess(n_px: int, mean: Sequence[float] = PIXEL_MEAN,
 
 
 def _to_rgb(image: Any) -> Any:
-    """A PIL image in RGB; a function with a name, so that worker processes can be sent the transform."""
+    """Convert a PIL image to RGB; a function with a name, so that worker processes can be sent the transform."""
     return image.convert("RGB")
 
 
 # --- text -----------------------------------------------------------------------------------------------
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> Tensor:
-    """Token ids (number of texts, context_length), int64: start, text, end, then zeros.
+    """Turn texts into token ids.
 
-    A text that does not fit raises a RuntimeError, or is cut with `truncate`, keeping the end token.
+    Parameters
+    ----------
+    texts
+        One text or several.
+    context_length
+        Length of a row; 77 in all releases.
+    truncate
+        Cut a text that is too long, keeping the end token.
+
+    Returns
+    -------
+    Tensor
+        (number of texts, context_length), int64: start, text, end, then zeros.
+
+    Raises
+    ------
+    RuntimeError
+        For a text that does not fit, without `truncate`.
+
+    Examples
+    --------
+    >>> tokenize("a photo of a dog.")[0, :8].tolist()
+    [49406, 320, 1125, 539, 320, 1929, 269, 49407]
     """
     tokenizer = default_tokenizer()
     start, end = tokenizer.encoder[START], tokenizer.encoder[END]

@@ -212,7 +212,7 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
                 with open(part, "ab") as file:
                     _fetch(source, file, check, name, mirror, room)
             finally:
-                if not part.stat().st_size:
+                if part.is_file() and not part.stat().st_size:
                     part.unlink()
                     _origin_path(part).unlink(missing_ok=True)
             _origin_path(part).unlink(missing_ok=True)

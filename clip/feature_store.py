@@ -46,11 +46,12 @@ _verified: dict[str, tuple[int, ...]] = {}  # folder -> inodes and times of the 
 
 
 def default_folder() -> Path:
+    """Name the folder that PLOT_FEATURE_CACHE names, or ~/.cache/plot-features."""
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "plot-features")
 
 
 def shown(size: float) -> str:
-    """Bytes for people: "2.3 MB"."""
+    """Write a number of bytes for people: "2.3 MB"."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             break
@@ -62,7 +63,18 @@ def shown(size: float) -> str:
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Name of the entry for plain JSON data that says what the features depend on: 32 hexadecimal digits."""
+    """Name the entry for what some features depend on.
+
+    Parameters
+    ----------
+    facts
+        Plain JSON data; two sets of facts share an entry exactly if they are equal.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
     return hashlib.sha256(json.dumps({"format": FORMAT, **facts}, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -70,9 +82,14 @@ _digests: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = we
 
 
 def tower_digest(tower: nn.Module) -> str:
-    """SHA-256 (hex) over what a tower computes with: its modules, and its weights with their types.
+    """Digest what a tower computes with: its modules, and its weights with their types.
 
     Computed once for a tower, and again when its tensors were replaced or written to.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
     """
     tensors = {**dict(tower.named_parameters()), **dict(tower.named_buffers())}
     state = tuple((name, *state_of(tensor)) for name, tensor in tensors.items())
@@ -91,7 +108,7 @@ def tower_digest(tower: nn.Module) -> str:
 
 
 def _bytes(tensor: Tensor) -> Any:
-    """The values of a tensor, row by row, as a buffer of bytes."""
+    """Lay out the values of a tensor, row by row, as a buffer of bytes."""
     return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
@@ -99,7 +116,23 @@ def _bytes(tensor: Tensor) -> Any:
 
 
 class Entry(NamedTuple):
-    """What `show` says about an entry."""
+    """What `show` says about an entry.
+
+    Attributes
+    ----------
+    key
+        32 hexadecimal digits.
+    folder
+        Where it lies.
+    size
+        In bytes, of all its files.
+    used
+        Time of the last use, in seconds since the epoch.
+    about
+        What the features are of, for people.
+    complete
+        False for a build that is under way, or was killed.
+    """
 
     key: str
     folder: Path
@@ -110,16 +143,24 @@ class Entry(NamedTuple):
 
 
 class FeatureStore:
-    """The entries below a folder, at most `limit` bytes of them; the least recently used go first."""
+    """The entries below a folder, at most `limit` bytes of them; the least recently used go first.
+
+    Parameters
+    ----------
+    folder
+        Made when something is first written; None or "" for `default_folder`.
+    limit
+        In bytes, for all entries together.
+    """
 
     def __init__(self, folder: str | Path | None = None, limit: float = float("inf")) -> None:
         self.folder = Path(folder).expanduser() if folder else default_folder()
         self.limit = limit
 
     def open(self, key: str) -> ImageFeatures | None:
-        """The features of all n images, as tensors over mapped files; None where there is no sound entry.
+        """Map the features of all n images of an entry; None where there is no sound one.
 
-        A damaged entry is removed.  Writing into the tensors does not change the files.
+        A damaged entry is removed, which is said in the log.  Writing into the tensors does not change the files.
         """
         folder = self.folder / key
         if not folder.is_dir():
@@ -142,7 +183,7 @@ class FeatureStore:
 
     @contextmanager
     def building(self, key: str) -> Iterator[None]:
-        """Within it no other process builds `key`: the second one waits here, and then finds the entry.
+        """Keep other processes from building `key` within the block: they wait here, and then find the entry.
 
         Where there are no locks, or the folder cannot be written, both go on, and the first one to finish wins.
         """
@@ -163,18 +204,28 @@ class FeatureStore:
             yield
 
     def write(self, key: str, facts: Mapping[str, Any], count: int, about: str = "") -> Writer:
-        """For the features of `count` images, to be used in a `with` block within `building`."""
+        """Begin an entry; to be used in a `with` block within `building`.
+
+        Parameters
+        ----------
+        key, facts
+            `key_of(facts)`, and the facts themselves, which are kept for people.
+        count
+            Number of images; the entry comes into being only if all of them were given.
+        about
+            What they are, in a few words.
+        """
         return Writer(self, key, facts, count, about)
 
     def entries(self) -> list[Entry]:
-        """All entries and what unfinished builds there are, the least recently used first."""
-        found = []
+        """List all entries and what unfinished builds there are, the least recently used first."""
+        described = []
         with suppress(OSError):
             for folder in self.folder.iterdir():
                 name = folder.name.partition(".")[0]
                 if folder.is_dir() and len(name) == 32 and not folder.name.startswith("."):
-                    found.append(_describe(folder, name))
-        return sorted(found, key=lambda entry: (entry.used, entry.key))
+                    described.append(_describe(folder, name))
+        return sorted(described, key=lambda entry: (entry.used, entry.key))
 
     def clear(self, entries: Iterable[Entry]) -> None:
         """Remove some of `entries()`, except what another process is writing."""
@@ -188,7 +239,13 @@ class FeatureStore:
             lock.release()
 
     def make_room(self, needed: float) -> str:
-        """Evict entries so that `needed` bytes more fit; returns why they cannot, or "" when they do."""
+        """Evict entries, the least recently used first, so that `needed` bytes more fit into the limit and on the disk.
+
+        Returns
+        -------
+        str
+            Why they cannot, or "" when they do.
+        """
         if needed > self.limit:
             return f"{shown(needed)} are more than its limit of {shown(self.limit)}"
         entries = self.entries()
@@ -208,7 +265,14 @@ class FeatureStore:
 class Writer:
     """Takes features batch by batch; the entry exists once the block has ended well and all images were given.
 
-    A full disk ends the writing, not the program: `problem` then says why there is no entry.
+    A full disk ends the writing, not the program.
+
+    Attributes
+    ----------
+    problem
+        Why there is no entry; "" as long as all is well.
+    size
+        Bytes of the whole entry, known from the first batch on.
     """
 
     def __init__(self, store: FeatureStore, key: str, facts: Mapping[str, Any], count: int, about: str) -> None:
@@ -225,7 +289,7 @@ class Writer:
         return self
 
     def add(self, features: ImageFeatures) -> None:
-        """Features of the next images."""
+        """Write features of the next images."""
         if self.problem:
             return
         try:
@@ -281,7 +345,20 @@ class Writer:
 
 
 def check(folder: Path, thoroughly: bool = True) -> str:
-    """What is wrong with an entry, or "": missing and wrong-sized files, and `thoroughly` also wrong bytes."""
+    """Look for damage in an entry.
+
+    Parameters
+    ----------
+    folder
+        The entry's.
+    thoroughly
+        Also read all bytes and compare checksums, and not only sizes.
+
+    Returns
+    -------
+    str
+        What is wrong, or "".
+    """
     try:
         info = _read_info(folder)
         if info["format"] != FORMAT:
@@ -289,10 +366,10 @@ def check(folder: Path, thoroughly: bool = True) -> str:
         dtype = getattr(torch, info["dtype"])
         for name in ImageFeatures._fields:
             path, expected = folder / f"{name}.bin", info["files"][name]
-            wanted = torch.Size(info[name]).numel() * dtype.itemsize
+            needed = torch.Size(info[name]).numel() * dtype.itemsize
             size = path.stat().st_size
-            if not size == expected["bytes"] == wanted:
-                return f"{path.name} has {size} bytes instead of {wanted}"
+            if not size == expected["bytes"] == needed:
+                return f"{path.name} has {size} bytes instead of {needed}"
             if thoroughly and _checksum(path) != expected["crc32"]:
                 return f"{path.name} has other bytes than were written"
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -325,7 +402,10 @@ def _describe(folder: Path, key: str) -> Entry:
 
 
 def _signature(folder: Path) -> tuple[int, ...] | None:
-    """Changes when a file of the entry is replaced or written to (the time of `entry.json` is the last use)."""
+    """Describe an entry's files by what changes when one of them is replaced or written to.
+
+    The time of `entry.json` is left out: it is the last use.
+    """
     try:
         stats = [(folder / f"{name}.bin").stat() for name in ImageFeatures._fields]
         return tuple(number for stat in stats for number in (stat.st_ino, stat.st_size, stat.st_mtime_ns))

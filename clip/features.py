@@ -19,8 +19,12 @@ KINDS = ("tokens", "value")
 class ImageFeatures(NamedTuple):
     """Pooled and local features of a batch, in the same space and not normalised.
 
-    pooled (B, D): what `encode_image` returns. local (B, M, D): one feature per place, top-left first; M is 0
-    where only the pooled ones were asked for (`without_places`).
+    Attributes
+    ----------
+    pooled
+        (B, D), what `encode_image` returns.
+    local
+        (B, M, D), one feature per place, top-left first; M is 0 where only the pooled ones were asked for.
     """
 
     pooled: Tensor
@@ -28,23 +32,24 @@ class ImageFeatures(NamedTuple):
 
     @classmethod
     def without_places(cls, pooled: Tensor) -> ImageFeatures:
-        """Pooled features (B, D) alone."""
+        """Wrap pooled features (B, D) alone."""
         return cls(pooled, pooled.new_empty(len(pooled), 0, pooled.shape[-1]))
 
     def normalized(self) -> ImageFeatures:
-        """The same features, each of unit length over D."""
+        """Scale each feature to unit length over D."""
         return ImageFeatures(F.normalize(self.pooled, dim=-1), F.normalize(self.local, dim=-1))
 
     def contiguous(self) -> ImageFeatures:
-        """The same values in memory of their own: the layout that they also have when read from a file."""
+        """Copy the values to memory of their own: the layout that they also have when read from a file."""
         return ImageFeatures(self.pooled.contiguous(), self.local.contiguous())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ImageFeatures:
+        """Move both tensors to a device."""
         return ImageFeatures(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
 
 def check_kind(kind: str) -> str:
-    """`kind` itself; a ValueError that lists the known ones otherwise."""
+    """Return `kind` itself; raise a ValueError that lists the known ones for any other."""
     if kind not in KINDS:
         raise ValueError(f"no dense feature kind {kind!r}; choose one of {', '.join(KINDS)}: 'tokens' are "
                          "the encoder's outputs at every place, 'value' lets a place attend to itself only")

@@ -26,8 +26,15 @@ PARTS = {"qkv": slice(0, 3), "q": slice(0, 1), "kv": slice(1, 3)}  # of the fuse
 
 
 class FrozenBlock:
-    """The parts of one transformer layer, for tokens (N, T, E) with the batch first; its weights are as they were when
-    it was made."""
+    """The parts of one transformer layer, for tokens (N, T, E) with the batch first.
+
+    Its weights are as they were when it was made; see `packed.Prepared` for when it is made again.
+
+    Parameters
+    ----------
+    block
+        The layer; its mask, if it has one, is not applied here.
+    """
 
     def __init__(self, block: ResidualAttentionBlock) -> None:
         self.ln_1, self.ln_2 = block.ln_1, block.ln_2
@@ -46,7 +53,20 @@ class FrozenBlock:
             self._fc, self._proj = frozen_linear(first), frozen_linear(second)
 
     def project(self, normed: Tensor, parts: str) -> tuple[Tensor, ...]:
-        """Queries, keys, values (N, H, T, d), or those of them that `parts` names, of normalised tokens (N, T, E)."""
+        """Project normalised tokens (N, T, E) to queries, keys and values.
+
+        Parameters
+        ----------
+        normed
+            Tokens behind the layer's first LayerNorm.
+        parts
+            A key of PARTS: which of the three to compute; each choice has packed weights of its own.
+
+        Returns
+        -------
+        tuple of Tensor
+            Each (N, H, T, d), H heads of width d.
+        """
         width = normed.shape[-1]
         if parts not in self._projections:
             rows = slice(PARTS[parts].start * width, PARTS[parts].stop * width)
@@ -54,23 +74,27 @@ class FrozenBlock:
         projected = self._projections[parts](normed)
         return tuple(x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected.split(width, dim=-1))
 
-    def finish(self, x: Tensor, found: Tensor) -> Tensor:
-        """The layer's output at tokens x (N, T, E), given what their heads found (N, H, T, d)."""
-        x = x + self._out(found.transpose(1, 2).flatten(2))
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Compute the layer's output at tokens x (N, T, E), given what their heads mixed (N, H, T, d)."""
+        x = x + self._out(mixed.transpose(1, 2).flatten(2))
         return x + self._proj(self._activation(self._fc(self.ln_2(x))))
 
     def layer(self, x: Tensor) -> Tensor:
-        """The whole layer over tokens (N, T, E) that all see each other."""
+        """Compute the whole layer over tokens (N, T, E) that all see each other."""
         q, k, v = self.project(self.ln_1(x), "qkv")
         return self.finish(x, F.scaled_dot_product_attention(q, k, v))
 
 
 def frozen_blocks(transformer: Transformer) -> list[FrozenBlock]:
+    """Prepare every layer of a transformer."""
     return [FrozenBlock(block) for block in transformer.resblocks]
 
 
 class FrozenTransformer(Transformer):
-    """A transformer without a mask, with the same layers under the same names; x (L, B, E) -> (L, B, E)."""
+    """A transformer without a mask, with the same layers under the same names; x (L, B, E) -> (L, B, E).
+
+    It takes the place of the `Transformer` that it is made from, so state dicts do not change.
+    """
 
     def __init__(self, transformer: Transformer) -> None:
         nn.Module.__init__(self)  # the layers are there already
@@ -78,22 +102,25 @@ class FrozenTransformer(Transformer):
         self._blocks = Prepared(transformer, frozen_blocks)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pass tokens (L, B, E) through all layers."""
         x = x.transpose(0, 1)
         for block in self._blocks():
             x = block.layer(x)
         return x.transpose(0, 1)
 
     def first_token(self, x: Tensor) -> Tensor:
+        """As `Transformer.first_token`."""
         last, x, normed = self._up_to_last(x)
         return self._first(last, x, normed, *last.project(normed, "kv"))
 
     def first_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Transformer.first_and_values`."""
         last, x, normed = self._up_to_last(x)
         k, v = last.project(normed, "kv")
         return self._first(last, x, normed, k, v), last.finish(x[:, 1:], v[:, :, 1:]).transpose(0, 1)
 
     def _up_to_last(self, x: Tensor) -> tuple[FrozenBlock, Tensor, Tensor]:
-        """The last layer, its input (B, L, E), and that normalised."""
+        """Compute the last layer's input (B, L, E); return that layer, its input, and the input normalised."""
         x = x.transpose(0, 1)
         *blocks, last = self._blocks()
         for block in blocks:
@@ -111,8 +138,11 @@ def freeze_image_tower(visual: nn.Module) -> None:
     """Bring a VisionTransformer or a ModifiedResNet into the form described above, in place; no other tower changes.
 
     Afterwards a ResNet cannot be trained and its state dict has no BatchNorm entries; features differ from before by
-    rounding (about 1e-6 of the largest in float32).  Call it while the weights are float32: folding in half precision
-    would round twice.
+    rounding (about 1e-6 of the largest in float32).
+
+    Notes
+    -----
+    Call it while the weights are float32: folding in half precision would round twice.
     """
     visual.eval()
     if isinstance(visual, VisionTransformer):
@@ -131,6 +161,7 @@ def freeze_image_tower(visual: nn.Module) -> None:
 
 
 def _fold(module: nn.Module, *pairs: tuple[str, str]) -> None:
+    """Put each BatchNorm into the weights of the convolution before it."""
     for conv, norm in pairs:
         setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
         setattr(module, norm, nn.Identity())

@@ -58,7 +58,19 @@ SIZE_KEYS = ("input_resolution", "context_length", "vocab_size")  # beside the w
 # --- residual network -----------------------------------------------------------------------------------
 
 class Bottleneck(nn.Module):
-    """Residual block that strides by average pooling, before conv3 and in the shortcut."""
+    """Residual block that strides by average pooling, before conv3 and in the shortcut.
+
+    Strided convolutions would skip pixels; pooling first is what the paper calls anti-aliased.
+
+    Parameters
+    ----------
+    inplanes
+        Channels of the input.
+    planes
+        Channels within the block; the output has four times as many (`expansion`).
+    stride
+        Side of the pooling windows; 1 for none.
+    """
 
     expansion = 4
 
@@ -84,6 +96,7 @@ class Bottleneck(nn.Module):
             ]))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inplanes, h, w) to (B, 4 * planes, h / stride, w / stride)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu1(self.bn1(self.conv1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))
@@ -94,8 +107,19 @@ class Bottleneck(nn.Module):
 class AttentionPool2d(nn.Module):
     """Attention in place of global average pooling: the mean over places is one more place, and asks.
 
-    Places (h, w) of width `embed_dim` become features of width `output_dim`. Asked by every place instead of
-    the mean alone, the same weights give the local features that PLOT uses (`forward_dense`).
+    Asked by every place instead of the mean alone, the same weights give the local features that PLOT uses
+    (`forward_dense`).
+
+    Parameters
+    ----------
+    spacial_dim
+        Side h = w of the feature maps, in places; the name has the original's spelling.
+    embed_dim
+        Width E of a place.
+    num_heads
+        Attention heads, which share E among them.
+    output_dim
+        Width D of the features; E where it is not given.
     """
 
     def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int | None = None):
@@ -108,7 +132,13 @@ class AttentionPool2d(nn.Module):
         self.num_heads = num_heads
 
     def places(self, x: Tensor) -> Tensor:
-        """Feature map (B, E, h, w) -> (B, 1 + M, E): the mean first, then every place, positions added."""
+        """Turn a feature map (B, E, h, w) into tokens (B, 1 + M, E): the mean first, then every place, positions added.
+
+        Raises
+        ------
+        ValueError
+            For maps of another size than the positions were learned for.
+        """
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
         if x.shape[1] != len(self.positional_embedding):
@@ -118,7 +148,20 @@ class AttentionPool2d(nn.Module):
         return x + self.positional_embedding.to(x.dtype)
 
     def attend(self, x: Tensor, queries: Tensor) -> Tensor:
-        """Features (B, Q, D) that `queries` (B, Q, E) collect from the places x (B, 1 + M, E)."""
+        """Let queries collect features from the places.
+
+        Parameters
+        ----------
+        x
+            Tokens (B, 1 + M, E) that keys and values are made of.
+        queries
+            Tokens (B, Q, E) that ask.
+
+        Returns
+        -------
+        Tensor
+            (B, Q, D), projected into the joint space.
+        """
         q, k, v = (
             projection(y).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projection, y in ((self.q_proj, queries), (self.k_proj, x), (self.v_proj, x))
@@ -126,12 +169,12 @@ class AttentionPool2d(nn.Module):
         return self.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Feature map (B, E, h, w) -> pooled feature (B, D)."""
+        """Pool a feature map (B, E, h, w) to a feature (B, D)."""
         x = self.places(x)
         return self.attend(x, x[:, :1]).squeeze(1)
 
     def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """Feature map (B, E, h, w) -> pooled (B, D), local (B, M, D); see `ModifiedResNet.forward_dense`."""
+        """Pool (B, E, h, w) to (B, D), with local features (B, M, D); see `ModifiedResNet.forward_dense`."""
         x = self.places(x)
         if check_kind(kind) == "tokens":
             y = self.attend(x, x)
@@ -140,7 +183,21 @@ class AttentionPool2d(nn.Module):
 
 
 class ModifiedResNet(nn.Module):
-    """ResNet with a stem of three convolutions, anti-aliased striding, and attention pooling at the end."""
+    """ResNet with a stem of three convolutions, anti-aliased striding, and attention pooling at the end.
+
+    Parameters
+    ----------
+    layers
+        Blocks of each of the four stages, e.g. (3, 4, 6, 3) for RN50.
+    output_dim
+        Width D of the features.
+    heads
+        Heads of the attention pooling.
+    input_resolution
+        Side of the images in pixels; a place of the last map stands for 32 of them.
+    width
+        Channels after the stem; the last stage has 32 times as many.
+    """
 
     def __init__(self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224,
                  width: int = 64):
@@ -169,7 +226,7 @@ class ModifiedResNet(nn.Module):
         return nn.Sequential(Bottleneck(inplanes, planes, stride), *rest)
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> the last convolutional map (B, 32 * width, H/32, W/32)."""
+        """Map images (B, 3, H, W) to the last convolutional map (B, 32 * width, H/32, W/32)."""
         x = x.to(self.conv1.weight.dtype)
         x = self.relu1(self.bn1(self.conv1(x)))
         x = self.relu2(self.bn2(self.conv2(x)))
@@ -178,14 +235,19 @@ class ModifiedResNet(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> pooled features (B, D)."""
+        """Encode images (B, 3, H, W) as pooled features (B, D)."""
         return self.attnpool(self.feature_map(x))
 
     def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """Images (B, 3, H, W) -> pooled (B, D) and local (B, M, D), M = (H/32) * (W/32).
+        """Encode images (B, 3, H, W) as pooled (B, D) and local (B, M, D) features, M = (H/32) * (W/32).
 
-        kind "tokens": every place asks the attention pool, as in PLOT. "value": every place attends to itself
-        only, which leaves the value and output projections. The pooled feature is the same.
+        Parameters
+        ----------
+        x
+            Normalised images.
+        kind
+            "tokens": every place asks the attention pool, as in PLOT.  "value": every place attends to itself only,
+            which leaves the value and output projections.  The pooled feature is the same.
         """
         return self.attnpool.forward_dense(self.feature_map(x), kind)
 
@@ -195,8 +257,28 @@ class ModifiedResNet(nn.Module):
 class CLIP(nn.Module):
     """Image and text encoder into one space of width `embed_dim`.
 
-    `vision_layers` is an int for a ViT, four stage lengths for a ResNet (then `vision_patch_size` is None).
     A new model is initialised for training from scratch; `build_model` makes one from published weights.
+
+    Parameters
+    ----------
+    embed_dim
+        Width D of the joint space.
+    image_resolution
+        Side of the images in pixels.
+    vision_layers
+        Number of layers of a ViT, or the four stage lengths of a ResNet.
+    vision_width
+        Token width of a ViT, or channels after a ResNet's stem.
+    vision_patch_size
+        Side of a ViT's patches in pixels; None for a ResNet.
+    context_length
+        Most tokens of a text, with start and end; 77 in all releases.
+    vocab_size
+        Rows of the token embedding.
+    transformer_width, transformer_heads, transformer_layers
+        Of the text encoder.
+    activation
+        Of all MLPs: a key of `clip.vit.ACTIVATIONS`.
     """
 
     def __init__(self, embed_dim: int, image_resolution: int, vision_layers: Sequence[int] | int,
@@ -227,7 +309,7 @@ class CLIP(nn.Module):
         self.initialize_parameters()
 
     def initialize_parameters(self) -> None:
-        """Random weights in the scales of the original: small embeddings, residual branches near zero."""
+        """Draw random weights in the original's scales: small embeddings, residual branches near zero."""
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
         if isinstance(self.visual, ModifiedResNet):
@@ -246,7 +328,7 @@ class CLIP(nn.Module):
         nn.init.normal_(self.text_projection, std=width**-0.5)
 
     def build_attention_mask(self) -> Tensor:
-        """Additive causal mask (L, L) on the CPU: -inf strictly above the diagonal."""
+        """Build the additive causal mask (L, L) on the CPU: -inf strictly above the diagonal."""
         size = (self.context_length, self.context_length)
         return torch.full(size, float("-inf"), device="cpu").triu_(1)
 
@@ -256,18 +338,18 @@ class CLIP(nn.Module):
         return self.visual.conv1.weight.dtype
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> features (B, D), not normalised."""
+        """Encode images (B, 3, H, W) as features (B, D), not normalised."""
         return self.visual(image.to(self.dtype))
 
     def encode_image_dense(self, image: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """Images (B, 3, H, W) -> pooled (B, D) and local (B, M, D) features, not normalised."""
+        """Encode images (B, 3, H, W) as pooled (B, D) and local (B, M, D) features, not normalised."""
         return self.visual.forward_dense(image.to(self.dtype), kind)
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Token ids (B, L), padded with 0 -> features (B, D), not normalised.
+        """Encode token ids (B, L), padded with 0, as features (B, D), not normalised.
 
-        They are read at the end-of-text token, which has the largest id. Attention is causal, so what follows
-        the last end-of-text of the batch cannot matter and is not computed.
+        They are read at the end-of-text token, which has the largest id.  Attention is causal, so what follows the last
+        end-of-text of the batch cannot matter and is not computed.
         """
         end = text.argmax(dim=-1)
         text = text[:, : int(end.max()) + 1]
@@ -278,7 +360,13 @@ class CLIP(nn.Module):
         return self.ln_final(x).to(self.dtype) @ self.text_projection
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Scaled cosine similarities: logits per image (B_image, B_text), and their transpose."""
+        """Compare images with texts.
+
+        Returns
+        -------
+        tuple of Tensor
+            Cosines times exp(logit_scale): logits per image (B_image, B_text), and their transpose.
+        """
         image_features = F.normalize(self.encode_image(image), dim=-1)
         text_features = F.normalize(self.encode_text(text), dim=-1)
         logits = self.logit_scale.exp() * image_features @ text_features.T
@@ -288,7 +376,11 @@ class CLIP(nn.Module):
 # --- precision, and the way back from a state dict ------------------------------------------------------
 
 def convert_weights(model: nn.Module) -> None:
-    """Make matrix weights fp16, in place; embeddings, normalisations and the temperature stay as they are."""
+    """Make matrix weights fp16, in place; embeddings, normalisations and the temperature stay as they are.
+
+    These are the weights that OpenAI stores in fp16: of convolutions, linear layers and attention, and the matrices
+    called `text_projection` and `proj`.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             names: tuple[str, ...] = ("weight", "bias")
@@ -304,7 +396,7 @@ def convert_weights(model: nn.Module) -> None:
 
 
 def sizes_of(state_dict: Mapping[str, Tensor]) -> dict:
-    """Constructor arguments of the CLIP that a state dict belongs to, read off the shapes of its entries."""
+    """Read the constructor arguments of the CLIP that a state dict belongs to off the shapes of its entries."""
 
     def shape(key: str) -> torch.Size:
         if key not in state_dict:
@@ -343,7 +435,7 @@ def sizes_of(state_dict: Mapping[str, Tensor]) -> dict:
 
 
 def describe(sizes: Mapping) -> str:
-    """One phrase for the architecture, for people."""
+    """Say in one phrase, for people, what architecture has these sizes."""
     layers, width = sizes["vision_layers"], sizes["vision_width"]
     vision = (f"ViT of {layers} layers, width {width}, patch {sizes['vision_patch_size']}"
               if isinstance(layers, int) else f"ResNet {layers}, width {width}")
@@ -352,7 +444,22 @@ def describe(sizes: Mapping) -> str:
 
 
 def check_keys(state_dict: Mapping[str, Tensor], model: nn.Module, what: str) -> None:
-    """Raise a RuntimeError that names the first missing, unexpected and mis-shaped entries, if any."""
+    """Compare a state dict with the model that it is to be loaded into.
+
+    Parameters
+    ----------
+    state_dict
+        What was read.
+    model
+        What it should fit, by names and shapes.
+    what
+        How to call the model in the message.
+
+    Raises
+    ------
+    RuntimeError
+        Naming the first missing, unexpected and mis-shaped entries, if there are any.
+    """
     expected = model.state_dict()
     common = [key for key in expected if key in state_dict]
     complaints = {
@@ -361,20 +468,30 @@ def check_keys(state_dict: Mapping[str, Tensor], model: nn.Module, what: str) ->
         "of the wrong shape": [f"{key} {tuple(state_dict[key].shape)}, expected {tuple(expected[key].shape)}"
                                for key in common if state_dict[key].shape != expected[key].shape],
     }
-    found = [f"{len(keys)} {kind} ({'; '.join(keys[:3])}{'; ...' if len(keys) > 3 else ''})"
-             for kind, keys in complaints.items() if keys]
-    if found:
+    misfits = [f"{len(keys)} {kind} ({'; '.join(keys[:3])}{'; ...' if len(keys) > 3 else ''})"
+               for kind, keys in complaints.items() if keys]
+    if misfits:
         raise RuntimeError(f"the state dict looks like a CLIP with a {what}, but its entries do not fit: "
-                           f"{', '.join(found)}")
+                           f"{', '.join(misfits)}")
 
 
 def build_model(state_dict: Mapping[str, Tensor], activation: str = "quick_gelu",
                 convert: bool = True) -> CLIP:
-    """The model that a state dict in OpenAI's layout belongs to, loaded strictly, on the CPU, in eval mode.
+    """Build the model that a state dict in OpenAI's layout belongs to: strictly, on the CPU, in eval mode.
 
-    Sizes are read off the entries; the dict itself is neither changed nor aliased. BatchNorm counters may be
-    missing. `convert` makes the weights fp16 where OpenAI's are (before loading); False loads everything as
-    float32. If the entries do not fit, a KeyError, ValueError or RuntimeError says what was recognised.
+    Parameters
+    ----------
+    state_dict
+        Neither changed nor aliased.  Sizes are read off the entries; BatchNorm counters may be missing.
+    activation
+        Of the MLPs, which the entries do not tell.
+    convert
+        Whether weights become fp16 where OpenAI's are (before loading); False loads everything as float32.
+
+    Raises
+    ------
+    KeyError, ValueError, RuntimeError
+        If the entries do not fit; the message says what was recognised.
     """
     weights = {key: value for key, value in state_dict.items() if key not in SIZE_KEYS}
     sizes = sizes_of(weights)

@@ -24,8 +24,12 @@ T = TypeVar("T")
 class FrozenLinear:
     """x (..., I) -> x W^T + b (..., O), differentiable in x alone.
 
-    weight (O, I) and bias (O,) or None are taken as they are now: make another one when they change (`Prepared`).
     Not a module: it has no parameters and is in no state dict.
+
+    Parameters
+    ----------
+    weight, bias
+        (O, I), and (O,) or None; taken as they are now.  Make another one when they change (`Prepared`).
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -34,6 +38,7 @@ class FrozenLinear:
         self._packed_transpose: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Multiply; where nothing is packed, or the arithmetic is another, by F.linear."""
         if self.packed is None or x.dtype != self.weight.dtype or torch.is_autocast_enabled(x.device.type):
             return F.linear(x, self.weight, self.bias)
         flat = x.reshape(-1, x.shape[-1])
@@ -42,7 +47,7 @@ class FrozenLinear:
         return _FrozenProduct.apply(flat, self).view(*x.shape[:-1], -1)
 
     def transposed(self, gradient: Tensor) -> Tensor:
-        """gradient (R, O) -> gradient W (R, I)"""
+        """Multiply a gradient (R, O) with W to (R, I); the transpose is packed when first asked for."""
         assert self.packed is not None
         if self._packed_transpose is None:
             self._packed_transpose = pack(self.weight.t().contiguous())
@@ -50,20 +55,31 @@ class FrozenLinear:
 
 
 def state_of(tensor: Tensor) -> tuple[Any, ...]:
-    """Changes when the tensor is replaced, moved, converted, written to or unfrozen."""
+    """Describe a tensor by what changes when it is replaced, moved, converted, written to or unfrozen."""
     version = 0 if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), tensor.dtype, str(tensor.device), tensor.requires_grad, version
 
 
 class Prepared(Generic[M, T]):
-    """What `make` makes of a module: made when first asked for, and anew when one of the module's parameters was
-    replaced, moved, converted, written to or unfrozen.  A copy of it, or a pickle, is without what was made."""
+    """What `make` makes of a module: made when first asked for, and anew when the module has changed.
+
+    A module has changed when one of its parameters was replaced, moved, converted, written to or unfrozen.  A copy of
+    this object, or a pickle, is without what was made.
+
+    Parameters
+    ----------
+    module
+        Whose parameters are watched.
+    make
+        Called with the module.
+    """
 
     def __init__(self, module: M, make: Callable[[M], T]) -> None:
         self._module, self._make = module, make
         self._made: tuple[tuple[Any, ...], T] | None = None
 
     def __call__(self) -> T:
+        """Return what was made of the module as it is now."""
         now = tuple(state_of(parameter) for parameter in self._module.parameters())
         if self._made is None or self._made[0] != now:
             self._made = now, self._make(self._module)
@@ -82,14 +98,18 @@ class PackedLinear(nn.Linear):
         self._frozen = Prepared(self, frozen_linear)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As nn.Linear."""
         return self._frozen()(x)
 
 
 def frozen_linear(layer: nn.Linear) -> FrozenLinear:
+    """Take the weights of a layer as they are now."""
     return FrozenLinear(layer.weight, layer.bias)
 
 
 class _FrozenProduct(torch.autograd.Function):
+    """The product, with the transposed weights packed for the way back as well."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: FrozenLinear) -> Tensor:  # type: ignore[override]
         ctx.linear = linear
@@ -106,12 +126,13 @@ def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def pack(weight: Tensor) -> Tensor:
-    """An opaque copy of a weight (O, I) that only `_product` can read."""
+    """Make an opaque copy of a weight (O, I) that only `_product` can read."""
     with torch.inference_mode(False), torch.no_grad():
         return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
 
 
 def can_pack(weight: Tensor) -> bool:
+    """Whether a weight is frozen, and of the only kind that gains by packing: float32 on a CPU."""
     frozen = not weight.requires_grad
     return frozen and weight.device.type == "cpu" and weight.dtype == torch.float32 and _kernels_work()
 
@@ -130,13 +151,15 @@ def _kernels_work() -> bool:
 
 
 def pairwise(x: Tensor, y: Tensor) -> Tensor:
-    """x y^T (R, S) of x (R, D) and y (S, D): all inner products, by the same kernels where they serve."""
+    """Compute all inner products (R, S) of rows x (R, D) and y (S, D), by the same kernels where they serve."""
     if x.device.type == "cpu" and x.dtype == y.dtype == torch.float32 and x.numel() and y.numel() and _kernels_work():
         return _Pairwise.apply(x, y)
     return x @ y.t()
 
 
 class _Pairwise(torch.autograd.Function):
+    """x y^T, differentiable in both; the gradients are products of the same kind."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x, y)

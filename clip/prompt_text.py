@@ -35,7 +35,17 @@ from .packed import Prepared
 
 
 class PromptTokens(NamedTuple):
-    """N x C prompts as token embeddings, before positions are added."""
+    """N x C prompts as token embeddings, before positions are added.
+
+    Attributes
+    ----------
+    prefix
+        (N, P, E), what all classes share.
+    suffix
+        (N or 1, T, E), class after class, each ending with its end-of-text token.
+    lengths
+        C suffix lengths, summing to T.
+    """
 
     prefix: Tensor  # (N, P, E) what all classes share
     suffix: Tensor  # (N or 1, T, E) class after class, each ending with its end-of-text token
@@ -45,9 +55,14 @@ class PromptTokens(NamedTuple):
 class TextEncoder(nn.Module):
     """The frozen text tower of a CLIP model, under the attribute names that whole-model checkpoints use.
 
-    chunk: how many classes are encoded at a time, 0 for all.  With a gradient, a chunk keeps nothing but its features
-    and is computed again in the backward pass: memory then grows with the chunk instead of the number of classes, for
-    about a third more work.
+    Parameters
+    ----------
+    clip_model
+        Its transformer, positions, final LayerNorm and projection are shared, not copied.
+    chunk
+        How many classes are encoded at a time, 0 for all.  With a gradient, a chunk keeps nothing but its features and
+        is computed again in the backward pass: memory then grows with the chunk instead of the number of classes, for
+        about a third more work.
     """
 
     def __init__(self, clip_model: CLIP, chunk: int = 0) -> None:
@@ -61,10 +76,11 @@ class TextEncoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """What the tower computes in."""
         return self.text_projection.dtype
 
     def forward(self, prompts: PromptTokens) -> Tensor:
-        """Features (N, C, D), not normalised."""
+        """Encode prompts as features (N, C, D), not normalised."""
         n_prefix, n_classes = prompts.prefix.shape[1], len(prompts.lengths)
         where = self.positional_embedding.to(self.dtype)
         keys_values = self._prefix(prompts.prefix.to(self.dtype) + where[:n_prefix])
@@ -86,7 +102,7 @@ class TextEncoder(nn.Module):
         return torch.cat(features, dim=1)
 
     def _prefix(self, x: Tensor) -> list[Tensor]:
-        """Prefix (N, P, E) -> its keys and values in every layer: k, v, k, v, ..., each (N, H, P, d)."""
+        """Compute a prefix's keys and values in every layer: (N, P, E) -> k, v, k, v, ..., each (N, H, P, d)."""
         *blocks, last = self._blocks()
         keys_values = []
         for block in blocks:
@@ -96,7 +112,7 @@ class TextEncoder(nn.Module):
         return [*keys_values, *last.project(last.ln_1(x), "kv")]
 
     def _suffix(self, layout: _Layout, x: Tensor, *keys_values: Tensor) -> Tensor:
-        """Suffix tokens (N or 1, T, E) of some classes, given the keys and values of the prefix -> (N, C, D)."""
+        """Encode the suffixes (N or 1, T, E) of some classes, given the prefix's keys and values, as (N, C, D)."""
         *blocks, last = self._blocks()
         for i, block in enumerate(blocks):
             q, k, v = block.project(block.ln_1(x), "qkv")
@@ -111,7 +127,22 @@ class TextEncoder(nn.Module):
 
 
 def encode_full(text: TextEncoder, prompts: Tensor, end: Tensor) -> Tensor:
-    """The plain path, and the oracle: prompts (R, 77, E) token embeddings, end (R,) positions -> features (R, D)."""
+    """Encode by the plain path, as the original does; the oracle of the fast one.
+
+    Parameters
+    ----------
+    text
+        The tower.
+    prompts
+        (R, 77, E) token embeddings.
+    end
+        (R,) positions of the end-of-text tokens.
+
+    Returns
+    -------
+    Tensor
+        (R, D), not normalised.
+    """
     x = prompts.to(text.dtype) + text.positional_embedding.to(text.dtype)
     x = text.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)  # the tower wants the sequence first
     x = text.ln_final(x)[torch.arange(len(x), device=x.device), end]
@@ -141,6 +172,7 @@ class _Layout(NamedTuple):
 
 @lru_cache(maxsize=256)  # a run has one class list, or a few, in chunks
 def _layout(lengths: tuple[int, ...], device: torch.device) -> _Layout:
+    """Sort classes by the length of their suffix, so that equal ones are computed together without padding."""
     order = sorted(range(len(lengths)), key=lambda c: lengths[c])
     starts = [0, *accumulate(lengths)]
     groups: list[_Group] = []
@@ -163,10 +195,23 @@ def _layout(lengths: tuple[int, ...], device: torch.device) -> _Layout:
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, own_k: Tensor, own_v: Tensor, groups: Sequence[_Group]
 ) -> Tensor:
-    """Suffix queries over [prefix | own suffix so far], one softmax over both, nothing of the prefix copied.
+    """Let suffix queries attend to [prefix | own suffix so far]: one softmax over both, nothing of the prefix copied.
 
-    q (N, H, T, d), or (N, H, C, d) for the end-of-text tokens alone, which see all of their suffix; k, v (N, H, P, d);
-    own_k, own_v (N, H, T, d).  Returns the shape of q.  What does not depend on the prompt may have 1 in place of N.
+    Parameters
+    ----------
+    q
+        (N, H, T, d), or (N, H, C, d) for the end-of-text tokens alone, which see all of their suffix.
+    k, v
+        (N, H, P, d), of the prefix.
+    own_k, own_v
+        (N, H, T, d), of the suffixes.  What does not depend on the prompt may have 1 in place of N.
+    groups
+        Where the classes of each length lie.
+
+    Returns
+    -------
+    Tensor
+        The shape of q.
     """
     only_ends = q.shape[2] != own_k.shape[2] or all(group.length == 1 for group in groups)
     q = q * q.shape[-1] ** -0.5
@@ -190,5 +235,6 @@ def _attend(
 
 @lru_cache(maxsize=256)
 def _future(length: int, device: torch.device) -> Tensor:
+    """(length, length) bool: True where a token (row) must not look yet (column)."""
     with torch.inference_mode(False):
         return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)

@@ -53,10 +53,21 @@ def _clean(text: str, slow: Callable[[str], str]) -> str:
 
 
 class SimpleTokenizer:
-    """Text to ids and back; `bpe_path` is a gzipped merge file, by default the one CLIP was trained with.
+    """Text to ids and back.
 
-    `encoder` and `decoder` map symbols to ids and back, `bpe_ranks` a pair of symbols to its rank,
-    `byte_encoder` and `byte_decoder` bytes to printable characters and back.
+    Parameters
+    ----------
+    bpe_path
+        A gzipped merge file; by default the one that CLIP was trained with.
+
+    Attributes
+    ----------
+    encoder, decoder
+        Symbol -> id, and back.
+    bpe_ranks
+        Pair of symbols -> rank of their merge.
+    byte_encoder, byte_decoder
+        Byte -> printable character, and back.
     """
 
     def __init__(self, bpe_path: str | Path | None = None):
@@ -86,15 +97,15 @@ class SimpleTokenizer:
         self._encode = lru_cache(maxsize=100_000)(lambda text: tuple(theirs.encode(text)))
 
     def bpe(self, token: str) -> str:
-        """Symbols of one piece (already as byte symbols), merged and separated by spaces."""
+        """Merge the symbols of one piece (already as byte symbols), and separate them by spaces."""
         return self._bpe.bpe(token)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without start and end; an empty text has none."""
+        """Turn a text into ids, without start and end; an empty text has none."""
         return list(self._encode(text))
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Text of ids; every word is followed by a space. Bytes that are no UTF-8 become U+FFFD."""
+        """Turn ids into text; every word is followed by a space. Bytes that are no UTF-8 become U+FFFD."""
         return self._bpe.decode([int(token) for token in tokens])
 
     def __reduce__(self) -> tuple:
@@ -103,5 +114,5 @@ class SimpleTokenizer:
 
 @cache
 def default_tokenizer() -> SimpleTokenizer:
-    """The one tokenizer that `clip.tokenize` shares; made on first use."""
+    """Make the tokenizer that `clip.tokenize` shares, on first use."""
     return SimpleTokenizer()

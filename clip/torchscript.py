@@ -39,9 +39,12 @@ class _Class(NamedTuple):
 
 
 def read_torchscript(path: str | Path) -> dict[str, Tensor]:
-    """What `torch.jit.load(path).state_dict()` gives, on the CPU: the same names, order and number formats.
+    """Read what `torch.jit.load(path).state_dict()` gives, on the CPU: the same names, order and number formats.
 
-    Raises as `dassl.utils.safe_load.load_file` does; UnsafeCheckpointError also where a module restores itself by code.
+    Raises
+    ------
+    dassl.utils.UnsafeCheckpointError
+        As `dassl.utils.safe_load.load_file`, and where a module restores itself by code.
     """
     with reading(path) as file:
         archive = Archive(file, stand_ins=("__torch__",))
@@ -49,7 +52,7 @@ def read_torchscript(path: str | Path) -> dict[str, Tensor]:
 
 
 class _Walk:
-    """Through the tree of modules, in which one may lie in several places."""
+    """A walk through the tree of modules, in which one may lie in several places."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -57,7 +60,7 @@ class _Walk:
         self.modules = 0
 
     def entries(self, module: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-        """Names and tensors: a module's parameters, its buffers, then those of its parts."""
+        """Yield names and tensors: a module's parameters, its buffers, then those of its parts."""
         kind = self.class_of(module)
         self.modules += 1
         if self.modules > MODULES or depth > DEPTH:
@@ -72,10 +75,11 @@ class _Walk:
             if type(value) is Inert and self.class_of(value).is_module:
                 yield from self.entries(value, f"{prefix}{name}.", depth + 1)
 
-    def class_of(self, found: Any) -> _Class:
-        if type(found) is not Inert:
-            raise pickle.UnpicklingError(f"a {type(found).__name__} where a module belongs")
-        module, name = found.pickled_as
+    def class_of(self, value: Any) -> _Class:
+        """Look up what the archive's code says of the class of a pickled module."""
+        if type(value) is not Inert:
+            raise pickle.UnpicklingError(f"a {type(value).__name__} where a module belongs")
+        module, name = value.pickled_as
         if module not in self.code:
             code = self.archive.read(f"code/{module.replace('.', '/')}.py", CODE_LIMIT).decode()
             self.code[module] = {_name(text): _class(text) for text in re.split(r"^class ", code, flags=re.M)[1:]}
@@ -83,6 +87,7 @@ class _Walk:
 
 
 def _name(text: str) -> str:
+    """Read the name of a class off its code behind the word `class`."""
     return re.match(r"\w*", text)[0]  # type: ignore[index]
 
 
@@ -90,8 +95,8 @@ def _class(text: str) -> _Class:
     """From the code of a class, behind the word `class`."""
 
     def listed(what: str) -> frozenset[str]:
-        found = re.search(rf"^  __{what}__ = \[(.*)\]$", text, re.M)
-        return frozenset(re.findall(r'"([^"]*)"', found[1])) if found else frozenset()
+        listing = re.search(rf"^  __{what}__ = \[(.*)\]$", text, re.M)
+        return frozenset(re.findall(r'"([^"]*)"', listing[1])) if listing else frozenset()
 
     restores = re.search(r"^  def __setstate__\(", text, re.M) is not None
     return _Class(text.partition(":")[0].endswith("(Module)"), listed("parameters"), listed("buffers"), restores)

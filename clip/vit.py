@@ -21,6 +21,7 @@ class LayerNorm(nn.LayerNorm):
     """LayerNorm whose arithmetic is at least float32; the output has the type of the input."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last axis, and convert back."""
         wide = torch.promote_types(x.dtype, torch.float32)
         weight, bias = self.weight.to(wide), self.bias.to(wide)
         return F.layer_norm(x.to(wide), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
@@ -33,6 +34,7 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x): the approximation of the GELU that OpenAI trained with."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply it to every number."""
         return x * torch.sigmoid(QUICK_GELU * x)
 
 
@@ -40,7 +42,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.G
 
 
 def make_activation(name: str) -> nn.Module:
-    """The MLP activation called `name`, a key of ACTIVATIONS."""
+    """Make the MLP activation called `name`, a key of ACTIVATIONS; ValueError for another name."""
     if name not in ACTIVATIONS:
         raise ValueError(f"no activation {name!r}; choose one of {', '.join(ACTIVATIONS)} (OpenAI's weights "
                          "need quick_gelu, most of open_clip's need gelu)")
@@ -48,7 +50,19 @@ def make_activation(name: str) -> nn.Module:
 
 
 class ResidualAttentionBlock(nn.Module):
-    """One transformer layer, normalising before each part; x (L, B, E) -> (L, B, E)."""
+    """One transformer layer, normalising before each part; x (L, B, E) -> (L, B, E).
+
+    Parameters
+    ----------
+    d_model
+        Token width E.
+    n_head
+        Attention heads; E / n_head is 64 in all releases.
+    attn_mask
+        Additive (L, L), -inf where a token (row) must not look (column); None for no mask.
+    activation
+        Of the MLP, a key of ACTIVATIONS.
+    """
 
     def __init__(self, d_model: int, n_head: int, attn_mask: Tensor | None = None,
                  activation: str = "quick_gelu"):
@@ -64,7 +78,7 @@ class ResidualAttentionBlock(nn.Module):
         self.attn_mask = attn_mask  # additive (L, L); a plain attribute: no entry of the state dict
 
     def attention(self, x: Tensor) -> Tensor:
-        """Self-attention over already normalised tokens (L, B, E)."""
+        """Let already normalised tokens (L, B, E) attend to each other, as far as the mask allows."""
         mask = None
         if self.attn_mask is not None:
             if (self.attn_mask.dtype, self.attn_mask.device) != (x.dtype, x.device):  # once, not every call
@@ -74,19 +88,27 @@ class ResidualAttentionBlock(nn.Module):
         return self.attn(x, x, x, need_weights=False, attn_mask=mask)[0]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add what attention and then the MLP make of tokens (L, B, E)."""
         x = x + self.attention(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
     def forward_first(self, x: Tensor) -> Tensor:
-        """What the layer gives for the first token alone; without a mask.  x (L, B, E) -> (B, E)."""
+        """Compute the layer's output for the first token alone; for layers without a mask.
+
+        x (L, B, E) -> (B, E).  All tokens are keys and values; only one asks, and only one passes the MLP.
+        """
         y = self.ln_1(x)
         first = x[:1] + self.attn(y[:1], y, y, need_weights=False)[0]
         return (first + self.mlp(self.ln_2(first)))[0]
 
     def forward_value(self, x: Tensor) -> Tensor:
-        """The layer with every token attending to itself only: of the attention, the value path remains.
+        """Compute the layer with every token attending to itself only: of the attention, the value path remains.
 
-        After MaskCLIP (Zhou et al. 2022, "Extract Free Dense Labels from CLIP"). x (L, B, E) -> (L, B, E).
+        x (L, B, E) -> (L, B, E).
+
+        References
+        ----------
+        C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels from CLIP, ECCV 2022 (MaskCLIP).
         """
         weight, bias = self.attn.in_proj_weight.chunk(3)[2], self.attn.in_proj_bias.chunk(3)[2]
         x = x + self.attn.out_proj(F.linear(self.ln_1(x), weight, bias))
@@ -94,7 +116,15 @@ class ResidualAttentionBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of layers over sequence-first tokens; x (L, B, E) -> (L, B, E)."""
+    """A stack of layers over sequence-first tokens; x (L, B, E) -> (L, B, E).
+
+    Parameters
+    ----------
+    width, layers, heads
+        Token width E, number of layers, attention heads of each.
+    attn_mask, activation
+        As of `ResidualAttentionBlock`; shared by all layers.
+    """
 
     def __init__(self, width: int, layers: int, heads: int, attn_mask: Tensor | None = None,
                  activation: str = "quick_gelu"):
@@ -105,22 +135,41 @@ class Transformer(nn.Module):
             *[ResidualAttentionBlock(width, heads, attn_mask, activation) for _ in range(layers)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pass tokens (L, B, E) through all layers."""
         return self.resblocks(x)
 
     def first_token(self, x: Tensor) -> Tensor:
-        """What the last layer gives for the first token alone, (B, E); for stacks without a mask."""
+        """Compute what the last layer gives for the first token alone, (B, E); for stacks without a mask."""
         x = self.resblocks[:-1](x)
         return self.resblocks[-1].forward_first(x)
 
     def first_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`first_token` (B, E), and what the value path of the last layer gives for the others (L - 1, B, E)."""
+        """`first_token` (B, E), and what the last layer's value path gives for the others (L - 1, B, E)."""
         x = self.resblocks[:-1](x)
         last = self.resblocks[-1]
         return last.forward_first(x), last.forward_value(x[1:])
 
 
 class VisionTransformer(nn.Module):
-    """ViT (Dosovitskiy et al. 2021) with a class token, one LayerNorm before the layers and one after."""
+    """ViT with a class token, one LayerNorm before the layers and one after.
+
+    Parameters
+    ----------
+    input_resolution
+        Side of the images in pixels.
+    patch_size
+        Side of a patch in pixels; M = (input_resolution // patch_size) ** 2 patches.
+    width, layers, heads
+        Token width E, number of layers, attention heads of each.
+    output_dim
+        Width D of the joint space.
+    activation
+        Of the MLPs, a key of ACTIVATIONS.
+
+    References
+    ----------
+    A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021.
+    """
 
     def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int,
                  output_dim: int, activation: str = "quick_gelu"):
@@ -138,7 +187,13 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> tokens (B, 1 + M, E): class token, then patches, positions added."""
+        """Turn images (B, 3, H, W) into tokens (B, 1 + M, E): class token, then patches, positions added.
+
+        Raises
+        ------
+        ValueError
+            For images of another size than the positions were learned for.
+        """
         x = self.conv1(x).flatten(2).transpose(1, 2)  # (B, M, E)
         first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([first, x], dim=1)
@@ -149,19 +204,24 @@ class VisionTransformer(nn.Module):
         return x + self.positional_embedding.to(x.dtype)
 
     def head(self, x: Tensor) -> Tensor:
-        """ln_post and the projection into the joint space, for any tokens (..., E) -> (..., D)."""
+        """Apply ln_post and the projection into the joint space, to any tokens (..., E) -> (..., D)."""
         return self.ln_post(x) @ self.proj
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> the class token's feature (B, D)."""
+        """Encode images (B, 3, H, W) as the class token's feature (B, D)."""
         x = self.ln_pre(self.embed(x)).transpose(0, 1)  # (1 + M, B, E)
         return self.head(self.transformer(x)[0])
 
     def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """Images (B, 3, H, W) -> pooled (B, D), and local (B, M, D): patch tokens through the same head.
+        """Encode images (B, 3, H, W) as pooled (B, D) and local (B, M, D): patch tokens through the same head.
 
-        kind "tokens": the last layer's output at each patch. "value": the last layer with its attention
-        reduced to the value path (`ResidualAttentionBlock.forward_value`). The pooled feature is the same.
+        Parameters
+        ----------
+        x
+            Normalised images.
+        kind
+            "tokens": the last layer's output at each patch.  "value": the last layer with its attention reduced to the
+            value path (`ResidualAttentionBlock.forward_value`).  The pooled feature is the same.
         """
         x = self.ln_pre(self.embed(x)).transpose(0, 1)
         if check_kind(kind) == "tokens":
@@ -172,11 +232,27 @@ class VisionTransformer(nn.Module):
         return ImageFeatures(self.head(pooled), self.head(local).transpose(0, 1))
 
     def forward_prompted(self, x: Tensor, prompts: Tensor) -> Tensor:
-        """Images (B, 3, H, W) seen under N sets of V learned tokens (N, V, E) -> class token's features (N, B, D).
+        """Encode images under N sets of learned tokens.
 
-        The tokens of a set stand behind the patches and have no positions (PLOT++; Jia et al. 2022, "Visual Prompt
-        Tuning", shallow).  From the first attention on, every token depends on them: what the sets share is the
-        embedding of the image and its normalisation.  In the last layer only the class token is computed.
+        The tokens of a set stand behind the patches and have no positions.  From the first attention on, every token
+        depends on them: what the sets share is the embedding of the image and its normalisation.  In the last layer
+        only the class token is computed.
+
+        Parameters
+        ----------
+        x
+            Images (B, 3, H, W).
+        prompts
+            (N, V, E): N sets of V tokens.
+
+        Returns
+        -------
+        Tensor
+            (N, B, D), the class token's feature of every image under every set.
+
+        References
+        ----------
+        M. Jia et al., Visual Prompt Tuning, ECCV 2022 (shallow); PLOT++ uses it with N = M sets.
         """
         image = self.ln_pre(self.embed(x))  # (B, 1 + M, E)
         learned = self.ln_pre(prompts.to(image.dtype))

@@ -44,7 +44,17 @@ VISION_SIZES = {"image_size", "layers", "width", "patch_size", "patch_dropout"} 
 
 
 class Weights(NamedTuple):
-    """A state dict in OpenAI's layout and what it does not say itself."""
+    """A state dict in OpenAI's layout and what it does not say itself.
+
+    Attributes
+    ----------
+    state_dict
+        Tensors by name.
+    activation
+        Of the MLPs: a key of `clip.vit.ACTIVATIONS`.
+    pixel_mean, pixel_std
+        What images must be normalised with, red green blue in [0, 1]; None for OpenAI's.
+    """
 
     state_dict: dict[str, Tensor]
     activation: str  # of the MLPs: a key of clip.model.ACTIVATIONS
@@ -55,10 +65,23 @@ class Weights(NamedTuple):
 # --- files ----------------------------------------------------------------------------------------------
 
 def read_weights(path: str | Path, activation: str = "auto") -> Weights:
-    """Weights of a file; "auto" finds out the activation, else it is taken as given.
+    """Read the weights of a file.
 
-    Raises FileNotFoundError, ValueError (a kind of model that CLIP's classes would compute wrongly, or an
-    activation that cannot be told) or RuntimeError (a file that cannot be read), all naming the file.
+    Parameters
+    ----------
+    path
+        In any of the formats that the module's head names.
+    activation
+        "auto" finds it out; else it is taken as given.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    ValueError
+        For a kind of model that CLIP's classes would compute wrongly, or an activation that cannot be told.
+    RuntimeError
+        For a file that cannot be read.  All three name the file.
     """
     path = Path(path)
     if not path.is_file():
@@ -98,7 +121,7 @@ def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
 
 
 def _unpickled(path: Path) -> Any:
-    """What torch.save wrote, or the state dict of a TorchScript archive; neither is executed."""
+    """Read what torch.save wrote, or the state dict of a TorchScript archive; neither is executed."""
     try:
         from dassl.utils.safe_load import load_file
 
@@ -109,7 +132,7 @@ def _unpickled(path: Path) -> Any:
 
 
 def _unpickled_by_torch(path: Path) -> Any:
-    """The same by torch's own means: of TorchScript archives, whose code it would run, only OpenAI's releases."""
+    """Read the same by torch's own means: of TorchScript archives, whose code it would run, only OpenAI's releases."""
     from .clip import _DIGESTS
     from .download import digest_of
 
@@ -136,7 +159,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _unwrapped(content: Mapping[str, Any], facts: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors, out of their wrapper and without a prefix that they all share."""
+    """Take the tensors out of their wrapper, and a prefix that they all share off their names."""
     for key in WRAPPERS:
         if isinstance(content.get(key), Mapping):
             facts["wrapped"] = True
@@ -162,23 +185,47 @@ def refuse_foreign(state_dict: Mapping[str, Tensor]) -> None:
 
 
 def oddities(config: Mapping[str, Any]) -> list[str]:
-    """Where an open_clip model config departs from OpenAI's architecture; empty if nowhere."""
+    """List where an open_clip model config departs from OpenAI's architecture; nothing where it does not.
+
+    Parameters
+    ----------
+    config
+        As in open_clip's model_configs: `embed_dim`, `vision_cfg`, `text_cfg` and flags.
+
+    Returns
+    -------
+    list of str
+        Like "vision head_width=80".
+    """
     vision, text = config["vision_cfg"], config["text_cfg"]
     usual = {"head_width": HEAD_WIDTH, "mlp_ratio": 4.0, "heads": text.get("width", 512) / HEAD_WIDTH,
              "vocab_size": 49408}
-    found = [f"{key}={value}" for key, value in config.items()
-             if key not in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu") and value]
+    departures = [f"{key}={value}" for key, value in config.items()
+                  if key not in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu") and value]
     for side, part, sizes in (("vision", vision, VISION_SIZES), ("text", text, TEXT_SIZES)):
-        found += [f"{side} {key}={value}" for key, value in part.items()
-                  if key not in sizes and value not in (usual.get(key), None, False)]
-    return found
+        departures += [f"{side} {key}={value}" for key, value in part.items()
+                       if key not in sizes and value not in (usual.get(key), None, False)]
+    return departures
 
 
 def refuse_unlike_openai(config: Mapping[str, Any], source: str) -> None:
-    """Raise a ValueError if open_clip's config describes something that `clip.model.CLIP` is not."""
-    if found := oddities(config):
+    """Refuse an architecture that `clip.model.CLIP` is not.
+
+    Parameters
+    ----------
+    config
+        open_clip's model config.
+    source
+        Where it is from, for the message.
+
+    Raises
+    ------
+    ValueError
+        Listing what differs.
+    """
+    if departures := oddities(config):
         raise ValueError("this architecture differs from OpenAI's CLIP and would be computed wrongly: "
-                         f"{', '.join(found)} (according to {source})")
+                         f"{', '.join(departures)} (according to {source})")
 
 
 def _refuse_by_table(state_dict: Mapping[str, Tensor]) -> None:
@@ -191,6 +238,7 @@ def _refuse_by_table(state_dict: Mapping[str, Tensor]) -> None:
 
 
 def _sizes_match(sizes: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether the sizes that were read off a state dict are those of an open_clip config."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     layers = sizes["vision_layers"]
     pairs = (
@@ -206,7 +254,7 @@ def _sizes_match(sizes: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
 
 @cache
 def open_clip_configs() -> dict[str, dict]:
-    """open_clip's architectures by name, read from its files without importing it; {} without open_clip."""
+    """Read open_clip's architectures by name from its files, without importing it; {} without open_clip."""
     package = importlib.util.find_spec("open_clip")
     configs = {}
     for folder in (package and package.submodule_search_locations) or ():
@@ -220,7 +268,7 @@ def open_clip_configs() -> dict[str, dict]:
 # --- the activation -------------------------------------------------------------------------------------
 
 def _config_beside(path: Path) -> tuple[dict | None, dict]:
-    """What open_clip's repositories on the Hugging Face hub say of model and pixels, if it lies in the same folder."""
+    """Read what open_clip's repositories on the Hugging Face hub say of model and pixels, from the file's folder."""
     file = path.parent / "open_clip_config.json"
     if not file.is_file():
         return None, {}
@@ -233,7 +281,7 @@ def _config_beside(path: Path) -> tuple[dict | None, dict]:
 
 def _activation(path: Path, state_dict: Mapping[str, Tensor], facts: Mapping[str, Any],
                 config: dict | None) -> str:
-    """quick_gelu or gelu, from the first source that knows."""
+    """Tell quick_gelu or gelu from the first source that knows: file, config beside it, name of the file."""
     if facts.get("activation") in ACTIVATIONS:  # our own safetensors
         return facts["activation"]
     if any(key in state_dict for key in SIZE_KEYS):  # OpenAI's archives
@@ -254,16 +302,29 @@ def _activation(path: Path, state_dict: Mapping[str, Tensor], facts: Mapping[str
 # --- open_clip's names ----------------------------------------------------------------------------------
 
 def open_clip_name(name: str) -> tuple[str, str] | None:
-    """(architecture, tag) if `name` is like "ViT-B-32/laion2b_s34b_b79k", with open_clip's architectures."""
+    """Split a name like "ViT-B-32/laion2b_s34b_b79k" into (architecture, tag); None for any other."""
     model, slash, tag = name.partition("/")
     return (model, tag) if slash and tag and model in open_clip_configs() else None
 
 
 def fetch_open_clip(model: str, tag: str, activation: str = "auto", root: str | None = None) -> Weights:
-    """Weights that open_clip publishes under `model` and `tag`, through its own table and download.
+    """Get weights that open_clip publishes, through its own table and download.
 
-    Raises ValueError for an unknown tag or an architecture that is not OpenAI's, RuntimeError if the
-    download fails.
+    Parameters
+    ----------
+    model, tag
+        As in `open_clip.list_pretrained()`.
+    activation
+        "auto" takes what open_clip's tables say.
+    root
+        Folder for the download; None for open_clip's own.
+
+    Raises
+    ------
+    ValueError
+        For an unknown tag, or an architecture that is not OpenAI's.
+    RuntimeError
+        If the download fails; says how to do without.
     """
     import open_clip  # takes seconds, and only these names need it
 

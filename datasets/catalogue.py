@@ -30,7 +30,7 @@ def published() -> list[type[SplitDataset]]:
     return [kind for kind in declared() if kind.published]
 
 
-def find_kind(text: str, among: Sequence[type[SplitDataset]] | None = None) -> type[SplitDataset]:
+def find_kind(text: str, among: Sequence[type[SplitDataset]] = ()) -> type[SplitDataset]:
     """Find a data set by any of its names, whatever the case of the letters.
 
     Parameters
@@ -38,21 +38,22 @@ def find_kind(text: str, among: Sequence[type[SplitDataset]] | None = None) -> t
     text
         "caltech101" (its config), "Caltech101" (its class), or another name that its folder is known by.
     among
-        The data sets to choose from; default: the published ones.
+        The data sets to choose from; by default those that are published.
 
     Raises
     ------
     UsageError
         With the nearest name, where there is no such data set.
     """
-    kinds = published() if among is None else among
+    among = among or published()
     known: dict[str, type[SplitDataset]] = {}
-    for kind in kinds:
+    for kind in among:
         aliases = kind.published.aliases if kind.published else ()
-        known |= {alias.lower(): kind for alias in (*aliases, kind.dataset_dir)}
-    known |= {name.lower(): kind for kind in kinds for name in (kind.config, kind.__name__)}
+        known |= {alias.lower(): kind for alias in (*aliases, kind.dataset_dir) if alias}
+    known |= {name.lower(): kind for kind in among for name in (kind.config, kind.__name__)}
     if text.lower() in known:
         return known[text.lower()]
     near = get_close_matches(text.lower(), known, n=1)
-    hint = f"did you mean {known[near[0]].config!r}? " if near else ""
-    raise UsageError(f"no data set named {text!r}; {hint}known: {', '.join(kind.config for kind in kinds)}")
+    names = {kind: kind.config or kind.__name__ for kind in among}
+    hint = f"did you mean {names[known[near[0]]]!r}? " if near else ""
+    raise UsageError(f"no data set named {text!r}; {hint}known: {', '.join(names.values())}")

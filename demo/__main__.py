@@ -29,20 +29,26 @@ def contact_sheet() -> Image.Image:
     return sheet
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m demo",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
-        "  python -m demo --sheet sheet.png   every class in both domains, for the eye\n"
-        "  python -m demo --root data         write data/demo, as the data set Demo does\n"
-        "  python -m demo --captions 10       sample captions of training scenes",
+        "  python -m demo --sheet sheet.png   # every class in both domains, for the eye\n"
+        "  python -m demo --root data         # write data/demo, as the data set Demo does\n"
+        "  python -m demo --captions 10       # sample captions of training scenes",
     )
     parser.add_argument("--sheet", metavar="PNG", type=Path, help="write a contact sheet of all classes")
     parser.add_argument("--root", metavar="DIR", type=Path, help="write the few-shot task below DIR/demo")
     parser.add_argument("--captions", metavar="N", type=int, help="print N captions of the photo world")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = build_parser()
     options = parser.parse_args(argv)
     if options.sheet is None and options.root is None and options.captions is None:
         parser.error("nothing to do; give --sheet, --root or --captions")

@@ -39,7 +39,21 @@ BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 
 @dataclass(frozen=True)
 class Part:
-    """A named part as drawn: its name, plain shape, colour, texture, and its centre in [0, 1]."""
+    """A named part as drawn, for the captions.
+
+    Parameters
+    ----------
+    name
+        What it is: "sail".
+    shape
+        Its plain form: "triangle".
+    colour
+        A key of COLOURS, whatever ink the style has for it.
+    texture
+        "plain", "striped" or "dotted".
+    x, y
+        Its centre, in [0, 1] of the picture from the upper left.
+    """
 
     name: str
     shape: str
@@ -67,7 +81,19 @@ class Style:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an object stands: centre and half its size in [0, 1] of the picture, tilt (radians), mirrored."""
+    """Where an object stands in the picture.
+
+    Parameters
+    ----------
+    x, y
+        Its centre, in [0, 1] of the picture from the upper left.
+    scale
+        Half its size, in the same unit.
+    tilt
+        Angle in radians, clockwise.
+    mirrored
+        Whether left and right are exchanged.
+    """
 
     x: float
     y: float
@@ -76,7 +102,11 @@ class Placement:
     mirrored: bool = False
 
     def place(self, points: Points) -> Points:
-        """Object coordinates -> unit coordinates of the picture."""
+        """Map object coordinates to unit coordinates of the picture: mirror, turn, enlarge, move.
+
+        With s the scale, t the tilt and m = -1 if mirrored, else 1:
+        x' = x0 + s (m x cos t - y sin t) and y' = y0 + s (m x sin t + y cos t).
+        """
         cos, sin = math.cos(self.tilt) * self.scale, math.sin(self.tilt) * self.scale
         sign = -1.0 if self.mirrored else 1.0
         return [(self.x + cos * sign * x - sin * y, self.y + sin * sign * x + cos * y) for x, y in points]
@@ -235,7 +265,7 @@ class Pen:
     def _parallel(self, pen: ImageDraw.ImageDraw, width: int, height: int, gap: float, ink: RGB, angle: float,
                   thick: float | None = None) -> None:  # fmt: skip
         """Parallel strokes across a width x height layer, `gap` pixels apart, `angle` from the horizontal."""
-        reach = math.hypot(width, height)
+        reach = math.hypot(width, height)  # the diagonal: strokes of this length cross the layer at any angle
         cos, sin = math.cos(angle), math.sin(angle)
         offset = -reach / 2
         shaky = thick is None

@@ -60,8 +60,7 @@ def lighthouse(pen: Pen) -> None:
             pen.shape([(sign * 0.1, -0.58), (sign * 0.95, -0.8), (sign * 0.95, -0.38)], "yellow",
                 "beam of light" if sign == 1 else "", "triangle")
     pen.box(-0.15, -0.75, 0.15, -0.42, "yellow", "lamp")
-    pen.shape([(-0.22, -0.74), (0, -1.0), (0.22, -0.74)], pen.pick("red", "black", "green", second), "roof",
-        "triangle")
+    pen.shape([(-0.22, -0.74), (0, -1.0), (0.22, -0.74)], pen.pick("red", "black", "green", second), "roof", "triangle")
     pen.line([(-0.28, -0.43), (0.28, -0.43)], 0.07, "black", "balcony")
     pen.box(-0.09, 0.6, 0.09, 0.9, pen.pick("brown", "black", "blue"), "door")
     if pen.chance(0.5):
@@ -74,16 +73,14 @@ def windmill(pen: Pen) -> None:
     blade = pen.pick("white", "red", "blue", "gray", "brown")
     pen.shape([(-0.42, 0.95), (-0.24, -0.25), (0.24, -0.25), (0.42, 0.95)], wall, "tower", "trapezoid",
         pen.pick("plain", "plain", "striped"), "gray")
-    pen.shape([(-0.3, -0.22), (0, -0.58), (0.3, -0.22)], pen.pick("red", "brown", "black", "blue"), "roof",
-        "triangle")
+    pen.shape([(-0.3, -0.22), (0, -0.58), (0.3, -0.22)], pen.pick("red", "brown", "black", "blue"), "roof", "triangle")
     turn = pen.rng.uniform(0, math.pi / 2)
     for i in range(4):
         cos, sin = math.cos(turn + i * math.pi / 2), math.sin(turn + i * math.pi / 2)
         sail = [(0.12, 0.0), (0.2, 0.16), (0.82, 0.16), (0.82, 0.0)]
         pen.shape([(cos * x - sin * y, -0.28 + sin * x + cos * y) for x, y in sail], blade,
             "blade" if i == 0 else "", "rectangle")
-        pen.line([(0, -0.28), (cos * 0.85, -0.28 + sin * 0.85)], 0.05,
-            "black" if blade != "black" else "brown")
+        pen.line([(0, -0.28), (cos * 0.85, -0.28 + sin * 0.85)], 0.05, "black" if blade != "black" else "brown")
     pen.box(-0.11, 0.58, 0.11, 0.95, pen.pick("brown", "black", "green"), "door")
     if pen.chance(0.5):
         pen.box(-0.08, 0.18, 0.08, 0.36, pen.pick("blue", "yellow"), "window")
@@ -115,8 +112,7 @@ def church(pen: Pen) -> None:
     pen.shape([(-0.76, -0.33), (-0.45, -0.8), (-0.14, -0.33)], roof, "spire", "triangle")
     pen.line([(-0.45, -0.78), (-0.45, -1.05)], 0.06, "black" if pen.chance(0.6) else "yellow", "cross")
     pen.line([(-0.55, -0.95), (-0.35, -0.95)], 0.06, "black")
-    pen.disc(-0.45, -0.12, 0.1, None, pen.pick("white", "yellow", "black"),
-            "clock" if pen.chance(0.5) else "")
+    pen.disc(-0.45, -0.12, 0.1, None, pen.pick("white", "yellow", "black"), "clock" if pen.chance(0.5) else "")
     pen.box(-0.55, 0.5, -0.35, 0.88, pen.pick("brown", "red", "black"), "door")
     glass = pen.pick("blue", "purple", "yellow")
     for i in range(3):
@@ -136,11 +132,9 @@ def rocket(pen: Pen) -> None:
         pen.shape([(-0.22, 0.58), (-0.12, 0.8), (0, pen.vary(0.98, 0.05)), (0.12, 0.8), (0.22, 0.58)],
             pen.pick("orange", "yellow", "red"), "flame", "triangle")
     pen.box(-0.28, -0.45, 0.28, 0.6, body, "body", pen.pick("plain", "plain", "striped"), trim)
-    pen.shape([(-0.28, -0.44), (-0.16, -0.75), (0, -1.0), (0.16, -0.75), (0.28, -0.44)], trim, "nose",
-        "triangle")
+    pen.shape([(-0.28, -0.44), (-0.16, -0.75), (0, -1.0), (0.16, -0.75), (0.28, -0.44)], trim, "nose", "triangle")
     for i in range(pen.rng.randint(1, 2)):
-        pen.disc(0, -0.2 + 0.35 * i, 0.13, None, pen.pick("blue", "black", "yellow"),
-            "window" if i == 0 else "")
+        pen.disc(0, -0.2 + 0.35 * i, 0.13, None, pen.pick("blue", "black", "yellow"), "window" if i == 0 else "")
 
 
 def mushroom(pen: Pen) -> None:
@@ -151,8 +145,7 @@ def mushroom(pen: Pen) -> None:
     pen.shape(ellipse(0, 0.1, pen.vary(0.85, 0.1), pen.vary(0.85, 0.15), 180, 360), cap, "cap", "half circle")
     for x, y in ((-0.45, -0.15), (0.0, -0.45), (0.42, -0.2), (0.05, -0.08)):
         if pen.chance(0.85):
-            pen.disc(x, y, pen.vary(0.11), None, "white" if cap != "yellow" else "red",
-                "dot" if x == 0.0 else "")
+            pen.disc(x, y, pen.vary(0.11), None, "white" if cap != "yellow" else "red", "dot" if x == 0.0 else "")
 
 
 def umbrella(pen: Pen) -> None:
@@ -323,8 +316,7 @@ def flower(pen: Pen) -> None:
     pen.disc(0.22, 0.55, 0.22, 0.1, "green", "leaf", form="ellipse")
     for i in range(count):
         angle = 2 * math.pi * i / count
-        pen.disc(0.36 * math.cos(angle), -0.4 + 0.36 * math.sin(angle), 0.22, None, petal,
-            "petal" if i == 0 else "")
+        pen.disc(0.36 * math.cos(angle), -0.4 + 0.36 * math.sin(angle), 0.22, None, petal, "petal" if i == 0 else "")
     pen.disc(0, -0.4, 0.2, None, pen.pick("yellow", "orange", "brown"), "heart")
 
 

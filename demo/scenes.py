@@ -43,7 +43,19 @@ MANNERS = ("plain", "plain", "plain", "plain", "gray", "blurred", "outlined", "l
 
 @dataclass(frozen=True)
 class Thing:
-    """One object as drawn: its name and parts; its centre and half its size in [0, 1] of the picture."""
+    """One object as drawn.
+
+    Parameters
+    ----------
+    name
+        What it is: a key of OBJECTS.
+    parts
+        Its named parts, in the order in which they were drawn.
+    x, y
+        Its centre, in [0, 1] of the picture from the upper left.
+    scale
+        Half its size, in the same unit.
+    """
 
     name: str
     parts: tuple[Part, ...]
@@ -54,7 +66,21 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture (SIZE x SIZE, RGB) with what can be said about it."""
+    """A picture with what can be said about it.
+
+    Parameters
+    ----------
+    image
+        The picture, SIZE x SIZE pixels, RGB.
+    things
+        One or two objects, which the captions are about.
+    place
+        Where they are: a key of PLACES.
+    extras
+        Names of the bystanders that were drawn.
+    manner
+        One of MANNERS, or "chalk".
+    """
 
     image: Image.Image
     things: tuple[Thing, ...]
@@ -66,7 +92,7 @@ class Scene:
 # ---- backgrounds
 def _gradient(side: int, upper: RGB, lower: RGB, horizon: float, rng: Random) -> Image.Image:
     """Paint sky above and ground below, both with a soft vertical shade."""
-    rows = np.linspace(0.0, 1.0, side)[:, None]
+    rows = np.linspace(0.0, 1.0, side)[:, None]  # one column of the picture: all columns are alike
     sky = np.array(jitter(upper, rng), dtype=np.float32) * (0.92 + 0.16 * rows)
     ground = np.array(jitter(lower, rng), dtype=np.float32) * (1.08 - 0.2 * rows)
     column = np.where(rows < horizon, sky, ground).clip(0, 255).astype(np.uint8)
@@ -208,7 +234,7 @@ def _develop(image: Image.Image, manner: str, rng: Random) -> Image.Image:
 
 def _grain(image: Image.Image, rng: Random, sigma: float) -> Image.Image:
     """Add Gaussian noise of `sigma` grey levels, most of it the same in all channels."""
-    noise = np.random.default_rng(rng.getrandbits(63))
+    noise = np.random.default_rng(rng.getrandbits(63))  # numpy draws fast; its seed is drawn from the scene's stream
     shared = noise.standard_normal((*image.size, 1), dtype=np.float32)
     own = noise.standard_normal((*image.size, 3), dtype=np.float32)
     pixels = np.asarray(image, dtype=np.float32) + sigma * (0.9 * shared + 0.4 * own)
@@ -262,6 +288,7 @@ def chalk_scene(name: str, seed: str) -> Scene:
 
 def _turned(rng: Random) -> dict[str, RGB]:
     """Turn the palette around the colour wheel by a quarter to three quarters, and wash it out."""
+    # In hue, lightness and saturation: hue + turn, lightness pressed into [0.15, 0.85], saturation times wash.
     turn, wash = rng.uniform(0.25, 0.75), rng.uniform(0.55, 0.95)
     palette = {}
     for name, (red, green, blue) in COLOURS.items():

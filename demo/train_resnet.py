@@ -1,6 +1,6 @@
 """Train the demo CLIP: a ResNet and a text transformer, small enough for two CPU cores, on captioned scenes.
 
-    python -m demo.train_resnet                       writes clip/weights/demo_rn.safetensors
+    python -m demo.train_resnet                       # writes clip/weights/demo_rn.safetensors
     python -m demo.train_resnet --steps 300 --scenes 4000 --output /tmp/quick.safetensors
 
 The model is a plain CLIP in OpenAI's layout, with the full vocabulary; scenes and captions come from
@@ -24,6 +24,7 @@ bfloat16 instructions.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from .training.flags import WEIGHTS, flags
@@ -31,8 +32,8 @@ from .training.flags import WEIGHTS, flags
 PACKAGED = WEIGHTS / "demo_rn.safetensors"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; torch is imported only when there is something to train."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = flags(__doc__, PACKAGED, steps=4000, batch=128, rate=0.0015, threads=2)
     add = parser.add_argument
     add("--small-steps", type=float, default=0.5, help="share of steps at half size (default %(default)s)")
@@ -44,7 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--text-layers", type=int, default=3, help="default %(default)s")
     add("--local-weight", type=float, default=0.5, help="weight of loss 2 (default %(default)s)")
     add("--part-weight", type=float, default=0.5, help="weight of loss 3 (default %(default)s)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; torch is imported only when there is something to train."""
+    options = build_parser().parse_args(argv)
 
     from .training.course import run
     from .training.resnet import CaptionCourse

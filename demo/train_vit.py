@@ -1,6 +1,6 @@
 """Train the demo's ViT: it imitates the image encoder of the demo's ResNet CLIP, and shares its text encoder.
 
-    python -m demo.train_vit                        writes clip/weights/demo_vit.safetensors
+    python -m demo.train_vit                        # writes clip/weights/demo_vit.safetensors
     python -m demo.train_vit --steps 500 --scenes 4000 --output /tmp/quick.safetensors
 
 A transformer that starts from captions alone needs more pictures than two CPU cores can show it.  A teacher tells
@@ -18,6 +18,7 @@ The same command on the same machine and versions gives the same weights.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -27,8 +28,8 @@ from .training.flags import WEIGHTS, flags
 PACKAGED = WEIGHTS / "demo_vit.safetensors"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; torch is imported only when there is something to train."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = flags(__doc__, PACKAGED, steps=25000, batch=64, rate=0.001, threads=1)
     add = parser.add_argument
     teacher = train_resnet.PACKAGED
@@ -37,7 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--patch", type=int, default=16, help="pixels of a patch's side (default %(default)s)")
     add("--width", type=int, default=128, help="a multiple of 64 (default %(default)s)")
     add("--layers", type=int, default=4, help="default %(default)s")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; torch is imported only when there is something to train."""
+    options = build_parser().parse_args(argv)
 
     from .training.course import run
     from .training.vit import ImitationCourse

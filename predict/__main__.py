@@ -142,7 +142,18 @@ def stream(
 ) -> Iterator[Prediction]:
     """Yield predictions as they come, with a bar on stderr where that is a terminal.
 
-    What cannot be read is noted in `unreadable` with the reason, and with `each` also said at once.
+    Parameters
+    ----------
+    classifier
+        Of the run.
+    paths
+        Image files.
+    unreadable
+        Takes the reason for every file that cannot be read.
+    each
+        Say that reason at once, too.
+    explain
+        Also explain every image.
     """
     from tqdm import tqdm
 
@@ -162,7 +173,17 @@ def stream(
 
 
 def drawn(predictions: Iterable[Prediction], folder: Path, count: int) -> Iterator[Prediction]:
-    """Pass predictions on, and draw the heat maps of each image into `folder`, numbered and by its name."""
+    """Pass predictions on, and draw the heat maps of each image into a folder on the way.
+
+    Parameters
+    ----------
+    predictions
+        With explanations, which are dropped once they are drawn: no more than one is in memory.
+    folder
+        Of the pictures, which are numbered and called by their image's name.
+    count
+        How many images there are, for the width of the numbers.
+    """
     from results.inspection.transport import numbered, save
 
     for number, prediction in enumerate(predictions, start=1):

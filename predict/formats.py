@@ -32,7 +32,10 @@ def as_csv(predictions: Iterable[Prediction], top: int, path_width: int) -> Iter
 
 
 def as_json(predictions: Iterable[Prediction], top: int, path_width: int) -> Iterator[str]:
-    """Write an array with one object a line, valid once its last piece is there; numbers at full precision."""
+    """Write an array with one object a line, valid once its last piece is there; numbers at full precision.
+
+    Every class has its probability and its logit, for readers who calibrate or combine classifiers.
+    """
     before = "[\n"
     for prediction in predictions:
         scores = [

@@ -79,19 +79,24 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
     cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
-    cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs, for weights that do not tell: quick_gelu or gelu
+    cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs: quick_gelu, gelu, or auto (what the weights say)
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
     cfg.TRAIN.STATE_MINUTES = STATE_MINUTES  # between writes of what a stopped run goes on from; 0.0: none at all
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
-    # image features of deterministic splits, kept on disk: DIR "" is $PLOT_FEATURE_CACHE or ~/.cache/plot-features
-    cfg.FEATURE_CACHE = CfgNode({"USE": True, "DIR": "", "MAX_GB": MAX_GB})
-    cfg.DATASET.FOLDER = CfgNode({"PATH": "", "CSV": "", "TEST_CSV": ""})  # own pictures: below DATASET.ROOT
+    cfg.FEATURE_CACHE = CfgNode()
+    cfg.FEATURE_CACHE.USE = True  # keep image features of tests, and of fixed views, on disk, and read them from there
+    cfg.FEATURE_CACHE.DIR = ""  # their folder; empty: $PLOT_FEATURE_CACHE or ~/.cache/plot-features
+    cfg.FEATURE_CACHE.MAX_GB = MAX_GB  # when they take more, the least recently used go
+    cfg.DATASET.FOLDER = CfgNode()
+    cfg.DATASET.FOLDER.PATH = ""  # data set Folder: the folder of class folders, below DATASET.ROOT; empty: the root
+    cfg.DATASET.FOLDER.CSV = ""  # or a table with the columns path and label, instead of class folders
+    cfg.DATASET.FOLDER.TEST_CSV = ""  # a table of the test images; empty: a fixed part of each class is held out
     for options in option_types():
         cfg.TRAINER[options.node] = options.defaults()
-    # of these, the keys that change nothing that comes out; the engine knows its own
-    cfg.NO_EFFECT = ("PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    own = ("PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    cfg.NO_EFFECT = own  # keys that change no result, besides the engine's; code that adds such a key names it here
     cfg.NO_EFFECT += tuple(key for options in option_types() for key in options.without_effect())
 
 

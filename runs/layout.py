@@ -55,7 +55,7 @@ class Layout:
         pattern = re.escape(self.template).replace(r"\{", "{").replace(r"\}", "}")
         pattern = re.sub(r"\\\[(.*?)\\\]", r"(?:\1)?", pattern)
 
-        values = FIELDS | self.patterns
+        values = {**FIELDS, **self.patterns}
         pattern = FIELD.sub(lambda name: f"(?P<{name[1]}>{values.get(name[1], '[^/]+')})", pattern)
         return re.compile(rf"(?:^|/){pattern}$")
 

@@ -45,7 +45,8 @@ class Declared(NamedTuple):
     @classmethod
     def by(cls, trainer: type | None) -> Declared:
         """What a trainer class declares; the defaults for one that is not known."""
-        return cls(**{name: getattr(trainer, name, default) for name, default in cls._field_defaults.items()})
+        defaults: dict[str, Any] = cls._field_defaults
+        return cls(**{name: getattr(trainer, name, default) for name, default in defaults.items()})
 
     @classmethod
     def read(cls, told: Any) -> Declared:

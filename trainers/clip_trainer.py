@@ -89,7 +89,7 @@ class ClipTrainer(TrainerX):
 
     @staticmethod
     def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-        """No schedule but that of the configuration files."""
+        """Leave the schedule to the configuration files."""
         return {}
 
     @classmethod
@@ -111,9 +111,19 @@ class ClipTrainer(TrainerX):
         return not getattr(self.options, "class_specific", False) if self.options_type else True
 
     def load_clip(self, precision: str) -> CLIP:
-        """The frozen CLIP, still on the CPU where this run is the first one; sets what is computed with.
+        """Load the frozen CLIP, still on the CPU where this run is the first one; sets what is computed with.
 
-        Warns of class names that it cannot tell apart.  Raises ValueError where that leaves nothing to learn or test.
+        Also sets `clip_model`, `precision` and `feature_cache`.  Warns of class names that this CLIP cannot tell apart.
+
+        Parameters
+        ----------
+        precision
+            Value of the key PREC; "fp16" and "amp" become "fp32" on a CPU.
+
+        Raises
+        ------
+        ValueError
+            Where the class names leave nothing to learn or test, or INPUT.SIZE is not what this CLIP reads.
         """
         self.precision = effective_precision(precision, self.device)
         self.clip_model = load_backbone(self.cfg, self.precision, self.device)
@@ -126,7 +136,13 @@ class ClipTrainer(TrainerX):
         return self.clip_model
 
     def assemble(self, clip_model: CLIP) -> nn.Module:
-        """The model: images (B, 3, H, W) -> logits (B, C), with a child `prompt_learner`."""
+        """Build the model: images (B, 3, H, W) -> logits (B, C), with a child `prompt_learner`.
+
+        Parameters
+        ----------
+        clip_model
+            Frozen, and shared with other runs of this process: it must not be changed.
+        """
         raise NotImplementedError
 
     def learns(self, name: str) -> bool:
@@ -134,7 +150,13 @@ class ClipTrainer(TrainerX):
         return "prompt_learner" in name
 
     def build_model(self) -> None:
-        """Build the model, and register its prompt learner as what is trained, saved and switched between modes."""
+        """Build the model, and register its prompt learner as what is trained, saved and switched between modes.
+
+        Raises
+        ------
+        ValueError
+            For options that their rules do not allow, or a MODEL.INIT_WEIGHTS that holds nothing of what is learned.
+        """
         cfg = self.cfg
         assert self.options_type is not None
         self.options = self.options_type.from_cfg(cfg)
@@ -167,7 +189,13 @@ class ClipTrainer(TrainerX):
     # --- one step ----------------------------------------------------------------------------------------
 
     def before_train(self) -> None:
-        """As the engine; where training is to see the same views again and again, encode them now."""
+        """As the engine; where training is to see the same views again and again, encode them now.
+
+        Raises
+        ------
+        ValueError
+            Where views are asked for, but the image side learns.
+        """
         super().before_train()
         count = wanted_views(self.cfg)
         if count and self.start_epoch < self.max_epoch:
@@ -184,15 +212,31 @@ class ClipTrainer(TrainerX):
             self.train_loader_x = ViewLoader(self.train_loader_x, features)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(images or their features, labels) on the device."""
+        """Move (images or their features, labels) of a batch to the device."""
         return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device)
 
     def autocast(self) -> Any:
-        """The arithmetic of PREC amp, or none."""
+        """Enter the arithmetic of PREC amp, or none."""
         return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
-        """One step on the cross-entropy of a batch; the learning rate moves with the last batch of an epoch."""
+        """Take one step on the cross-entropy of a batch; the learning rate moves with the last batch of an epoch.
+
+        Parameters
+        ----------
+        batch
+            As the loader gives it: "img" (B, 3, H, W) or ImageFeatures, "label" (B,).
+
+        Returns
+        -------
+        dict
+            Meters: the loss, and the accuracy of this batch in %.
+
+        Raises
+        ------
+        FloatingPointError
+            Where the loss is not finite.
+        """
         images, labels = self.parse_batch_train(batch)
         with self.autocast():
             logits = self.model(images)
@@ -210,7 +254,7 @@ class ClipTrainer(TrainerX):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
     def epoch_facts(self) -> dict[str, Any]:
-        """What the evidence says after the last step of an epoch; goes into the history."""
+        """Ask the evidence what it has seen after the last step of an epoch; goes into the history."""
         return self.evidence.epoch_facts() if self.evidence else {}
 
     # --- a test ------------------------------------------------------------------------------------------
@@ -223,29 +267,41 @@ class ClipTrainer(TrainerX):
             return super().test(split)
 
     def frozen_tower(self) -> tuple[nn.Module, str] | None:
-        """(image tower, what is needed of it: see `encode_images`); None where the image side learns."""
+        """Name what image features depend on.
+
+        Returns
+        -------
+        tuple or None
+            (image tower, what is needed of it: see `encode_images`); None where the image side learns.
+        """
         return None if self.model.image_side_learns else (self.model.image_encoder, self.model.kind)
 
     def evaluation_batches(self, split: str, loader: Any) -> Iterable[dict[str, Any]]:
-        """The loader's batches; "img" holds features where they can be kept, and else the images."""
+        """Give the loader's batches; "img" holds features where they can be kept, and else images."""
         return self.feature_cache.batches(loader, self.frozen_tower(), f"{self.cfg.DATASET.NAME} {split}")
 
     def encode(self, images: Tensor) -> ImageFeatures:
-        """Features of images (B, 3, H, W) that are on the device."""
+        """Encode images (B, 3, H, W) that are on the device."""
         with self.autocast():
             return self.model.encode(images)
 
     def model_inference(self, images: Tensor | ImageFeatures) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C) of images (B, 3, H, W), or of their features."""
         with self.autocast():
             return self.evidence.score(images) if self.evidence else self.model(images)
 
     def diagnostics(self) -> dict[str, Any] | None:
-        """What the evidence says of the last test, for the run's record."""
+        """Ask the evidence about the last test, for the run's record."""
         return self.evidence.diagnostics() if self.evidence else None
 
     def explain(self, images: Tensor) -> Any:
-        """What the model did with images (B, 3, H, W), transformed as for the test; for methods with evidence."""
+        """Show what the model did with images (B, 3, H, W), transformed as for the test.
+
+        Returns
+        -------
+        plot.evidence.Explanation
+            For methods with `transports`; others raise NotImplementedError.
+        """
         if self.evidence is None:
             raise NotImplementedError(f"{type(self).__name__} has nothing to show for its scores")
         self.set_model_mode("eval")
@@ -256,8 +312,22 @@ class ClipTrainer(TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load what was learned from `directory`/<registered name>.
 
-        Without `epoch`: model-best.pth.tar, or the last epoch's where there is no best.  The token buffers of the file
-        are ignored, since they belong to its class list; everything that was learned must be there and fit.
+        The token buffers of the file are ignored, since they belong to its class list; everything that was learned must
+        be there and fit.
+
+        Parameters
+        ----------
+        directory
+            A run's folder; empty for none, which is said in the log.
+        epoch
+            Its number; None for model-best.pth.tar, or the last epoch's where there is no best.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where there is no such checkpoint.
+        ValueError
+            Where it is of another method, backbone or class list; see `find_learned`.
         """
         if not directory:
             print("No model directory given: the prompts stay as they were initialised")
@@ -266,7 +336,7 @@ class ClipTrainer(TrainerX):
             self.load_learned(checkpoint_path(Path(directory) / name, epoch))
 
     def load_learned(self, path: Path) -> dict[str, Any]:
-        """Take what was learned from one checkpoint file, which is returned; see `find_learned` for what is refused."""
+        """Take what was learned from one checkpoint file, which is returned; refuses as `find_learned`."""
         checkpoint = load_checkpoint(str(path))
         learned = find_learned(state_of(checkpoint), self.model, path)
         print(f'Loading weights to prompt_learner from "{path}" (epoch = {checkpoint.get("epoch")})')

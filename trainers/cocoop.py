@@ -32,7 +32,7 @@ TOKENS_AT_ONCE = 65_536  # suffix tokens of all images that are encoded together
 
 @dataclass(frozen=True)
 class CoCoOpOptions(ContextOptions):
-    """TRAINER.COCOOP.*"""
+    """The keys TRAINER.COCOOP.*."""
 
     node: ClassVar[str] = "COCOOP"
 
@@ -40,7 +40,15 @@ class CoCoOpOptions(ContextOptions):
 
 
 class ConditionalPromptLearner(PromptLearner):
-    """A generic context (n, E) and a network from image features (B, D) to the shift (B, E) of all its tokens."""
+    """A generic context (n, E) and a network from image features (B, D) to the shift (B, E) of all its tokens.
+
+    The network is Linear(D, D/16), ReLU, Linear(D/16, E); its tensors are called `meta_net.linear1` and `.linear2`.
+
+    Parameters
+    ----------
+    classnames, clip_model, settings
+        As of PromptLearner.
+    """
 
     def __init__(self, classnames: Sequence[str], clip_model: CLIP, **settings: Any) -> None:
         super().__init__(classnames, clip_model, **settings)
@@ -50,31 +58,40 @@ class ConditionalPromptLearner(PromptLearner):
         self.meta_net = nn.Sequential(layers).to(self.ctx.dtype)
 
     def prompts_of(self, image: Tensor) -> PromptTokens:
-        """image (B, D), of unit length -> B x C prompts."""
+        """Make B x C prompts for image features (B, D) of unit length."""
         shift = self.meta_net(image.to(self.ctx.dtype))  # (B, E)
         return self.words.place(self.contexts() + shift[:, None, None, :])
 
 
 class CoCoOpModel(PromptModel):
-    """images (B, 3, H, W) -> logits (B, C)"""
+    """Images (B, 3, H, W), or their features, -> logits (B, C), with prompts that depend on the image.
+
+    Without a gradient so many images are encoded together that their suffixes fill TOKENS_AT_ONCE tokens.
+    """
 
     prompt_learner: ConditionalPromptLearner
 
     def score(self, features: ImageFeatures) -> Tensor:
+        """Logits (B, C) of features."""
         image = pooled(features)  # (B, D)
         tokens = sum(self.prompt_learner.words.lengths)
         at_once = len(image) if torch.is_grad_enabled() else max(1, TOKENS_AT_ONCE // tokens)
         return torch.cat([self.scores(part) for part in image.split(at_once)])
 
     def scores(self, image: Tensor) -> Tensor:
-        """image (B, D) -> logits (B, C)"""
+        """Logits (B, C) of pooled features (B, D) of unit length, all at once."""
         text = F.normalize(self.text_encoder(self.prompt_learner.prompts_of(image)).float(), dim=-1)  # (B, C, D)
         return self.logit_scale.exp() * torch.einsum("bd,bcd->bc", image, text)
 
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(ClipTrainer):
-    """Conditional context optimisation."""
+    """Conditional context optimisation: what is learned carries over to classes that were not there in training.
+
+    Notes
+    -----
+    An image costs the text tower as much as a whole test costs CoOp; the published batch is one image.
+    """
 
     has_words = True
     options_type = CoCoOpOptions
@@ -83,7 +100,7 @@ class CoCoOp(ClipTrainer):
     has_words = True
 
     def assemble(self, clip_model: CLIP) -> CoCoOpModel:
-        """CoCoOpModel of the options."""
+        """Build a CoCoOpModel of the options."""
         learner = ConditionalPromptLearner(
             self.dm.dataset.classnames,
             clip_model,
@@ -95,5 +112,5 @@ class CoCoOp(ClipTrainer):
         return CoCoOpModel(learner, clip_model)
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
-        """One step; the original reports no accuracy, since its batches are single images."""
+        """Take one step; the original reports no accuracy, since its batches are single images."""
         return {"loss": super().forward_backward(batch)["loss"]}

@@ -22,22 +22,31 @@ from .parts.prompts import PromptLearner, announce, context_settings
 
 @dataclass(frozen=True)
 class CoOpOptions(PhraseOptions, ContextOptions):
-    """TRAINER.COOP.*"""
+    """The keys TRAINER.COOP.*."""
 
     node: ClassVar[str] = "COOP"
 
 
 class CoOpModel(PromptModel):
-    """images (B, 3, H, W) -> logits (B, C)"""
+    """Images (B, 3, H, W), or their features, -> logits (B, C) = exp(logit_scale) * cosine of pooled feature and text.
+
+    The text feature of a class is that of [start] [context] class name [.] [end], of which the context is learned.
+    """
 
     def score(self, image: ImageFeatures) -> Tensor:
+        """Logits (B, C) of features."""
         text = F.normalize(self.text_features()[0].float(), dim=-1)  # (C, D)
         return self.logit_scale.exp() * pooled(image) @ text.t()
 
 
 @TRAINER_REGISTRY.register()
 class CoOp(ClipTrainer):
-    """Context optimisation."""
+    """Context optimisation: one context for all classes, or one for each (CSC), learned by the cross-entropy.
+
+    Notes
+    -----
+    The context's state dict is `ctx` (n, E), or (C, n, E) for CSC, which is also what the authors' checkpoints hold.
+    """
 
     can_be_mapped = has_words = True
     options_type = CoOpOptions
@@ -46,7 +55,7 @@ class CoOp(ClipTrainer):
     can_be_mapped = has_words = True
 
     def assemble(self, clip_model: CLIP) -> CoOpModel:
-        """CoOpModel of the options; a phrase overrides class-specific contexts, as in the original."""
+        """Build a CoOpModel of the options; a phrase overrides class-specific contexts, as in the original."""
         options = self.options
         if options.class_specific and options.init:
             print("TRAINER.COOP.CTX_INIT overrides TRAINER.COOP.CSC: one context for all classes")

@@ -18,7 +18,7 @@ class ZeroshotCLIP(ClipTrainer):
     config_family = "CoOp"
 
     def templates(self) -> tuple[str, ...]:
-        """Sentences with {} for the class name."""
+        """Choose the sentences, with {} for the class name."""
         return (template_of(self.cfg.DATASET.NAME),)
 
     def announce(self, templates: tuple[str, ...], classnames: list[str]) -> None:
@@ -26,7 +26,10 @@ class ZeroshotCLIP(ClipTrainer):
         print(f"Prompts: {[templates[0].format(name) for name in classnames]}")
 
     def build_model(self) -> None:
-        """CLIP in half precision, where there is an accelerator, and the classes' text features."""
+        """Load CLIP, and encode the classes.
+
+        Half precision where there is an accelerator, as the original; float32 on a CPU, where half is slow and inexact.
+        """
         clip_model = self.load_clip("fp32" if self.device.type == "cpu" else "fp16").to(self.device)
         templates, classnames = self.templates(), self.dm.dataset.classnames
         self.announce(templates, [name.replace("_", " ") for name in classnames])
@@ -48,7 +51,7 @@ class ZeroshotCLIP2(ZeroshotCLIP):
     """An ensemble of seven templates and, except on ImageNet itself, the data set's own."""
 
     def templates(self) -> tuple[str, ...]:
-        """The ensemble's sentences."""
+        """Choose the ensemble's sentences, with {} for the class name."""
         own = () if dataset_facts(self.cfg.DATASET.NAME).is_imagenet_itself else super().templates()
         return ENSEMBLE + own
 

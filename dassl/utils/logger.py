@@ -2,7 +2,8 @@
 
 The engine speaks through the standard library: every module has `log = logging.getLogger(__name__)` and says
 `log.info(...)`. One handler, on the logger "dassl", writes the bare message to whatever `sys.stdout` is at that moment.
-So does `print`, which plugins use, and both reach the file that `setup_logger` opens:
+So does `print`, which trainers use (the original engine, on which they must run too, shows nothing else), and both
+reach the file that `setup_logger` opens:
 
     setup_logger(output_dir)       # from here on, what is said goes to the screen and to output_dir/log.txt
     ...
@@ -27,7 +28,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from tqdm import tqdm
 
@@ -37,7 +38,8 @@ from .tools import StrPath, mkdir_if_missing
 
 __all__ = ["Logger", "log_warnings", "quiet", "restore_stdout", "setup_logger", "warned"]
 
-_is_quiet: ContextVar[bool] = ContextVar("_is_quiet", default=False)
+# what takes the place of the console in the present context, in a tuple: a stream, or None for silence; () for none
+_instead: ContextVar[tuple[()] | tuple[TextIO | None]] = ContextVar("_instead", default=())
 _warned: list[str] = []  # since `log_warnings` was entered
 
 
@@ -70,13 +72,14 @@ class Logger:
             self.file = open(fpath, mode, encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
 
     def write(self, msg: str) -> int:
-        """Write to both, to the file alone where it is `quiet`; what the console cannot encode is escaped there."""
-        if not _is_quiet.get():
+        """Write to both; the console is another stream, or none, within `quiet`."""
+        (console,) = _instead.get() or (self.console,)
+        if console is not None:
             try:
-                self.console.write(msg)
-            except UnicodeEncodeError:
-                encoding = self.console.encoding or "ascii"
-                self.console.write(msg.encode(encoding, "backslashreplace").decode(encoding))
+                console.write(msg)
+            except UnicodeEncodeError:  # what it cannot encode is escaped
+                encoding = console.encoding or "ascii"
+                console.write(msg.encode(encoding, "backslashreplace").decode(encoding))
         self.log(msg)
         return len(msg)
 
@@ -220,23 +223,30 @@ def warned() -> list[str]:
 
 
 @contextlib.contextmanager
-def quiet(on: bool = True) -> Iterator[None]:
-    """Keep the console free of what is logged and printed within the block; the log of a run still gets it.
+def quiet(on: bool = True, instead: TextIO | None = None) -> Iterator[None]:
+    """Keep standard output free of what is logged and printed within the block; the log of a run still gets it.
 
     This holds for the current context (`contextvars`): other threads go on speaking. Standard error, where warnings
-    and progress bars go, is left alone. With `on` False nothing changes.
+    and progress bars go, is left alone.
+
+    Parameters
+    ----------
+    on : bool
+        Off: nothing changes.
+    instead : stream, optional
+        Where it goes in place of the console, as a rule sys.stderr; by default nowhere.
     """
     if not on:
         yield
         return
-    token = _is_quiet.set(True)
-    # plugins print, and print knows no contexts, but the stand-in for stdout does
+    token = _instead.set((instead,))
+    # trainers print, and print knows no contexts, but the stand-in for stdout does
     stand_in = None if isinstance(sys.stdout, Logger) else Logger()
     sys.stdout = stand_in or sys.stdout  # type: ignore[assignment]
     try:
         yield
     finally:
-        _is_quiet.reset(token)
+        _instead.reset(token)
         if stand_in is not None:
             stand_in.close()
 
@@ -249,8 +259,11 @@ class _ToStdout(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stdout is not None and (not _is_quiet.get() or isinstance(sys.stdout, Logger)):
-            tqdm.write(self.format(record), file=sys.stdout)
+        stream = sys.stdout
+        if not isinstance(stream, Logger):  # which asks for itself
+            (stream,) = _instead.get() or (stream,)
+        if stream is not None:
+            tqdm.write(self.format(record), file=stream)
 
 
 _messages = logging.getLogger("dassl")

@@ -66,7 +66,7 @@ def _key(plugin: str) -> str:
 
 
 def loaded() -> list[str]:
-    """The plugins that this process has imported, in order."""
+    """Return the plugins that this process has imported, in order."""
     return list(_loaded.values())
 
 

@@ -44,12 +44,24 @@ class BadArchive(ValueError):
 
 
 class Member(NamedTuple):
-    """One entry of an archive, in the archive's order."""
+    """One entry of an archive.
+
+    Parameters
+    ----------
+    name
+        Its path, as the archive has it.
+    ordinary
+        Whether it is a file or a folder, and no link, device or sparse file.
+    extract
+        Writes it into the folder.
+    end
+        Bytes of the archive up to here, for the bar.
+    """
 
     name: str
-    kind: str  # "file", "folder", or "other": links and devices
-    extract: Callable[[], object]  # writes it into the folder
-    end: int  # bytes of the archive up to here, for the bar
+    ordinary: bool
+    extract: Callable[[], object]
+    end: int
 
 
 def is_archive(path: Path) -> bool:
@@ -122,10 +134,9 @@ def read_zip(raw: BinaryIO, folder: Path) -> Iterator[Member]:
         require_room(folder, total)
         for info in infos:
             mode = info.external_attr >> 16
-            special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
-            kind = "other" if special else "folder" if info.is_dir() else "file"
+            ordinary = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)  # 0: not made on a Unix
             end = info.header_offset + info.compress_size
-            yield Member(info.filename, kind, partial(archive.extract, info, folder), end)
+            yield Member(info.filename, ordinary, partial(archive.extract, info, folder), end)
 
 
 def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
@@ -135,10 +146,9 @@ def read_tar(raw: BinaryIO, folder: Path) -> Iterator[Member]:
         # Python's own filter, where it has one (3.10.12, 3.11.4): it refuses less than we do, and sets safe modes.
         archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
         for info in archive:
-            kind = "other" if info.issparse() else "file" if info.isreg() else "folder" if info.isdir() else "other"
-            if kind == "file":
-                require_room(folder, info.size)
-            yield Member(info.name, kind, partial(archive.extract, info, folder), raw.tell())
+            ordinary = (info.isreg() or info.isdir()) and not info.issparse()
+            require_room(folder, info.size if ordinary else 0)
+            yield Member(info.name, ordinary, partial(archive.extract, info, folder), raw.tell())
             archive.members.clear()  # type: ignore[attr-defined]  # a million of them take a gigabyte
         stream.check_end()
 
@@ -218,6 +228,6 @@ def write_member(member: Member, archive: Path) -> None:
     name = member.name.encode("utf-8", "replace").decode()  # bytes that are no UTF-8 do no harm
     if printable(name) != name:
         raise BadArchive(f"{archive}: the member {member.name!r} has control characters in its name")
-    if member.kind == "other":
+    if not member.ordinary:
         raise BadArchive(f"{archive}: {member.name!r} is a link or device, or a sparse file; data sets hold only files")
     member.extract()

@@ -8,8 +8,6 @@ run.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os.path as osp
 import shlex
 import tempfile
@@ -20,6 +18,7 @@ from typing import Any
 
 from dassl.config import get_cfg_default
 from dassl.data.integrity import bad_lines, unreadable
+from dassl.utils.logger import quiet
 
 from ..base import SplitDataset
 from ..fetching.downloads import downloads_of, missing_downloads
@@ -238,7 +237,7 @@ def report_unreadable(report: Report, paths: Collection[str], decode: bool, reme
 def _is_our_own(dataset: Any) -> bool:
     """Whether the split file is what a run without one would make, where the published one's digest is unknown."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             train, val, test = dataset.make_split()
     except (OSError, ValueError):
         return False
@@ -274,7 +273,7 @@ def build_quietly(
     **options
         Further keys of DATASET.
     """
-    with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as output, quiet():
         cfg = get_cfg_default()
         cfg.DATASET.ROOT, cfg.DATASET.NAME = root, kind.__name__
         cfg.DATASET.NUM_SHOTS, cfg.SEED, cfg.OUTPUT_DIR = shots, seed, output

@@ -12,7 +12,16 @@ from ..published import Download, Published
 
 @DATASET_REGISTRY.register()
 class Caltech101(SplitDataset):
-    """Photographs of 100 kinds of objects, 31 to 800 of each."""
+    """Photographs of 100 kinds of objects, 31 to 800 of each.
+
+    The backgrounds and the easy faces are left out, as in CoOp; four folders have a plural name, their classes a
+    singular one.
+
+    References
+    ----------
+    L. Fei-Fei, R. Fergus and P. Perona, "Learning generative visual models from few training examples", CVPR
+    Workshop 2004
+    """
 
     config, table_name, benchmark, order = "caltech101", "Caltech101", "fewshot", 2
     dataset_dir = "caltech-101"

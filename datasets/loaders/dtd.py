@@ -16,7 +16,14 @@ from . import VGG
 
 @DATASET_REGISTRY.register()
 class DescribableTextures(SplitDataset):
-    """Photographs of 47 textures, 120 of each."""
+    """Photographs of 47 textures, 120 of each.
+
+    CoOp splits all images anew, in place of the ten official splits.
+
+    References
+    ----------
+    M. Cimpoi, S. Maji, I. Kokkinos, S. Mohamed and A. Vedaldi, "Describing textures in the wild", CVPR 2014
+    """
 
     config, table_name, benchmark, order = "dtd", "DTD", "fewshot", 9
     dataset_dir = "dtd"

@@ -11,7 +11,15 @@ from ..published import Download, Published
 
 @DATASET_REGISTRY.register()
 class EuroSAT(SplitDataset):
-    """Square cuts of 64 pixels from Sentinel-2's pictures, in red, green and blue."""
+    """Square cuts of 64 pixels from Sentinel-2's pictures, in red, green and blue.
+
+    Class names say in words what the folders' names abbreviate.
+
+    References
+    ----------
+    P. Helber, B. Bischke, A. Dengel and D. Borth, "EuroSAT: A novel dataset and deep learning benchmark for land
+    use and land cover classification", JSTARS 2019
+    """
 
     config, table_name, benchmark, order = "eurosat", "EuroSAT", "fewshot", 10
     dataset_dir = "eurosat"

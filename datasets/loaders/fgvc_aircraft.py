@@ -21,7 +21,15 @@ LISTS = ("variants.txt", "images_variant_train.txt", "images_variant_val.txt", "
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(SplitDataset):
-    """Photographs of 100 variants of aircraft, 100 of each."""
+    """Photographs of 100 variants of aircraft, 100 of each.
+
+    Class names keep their hyphens, slashes and spaces: 707-320, F/A-18.
+
+    References
+    ----------
+    S. Maji, E. Rahtu, J. Kannala, M. Blaschko and A. Vedaldi, "Fine-grained visual classification of aircraft",
+    arXiv:1306.5151, 2013
+    """
 
     config, table_name, benchmark, order = "fgvc_aircraft", "FGVCAircraft", "fewshot", 7
     dataset_dir = "fgvc_aircraft"

@@ -11,7 +11,15 @@ from ..published import Download, Published
 
 @DATASET_REGISTRY.register()
 class Food101(SplitDataset):
-    """Photographs of 101 dishes, 1000 of each; the labels of the training images are not clean."""
+    """Photographs of 101 dishes, 1000 of each; the labels of the training images are not clean.
+
+    CoOp splits the official training and test images anew.
+
+    References
+    ----------
+    L. Bossard, M. Guillaumin and L. Van Gool, "Food-101: Mining discriminative components with random forests",
+    ECCV 2014
+    """
 
     config, table_name, benchmark, order = "food101", "Food101", "fewshot", 6
     dataset_dir = "food-101"

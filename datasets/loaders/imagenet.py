@@ -72,7 +72,15 @@ class ImageNetFamily(SplitDataset):
 
 @DATASET_REGISTRY.register()
 class ImageNet(ImageNetFamily):
-    """1.3 million photographs of 1000 classes."""
+    """1.3 million photographs of 1000 classes.
+
+    Class names are those of CLIP's prompt-engineering notebook; two of them stand twice, missile and sunglasses.
+
+    References
+    ----------
+    J. Deng, W. Dong, R. Socher, L.-J. Li, K. Li and L. Fei-Fei, "ImageNet: A large-scale hierarchical image
+    database", CVPR 2009
+    """
 
     config, table_name, benchmark, order = "imagenet", "ImageNet", "fewshot", 1
     dataset_dir = "imagenet"

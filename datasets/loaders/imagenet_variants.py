@@ -62,7 +62,12 @@ class ImageNetVariant(ImageNetFamily):
 
 @DATASET_REGISTRY.register()
 class ImageNetV2(ImageNetVariant):
-    """ImageNetV2 (Recht et al., 2019), matched frequency: 10 new test images for each class."""
+    """ImageNetV2 (Recht et al., 2019), matched frequency: 10 new test images for each class.
+
+    References
+    ----------
+    B. Recht, R. Roelofs, L. Schmidt and V. Shankar, "Do ImageNet classifiers generalize to ImageNet?", ICML 2019
+    """
 
     config, table_name, order = "imagenetv2", "ImageNetV2", 12
     dataset_dir = "imagenetv2"
@@ -101,7 +106,13 @@ class ImageNetV2(ImageNetVariant):
 
 @DATASET_REGISTRY.register()
 class ImageNetSketch(ImageNetVariant):
-    """ImageNet-Sketch (Wang et al., 2019): black-and-white drawings of the 1000 classes."""
+    """ImageNet-Sketch (Wang et al., 2019): black-and-white drawings of the 1000 classes.
+
+    References
+    ----------
+    H. Wang, S. Ge, Z. Lipton and E. P. Xing, "Learning robust global representations by penalizing local predictive
+    power", NeurIPS 2019
+    """
 
     config, table_name, order = "imagenet_sketch", "ImageNet-Sketch", 13
     dataset_dir = "imagenet-sketch"
@@ -126,7 +137,12 @@ class ImageNetSketch(ImageNetVariant):
 
 @DATASET_REGISTRY.register()
 class ImageNetA(ImageNetVariant):
-    """ImageNet-A (Hendrycks et al., 2021): photographs that mislead a ResNet-50, of 200 of the classes."""
+    """ImageNet-A (Hendrycks et al., 2021): photographs that mislead a ResNet-50, of 200 of the classes.
+
+    References
+    ----------
+    D. Hendrycks, K. Zhao, S. Basart, J. Steinhardt and D. Song, "Natural adversarial examples", CVPR 2021
+    """
 
     config, table_name, order = "imagenet_a", "ImageNet-A", 14
     dataset_dir = "imagenet-adversarial"
@@ -148,7 +164,13 @@ class ImageNetA(ImageNetVariant):
 
 @DATASET_REGISTRY.register()
 class ImageNetR(ImageNetVariant):
-    """ImageNet-R (Hendrycks et al., 2021): paintings, toys, ... of 200 of the classes."""
+    """ImageNet-R (Hendrycks et al., 2021): paintings, toys, ... of 200 of the classes.
+
+    References
+    ----------
+    D. Hendrycks, S. Basart, N. Mu and others, "The many faces of robustness: A critical analysis of out-of-
+    distribution generalization", ICCV 2021
+    """
 
     config, table_name, order = "imagenet_r", "ImageNet-R", 15
     dataset_dir = "imagenet-rendition"

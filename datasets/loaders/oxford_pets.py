@@ -20,7 +20,14 @@ from . import VGG
 
 @DATASET_REGISTRY.register()
 class OxfordPets(SplitDataset):
-    """Photographs of 37 breeds of cats and dogs, about 200 of each."""
+    """Photographs of 37 breeds of cats and dogs, about 200 of each.
+
+    The breed is read from the image's name; upstream lower-cases it and keeps its underscores.
+
+    References
+    ----------
+    O. M. Parkhi, A. Vedaldi, A. Zisserman and C. V. Jawahar, "Cats and dogs", CVPR 2012
+    """
 
     config, table_name, benchmark, order = "oxford_pets", "OxfordPets", "fewshot", 3
     dataset_dir = "oxford_pets"

@@ -27,7 +27,14 @@ BY_HAND = (
 class StanfordCars(SplitDataset):
     """Photographs of 196 cars by make, model and year, 48 to 136 of each.
 
+    In the published split classes first appear in the order 13, 2, 90, ...; few-shot picks follow it.
+
     The images stand in two folders of the data set's own, so that `image_folder` is the folder itself.
+
+    References
+    ----------
+    J. Krause, M. Stark, J. Deng and L. Fei-Fei, "3D object representations for fine-grained categorization", ICCV
+    Workshop 2013
     """
 
     config, table_name, benchmark, order = "stanford_cars", "StanfordCars", "fewshot", 4

@@ -20,7 +20,16 @@ LISTS = ("ClassName.txt", "Training_01.txt", "Testing_01.txt")
 
 @DATASET_REGISTRY.register()
 class SUN397(SplitDataset):
-    """Photographs of 397 kinds of places, 100 of each."""
+    """Photographs of 397 kinds of places, 100 of each.
+
+    Class names are the folders' names read backwards: a/apartment_building/outdoor is an outdoor
+    apartment_building.
+
+    References
+    ----------
+    J. Xiao, J. Hays, K. A. Ehinger, A. Oliva and A. Torralba, "SUN database: Large-scale scene recognition from
+    abbey to zoo", CVPR 2010
+    """
 
     config, table_name, benchmark, order = "sun397", "SUN397", "fewshot", 8
     dataset_dir = "sun397"

@@ -21,7 +21,15 @@ MIDDLE_FRAMES = "10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"  # on Google Drive
 
 @DATASET_REGISTRY.register()
 class UCF101(SplitDataset):
-    """The middle frames of 13,320 videos of 101 human actions."""
+    """The middle frames of 13,320 videos of 101 human actions.
+
+    Class names are the actions' names cut at their capitals: ApplyEyeMakeup is Apply_Eye_Makeup.
+
+    References
+    ----------
+    K. Soomro, A. R. Zamir and M. Shah, "UCF101: A dataset of 101 human actions classes from videos in the wild",
+    arXiv:1212.0402, 2012
+    """
 
     config, table_name, benchmark, order = "ucf101", "UCF101", "fewshot", 11
     dataset_dir = "ucf101"

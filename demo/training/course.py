@@ -162,7 +162,10 @@ def train(course: Course, count: int, options: argparse.Namespace, command: Sequ
 
 
 def learning_rate(step: int, largest: float, steps: int) -> float:
-    """Linear warm-up over 100 steps (or all, if fewer), under a cosine that ends at zero."""
+    """Return the learning rate: a linear warm-up over 100 steps (or all, if fewer), under a cosine that ends at zero.
+
+    At step t of T it is rate * min(1, (t + 1) / min(100, T)) * (1 + cos(pi t / T)) / 2.
+    """
     warm_up = min(1.0, (step + 1) / min(100, steps))
     return largest * warm_up * 0.5 * (1 + math.cos(math.pi * step / steps))
 

@@ -36,7 +36,15 @@ class Corpus(NamedTuple):
 
 
 def draw_corpus(count: int, workers: int) -> Corpus:
-    """`count` training scenes, drawn by `workers` processes; the i-th depends on i alone."""
+    """Draw the training scenes.
+
+    Parameters
+    ----------
+    count
+        How many; the i-th depends on i alone.
+    workers
+        How many processes draw. They are started afresh, not forked: torch's threads would not survive a fork.
+    """
     pixels = torch.empty(count, RESOLUTION, RESOLUTION, 3, dtype=torch.uint8)
     scenes = []
     seeds = (f"train/{i}" for i in range(count))
@@ -62,7 +70,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def smaller(images: Tensor, side: int) -> Tensor:
-    """Images (B, 3, H, H) in the resolution of an encoder: (B, 3, side, side)."""
+    """Reduce images (B, 3, H, H) to the resolution of an encoder: (B, 3, side, side)."""
     if images.shape[-1] == side:
         return images
     return F.interpolate(images, (side, side), mode="bicubic", antialias=True)

@@ -93,7 +93,18 @@ class CaptionCourse(Course):
 
 
 class Vocabulary:
-    """The token ids that captions use, numbered in ascending order, so that end-of-text stays the largest."""
+    """The token ids that captions use, numbered in ascending order, so that end-of-text stays the largest.
+
+    CLIP finds the end of a text by the largest id. Three captions and three phrases of every scene are read, after
+    which hardly a word is new.
+
+    Parameters
+    ----------
+    scenes
+        The training scenes.
+    seed
+        Of the captions that are read here.
+    """
 
     def __init__(self, scenes: Sequence[Scene], seed: int) -> None:
         rng = Random(seed)
@@ -127,7 +138,23 @@ def encode_views(model: CLIP, images: Tensor) -> ImageFeatures:
 
 
 def contrast(logits: Tensor, texts: Sequence[str]) -> Tensor:
-    """InfoNCE in both directions over logits (B, B); images whose text reads the same share the target."""
+    """InfoNCE in both directions.
+
+    The cross entropy of the rows (which text belongs to an image?) and of the columns (which image to a text?),
+    averaged. Images whose text reads the same share the target evenly: there is nothing to tell them apart by.
+
+    Parameters
+    ----------
+    logits
+        Scaled similarities (B, B), images by texts.
+    texts
+        The B texts as words.
+
+    Returns
+    -------
+    Tensor
+        The loss, a scalar.
+    """
     numbers = {text: number for number, text in enumerate(texts)}
     key = torch.tensor([numbers[text] for text in texts])
     same = (key[:, None] == key[None, :]).float()

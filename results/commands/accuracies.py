@@ -10,18 +10,17 @@ from runs.files import say, write_text
 from .command import OUTPUT, TEXT, argument, command, deliver, read_summary
 
 
-@command(
-    "table",
-    "Table of accuracies",
-    "Rows: methods; columns: shots; a block a data set.",
-    """\
-  python -m results table output
-  python -m results table output --format latex --out table.tex""",
-    *OUTPUT,
-    *TEXT,
-)
+@command("table", *OUTPUT, *TEXT)
 def table(args: argparse.Namespace) -> int:
-    """Print the table."""
+    """Table of accuracies.
+
+    Rows: methods; columns: shots; a block a data set.
+
+    Examples
+    --------
+    python -m results table output
+    python -m results table output --format latex --out table.tex
+    """
     from ..tables.accuracies import format_table
 
     summary, status = read_summary(args)
@@ -31,17 +30,20 @@ def table(args: argparse.Namespace) -> int:
 
 @command(
     "curve",
-    "Accuracy against shots, with the spread over seeds",
-    "Methods without training stand at 0 shots.",
-    """\
-  python -m results curve output
-  python -m results curve output --out accuracy.png accuracy.svg""",
     *OUTPUT,
     argument("--out", metavar="FILE", nargs="+",
              help=".png, .svg or .pdf; default: accuracy.png and accuracy.svg in OUTPUT"),
 )  # fmt: skip
 def curve(args: argparse.Namespace) -> int:
-    """Draw the curves."""
+    """Accuracy against shots, with the spread over seeds.
+
+    Methods without training stand at 0 shots.
+
+    Examples
+    --------
+    python -m results curve output
+    python -m results curve output --out accuracy.png accuracy.svg
+    """
     from ..figures.curves import accuracy_figure
     from ..figures.style import drawing, save_figure
 
@@ -55,17 +57,20 @@ def curve(args: argparse.Namespace) -> int:
 
 @command(
     "report",
-    "One self-contained HTML page",
-    "Table, curves, training, transport, classes, what is missing.",
-    """\
-  python -m results report output
-  python -m results report output --out report.html --title "Few-shot flowers\"""",
     *OUTPUT,
     argument("--out", metavar="FILE", help="default: OUTPUT/report.html"),
     argument("--title", default="Few-shot prompt learning", help="heading of the page"),
 )
 def report(args: argparse.Namespace) -> int:
-    """Write the page."""
+    """One self-contained HTML page.
+
+    Table, curves, training, transport, classes, what is missing.
+
+    Examples
+    --------
+    python -m results report output
+    python -m results report output --out report.html --title "Few-shot flowers"
+    """
     from ..report.page import build_report
 
     summary, status = read_summary(args)
@@ -74,18 +79,18 @@ def report(args: argparse.Namespace) -> int:
     return status
 
 
-@command(
-    "runs",
-    "Short names of the runs below a folder",
-    "Every command that takes RUN, and `python -m predict`, knows a run by its short name as well as by its folder.",
-    """\
-  python -m results runs output
-  python -m results transport output:PLOT@16
-  python -m predict output --best photos""",
-    argument("output", metavar="OUTPUT", help="folder with runs, at any depth"),
-)
+@command("runs", argument("output", metavar="OUTPUT", help="folder with runs, at any depth"))
 def runs(args: argparse.Namespace) -> int:
-    """Print a line a run: name, accuracy, folder."""
+    """Short names of the runs below a folder.
+
+    Every command that takes RUN, and `python -m predict`, knows a run by its short name as well as by its folder.
+
+    Examples
+    --------
+    python -m results runs output
+    python -m results transport output:PLOT@16
+    python -m predict output --best photos
+    """
     from runs.names import list_runs
 
     named = list_runs(args.output)

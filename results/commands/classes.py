@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 
 @command(
     "gains",
-    "What each class gained over zero-shot CLIP",
-    "Rows: classes; columns: methods, at their most shots; a block a data set.",
-    """\
-  python -m results gains output
-  python -m results gains output --shots 4 --format markdown --figure gains.png""",
     *OUTPUT,
     *TEXT,
     SHOTS,
     argument("--figure", metavar="FILE", help="also draw them as bars, to a .png, .svg or .pdf"),
 )
 def gains(args: argparse.Namespace) -> int:
-    """Print the gains, and draw them if asked for."""
+    """Show what each class gained over zero-shot CLIP.
+
+    Rows: classes; columns: methods, at their most shots; a block a data set.
+
+    Examples
+    --------
+    python -m results gains output
+    python -m results gains output --shots 4 --format markdown --figure gains.png
+    """
     from ..numbers.classes import class_gains
     from ..tables.classes import format_gains
 
@@ -50,18 +53,21 @@ def gains(args: argparse.Namespace) -> int:
 
 @command(
     "confusions",
-    "Which classes are taken for which",
-    "The most frequent pairs of every method at its most shots, a block a method and data set.",
-    """\
-  python -m results confusions output
-  python -m results confusions output --top 20 --format csv --out confusions.csv""",
     *OUTPUT,
     *TEXT,
     SHOTS,
     argument("--top", type=int, default=10, metavar="K", help="pairs a method; default: 10 (csv: all)"),
 )
 def confusions(args: argparse.Namespace) -> int:
-    """Print the pairs; names on stderr the records that keep none."""
+    """Which classes are taken for which.
+
+    The most frequent pairs of every method at its most shots, a block a method and data set.
+
+    Examples
+    --------
+    python -m results confusions output
+    python -m results confusions output --top 20 --format csv --out confusions.csv
+    """
     from ..numbers.classes import all_confusions
     from ..tables.classes import format_confusions
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,19 +27,18 @@ class Command(NamedTuple):
     """One command: words for its help, its arguments, and what it does."""
 
     name: str
-    summary: str  # without a full stop
-    text: str  # goes on where the summary ends
-    examples: str
+    help: str  # a summary line; whatever else there is to say; examples
     arguments: tuple[Argument, ...]
     run: Callable[[argparse.Namespace], int]  # returns the exit status
 
     def add_to(self, commands: argparse._SubParsersAction) -> None:
         """Add it to the commands of a command line."""
+        about, _, examples = self.help.partition("\nExamples\n--------\n")
         parser = commands.add_parser(
             self.name,
-            help=self.summary,
-            description=f"{self.summary}. {self.text}",
-            epilog=f"examples:\n{self.examples}\n\n{STATUS}",
+            help=about.partition("\n")[0].removesuffix("."),
+            description=about.rstrip(),
+            epilog=f"examples:\n{textwrap.indent(examples, '  ')}\n\n{STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for add in (*self.arguments, add_plugin_flag):
@@ -45,15 +46,29 @@ class Command(NamedTuple):
         parser.set_defaults(run=self.run)
 
 
-def command(
-    name: str, summary: str, text: str, examples: str, *arguments: Argument
-) -> Callable[[Callable[[argparse.Namespace], int]], Command]:
-    """Make the decorated function a Command; it gets the parsed arguments and returns the exit status."""
-    return lambda run: Command(name, summary, text, examples, arguments, run)
+def command(name: str, *arguments: Argument, help: str = "") -> Callable[..., Command]:
+    """Make the decorated function a command, of which its docstring is the help.
+
+    Parameters
+    ----------
+    name
+        What is typed.
+    arguments
+        What it takes, beside --plugin.
+    help
+        Instead of the docstring, for functions that serve several commands.  Either has a summary line, then whatever
+        there is to say, and at its end a section "Examples" of command lines.
+
+    Returns
+    -------
+    decorator
+        Of a function from parsed arguments to the exit status.
+    """
+    return lambda run: Command(name, help or inspect.getdoc(run) or "", arguments, run)
 
 
 def argument(*names: str, **options: Any) -> Argument:
-    """An argument as `add_argument` has it, for any number of commands."""
+    """Make an argument as `add_argument` has it, for any number of commands."""
     return lambda parser: parser.add_argument(*names, **options)
 
 
@@ -71,7 +86,7 @@ SPREAD = (
 
 
 def deliver(text: str, out: str | None) -> None:
-    """Write text to the file `out`, or to the console."""
+    """Write text to the file `out`, or to the console; where it was written is said on stderr."""
     if out:
         tell(f"written: {write_text(out, text)}")
     else:

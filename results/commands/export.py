@@ -16,21 +16,24 @@ NAME = "classifier.safetensors"
 
 @command(
     "export",
-    "One small file of a run, to predict with elsewhere",
-    """It keeps what was learned, class
-names, settings and accuracy; not the frozen CLIP, which is loaded by its name again.
-`python -m predict FILE photos` and `predict.load("FILE")` predict with it what the run does.""",
-    """\
-  python -m results export RUN
-  python -m results export RUN --out flowers.safetensors
-  python -m predict flowers.safetensors photos""",
     add_run_argument,
     argument("--out", metavar="FILE", help=f"default: RUN/{NAME}"),
     argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved"),
     add_trust_paths,
 )
 def export(args: argparse.Namespace) -> int:
-    """Write the file."""
+    """One small file of a run, to predict with elsewhere.
+
+    It keeps what was learned, class
+    names, settings and accuracy; not the frozen CLIP, which is loaded by its name again.
+    `python -m predict FILE photos` and `predict.load("FILE")` predict with it what the run does.
+
+    Examples
+    --------
+    python -m results export RUN
+    python -m results export RUN --out flowers.safetensors
+    python -m predict flowers.safetensors photos
+    """
     from runs.restore.exported import write
     from runs.restore.rebuilding import rebuild
     from runs.restore.source import PredictError, RunFolder

@@ -20,7 +20,13 @@ from .command import TO_FILE, Argument, argument, command, deliver
 
 
 def positive(text: str) -> float:
-    """Read an epsilon; argparse shows the message of its error."""
+    """Read an epsilon.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        For anything but a positive finite number; argparse shows its message.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -31,18 +37,18 @@ def positive(text: str) -> float:
 
 
 def classes(text: str, *names: str) -> Argument:
-    """Class names that choose something."""
+    """Declare --class: names of classes, as typed, that choose something."""
     return argument("--class", *names, dest="classes", metavar="NAME", nargs="+", default=[], help=text)
 
 
 def formats(known: tuple[str, ...], what: str) -> Argument:
-    """Formats to write, all by default."""
+    """Declare --formats: what to write, by default everything."""
     text = f"{what}, of {', '.join(known)}; default: all"
     return argument("--formats", metavar="FORMAT", nargs="+", choices=known, default=known, help=text)
 
 
 def folder(default: str) -> Argument:
-    """Where the files go."""
+    """Declare --out: where the files go."""
     return argument("--out", metavar="DIR", type=Path, help=default)
 
 
@@ -62,12 +68,6 @@ def _run(args: argparse.Namespace) -> RunAtRest:
 
 @command(
     "ablate",
-    "Does the transport matter? One PLOT run, tested again under every matching",
-    "Tests the prompts of a finished PLOT or PLOTPP run under ot at several epsilon, uniform, max and global: "
-    "a table, RUN/ablation.json (which `report` shows) and a figure. Needs the run's data and backbone.",
-    """\
-  python -m results ablate output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
-  python -m results ablate RUN --eps 0.05 0.1 0.2 --matchings ot uniform --format csv""",
     *RUN,
     argument("--eps", metavar="E", nargs="+", type=positive, default=[],
              help="of the transport, besides the run's own; default: 0.01 0.02 0.05 0.1 0.2 0.5 1"),
@@ -77,7 +77,16 @@ def _run(args: argparse.Namespace) -> RunAtRest:
     folder("for ablation.png and ablation.svg; default: RUN"),
 )  # fmt: skip
 def ablate(args: argparse.Namespace) -> int:
-    """Test, print the table and draw the figure."""
+    """Test one PLOT run again under every matching, to see whether the transport matters.
+
+    Tests the prompts of a finished PLOT or PLOTPP run under ot at several epsilon, uniform, max and global: a
+    table, RUN/ablation.json (which `report` shows) and a figure. Needs the run's data and backbone.
+
+    Examples
+    --------
+    python -m results ablate output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+    python -m results ablate RUN --eps 0.05 0.1 0.2 --matchings ot uniform --format csv
+    """
     from ..inspection.ablation import show_ablation
 
     show_ablation(_run(args), args.eps, args.matchings, args.out, args.format)
@@ -86,19 +95,6 @@ def ablate(args: argparse.Namespace) -> int:
 
 @command(
     "transport",
-    "Heat maps of what each prompt of a PLOT run is matched with",
-    """For each image a map a prompt, for the class that it is taken for
-and for its true class: orange where the prompt receives more mass than an even spread, purple where less.
-Beside the pictures lie arrays (npz), and index.json, which lists what the last call made.
-
-Test images are read from the run's data set. --images needs no data: the true class is then known only for files
-below the root of the data set. Runs of PLOTPP have no places: the plan itself is drawn, visual by text prompts.
-Files that are no images are named and skipped: exit status 1, or 2 if none was left.""",
-    """\
-  python -m results transport output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
-  python -m results transport RUN --wrong --count 20            # only what it gets wrong
-  python -m results transport RUN --class "ice cream" church    # of these classes
-  python -m results transport RUN --images photos/ cat.jpg --formats png --out heatmaps""",
     *RUN,
     argument("--images", metavar="FILE|DIR", nargs="+", default=[], help="pictures, or folders of them; need no data"),
     classes("only test images of these classes"),
@@ -109,7 +105,23 @@ Files that are no images are named and skipped: exit status 1, or 2 if none was 
     BESIDE,
 )  # fmt: skip
 def transport(args: argparse.Namespace) -> int:
-    """Draw the heat maps."""
+    """Heat maps of what each prompt of a PLOT run is matched with.
+
+    For each image a map a prompt, for the class that it is taken for
+    and for its true class: orange where the prompt receives more mass than an even spread, purple where less.
+    Beside the pictures lie arrays (npz), and index.json, which lists what the last call made.
+
+    Test images are read from the run's data set. --images needs no data: the true class is then known only for files
+    below the root of the data set. Runs of PLOTPP have no places: the plan itself is drawn, visual by text prompts.
+    Files that are no images are named and skipped: exit status 1, or 2 if none was left.
+
+    Examples
+    --------
+    python -m results transport output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+    python -m results transport RUN --wrong --count 20            # only what it gets wrong
+    python -m results transport RUN --class "ice cream" church    # of these classes
+    python -m results transport RUN --images photos/ cat.jpg --formats png --out heatmaps
+    """
     from ..inspection.transport import draw_transport
 
     choice = Choice(args.images, args.classes, args.wrong, args.count)
@@ -118,19 +130,6 @@ def transport(args: argparse.Namespace) -> int:
 
 @command(
     "claims",
-    "Which test images each prompt of a PLOT run claims most: a contact sheet, and a list",
-    """The transport gives every
-prompt the same mass of every image, so mass tells nothing. With plan T and similarity S of an image and its true class,
-the claim of prompt n is
-    N * sum_m T[m, n] S[m, n]  -  the mean of that over the N prompts:
-how much more similar what it receives is than what the others receive. Claims on an image sum to 0; images are ranked
-within each prompt. The test is passed as the run's own, in its batches and through the feature cache.
-
-Writes claims.png, claims.svg and claims.json (files and values), with --class claims-NAME.*.""",
-    """\
-  python -m results claims RUN
-  python -m results claims RUN --class "ice cream" --count 10      # within one class
-  python -m results claims RUN --of predicted --formats json --out claims""",
     *RUN,
     classes("only within these classes"),
     argument("--of", choices=("true", "predicted"), default="true",
@@ -140,7 +139,22 @@ Writes claims.png, claims.svg and claims.json (files and values), with --class c
     BESIDE,
 )  # fmt: skip
 def claims(args: argparse.Namespace) -> int:
-    """Rank the images and write the contact sheet."""
+    """Which test images each prompt of a PLOT run claims most: a contact sheet, and a list.
+
+    The transport gives every prompt the same mass of every image, so mass tells nothing. With plan T and similarity S
+    of an image and its true class, the claim of prompt n is
+        N * sum_m T[m, n] S[m, n]  -  the mean of that over the N prompts:
+    how much more similar what it receives is than what the others receive. Claims on an image sum to 0; images are
+    ranked within each prompt. The test is passed as the run's own, in its batches and through the feature cache.
+
+    Writes claims.png, claims.svg and claims.json (files and values), with --class claims-NAME.*.
+
+    Examples
+    --------
+    python -m results claims RUN
+    python -m results claims RUN --class "ice cream" --count 10      # within one class
+    python -m results claims RUN --of predicted --formats json --out claims
+    """
     from ..inspection.claims import show_claims
 
     return show_claims(_run(args), args.classes, args.of, args.count, args.out, args.formats)
@@ -148,12 +162,6 @@ def claims(args: argparse.Namespace) -> int:
 
 @command(
     "words",
-    "The vocabulary words nearest to each learned context vector",
-    "Needs the run's checkpoint and backbone, and no data. Of CoOp, CoCoOp, PLOT and PLOTPP.",
-    """\
-  python -m results words output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
-  python -m results words RUN --top 5 --format json --out words.json
-  python -m results words RUN --class cat dog        # of a run with CSC""",
     *RUN,
     argument("--top", type=int, default=3, metavar="K", help="words a vector; default: 3"),
     classes("of class-specific contexts (CSC) those of these classes; default: all"),
@@ -161,7 +169,16 @@ def claims(args: argparse.Namespace) -> int:
     TO_FILE,
 )
 def words(args: argparse.Namespace) -> int:
-    """Print the words."""
+    """Find the vocabulary words nearest to each learned context vector.
+
+    Needs the run's checkpoint and backbone, and no data. Of CoOp, CoCoOp, PLOT and PLOTPP.
+
+    Examples
+    --------
+    python -m results words output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+    python -m results words RUN --top 5 --format json --out words.json
+    python -m results words RUN --class cat dog        # of a run with CSC
+    """
     from ..inspection.words import find_words, format_words
 
     run = _run(args)
@@ -171,11 +188,6 @@ def words(args: argparse.Namespace) -> int:
 
 @command(
     "map",
-    "Prompts and image features of some classes, in the plane",
-    "Rebuilds the run, so it needs its data and backbone. Of CoOp, PLOT and PLOTPP.",
-    """\
-  python -m results map output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
-  python -m results map RUN --method tsne --class cat dog horse --count 20 --out map.png""",
     *RUN,
     argument("--method", choices=METHODS, default="pca",
              help="default: pca; tsne needs scikit-learn (pip install -e '.[map]')"),
@@ -185,7 +197,15 @@ def words(args: argparse.Namespace) -> int:
              help=".png, .svg, .pdf or .npz (the numbers); default: RUN/map/METHOD with each of .png, .svg and .npz"),
 )  # fmt: skip
 def feature_map(args: argparse.Namespace) -> int:
-    """Write the map as pictures and numbers."""
+    """Prompts and image features of some classes, in the plane.
+
+    Rebuilds the run, so it needs its data and backbone. Of CoOp, PLOT and PLOTPP.
+
+    Examples
+    --------
+    python -m results map output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
+    python -m results map RUN --method tsne --class cat dog horse --count 20 --out map.png
+    """
     from runs.files import say
 
     from ..figures.maps import draw_map

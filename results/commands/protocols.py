@@ -1,4 +1,7 @@
-"""The commands that read trees of the published code: the tables of the protocols, and accuracies out of logs."""
+"""The commands that read trees of the published code: the tables of the protocols, and accuracies out of logs.
+
+The four protocols share their arguments and one function; only what they read differs, and whether shots are columns.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,28 @@ HELP = {  # of each protocol: what it reads and shows, and examples
         "Reads <dataset>/<trainer>/<config>_<shots>shots/... and ZeroshotCLIP/<config>/<dataset>. "
         "A block a data set, and the average over data sets.",
         """\
-  python -m results fewshot output
-  python -m results fewshot output --published --format latex --out fewshot.tex
-  python -m results fewshot output --datasets protocol --shots 1 2 4 8 16""",
+python -m results fewshot output
+python -m results fewshot output --published --format latex --out fewshot.tex
+python -m results fewshot output --datasets protocol --shots 1 2 4 8 16""",
     ),
     "base2new": (
         "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean: "
         "the average over data sets, and a block a data set.",
         """\
-  python -m results base2new output
-  python -m results base2new output --datasets protocol --format markdown""",
+python -m results base2new output
+python -m results base2new output --datasets protocol --format markdown""",
     ),
     "crossdataset": (
         "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a data set, and the average of the targets.",
         """\
-  python -m results crossdataset output
-  python -m results crossdataset output --ci95 --format csv --out cross.csv""",
+python -m results crossdataset output
+python -m results crossdataset output --ci95 --format csv --out cross.csv""",
     ),
     "domain": (
         "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a variant of ImageNet, and their average.",
         """\
-  python -m results domain output
-  python -m results domain output --datasets protocol --format latex""",
+python -m results domain output
+python -m results domain output --datasets protocol --format latex""",
     ),
 }
 ARGUMENTS = (
@@ -78,17 +81,13 @@ def protocol_table(args: argparse.Namespace) -> int:
 def _protocol_command(name: str) -> Command:
     protocol = PROTOCOLS[name]
     which = lambda parser: parser.set_defaults(protocol=name)  # noqa: E731
-    arguments = (which, *ARGUMENTS, *[BY_SHOTS] * protocol.by_shots)
-    return command(name, f"{protocol.title}: table over data sets", *HELP[name], *arguments)(protocol_table)
+    text, examples = HELP[name]
+    text = f"{protocol.title}: table over data sets.\n\n{text}\n\nExamples\n--------\n{examples}"
+    return command(name, which, *ARGUMENTS, *[BY_SHOTS] * protocol.by_shots, help=text)(protocol_table)
 
 
 @command(
     "parse",
-    "Mean and spread from log.txt files",
-    "Reads the logs of any program of this family, in the format of its parse_test_res.py.",
-    """\
-  python -m results parse output/caltech101/CoOp/rn50_16shots/nctx16_cscFalse_ctpend
-  python -m results parse output/evaluation/CoOp/rn50_16shots/caltech101 --test-log --ci95""",
     argument("folder", metavar="DIR", help="parent of the seed folders"),
     *SPREAD,
     argument("--test-log", action="store_true", help="logs of evaluations, which hold no training"),
@@ -97,7 +96,15 @@ def _protocol_command(name: str) -> Command:
     ALLOW_MISSING,
 )
 def parse(args: argparse.Namespace) -> int:
-    """Print what the logs say."""
+    """Mean and spread from log.txt files.
+
+    Reads the logs of any program of this family, in the format of its parse_test_res.py.
+
+    Examples
+    --------
+    python -m results parse output/caltech101/CoOp/rn50_16shots/nctx16_cscFalse_ctpend
+    python -m results parse output/evaluation/CoOp/rn50_16shots/caltech101 --test-log --ci95
+    """
     from ..numbers.logs import LogOptions, parse_directory, parse_experiments
 
     options = LogOptions(args.keyword, args.test_log, args.ci95, args.sample_std)

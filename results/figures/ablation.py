@@ -1,4 +1,9 @@
-"""Accuracy of one run under every matching, above how far each matching's plan is from doing nothing."""
+"""Accuracy of one run under every matching, above how far each matching's plan is from doing nothing.
+
+Both panels share the axis of epsilon, which only the transport has; the other matchings are lines across.  A small
+epsilon sharpens the plan, a large one flattens it to uniform, so the lower panel says how strong the medicine was, and
+the upper one whether it helped.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,14 @@ DISTANCES = (  # key, name, look
 def ablation_figure(ablation: Ablation, title: str = "") -> Figure:
     """Draw accuracy against epsilon, over the plan's distance from uniform; the other matchings are lines across.
 
-    Hollow points: not every problem had converged within the limit of iterations.  Draw it within `drawing()`.
+    Hollow points: not every problem had converged within the limit of iterations.
+
+    Parameters
+    ----------
+    ablation
+        One run under several settings.
+    title
+        Instead of the usual one, for a page that names the run elsewhere.
     """
     figure = new_figure(5.4, 6.0)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
@@ -76,6 +88,7 @@ def _number(value: float | None) -> float:
 
 
 def _converged(row: Row) -> bool:
+    """Whether every problem of the test had converged."""
     return row.transport.get("converged_share") == 1.0
 
 

@@ -26,7 +26,15 @@ def shown_classes(gains: Gains) -> list[Class]:
 
 
 def gains_figure(compared: Sequence[Gains], look: dict[str, Look]) -> Figure:
-    """Draw a panel a data set; rows of panels are as high as their longest list of classes asks for."""
+    """Draw a panel a data set; rows of panels are as high as their longest list of classes asks for.
+
+    Parameters
+    ----------
+    compared
+        Gains of every data set and backbone.
+    look
+        How every method is drawn.
+    """
     across = min(ACROSS, len(compared))
     down = math.ceil(len(compared) / across)
     rows = [compared[index * across : (index + 1) * across] for index in range(down)]
@@ -47,7 +55,11 @@ def panel_height(gains: Gains) -> float:
 
 
 def draw_gains(axes: Axes, gains: Gains, look: dict[str, Look]) -> None:
-    """Draw classes downward, a bar a method, with the standard deviation over seeds."""
+    """Draw classes downward, a bar a method, with the standard deviation over seeds.
+
+    Beside its name stands what the class has without training, since a gain from 95% is another thing than one from 5%.
+    Where classes in between are left out, a dashed line stands for them.
+    """
     classes = shown_classes(gains)
     width = 0.8 / len(gains.gains)
     for index, gain in enumerate(gains.gains):

@@ -24,7 +24,10 @@ KEY = "prompt_cosine"  # of an entry of the history: the pairs (1, 2), (1, 3), .
 
 
 class Pairs(NamedTuple):
-    """Cosines of all pairs of prompts after an epoch, each the mean over runs."""
+    """Cosines of all pairs of prompts after an epoch, each the mean over runs.
+
+    `mean`, `low` and `high` are over the pairs: at 1 the two prompts of a pair have become one.
+    """
 
     epoch: int
     mean: float
@@ -37,7 +40,18 @@ class Pairs(NamedTuple):
 
 
 def pair_history(runs: Sequence[Run]) -> list[Pairs]:
-    """Average each pair over runs, by epoch; empty where there is one prompt, or an older record."""
+    """Average each pair over runs, by epoch.
+
+    Parameters
+    ----------
+    runs
+        Of one method at one number of shots.
+
+    Returns
+    -------
+    pairs
+        One entry for every epoch that all runs have; empty where there is one prompt, or an older record.
+    """
     pairs = []
     for epoch, of_runs in common_history(runs, KEY):
         means = [statistics.fmean(values) for values in zip(*of_runs, strict=False)]
@@ -47,13 +61,16 @@ def pair_history(runs: Sequence[Run]) -> list[Pairs]:
 
 
 def pairs_by_shots(runs: Sequence[Run]) -> dict[int, list[Pairs]]:
-    """The history of the pairs for every number of shots that has one."""
+    """Average the pairs of every number of shots that has some."""
     by_shots = sorted(group(runs, lambda run: run.shots).items())
     return {shots: pairs for shots, members in by_shots if (pairs := pair_history(members))}
 
 
 def prompts_figure(title: str, runs: Sequence[Run]) -> Figure | None:
-    """Draw the mean cosine between prompts by epoch, a line a number of shots; the band is the range of the pairs."""
+    """Draw the mean cosine between prompts by epoch, a line a number of shots; the band is the range of the pairs.
+
+    Returns None where no record has cosines.
+    """
     by_shots = pairs_by_shots(runs)
     if not by_shots:
         return None

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def looks(summary: Summary) -> dict[str, Look]:
-    """One look a method, the same in every figure; the first method without training is grey."""
+    """Choose one look a method, the same in every figure; the first method without training is grey."""
     cells = {key for section in summary.sections for key in section.cells}
     untrained = [name for name in summary.methods if (name, ZERO_SHOT) in cells]
     colours = itertools.cycle(LOOKS)
@@ -42,7 +42,7 @@ Point = tuple[int, float, list[float]]  # shots, mean, values of the seeds
 
 
 def series(section: Section) -> dict[str, list[Point]]:
-    """Points by shots of every method; cells without a result and runs on all images have none."""
+    """List the points by shots of every method; cells without a result and runs on all images have none."""
     lines: dict[str, list[Point]] = {}
     for method in section.methods:
         cells = [(shots, section.cell(method, shots)) for shots in section.shots if shots >= 0]
@@ -57,7 +57,11 @@ def series(section: Section) -> dict[str, list[Point]]:
 
 
 def panels(summary: Summary) -> list[tuple[str, dict[str, list[Point]]]]:
-    """List (title, points) of the averages, from cells that every data set has, then of every data set."""
+    """List (title, points) of the averages, from cells that every data set has, then of every data set.
+
+    An average over fewer data sets than its neighbour's would make a curve of two different things, so such cells are
+    left out of the panel of averages.
+    """
     shown = []
     for average in averages(summary.sections):
         lines: dict[str, list[Point]] = {}
@@ -170,7 +174,15 @@ def _is_finite(value: Any) -> bool:
 
 
 def common_history(runs: Sequence[Run], key: str) -> list[tuple[int, list[Any]]]:
-    """List (epoch, `key` of every run's history), over the epochs that every run has."""
+    """List (epoch, `key` of every run's history), over the epochs that every run has.
+
+    Parameters
+    ----------
+    runs
+        Whose histories are compared.
+    key
+        Of an entry: "loss", "acc" or "prompt_cosine".
+    """
     per_run = [
         {entry["epoch"]: entry[key] for entry in run.record.get("history") or [] if _is_finite(entry.get(key))}
         for run in runs
@@ -186,7 +198,20 @@ def mean_history(runs: Sequence[Run], key: str) -> tuple[list[int], list[float]]
 
 
 def training_figure(title: str, runs: Sequence[Run]) -> Figure | None:
-    """Draw training loss and accuracy of one method by epoch, a line a number of shots; None without history."""
+    """Draw training loss and accuracy of one method by epoch, a line a number of shots, mean over runs.
+
+    Parameters
+    ----------
+    title
+        Of the figure.
+    runs
+        Of one method on one data set.
+
+    Returns
+    -------
+    figure
+        None where no record keeps a history.
+    """
     by_shots = dict(sorted(group(runs, lambda run: run.shots).items()))
     by_shots = {shots: members for shots, members in by_shots.items() if mean_history(members, "loss")[0]}
     if not by_shots:

@@ -23,7 +23,10 @@ _reported: set[str] = set()  # characters that the user has been told of
 
 
 def cover(figure: Figure) -> None:
-    """Let every text of `figure` fall back on installed fonts that have its characters; say once which none has."""
+    """Let every text of `figure` fall back on installed fonts that have its characters; say once which none has.
+
+    Tick labels are made first, since matplotlib otherwise makes them only while it draws, which would be too late.
+    """
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.text import Text
 
@@ -89,7 +92,7 @@ def _installed() -> Iterator[tuple[str, str]]:
 
 @cache
 def _characters(path: str) -> frozenset[str]:
-    """The characters that a font file has outlines for."""
+    """List the characters that a font file has outlines for."""
     from matplotlib.font_manager import get_font
 
     try:

@@ -54,7 +54,7 @@ def draw(explained: Explained) -> Figure:
 
 
 def map_title(plan: np.ndarray, prompt: int) -> str:
-    """Title of one prompt's map; its share of the mass only where that is not the 1/N of uniform marginals."""
+    """Title one prompt's map, with its share of the mass where that is not the 1/N of uniform marginals."""
     share, distance = plan[:, prompt].sum() / plan.sum(), distances(plan)[prompt]
     if np.isnan(distance):
         return f"prompt {prompt + 1}\nno mass"
@@ -63,7 +63,10 @@ def map_title(plan: np.ndarray, prompt: int) -> str:
 
 
 class _Scores:
-    """Left: the picture under the grid of local features; below it the best classes, and those that are shown."""
+    """Left: the picture under the grid of local features; below it the best classes, and those that are shown.
+
+    The true class has a colour of its own, where it is known.
+    """
 
     PITCH = 0.46
 
@@ -76,6 +79,7 @@ class _Scores:
         self.height = self.above + 0.3 + self.PITCH * len(self.labels)
 
     def draw(self, sheet: Sheet, left: float, top: float) -> None:
+        """Draw it with its top left corner there."""
         explained = self.explained
         names, truth = explained.classnames, explained.true_label
         title = f"taken for: {short_name(names[self.labels[0]])}"
@@ -103,7 +107,7 @@ class _Scores:
 
 
 class _Maps:
-    """A class as N maps over the picture."""
+    """A class as N maps over the picture; more than MOST_COLUMNS prompts stand in several bands."""
 
     def __init__(self, explained: Explained, prompts: int) -> None:
         assert explained.grid is not None
@@ -116,6 +120,7 @@ class _Maps:
         self.width, self.height = self.columns * self.pitch - GAP, self.bands * self.band
 
     def draw(self, sheet: Sheet, left: float, top: float, shown: ShownClass, scale: Scale) -> None:
+        """Draw every prompt's map: above smooth over the picture, below cell by cell."""
         for prompt, ratio in enumerate(prompt_maps(relative(shown.plan), self.grid)):
             band, column = divmod(prompt, self.columns)
             x, y = left + column * self.pitch, top + band * self.band
@@ -135,6 +140,7 @@ class _Matrix:
         self.width, self.height = self.label_width + self.size[0], 0.25 + self.size[1]
 
     def draw(self, sheet: Sheet, left: float, top: float, shown: ShownClass, scale: Scale) -> None:
+        """Draw a rectangle an entry of the plan, with its value where that can be read."""
         ratio = relative(shown.plan)
         values = scale.place(ratio)
         axes = sheet.cells(left + self.label_width, top + 0.25, *self.size, values, scale)

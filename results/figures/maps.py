@@ -21,7 +21,11 @@ LEAST_RANGE = 0.25  # a mass that is nearly even looks nearly even
 
 
 def draw_map(feature_map: FeatureMap) -> Figure:
-    """Draw the map; with several prompts a class, dots are larger the more of their mass goes to one of them."""
+    """Draw the map: dots are image features, numbered marks prompts, a colour a class.
+
+    With several prompts a class, a dot is larger the more of the mass that its feature sends to its true class goes to
+    one prompt; the scale reaches at least LEAST_RANGE, so that a mass that is nearly even looks nearly even.
+    """
     import matplotlib
 
     features = feature_map.features

@@ -22,7 +22,11 @@ MOST_LINES = 32  # of a grid: beyond, they would hide the map
 
 
 class Sheet:
-    """A figure whose panels are placed in inches from its top left corner: the same look for any number of them."""
+    """A figure whose panels are placed in inches from its top left corner: the same look for any number of them.
+
+    matplotlib's own layouts stretch panels to fill the figure; here a map has the same size whether two or twenty of
+    them are shown, and the figure grows instead.
+    """
 
     def __init__(self, width: float, height: float) -> None:
         from matplotlib.figure import Figure
@@ -62,7 +66,10 @@ class Sheet:
         return axes
 
     def scale(self, left: float, top: float, height: float, scale: Scale, label: str) -> None:
-        """Draw the colour bar, 0.16 wide; its words need another 1.0."""
+        """Draw the colour bar, 0.16 wide; its words need another 1.0.
+
+        Its ticks say multiples of uniform; the ends are pointed where there are masses beyond them.
+        """
         import matplotlib
         from matplotlib.colors import Normalize
 

@@ -32,7 +32,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 
 class Look(NamedTuple):
-    """How one method is drawn, everywhere."""
+    """How one method is drawn, everywhere: colour, marker, and line style as matplotlib has them."""
 
     color: str
     marker: str
@@ -70,7 +70,7 @@ def drawing(ink: str = INK, faint: str = FAINT) -> Iterator[None]:
 
 
 def _style(ink: str, faint: str) -> Any:
-    """Settings of matplotlib for text and frames in `ink` and grid lines in `faint`."""
+    """Make matplotlib's settings for text and frames in `ink` and grid lines in `faint`."""
     return {
         "font.family": "sans-serif",
         "font.size": 10,
@@ -115,7 +115,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def set_title(axes: Axes, text: str) -> None:
-    """Write the title in as many lines as it takes."""
+    """Write the title in as many lines as it takes.
+
+    matplotlib wraps by itself, but where it wraps it reads a formula between two dollar signs, in spite of
+    text.parse_math; such a title is broken by counting letters.
+    """
     if text.count("$") > 1:  # where matplotlib wraps, it reads a formula in spite of text.parse_math
         axes.set_title(textwrap.fill(text, TITLE))
     else:
@@ -134,7 +138,7 @@ def short_name(name: str, most: int = 26) -> str:
 
 
 def legend_below(figure: Figure, columns: int) -> None:
-    """Put one legend for all panels below them, a label once, in at most that many columns and as many as fit."""
+    """Put one legend for all panels below them, a label once, in at most `columns` columns and as many as fit."""
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -145,6 +149,15 @@ def legend_below(figure: Figure, columns: int) -> None:
 
 def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Path:
     """Write PNG, SVG or PDF, by the ending of `path`, atomically and without a time stamp.
+
+    Parameters
+    ----------
+    figure
+        Drawn within `drawing`.
+    path
+        Its ending is one of SUFFIXES.
+    dpi
+        Of a PNG, unless the usual.
 
     Raises
     ------

@@ -8,7 +8,6 @@ another question: TRAINER.PLOT.MATCHING answers it.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dassl.utils.logger import quiet
 from runs.files import ResultsError, tell, write_text
 from runs.record import Run, read_run
 from runs.restore.trained_run import check_transport, test_batches
@@ -136,7 +136,24 @@ def _matched_by(model: Any, transport: Transport) -> Iterator[None]:
 
 
 def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: Sequence[str]) -> Ablation:
-    """Rebuild a finished run and test it under all settings.  Raises ResultsError for what is missing or unfit."""
+    """Rebuild a finished run and test it under all settings.
+
+    Parameters
+    ----------
+    run
+        The record of the run.
+    at_rest
+        The same run, to be rebuilt.
+    epsilons
+        Of the transport, besides the run's own.
+    matchings
+        Names; none: all that there are.
+
+    Raises
+    ------
+    ResultsError
+        For what is missing or unfit.
+    """
     trainer = at_rest.rebuild()
     if not getattr(type(trainer), "transports", False):
         raise ResultsError(f"{run.folder} is a run of {run.trainer}, which matches nothing; give a PLOT or PLOTPP run")
@@ -153,14 +170,26 @@ def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: S
 def show_ablation(
     at_rest: RunAtRest, epsilons: Sequence[float], matchings: Sequence[str], out: Path | None, style: str
 ) -> Ablation:
-    """Print the table, write RUN/ablation.json, and ablation.png and .svg to `out` (default: RUN)."""
+    """Print the table of an ablation, and write its record and figure.
+
+    Parameters
+    ----------
+    at_rest
+        The run.
+    epsilons, matchings
+        As `ablate` takes them; by default EPSILONS, and every matching.
+    out
+        Folder of ablation.png and ablation.svg; default: that of the run, where ablation.json goes in any case.
+    style
+        Of the table, one of layout.FORMATS.
+    """
     folder = at_rest.folder
     check_transport(folder)
     check_settings(epsilons, matchings)
     run = read_run(folder)
     if not run.complete:
         raise ResultsError(f"{folder}: {run.problem}")
-    with contextlib.redirect_stdout(sys.stderr if at_rest.verbose else io.StringIO()):  # stdout is the table's
+    with quiet(instead=sys.stderr if at_rest.verbose else None):  # stdout is the table's
         ablation = ablate(run, at_rest, epsilons or EPSILONS, matchings)
     sys.stdout.write(format_ablation(ablation, style))
     recorded, right = run.record.get("correct"), ablation.own.correct

@@ -73,7 +73,10 @@ def claims(plan: np.ndarray, similarity: np.ndarray) -> np.ndarray:
 
 
 class Ranking:
-    """Keeps, of a stream of images, the `count` best of every prompt, and no other; among equals the earlier."""
+    """Keeps, of a stream of images, the `count` best of every prompt, and no other; among equals the earlier.
+
+    A heap a prompt, the worst of its best on top, so that a test of any length needs no more memory than what is shown.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -96,7 +99,7 @@ class Ranking:
                 (heapq.heappush if len(best) < self.count else heapq.heapreplace)(best, (value, -seen.index, claimed))
 
     def best(self) -> list[list[Claimed]]:
-        """The images that each prompt claims most, by prompt, best first."""
+        """List the images that each prompt claims most, by prompt, best first."""
         return [[claimed for _, _, claimed in sorted(best, reverse=True)] for best in self._best]
 
 
@@ -142,7 +145,28 @@ def see_test(trainer: Any, of: str = "true", labels: Sequence[int] | None = None
 def show_claims(
     run: RunAtRest, classes: Sequence[str], of: str, count: int, out: Path | None, formats: Sequence[str]
 ) -> int:
-    """Rank the test images and write the contact sheet to `out` (default RUN/transport); returns the exit status."""
+    """Rank the test images, write the contact sheet and the list, and print the first of each prompt.
+
+    Parameters
+    ----------
+    run
+        Of a method with several prompts that matches.
+    classes
+        Names of the only classes that are looked at; none: all.
+    of
+        "true" or "predicted": the class whose prompts are asked.
+    count
+        How many images a prompt.
+    out
+        Folder of the files; default RUN/transport, where the report looks.
+    formats
+        Of FORMATS.
+
+    Returns
+    -------
+    status
+        The exit status.
+    """
     if check_transport(run.folder).node.get("N") == 1:
         raise ResultsError(f"{run.folder} has one prompt a class: there is no other to compare its claims with")
     if count < 1:
@@ -213,8 +237,7 @@ def _draw(record: dict[str, Any], ranking: Ranking, trainer: Any, folder: Path, 
 
     best = ranking.best()
     masses = [[claimed.mass for claimed in row] for row in best]
-    height, width = trainer.cfg.INPUT.SIZE
-    grid = trainer.evidence.grid(len(masses[0][0]), height, width)
+    grid = trainer.evidence.grid(len(masses[0][0]), *trainer.cfg.INPUT.SIZE)
     with drawing():
         figure = draw_claims(record, masses, grid, [[picture(claimed.index) for claimed in row] for row in best])
         for suffix in formats:

@@ -66,6 +66,7 @@ def with_files(run: RunAtRest, paths: Sequence[Path]) -> tuple[Any, Chosen]:
 
 
 def _may_be_in_data(run: RunAtRest, paths: Sequence[Path]) -> bool:
+    """Whether any of the files lies below the root of the run's data sets, so that its label may be known there."""
     root = run.root or str((read_config(run.folder).get("DATASET") or {}).get("ROOT") or "")
     folder = Path(root).expanduser().resolve() if root else None
     return folder is not None and any(folder in path.resolve().parents for path in paths)

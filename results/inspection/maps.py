@@ -31,7 +31,13 @@ BATCH = 32
 
 
 def choose_classes(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Choose labels: of the names wanted, or spread evenly over all."""
+    """Choose labels: of the names wanted, or spread evenly over all.
+
+    Raises
+    ------
+    ResultsError
+        For more than MOST_CLASSES classes, whose colours could not be told apart, and for unknown names.
+    """
     if not wanted:
         count = min(DEFAULT_CLASSES, len(names))
         return [index * len(names) // count for index in range(count)]
@@ -50,9 +56,23 @@ def choose_images(test: Sequence[Any], labels: Sequence[int], count: int) -> lis
 
 
 def extract(trainer: Any, items: Sequence[Any], labels: Sequence[int]) -> Features:
-    """Encode the items' images, and the prompts of the classes `labels`.
+    """Encode the items' images, and the prompts of some classes.
 
     Of a method that matches places these are the local features, else, or under the matching "global", the pooled ones.
+
+    Parameters
+    ----------
+    trainer
+        Of the run.
+    items
+        Test items.
+    labels
+        Of the classes whose prompts are encoded.
+
+    Raises
+    ------
+    ResultsError
+        For an image that cannot be read.
     """
     import torch
     import torch.nn.functional as F
@@ -90,7 +110,11 @@ def extract(trainer: Any, items: Sequence[Any], labels: Sequence[int]) -> Featur
 
 
 def _decided(trainer: Any, image: Any, labels: Sequence[int], places: int) -> np.ndarray:
-    """Compute `Features.decided` of a batch, (B * M,)."""
+    """Compute `Features.decided` of a batch, (B * M,).
+
+    Of the plan (B, C, M, N) only the true class of each image counts: (B, M, N). A feature's largest entry over
+    prompts, over the mean of its entries, is 1 where all prompts get alike, and N where one gets all.
+    """
     if not hasattr(trainer.model, "explain"):
         return np.ones(len(labels) * places)
     plan: Tensor = trainer.model.explain(image).match.plan  # (B, C, M, N)

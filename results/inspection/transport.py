@@ -120,7 +120,7 @@ def explain_encoded(
     labels = [predicted] if label in (None, predicted) else [predicted, label]
     return Explained(
         picture=to_picture(image, trainer.cfg),
-        grid=None if grid is None else tuple(grid),
+        grid=grid,
         logits=logits,
         classnames=trainer.dm.dataset.classnames,
         shown=tuple(ShownClass(shown, plan[shown].copy(), similarity[shown].copy()) for shown in labels),
@@ -198,9 +198,28 @@ def numbered(number: int, count: int, path: Path) -> str:
 
 
 def draw_transport(run: RunAtRest, choice: Choice, out: Path | None, formats: Sequence[str]) -> int:
-    """Explain the images that were chosen and write the pictures to `out` (default RUN/transport).
+    """Explain the images that were chosen and write their pictures.
 
-    Returns the exit status: 0, 1 if some file was no image, 2 if all were none.
+    Parameters
+    ----------
+    run
+        Of a method that matches.
+    choice
+        Which images.
+    out
+        Folder of the files; default RUN/transport, where the report looks.
+    formats
+        Of FORMATS.
+
+    Returns
+    -------
+    status
+        The exit status: 0, 1 if some file was no image, 2 if all were none.
+
+    Raises
+    ------
+    ResultsError
+        For a run that matches no places, and for images that cannot be chosen.
     """
     trainer, node, _ = check_transport(run.folder)
     if node.get("MATCHING") == "global":
@@ -246,7 +265,7 @@ def write_all(
 
 
 def _line(target: Path, formats: Sequence[str], meta: dict[str, Any]) -> str:
-    """What is printed of an image: its files, what it was taken for, how far the plans are from uniform."""
+    """Say what is printed of an image: its files, what it was taken for, how far the plans are from uniform."""
     first, *others = meta["classes"]
     files = f"{target}.{formats[0]}" if len(formats) == 1 else f"{target}.{{{','.join(formats)}}}"
     truth = "" if meta["true"] is None else " (rightly)" if meta["true"] == meta["predicted"] else ""

@@ -35,7 +35,10 @@ SPARE = 8  # more candidates than asked for, since fast distances are rounded
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words with an embedding of their own: what several share, no training has touched."""
+    """The words with an embedding of their own.
+
+    Words that share an embedding with others were touched by no training, and are left out.
+    """
 
     ids: list[int]  # W token ids
     vectors: Tensor  # (W, E) float32
@@ -135,9 +138,18 @@ class Words(NamedTuple):
 
 
 def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
-    """Find the `top` nearest words of each context vector; `classes` picks among class-specific contexts.
+    """Find the nearest words of each context vector.
 
     Reads no data set, unless the record lacks the class names.
+
+    Parameters
+    ----------
+    run
+        Of a method whose contexts lie among the embeddings of words.
+    top
+        How many words a vector.
+    classes
+        Of class-specific contexts those of these classes; none: all.
 
     Raises
     ------
@@ -179,7 +191,17 @@ def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
 
 
 def pick(names: Sequence[str], specific: bool, wanted: Sequence[str]) -> list[tuple[int, str | None]]:
-    """Choose (index, name) of the contexts to be shown; of one that all classes share it is (0, None)."""
+    """Choose (index, name) of the contexts to be shown; of one that all classes share it is (0, None).
+
+    Parameters
+    ----------
+    names
+        Of all classes.
+    specific
+        Whether every class has a context of its own.
+    wanted
+        Names as typed; none, or "all", for every class.
+    """
     if not specific:
         if wanted:
             raise ResultsError("--class: the classes of this run share their context (it has no CSC)")
@@ -202,6 +224,7 @@ def format_words(words: Words, style: str, run: RunAtRest) -> str:
 
 
 def _text(words: Words) -> Iterator[str]:
+    """Yield the summary, then for every prompt a heading and a line a vector, as CoOp's tool prints it."""
     yield summary(words)
     group = None
     for vector in words.vectors:
@@ -237,6 +260,7 @@ def summary(words: Words) -> str:
 
 
 def _plain(words: Words, run: RunAtRest) -> dict[str, Any]:
+    """Make plain data for JSON."""
     known = words.vocabulary
     return {
         "run": str(run.folder),
@@ -266,6 +290,7 @@ def _plain(words: Words, run: RunAtRest) -> dict[str, Any]:
 
 
 def _lines(words: Words) -> Iterator[Sequence[Any]]:
+    """Yield the rows of the CSV: a line a vector and word."""
     for vector in words.vectors:
         for rank, word in enumerate(zip(vector.words, vector.token_ids, vector.distances, strict=True), start=1):
             yield vector.of_class, vector.prompt, vector.token, rank, *word

@@ -41,7 +41,11 @@ SETTING = {
 
 
 class Row(NamedTuple):
-    """One setting and what came of it."""
+    """One setting and what came of it.
+
+    `only_own` and `only_this` count the images on which it and the run's own setting disagree; both are 0 for the own
+    one.
+    """
 
     matching: str
     epsilon: float | None  # of "ot" alone
@@ -104,7 +108,7 @@ class Ablation:
         return 100 * math.sqrt(p * (1 - p) / self.total)
 
     def as_json(self) -> dict[str, Any]:
-        """What `read_ablation` reads, and derived numbers for other readers."""
+        """Make plain data that `read_ablation` reads, with derived numbers for other readers."""
         rows = [row._asdict() | {"accuracy": self.percent(row.correct), "p": row.p} for row in self.rows]
         about = {key: getattr(self, key) for key in ABOUT}
         return {**about, "standard_error": self.standard_error, "settings": rows}

@@ -85,7 +85,7 @@ class Gains(NamedTuple):
     gains: list[Gain]
 
     def mean(self, known: Class) -> float:
-        """The gain of a class over the columns: what classes are sorted by."""
+        """Average the gain of a class over the columns: what classes are sorted by."""
         return spread(gain.by_class[known].mean for gain in self.gains if known in gain.by_class).mean
 
     @property
@@ -98,7 +98,19 @@ class Gains(NamedTuple):
 def class_gains(summary: Summary, shots: int | None = None) -> tuple[list[Gains], list[str]]:
     """Compare every trained column with zero-shot CLIP.
 
-    Returns the gains, one entry for every data set and backbone, and sentences on what cannot be compared.
+    Parameters
+    ----------
+    summary
+        Of the runs.
+    shots
+        Of the trained columns; by default the most of each method.
+
+    Returns
+    -------
+    compared
+        Gains of every data set and backbone that has both.
+    missing
+        Sentences on what cannot be compared, and how to mend it.
     """
     compared, missing = [], []
     for section in summary.sections:
@@ -139,7 +151,7 @@ def _gain(column: Column, base: dict[Class, float]) -> Gain | None:
 
 
 class Confusion(NamedTuple):
-    """Test images of one class that were taken for another."""
+    """Test images of one class that were taken for another, over seeds."""
 
     true: Class
     predicted: Class
@@ -165,8 +177,11 @@ class Confusions(NamedTuple):
 def confusions(column: Column) -> Confusions:
     """Average the pairs of a column over the seeds whose records keep them.
 
-    A record lists its most frequent pairs only.  Where one is without a pair that another lists, it counts as none
-    there, and is marked `at_least`, if the record's list was cut (it names fewer mistakes than the run made).
+    A record lists its most frequent pairs only. Where one is without a pair that another lists, it counts as none
+    there, and is marked `at_least`, if the record's list was cut: that is when it names fewer mistakes than the run
+    made.
+
+    Shares are of the true class's images, where a record says how many there are.
     """
     needed = ("confusions", "total", "correct")
     telling = [run for run in column.runs if all(run.record.get(key) is not None for key in needed)]

@@ -51,7 +51,10 @@ def between_methods(summary: Summary) -> tuple[list[Setting], list[Setting]]:
 
 
 def _settings(runs: Sequence[Run]) -> dict[str, str]:
-    """{key: its values over the runs}, of the keys that matter; those of the trainer under their own names."""
+    """List the values of every key that matters over the runs; those of the trainer under their own names.
+
+    The key that stands behind a method's mark is left out: the mark says it.
+    """
     values: dict[str, set[str]] = {}
     for run in runs:
         for key, value in run.settings.items():
@@ -76,7 +79,10 @@ def show_value(value: Any) -> str:
 
 
 def between_runs(summary: Summary) -> list[Difference]:
-    """Look for differences in versions, device and test images of all runs, then in each method's settings."""
+    """Look for what should not differ: versions, device and test images of all runs, then each method's settings.
+
+    A schedule may go by data set and shots, so it is compared within these.
+    """
     differences = list(_of_all(summary.complete_runs))
     for section in summary.sections:
         differences += _of_section(section)
@@ -86,6 +92,7 @@ def between_runs(summary: Summary) -> list[Difference]:
 
 
 def _of_all(runs: Sequence[Run]) -> Iterator[Difference]:
+    """Compare versions and device of all runs."""
     versions = sorted({key for run in runs for key in run.record.get("versions") or {}})
     for key in versions:
         having = [run for run in runs if key in (run.record.get("versions") or {})]
@@ -102,11 +109,13 @@ def version_name(key: str) -> str:
 
 
 def _of_section(section: Section) -> Iterator[Difference]:
+    """Compare the number of test images."""
     runs = [run for run in section.runs() if run.record.get("total") is not None]
     yield from _difference(f"test images of {section.title}", "all methods", runs, lambda run: run.record["total"])
 
 
 def _of_method(method: str, runs: Sequence[Run]) -> Iterator[Difference]:
+    """Compare the settings of a method's runs, and what chance depends on."""
     for key in sorted({key for run in runs if run.trained for key in (*run.settings, *CHANCE)}):
         having = [run for run in runs if key in run.config]
         read = lambda run, key=key: show_value(run.settings.get(key, run.config[key]))  # noqa: E731

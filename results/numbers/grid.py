@@ -1,4 +1,9 @@
-"""The results of a protocol, sorted into the cells of its table, with the averages and harmonic means beside them."""
+"""The results of a protocol, sorted into the cells of its table, with the averages and harmonic means beside them.
+
+The literature computes the harmonic mean of base and new accuracy from the means over seeds, and on average over data
+sets from the two averages; `Grid` does the same, and offers the mean over seeds of each seed's harmonic mean besides,
+since the two differ.
+"""
 
 from __future__ import annotations
 
@@ -46,22 +51,22 @@ class Grid:
         return self.cells.get((method, dataset, part, shots))
 
     def halves(self, method: str, dataset: str) -> list[Cell]:
-        """The cells of the base and of the new classes."""
+        """Return the cells of the base and of the new classes."""
         return [self.cells[method, dataset, part, 0] for part in HALVES]
 
     def harmonic(self, method: str, dataset: str) -> float | None:
-        """The harmonic mean of the means over seeds, as the literature has it."""
+        """Take the harmonic mean of the means over seeds, as the literature does."""
         base, new = (cell.mean for cell in self.halves(method, dataset))
         return None if base is None or new is None else harmonic_mean(base, new)
 
     def harmonic_by_seed(self, method: str, dataset: str) -> float | None:
-        """The mean, over the seeds that have both, of each seed's harmonic mean."""
+        """Average the harmonic mean of each seed, over the seeds that have both halves."""
         base, new = (cell.by_seed for cell in self.halves(method, dataset))
         seeds = sorted(base.keys() & new.keys())
         return statistics.fmean(harmonic_mean(base[seed], new[seed]) for seed in seeds) if seeds else None
 
     def average(self, method: str, part: str = "", shots: int = 0) -> Average | None:
-        """Mean over data sets of the means over seeds."""
+        """Average the means over seeds over data sets; None where no cell is expected."""
         cells = [cell for name in self.averaged if (cell := self.cell(method, name, part, shots)) is not None]
         return average(cells) if cells else None
 
@@ -130,7 +135,7 @@ def _rank(method: Method) -> tuple:
 
 
 def _place(dataset: str) -> tuple[int, str]:
-    """The usual order of data sets; others last, by name."""
+    """Sort data sets in the usual order, others last and by name."""
     known = [*DATASETS, *DOMAINS]
     return (known.index(dataset) if dataset in known else len(known)), dataset
 

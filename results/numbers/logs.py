@@ -72,7 +72,7 @@ def read_metric(path: Path, options: LogOptions) -> float | None:
 
 
 def find_logs(folder: Path) -> list[Path]:
-    """The logs of a run folder, newest first: log.txt is older than any log.txt-<time>.
+    """List the logs of a run folder, newest first: log.txt is older than any log.txt-<time>.
 
     Other names (an editor's backup) are no logs.
     """
@@ -81,7 +81,10 @@ def find_logs(folder: Path) -> list[Path]:
 
 
 def newest_result(folder: Path, options: LogOptions) -> tuple[Path, float] | None:
-    """The newest complete log of a run folder and its value."""
+    """Find the newest complete log of a run folder; returns its path and value, or None.
+
+    A run that was continued may have written a second log, of which the first is then a torn half.
+    """
     for path in find_logs(folder):
         with contextlib.suppress(OSError):
             value = read_metric(path, options)
@@ -143,7 +146,13 @@ def deviation(values: Sequence[float], options: LogOptions) -> float:
 
 
 def parse_experiments(directory: str | Path, options: LogOptions) -> list[Parsed]:
-    """Print the block of each child of `directory`, then the mean of their means (`--multi-exp`)."""
+    """Print the block of each child of `directory`, then the mean of their means (`--multi-exp`).
+
+    Raises
+    ------
+    ResultsError
+        Where it holds no folder, or one of them no result.
+    """
     parsed = []
     for child in entries(directory):
         if child.is_dir():

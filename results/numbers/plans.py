@@ -29,7 +29,7 @@ class Diagnostic(NamedTuple):
     worst: bool = False  # over several runs the largest counts, instead of the mean
 
     def show(self, value: float | None) -> str:
-        """The number as tables show it."""
+        """Show the number as tables do."""
         return ABSENT if value is None else self.pattern.format(value)
 
 
@@ -52,7 +52,11 @@ class ShownClass(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """One image, how it was scored, and how it was matched with the classes that matter."""
+    """One image, how it was scored, and how it was matched with the classes that matter.
+
+    `picture` is what the network saw, so that a map lies on it exactly; `shown` has the class that the image was taken
+    for first.
+    """
 
     picture: np.ndarray  # (H, W, 3) in [0, 1], as the network saw it
     grid: tuple[int, int] | None  # (h, w), h * w = M; None where features are no places (PLOT++)

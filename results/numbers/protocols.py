@@ -103,7 +103,10 @@ class Method(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One run folder; `problem` says why it has no accuracy."""
+    """One run folder of a protocol.
+
+    Its place in the tree says what it is, its record or log how good; `problem` says why it has no accuracy.
+    """
 
     folder: Path
     method: Method
@@ -117,6 +120,10 @@ class Result(NamedTuple):
 
 def find_results(output: str | Path, protocol: Protocol) -> list[Result]:
     """Read every run folder of the protocol at or below `output`.
+
+    Two kinds of runs lie under names of this protocol without belonging to it. For a transfer, a few-shot run on the
+    source counts only if it was also tested elsewhere; for few-shot, a method that was trained on the source only to be
+    tested elsewhere does not.
 
     Raises
     ------

@@ -16,7 +16,11 @@ SHOTS = (1, 2, 4, 8, 16)
 
 
 class Published(NamedTuple):
-    """One method of one published table; places are named as in `protocols`: shots are 0 except in few-shot."""
+    """One method of one published table.
+
+    Places are named as in `protocols`: data sets by folder name, parts "base" and "new" or "", shots 0 except in few-
+    shot.
+    """
 
     name: str
     source: str
@@ -24,7 +28,7 @@ class Published(NamedTuple):
     accuracy: dict[str, dict[tuple[str, int], Figure]]  # {data set: {(part, shots): figure}}
 
     def figure(self, dataset: str, part: str = "", shots: int = 0) -> Figure | None:
-        """The printed figure of one place; None where the table has none."""
+        """Return the printed figure of one place; None where the table has none."""
         return self.accuracy.get(dataset, {}).get((part, shots))
 
 

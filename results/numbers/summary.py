@@ -76,7 +76,7 @@ class Summary:
         return [run for section in self.sections for run in section.runs()]
 
     def runs_by_method(self) -> dict[str, list[Run]]:
-        """The counted runs of every method that has one."""
+        """List the counted runs of every method that has one."""
         runs = {method: [run for one in self.sections for run in one.runs(method)] for method in self.methods}
         return {method: members for method, members in runs.items() if members}
 
@@ -86,6 +86,12 @@ def summarise(runs: Sequence[Run]) -> Summary:
 
     Of several complete runs in one place (a training and its evaluation, an accidental second one) the training counts,
     and of these the newest; unseeded runs are repetitions in their own right.
+
+    Parameters
+    ----------
+    runs
+        Complete or not, of any methods and data sets.  Those that do not even name trainer and data set are counted
+        among the incomplete ones only.
     """
     methods = name_methods(runs)
     method_of = {run: name for name, members in methods.items() for run in members}
@@ -124,12 +130,12 @@ def _one_per_seed(runs: list[Run]) -> tuple[list[Run], list[Run]]:
 
 
 def _expected(runs: list[Run], seeds: set[int]) -> int:
-    """One run of a method without training, or of one that was never seeded; else one for every seed."""
+    """Count the runs that a method should have in a cell: one a seed, or one where it has no seeds."""
     return len(seeds) if any(run.seed >= 0 for run in runs) else 1
 
 
 def qualifier(classes: str, split: str) -> str:
-    """What a title adds for a part of the classes, or for another split than test."""
+    """Say what a title adds for a part of the classes, or for another split than test."""
     subset = "" if classes == "all" else f", {classes} classes"
     return subset + ("" if split == "test" else f", {split} split")
 

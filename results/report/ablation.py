@@ -16,14 +16,17 @@ MOST_ABLATIONS = 6  # in the report; the files stay where they are
 
 
 def ablations(output: Path) -> dict[str, Any] | None:
-    """Every run below `output` that was ablated, up to MOST_ABLATIONS."""
+    """Show every run below `output` that was ablated, up to MOST_ABLATIONS."""
     paths = sorted(output.glob(f"**/{NAME}"))
     runs = [_ablation(path, output, number) for number, path in enumerate(paths[:MOST_ABLATIONS], start=1)]
     return {"runs": runs, "more": max(0, len(paths) - MOST_ABLATIONS), "file": NAME} if runs else None
 
 
 def _ablation(path: Path, output: Path, number: int) -> dict[str, Any]:
-    """Figure, table and words of one run; or why its file cannot be read."""
+    """Return figure, table and words of one run; or why its file cannot be read.
+
+    The file names when the result was finished that it was made of: after a later training it is stale.
+    """
     name = relative_to(path.parent, output)
     try:
         ablation, finished = read_ablation(path)

@@ -19,7 +19,7 @@ from .parts import Cell, Table, figure, with_spread
 
 
 def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
-    """Tables, averages first, then curves."""
+    """Show tables, averages first, then curves."""
     tables = [
         (f"Average over {average.title}", _table(average.like, average.cells, show_average, look))
         for average in averages(summary.sections)
@@ -36,7 +36,19 @@ def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
 
 
 def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look]) -> Table:
-    """A row a method; the best mean of a column is bold, and so are equal ones."""
+    """Make a row a method; the best mean of a column is bold, and so are equal ones.
+
+    Parameters
+    ----------
+    section
+        Whose methods and shots are shown.
+    by_place
+        Cells or averages by method and shots.
+    show
+        Makes of one of these (the mean that ranks, or None; the table's cell).
+    look
+        How every method is drawn; its colour is the dot before its name.
+    """
     shown = {place: show(cell) for place, cell in by_place.items()}  # (mean or None, Cell)
     means = [(shots, mean) for (_, shots), (mean, _) in shown.items() if mean is not None]
     best = {shots: max(mean for count, mean in means if count == shots) for shots, _ in means}
@@ -52,7 +64,13 @@ def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look]) -
 
 
 def show(cell: Accuracies) -> tuple[float | None, Cell]:
-    """Mean and text of a cell; the spread and the number of seeds are small print."""
+    """Show a cell; the spread and the number of seeds are small print.
+
+    Returns
+    -------
+    mean, cell
+        The mean ranks; None without a result.
+    """
     if cell.accuracy is None:
         return None, Cell("missing ", f"({seeds(cell)})")
     text, deviation = with_spread(show_mean(cell.accuracy))[:2]
@@ -60,13 +78,13 @@ def show(cell: Accuracies) -> tuple[float | None, Cell]:
 
 
 def show_average(average: Average) -> tuple[float | None, Cell]:
-    """Mean and text of an average, which ranks only where no data set is missing."""
+    """Show an average, which ranks only where no data set is missing; what it lacks is small print."""
     lack = "" if average.whole else f" (lacks {average.missing} run{'s' * (average.missing > 1)})"
     return average.comparable, Cell("missing" if average.mean is None else f"{average.mean:.2f}", lack)
 
 
 def describe(title: str, lines: dict) -> str:
-    """The curves in words: first and last point of every method."""
+    """Say the curves in words: first and last point of every method."""
     said = []
     for method, points in lines.items():
         first, last = points[0], points[-1]
@@ -83,7 +101,10 @@ def describe(title: str, lines: dict) -> str:
 
 
 def training(summary: Summary) -> dict[str, Any] | None:
-    """Loss and accuracy by epoch, a figure for every method and data set, mean over seeds; and prompts' cosines."""
+    """Show loss and accuracy by epoch, a figure for every method and data set, mean over seeds; and prompts' cosines.
+
+    Returns None where no record keeps a history.
+    """
     parts, cosines = [], []
     for section in summary.sections:
         figures = []
@@ -101,7 +122,7 @@ def training(summary: Summary) -> dict[str, Any] | None:
 
 
 def describe_training(title: str, runs: list[Run]) -> str:
-    """The curves of a training in words: first and last loss, mean over seeds."""
+    """Say the curves of a training in words: first and last loss, mean over seeds."""
     said = []
     losses = {run: [loss for _, (loss,) in common_history([run], "loss")] for run in runs}
     for shots, members in sorted(group([run for run in runs if losses[run]], lambda run: run.shots).items()):

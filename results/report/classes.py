@@ -1,4 +1,7 @@
-"""The sections on single classes: gains over zero-shot, confusions, accuracies."""
+"""The sections on single classes: gains over zero-shot, confusions, accuracies.
+
+Each is shown data set by data set, and left out where no record tells of single classes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ TOP = 10  # pairs of classes
 
 
 def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
-    """Bars, and the numbers behind them."""
+    """Show bars, and the numbers behind them."""
     compared, missing = class_gains(summary)
     parts = [
         (
@@ -31,7 +34,7 @@ def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
 
 
 def describe_gains(gains: Gains) -> str:
-    """The bars in words, for those who cannot see them."""
+    """Say the bars in words, for those who cannot see them: the classes at either end, and the means over classes."""
     said = [f"{known.name} {gains.mean(known):+.1f}" for known in gains.classes]
     some = f"most {', '.join(said[:3])}; least {', '.join(said[-3:])}" if len(said) > 6 else ", ".join(said)
     overall = ", ".join(f"{gain.column.title} {gain.overall.mean:+.1f}" for gain in gains.gains)
@@ -39,7 +42,7 @@ def describe_gains(gains: Gains) -> str:
 
 
 def confusions(summary: Summary) -> dict[str, Any] | None:
-    """The most frequent pairs of every method."""
+    """Show the most frequent pairs of every method; says how many records keep none."""
     parts, lacking, cut = [], 0, False
     for section, of_columns in all_confusions(summary):
         known = [column for column in of_columns if column.known]
@@ -55,7 +58,7 @@ def confusions(summary: Summary) -> dict[str, Any] | None:
 
 
 def class_accuracies(summary: Summary) -> dict[str, Any] | None:
-    """Accuracy of every class at the largest number of shots, mean over seeds."""
+    """Show the accuracy of every class at the largest number of shots, mean over seeds."""
     parts = []
     for section in summary.sections:
         by_column = {column.title: over_seeds(map(accuracies, column.runs)) for column in columns(section)}
@@ -71,7 +74,7 @@ def class_accuracies(summary: Summary) -> dict[str, Any] | None:
 
 
 def _cell(value: float | None) -> Cell:
-    """A number on a ground the bluer the higher it is."""
+    """Put a number on a ground the bluer the higher it is."""
     if value is None:
         return Cell(ABSENT)
     return Cell(

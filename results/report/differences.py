@@ -1,4 +1,8 @@
-"""The sections on what differs between methods and runs, and on what is missing."""
+"""The sections on what differs between methods and runs, and on what is missing.
+
+A reader of a comparison wants to know in which settings the methods differ, and that nothing else does. Where something
+else does (a version, the device, a setting within one method), it is named with the runs that stand apart.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ MOST_FOLDERS = 3  # runs that are named, where so few differ from the rest
 
 
 def differences(summary: Summary, output: Path) -> dict[str, Any] | None:
-    """The settings that tell methods apart, and what should not differ between runs but does."""
+    """Show the settings that tell methods apart, and what should not differ between runs but does."""
     differing, partial = between_methods(summary)
     unexpected = between_runs(summary)
     if not (differing or partial or unexpected or len(summary.complete_runs) > 1):
@@ -30,7 +34,7 @@ def differences(summary: Summary, output: Path) -> dict[str, Any] | None:
 
 
 def settings_table(settings: Sequence[Setting], methods: Sequence[str], label: str) -> Table:
-    """A row a setting, a column a method."""
+    """Make a row a setting, a column a method; methods that have none of the settings are left out."""
     shown = [method for method in methods if any(method in one.values for one in settings)]
     rows = [
         [Cell(one.key, kind="code"), *cells(*(one.values.get(method, ABSENT) for method in shown), kind="left")]
@@ -40,7 +44,13 @@ def settings_table(settings: Sequence[Setting], methods: Sequence[str], label: s
 
 
 def values_of(difference: Difference, output: Path) -> list[tuple[str, int, list[str]]]:
-    """List (value, how many runs have it, their folders where they are the few among many)."""
+    """List the values of a difference.
+
+    Returns
+    -------
+    values
+        (value, how many runs have it, their folders where they are the few among many).
+    """
     most = max(map(len, difference.values.values()))
     return [
         (
@@ -53,7 +63,7 @@ def values_of(difference: Difference, output: Path) -> list[tuple[str, int, list
 
 
 def missing(summary: Summary, output: Path) -> dict[str, Any] | None:
-    """Cells with too few seeds, and the folders of runs that did not finish."""
+    """Show cells with too few seeds, and the folders of runs that did not finish."""
     if summary.whole:
         return None
     gaps = [

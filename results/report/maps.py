@@ -17,7 +17,7 @@ MOST_MAPS = 6
 
 
 def maps(output: Path) -> dict[str, Any] | None:
-    """The pictures below `output`, up to MOST_MAPS."""
+    """Show the pictures below `output`, up to MOST_MAPS."""
     paths = sorted(path for path in output.glob(f"**/{FOLDER}/*.png") if path.with_suffix(".npz").exists())
     read = lambda path: Picture.read(path, *describe(path))  # noqa: E731
     shown = pictures(output, paths, MOST_MAPS, lambda path: path.parent.parent, read)
@@ -25,7 +25,10 @@ def maps(output: Path) -> dict[str, Any] | None:
 
 
 def describe(path: Path) -> tuple[str, str]:
-    """Return words for those who cannot see the map, and its caption."""
+    """Return words for those who cannot see the map, and its caption.
+
+    Both come from the arrays beside the picture; where these cannot be read the picture is shown with its name alone.
+    """
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))

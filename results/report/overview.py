@@ -14,7 +14,13 @@ MOST_TILES = 9  # more would hide the page behind them
 
 
 def overview(summary: Summary) -> dict[str, Any]:
-    """Return the sentence, the warnings, and the tiles as (name, number)."""
+    """Say what was run, with warnings, and the numbers that one looks for first.
+
+    Returns
+    -------
+    data
+        The sentence, the notes on marked methods, whether all is whole, and the tiles as (name, number).
+    """
     runs = summary.complete_runs
     shots = sorted({run.shots for run in runs if run.shots > 0})
     seeds = sorted({run.seed for run in runs if run.seed >= 0})
@@ -42,7 +48,10 @@ def overview(summary: Summary) -> dict[str, Any]:
 
 
 def headline(summary: Summary, method: str, shots: int) -> Spread | None:
-    """The one cell there is, or the mean over data sets where all have one; None if they are of several kinds."""
+    """Find the one cell there is, or the mean over data sets where all have one.
+
+    Returns None where they are of several kinds (parts of the classes, splits), which have no mean in common.
+    """
     if len({(section.classes, section.split) for section in summary.sections}) > 1:
         return None
     cells = [cell for section in summary.sections if (cell := section.cell(method, shots))]

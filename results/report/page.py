@@ -1,4 +1,8 @@
-"""The page: which sections there are, and how templates make HTML of them."""
+"""The page: which sections there are, and how templates make HTML of them.
+
+To add a section, write a function that returns its data or None, a template of the section's name, and a line in
+`build_report`. What several templates need is in `macros.html.jinja`.
+"""
 
 from __future__ import annotations
 

@@ -79,14 +79,43 @@ def block_table(block: Block) -> Table:
 
 
 def figure(drawn: Figure, name: str, description: str) -> Markup:
-    """Turn a figure into HTML that the template need not escape; `name` is unique on the page."""
+    """Turn a figure into HTML that the template need not escape.
+
+    Parameters
+    ----------
+    drawn
+        The figure.
+    name
+        Unique on the page.
+    description
+        For those who cannot see it.
+    """
     return Markup(inline_svg(drawn, anchor(name), description))
 
 
 def pictures(
     output: Path, items: Sequence[Any], most: int, run_of: Callable[[Any], Path], read: Callable[[Any], Picture]
 ) -> Pictures | None:
-    """Read the first `most` of items that lie beside runs below `output`, run by run; None without any."""
+    """Read the first few of items that lie beside runs, run by run.
+
+    Parameters
+    ----------
+    output
+        The folder of all runs.
+    items
+        Whatever stands for a picture.
+    most
+        How many are read.
+    run_of
+        The folder of the run that an item lies below.
+    read
+        Takes an item into the page.
+
+    Returns
+    -------
+    pictures
+        None without any item.
+    """
     by_run: dict[str, list[Picture]] = {}
     for item in items[:most]:
         by_run.setdefault(relative_to(run_of(item), output), []).append(read(item))

@@ -19,7 +19,7 @@ MOST_PLACES = 5  # that are named where methods saw different images
 
 
 def cost(summary: Summary) -> dict[str, Any] | None:
-    """Time and memory, mean over seeds."""
+    """Show time and memory, mean over seeds."""
     rows = []
     for name, shots, runs in trained_cells(summary, every=True):
         seconds = [run.record.get("seconds") or {} for run in runs]
@@ -44,7 +44,7 @@ def duration(seconds: Sequence[float]) -> str:
 
 
 def setting(summary: Summary) -> dict[str, Any]:
-    """Data, versions, and one command of every method."""
+    """Show data, versions, and one command of every method."""
     runs = summary.complete_runs
     keys = sorted({key for run in runs for key in run.record.get("versions") or {}})
     values = {
@@ -69,7 +69,13 @@ def setting(summary: Summary) -> dict[str, Any]:
 def same_images(runs: Sequence[Run]) -> dict[str, Any]:
     """Compare the data of the methods in every place, by fingerprint.
 
-    Returns whether anything could be compared, the places that differ, in words, and whether there are more.
+    Methods are compared fairly where they saw the same images at the same number of shots and seed; the records keep a
+    fingerprint of their training images for that.
+
+    Returns
+    -------
+    data
+        Whether anything could be `compared`, the places that are `differing`, in words, and whether there are `more`.
     """
     trained = [run for run in runs if run.trained and (run.record.get("data") or {}).get("fingerprint")]
     places = group(trained, lambda run: (run.dataset, run.classes, run.shots, run.seed, data_path(run))).items()
@@ -94,7 +100,15 @@ def by_section(summary: Summary, *keys: str) -> str:
 
 
 def distinct(runs: Sequence[Run], *keys: str) -> str:
-    """Join the different values that records have under nested keys; "" where there is none."""
+    """Join the different values that records have under nested keys; "" where there is none.
+
+    Parameters
+    ----------
+    runs
+        Whose records are read.
+    keys
+        From the outside in: "data", "classes".
+    """
     values = set()
     for run in runs:
         value: Any = run.record

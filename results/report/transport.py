@@ -1,4 +1,9 @@
-"""The section on the transport: how far from doing nothing, at what price, and the pictures beside the runs."""
+"""The section on the transport: how far from doing nothing, at what price, and the pictures beside the runs.
+
+The numbers are from run records. Heat maps and contact sheets are what `python -m results transport` and `claims` left
+in the folder `transport` of a run; their lists may be torn or foreign, so each is read only as far as its shape is
+right, and a picture is looked for nowhere but beside its list.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +37,7 @@ Found = tuple[Path, dict[str, Any], Path]  # list, entry, picture
 
 
 def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
-    """How far the plans are from uniform, what solving them took, and the heat maps and contact sheets that exist."""
+    """Show how far the plans are from uniform, what solving them took, and the pictures that exist."""
     maps = [
         (index, entry, path)
         for index, listed in read_lists(output, INDEX, MAPS)
@@ -57,7 +62,10 @@ def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
 
 
 def diagnostics(summary: Summary) -> Table | None:
-    """What the records say of the transport of the final test."""
+    """Tabulate what the records say of the transport of the final test.
+
+    Over seeds it is the mean, but the worst run of what counts how badly a problem was solved.
+    """
     rows = []
     for name, shots, runs in trained_cells(summary):
         reports = [run.record["transport"] for run in runs if isinstance(run.record.get("transport"), dict)]
@@ -74,7 +82,7 @@ def diagnostics(summary: Summary) -> Table | None:
 
 
 def _beside(output: Path, found: list[Found], most: int, describe: Any) -> Pictures | None:
-    """The pictures of lists in the folder FOLDER of their runs."""
+    """Take the pictures of lists into the page, under the runs that they lie below."""
     return pictures(
         output, found, most, lambda one: one[0].parent.parent, lambda one: Picture.read(one[2], *describe(one[1]))
     )

@@ -1,4 +1,8 @@
-"""An ablation as a table, and what may be concluded from it, in sentences."""
+"""An ablation as a table, and what may be concluded from it, in sentences.
+
+Whether a difference means anything is said twice: against the standard error of the run's own accuracy, which is that
+of another sample of test images, and image by image, which is the sharper test, since both settings saw the same ones.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ def format_ablation(ablation: Ablation, style: str = "text") -> str:
 
 
 def cells(ablation: Ablation, row: Row) -> list[str]:
-    """Texts in the order of HEADS.  What solving took is shown only where something was solved."""
+    """Make texts in the order of HEADS. What solving took is shown only where something was solved."""
     solving = [
         diagnostic.show(row.transport.get(diagnostic.key))
         if row.epsilon is not None or diagnostic.key.startswith("distance")
@@ -55,7 +59,10 @@ def _csv_row(ablation: Ablation, row: Row) -> list:
 
 
 def conclusions(ablation: Ablation) -> list[str]:
-    """Say in sentences what the own accuracy is, and whether others differ from it by more than chance does."""
+    """Say in sentences what the own accuracy is, and whether others differ from it by more than chance does.
+
+    Every p is for its own setting; they are not corrected for looking at several, and the sentence says so.
+    """
     own, error = ablation.own, ablation.standard_error
     points = lambda row: f"{ablation.percent(row.gain):+.2f} points ({row.title})"  # noqa: E731
     sentences = [

@@ -18,7 +18,12 @@ CSV_COLUMNS = "dataset classes split method shots seeds expected_seeds mean popu
 def format_table(summary: Summary, style: str = "text") -> str:
     """Show every section, then the averages over data sets; ends with a newline.
 
-    `style` is one of layout.FORMATS; CSV has a line a cell and no averages.
+    Parameters
+    ----------
+    summary
+        Of the runs.
+    style
+        One of layout.FORMATS; CSV has a line a cell, at full precision, and no averages.
     """
     if style == "csv":
         return csv_text(CSV_COLUMNS, _lines(summary))
@@ -40,7 +45,7 @@ def show_cell(cell: Cell | None) -> str:
 
 
 def seeds(cell: Cell) -> str:
-    """How many seeds there are, "3"; of how many, where some are missing, "2/3"."""
+    """Say how many seeds there are, "3"; of how many, where some are missing, "2/3"."""
     return f"{len(cell.runs)}/{cell.expected}" if cell.missing else str(len(cell.runs))
 
 

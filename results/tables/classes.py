@@ -1,4 +1,7 @@
-"""Gains over zero-shot and confusions, as text, Markdown, LaTeX or CSV."""
+"""Gains over zero-shot and confusions, as text, Markdown, LaTeX or CSV.
+
+The blocks that are made here are also those of the report.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def format_gains(compared: Sequence[Gains], style: str) -> str:
 
 
 def gain_block(gains: Gains) -> Block:
-    """A row a class, "+12.5 ± 2.1" a column, and a row of the means over classes."""
+    """Make a row a class, and one of the means over classes; a column of zero-shot accuracies, and one a method."""
     head = ["class", "zero-shot", *(gain.column.title for gain in gains.gains)]
     rows = [
         [known.name, f"{gains.zero_shot[known]:.1f}"]
@@ -48,6 +51,7 @@ def gain_block(gains: Gains) -> Block:
 
 
 def _gain_lines(compared: Sequence[Gains]) -> Iterator[Sequence[Any]]:
+    """Yield the lines of the CSV, at full precision."""
     for gains in compared:
         for gain in gains.gains:
             for known, value in gain.by_class.items():
@@ -73,7 +77,7 @@ def format_confusions(by_section: Sequence[tuple[Section, list[Confusions]]], st
 
 
 def confusion_block(title: str, confusions: Confusions, top: int) -> Block:
-    """A row a pair, the most frequent first."""
+    """Make a row a pair, the most frequent first."""
     rows = [
         [pair.true.name, pair.predicted.name, show_images(pair), show_share(pair)] for pair in confusions.pairs[:top]
     ]
@@ -81,23 +85,24 @@ def confusion_block(title: str, confusions: Confusions, top: int) -> Block:
 
 
 def coverage(confusions: Confusions, top: int) -> str:
-    """How much of all mistakes is shown: "PLOT N=4, 16 shots: 171 mistakes, of which these are 34%"."""
+    """Say how much of all mistakes is shown: "PLOT N=4, 16 shots: 171 mistakes, of which these are 34%"."""
     text = f"{confusions.column.title}: {confusions.mistakes:.0f} mistakes"
     shown = sum(pair.images.mean for pair in confusions.pairs[:top])
     return f"{text}, of which these are {shown / confusions.mistakes:.0%}" if confusions.mistakes else text
 
 
 def show_images(pair: Confusion) -> str:
-    """How many images: "6.3 ± 1.2"; of a single run "6"; of a lower bound "≥ 4.0 ± 2.1"."""
+    """Show how many images: "6.3 ± 1.2"; of a single run "6"; of a lower bound "≥ 4.0 ± 2.1"."""
     return "≥ " * pair.at_least + show_mean(pair.images, int(pair.images.n > 1))
 
 
 def show_share(pair: Confusion) -> str:
-    """The share of the true class's images, in whole %."""
+    """Show the share of the true class's images, in whole %."""
     return ABSENT if pair.share is None else "≥ " * pair.at_least + f"{pair.share:.0f}%"
 
 
 def _confusion_lines(by_section: Sequence[tuple[Section, list[Confusions]]]) -> Iterator[Sequence[Any]]:
+    """Yield the lines of the CSV, of all pairs, at full precision."""
     for section, columns in by_section:
         for confusions in columns:
             column = confusions.column

@@ -1,4 +1,8 @@
-"""Any table in any of the formats, and how single numbers are shown in it."""
+"""Any table in any of the formats, and how single numbers are shown in it.
+
+tabulate draws text, Markdown and LaTeX; what is added here is what it does not escape: bars in Markdown, and signs that
+LaTeX's usual fonts lack.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +59,22 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def show_mean(value: Spread | None, digits: int = 2, sign: str = "") -> str:
-    """Show mean and spread, "71.25 ± 0.35"; without spread for a single value, and as ABSENT for none."""
+    """Show mean and spread.
+
+    Parameters
+    ----------
+    value
+        None is shown as ABSENT.
+    digits
+        Behind the point.
+    sign
+        "+" for differences.
+
+    Returns
+    -------
+    text
+        "71.25 ± 0.35"; without spread for a single value.
+    """
     if value is None:
         return ABSENT
     deviation = "" if value.deviation is None else f" ± {value.std:.{digits}f}"

@@ -51,7 +51,7 @@ def format_grid(grid: Grid, style: str = "text", options: LogOptions | None = No
 
 
 def caption(grid: Grid, options: LogOptions) -> str:
-    """What the numbers are, and what is said of marked methods."""
+    """Say what the numbers are, and what is to be known of marked methods."""
     seeds = ", ".join(map(str, grid.seeds))
     text = f"{grid.protocol.title}: accuracy in %, mean ± {spread_name(options)} over seeds {seeds}."
     if grid.protocol.name == "base2new":
@@ -82,7 +82,7 @@ def average_name(grid: Grid) -> str:
 
 
 def _few_shot(grid: Grid, options: LogOptions, theirs: list[Published]) -> Iterator[Block]:
-    """A block a data set: methods by shots; then their average."""
+    """Make a block a data set, methods by shots; then one of their average."""
     head = ["method", *map(shots_text, grid.shots)]
     for name in grid.datasets:
         rows = [[m, *(_show_cell(grid.cell(m, name, "", k), options) for k in grid.shots)] for m in grid.methods]
@@ -94,7 +94,7 @@ def _few_shot(grid: Grid, options: LogOptions, theirs: list[Published]) -> Itera
 
 
 def _base_to_new(grid: Grid, options: LogOptions, theirs: list[Published]) -> Iterator[Block]:
-    """The average, then a block a data set: methods by base, new and harmonic mean.
+    """Make a block of the average, then one a data set: methods by base, new and harmonic mean.
 
     A last column has the harmonic mean taken seed by seed, if that differs anywhere in the two decimals shown.
     """
@@ -119,7 +119,7 @@ def _base_to_new(grid: Grid, options: LogOptions, theirs: list[Published]) -> It
 
 
 def _transfer(grid: Grid, options: LogOptions, theirs: list[Published]) -> Iterator[Block]:
-    """One block: data sets by methods; the source first, outside the average."""
+    """Make one block: data sets by methods; the source first, outside the average."""
     rows = [
         [
             dataset_name(name) + " (source)" * (name == SOURCE),
@@ -138,7 +138,7 @@ def _transfer(grid: Grid, options: LogOptions, theirs: list[Published]) -> Itera
 
 
 def _theirs(grid: Grid) -> list[Published]:
-    """The published tables that have a figure for one of our cells."""
+    """Choose the published tables that have a figure for one of our cells."""
     return [
         figures
         for figures in PUBLISHED
@@ -150,7 +150,17 @@ def _theirs(grid: Grid) -> list[Published]:
 def _their_rows(
     theirs: list[Published], figures_of: Callable[[Published], list[Figure | None]], padding: Sequence[str] = ()
 ) -> Iterator[list[str]]:
-    """A row for every published method that has a figure there, padded by as many empty cells."""
+    """Yield a row for every published method that has a figure there.
+
+    Parameters
+    ----------
+    theirs
+        Published methods.
+    figures_of
+        Chooses the figures of one of them, one a column.
+    padding
+        As many empty cells follow.
+    """
     for published in theirs:
         figures = figures_of(published)
         if any(figures):
@@ -158,13 +168,14 @@ def _their_rows(
 
 
 def _their_average(grid: Grid, figures: Published, part: str, shots: int) -> Figure | None:
-    """Over the data sets of our average, where all of them are in the published table."""
+    """Average a published column over the data sets of our average, where it has all of them."""
     each = [figures.figure(name, part, shots) for name in grid.averaged]
     means = [figure[0] for figure in each if figure is not None]
     return (statistics.fmean(means), None) if means and len(means) == len(each) else None
 
 
 def _with_harmonic(halves: Iterator[Figure | None]) -> list[Figure | None]:
+    """Add the harmonic mean to published figures of base and new classes."""
     base, new = halves
     return [base, new, (harmonic_mean(base[0], new[0]), None) if base and new else None]
 
@@ -178,6 +189,7 @@ def _show_cell(cell: Cell | None, options: LogOptions) -> str:
 
 
 def _show_figure(figure: tuple[float | None, float | None] | None) -> str:
+    """Show "92.00 ± 0.15"; without spread where none was published."""
     if figure is None:
         return ""
     mean, spread = figure
@@ -190,6 +202,7 @@ def _spread(cell: Cell, options: LogOptions) -> float | None:
 
 
 def _lack(cell: Cell) -> str:
+    """Say "(2 of 3)" where seeds are missing."""
     return f" ({len(cell.runs)} of {cell.expected})" if cell.missing else ""
 
 

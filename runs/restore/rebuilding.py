@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.plain.text import error_text
+from dassl.utils.logger import quiet
 
 from ..plugins import load_remembered
 from .source import REMEDY, PredictError, RunFolder, Source
@@ -64,7 +65,6 @@ def rebuild(source: Source, classes: Sequence[str] | None = None, backbone: str 
         For whatever is missing or does not fit.
     """
     from dassl.engine import build_trainer
-    from dassl.utils.logger import quiet
 
     from ..execute import choose_device
 

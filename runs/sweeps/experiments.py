@@ -344,9 +344,9 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
         options += [experiment.start_key, str(_job(experiment.starts, values, args).folder)]
     return job_of(Plan(
         experiment.trainer, values["DATASET"], values["CFG"], args.root,
-        folder=Path(args.output.rstrip("/") + experiment.tree) / experiment.folder.format(**values),
+        output=args.output.rstrip("/") + experiment.tree, folder=experiment.folder.format(**values),
         options=[*options, *args.opts],
-        seed=values.get("SEED", ""), shots=values.get("SHOTS", ""), called=name,
+        seed=values.get("SEED", ""), shots=values.get("SHOTS", ""), title=name,
         evaluates=experiment.evaluates, model_dir=model_dir, load_epoch=load_epoch, plugins=args.plugins,
     ))  # fmt: skip
 
@@ -414,6 +414,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage(name))
         return 0
 
+    args = parse_args(name, words[1:], options)
+    return execute(lambda: plan_jobs(name, args.values, args), args.jobs, args.verbose, args.dry_run, args.devices)
+
+
+def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argparse.Namespace:
+    """Read the words of one script and of the environment.
+
+    Parameters
+    ----------
+    name
+        Of the experiment, like "plot/main".
+    words
+        Its arguments and flags.
+    options
+        The KEY VALUE pairs behind them.
+
+    Returns
+    -------
+    Namespace
+        The flags, `values` (of the arguments, and perhaps CFG), `opts`, `root`, `output`, `only` (the loops that the
+        environment narrows) and `stage1_seed`.  What cannot be ends the program with status 2, as argparse does.
+    """
     parser = argparse.ArgumentParser(
         f"scripts/{name}.sh", usage=usage(name).removeprefix("usage: "), add_help=False, allow_abbrev=False
     )
@@ -421,12 +443,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_worker_flags(parser)
     add_run_flags(parser)
     add_plugin_flag(parser)
-    args = parser.parse_intermixed_args(words[1:])
+    args = parser.parse_intermixed_args(words)
     args.opts = options_with_flags(args, options)
     args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
     experiment = EXPERIMENTS[name]
     try:
-        given = check_arguments(name, args.words)
+        args.values = check_arguments(name, args.words)
         set_here = {key: f"an argument, or train.py (this is {value})" for key, value in experiment.options.items()}
         if experiment.starts:
             set_here[experiment.start_key] = "STAGE1_SEED, or train.py" if experiment.second_stage else "train.py"
@@ -439,8 +461,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     if experiment.config and os.environ.get("CFG"):
-        given["CFG"] = os.environ["CFG"]
-    return execute(lambda: plan_jobs(name, given, args), args.jobs, args.verbose, args.dry_run, args.devices)
+        args.values["CFG"] = os.environ["CFG"]
+    return args
 
 
 def _numbers(variable: str, least: Any) -> tuple[str, ...]:

@@ -261,6 +261,38 @@ def starts_of(job: Job) -> set[Path]:
     return {Path(given) for given in (start, tested) if given}
 
 
+def make_runs(
+    jobs: Sequence[Job], at_once: int | None = None, verbose: bool = False, devices: Sequence[str] = ()
+) -> list[tuple[Job, str]]:
+    """Make every run that is not complete, in this process unless several `at_once` or `devices` are asked for.
+
+    Returns
+    -------
+    list
+        The jobs that failed, each with the reason.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When a signal stops it; the runs on their way keep their state first.
+    """
+    from dassl.engine.interruption import catching_signals
+
+    with catching_signals(at_once=True), progress(len(jobs), verbose) as (tell, hushed):
+
+        def run(request: Request) -> dict[str, Any]:
+            from runs import execute
+
+            with hushed():
+                return execute.run(request)
+
+        count = at_once or max(1, len(devices))
+        if count == 1 and not devices:
+            return run_jobs(jobs, run, tell)
+        with workers(count, tell, devices) as run_elsewhere:
+            return run_jobs(jobs, run_elsewhere, tell, count)
+
+
 def execute(
     plan: Callable[[], Sequence[Job]],
     at_once: int | None = None,
@@ -268,12 +300,15 @@ def execute(
     dry_run: bool = False,
     devices: Sequence[str] = (),
 ) -> int:
-    """Plan and run, in this process unless several `at_once` or `devices` are asked for.
+    """Plan and make runs as a program does, saying on stderr what failed.
 
-    Returns the exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 128 + the number of the signal
-    that stopped it.
+    Returns
+    -------
+    int
+        The exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 128 + the number of the signal that
+        stopped it.
     """
-    from dassl.engine.interruption import catching_signals, exit_status
+    from dassl.engine.interruption import exit_status
     from dassl.plain.writing import disk_failed
 
     try:
@@ -285,28 +320,14 @@ def execute(
     if dry_run:
         return int(list_jobs(jobs, commands=verbose) > 0)
     try:
-        with catching_signals(at_once=True), progress(len(jobs), verbose) as (tell, quiet):
-
-            def run(request: Request) -> dict[str, Any]:
-                from runs import execute
-
-                with quiet():
-                    return execute.run(request)
-
-            count = at_once or max(1, len(devices))
-            if count == 1 and not devices:
-                failed = run_jobs(jobs, run, tell)
-            else:
-                with workers(count, tell, devices) as run_elsewhere:
-                    failed = run_jobs(jobs, run_elsewhere, tell, count)
+        failed = make_runs(jobs, at_once, verbose, devices)
     except KeyboardInterrupt as stop:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return exit_status(stop)
     if failed:
         print(f"{len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
-        for job, reason in failed:
-            log = job.folder / "log.txt"
-            print(textwrap.indent(f"{printable(job.name)}: {reason}", "  "), file=sys.stderr)
-            if log.exists():
-                print(f"    log: {printable(log)}", file=sys.stderr)
+    for job, reason in failed:
+        print(textwrap.indent(f"{printable(job.name)}: {reason}", "  "), file=sys.stderr)
+        if (job.folder / "log.txt").exists():
+            print(f"    log: {printable(job.folder / 'log.txt')}", file=sys.stderr)
     return int(bool(failed))

@@ -7,8 +7,8 @@ run, a `Plan`, and get a `Job`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,28 +46,48 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a front end knows of one run; `folder` may depend on the config that the rest gives."""
+    """What a front end knows of one run.
+
+    Attributes
+    ----------
+    dataset, config
+        Names in configs/datasets and configs/trainers/<trainer>.
+    output, folder
+        The run's folder is `output`/`folder`; without `folder`, the usual name below `output` (`run_folder`).
+    options
+        KEY VALUE KEY VALUE ...
+    shots
+        For the job's name only: the number itself is among the options.
+    stage
+        See `Job`.
+    title
+        What the job is called; by default like the trainer.
+    """
 
     trainer: str
-    dataset: str  # name in configs/datasets
-    config: str  # name in configs/trainers/<trainer>
+    dataset: str
+    config: str
     root: str
-    folder: Path | Callable[[CfgNode], Path]
-    options: Sequence[str] = ()  # KEY VALUE KEY VALUE ...
+    output: str | Path
+    folder: str = ""
+    options: Sequence[str] = ()
     seed: str = ""
-    shots: str = ""  # only for the job's name: the number itself is among the options
+    shots: str = ""
     evaluates: bool = False
     model_dir: str = ""
     load_epoch: str = ""
     stage: int = 0
-    called: str = ""  # in the job's name; the trainer, unless it is given
+    title: str = ""
     plugins: Sequence[str] = ()
 
 
 def job_of(plan: Plan) -> Job:
-    """The job that a plan leads to.
+    """Build and check the config of a plan.
 
-    Raises ValueError, KeyError or OSError, as building the config does, for a misspelt name or key.
+    Raises
+    ------
+    ValueError, KeyError, OSError
+        For a misspelt name or key, and whatever else building the config finds wrong.
     """
     from ..config import request_of
 
@@ -78,12 +98,47 @@ def job_of(plan: Plan) -> Job:
     argv += ["--config-file", str(config_file(f"trainers/{config_family(plan.trainer)}/{plan.config}"))]
     argv += ["--model-dir", plan.model_dir, "--load-epoch", plan.load_epoch] if plan.model_dir else []
     argv += ["--eval-only"] if plan.evaluates else []
-    folder = plan.folder
-    request = request_of([*argv, *plan.options], folder if callable(folder) else lambda cfg: folder)
-    name = [plan.called or plan.trainer, plan.dataset]
+
+    def folder(cfg: CfgNode) -> Path:
+        return Path(plan.output) / (plan.folder or run_folder(cfg, plan.dataset, plan.config))
+
+    name = [plan.title or plan.trainer, plan.dataset]
     name += [f"{plan.shots} shot{'s' * (plan.shots != '1')}"] if plan.shots else []
     name += [f"seed {plan.seed}"] if plan.seed else []
-    return Job(" ".join(name), request, plan.stage)
+    return Job(" ".join(name), request_of([*argv, *plan.options], folder), plan.stage)
+
+
+def grid(
+    trainers: Sequence[str],
+    datasets: Sequence[str],
+    config: str,
+    root: str,
+    output: str | Path,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    options: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+) -> list[Job]:
+    """Plan every run of a grid: zero-shot first, and last what starts from other runs.
+
+    Parameters and errors as in `Plan` and `job_of`.  Values that are given twice count once; a zero-shot trainer has
+    one run for all shots and seeds.
+    """
+    names = list(dict.fromkeys(trainers))
+    plans = []
+    for dataset in dict.fromkeys(datasets):
+        for trainer in names:
+            stage = stage_of(trainer, names)
+            plan = Plan(trainer, dataset, config, root, output, options=options, plugins=plugins, stage=stage)
+            if is_zero_shot(trainer):
+                plans.append(replace(plan, evaluates=True))
+                continue
+            for count in map(str, dict.fromkeys(shots)):
+                with_shots = ["DATASET.NUM_SHOTS", count, *options]
+                for seed in map(str, dict.fromkeys(seeds)):
+                    plans.append(replace(plan, options=with_shots, shots=count, seed=seed))
+    plans.sort(key=lambda plan: (plan.stage, not is_zero_shot(plan.trainer)))
+    return list(map(job_of, plans))
 
 
 # --- trainers --------------------------------------------------------------------------------------------

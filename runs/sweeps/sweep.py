@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from dassl.utils.plugins import add_plugin_flag, use
 
@@ -26,7 +24,7 @@ from .flags import (
     split_options,
 )
 from .jobs import execute
-from .planning import Job, Plan, is_zero_shot, job_of, run_folder, stage_of
+from .planning import Job, grid
 
 OWN_KEYS = {
     "SEED": "--seeds",
@@ -120,32 +118,12 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-# --- the runs --------------------------------------------------------------------------------------------
-
-
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every run of the grid, zero-shot first, and last what starts from other runs.
-
-    Raises what building a config raises (ValueError, KeyError, OSError).
-    """
-    names = list(dict.fromkeys(args.trainers))
-    plans = []
-    for dataset in dict.fromkeys(args.dataset):
-        for trainer in names:
-            shared = Plan(
-                trainer, dataset, args.config, args.root,
-                folder=lambda cfg, dataset=dataset: Path(args.output) / run_folder(cfg, dataset, args.config),
-                options=args.opts, plugins=args.plugins, stage=stage_of(trainer, names),
-            )  # fmt: skip
-            if is_zero_shot(trainer):
-                plans.append(replace(shared, evaluates=True))
-                continue
-            for shots in map(str, dict.fromkeys(args.shots)):
-                options = ["DATASET.NUM_SHOTS", shots, *args.opts]
-                for seed in map(str, dict.fromkeys(args.seeds)):
-                    plans.append(replace(shared, options=options, shots=shots, seed=seed))
-    plans.sort(key=lambda plan: (plan.stage, not is_zero_shot(plan.trainer)))
-    return list(map(job_of, plans))
+    """The jobs that a command line asks for; errors as in `planning.grid`."""
+    return grid(
+        args.trainers, args.dataset, args.config, args.root, args.output, args.shots, args.seeds, args.opts,
+        args.plugins,
+    )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

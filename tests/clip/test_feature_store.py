@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+import clip
 from clip import feature_store
 from clip.__main__ import main
 from clip.feature_store import INFO, FeatureStore, key_of, shown, tower_digest
@@ -355,6 +356,13 @@ def test_command_line_of_its_own():
     done = run("cache", "--help")
     assert done.returncode == 0 and "examples:" in done.stdout and "FEATURE_CACHE.DIR" in done.stdout
     assert [run(*argv).returncode for argv in ([], ["cash"], ["cache"])] == [2, 2, 2]
+
+
+def test_help_and_the_package_alone_import_no_torch():
+    program = "import sys, clip.__main__ as m; m.main(['--help']); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        clip.laod  # noqa: B018
 
 
 def test_sizes_for_people():

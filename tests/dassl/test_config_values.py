@@ -154,7 +154,7 @@ def test_nesterov_without_momentum():
         (["SEED", "-5"], "SEED is -5; it must be from 0 to 4294967295, or -1 for a run without a seed"),
         (["DATALOADER.KEEP_MB", "-1"], "DATALOADER.KEEP_MB is -1; it must be 0 or more"),
         (["DATASET.SUBSAMPLE_CLASSES", "old"], "DATASET.SUBSAMPLE_CLASSES: there is no 'old'"),
-        (["TRAINER.PLOT.N_CTX", "100"], "TRAINER.PLOT.N_CTX must be at most 73, got 100: a prompt has 77 tokens"),
+        (["TRAINER.PLOT.N_CTX", "100"], "TRAINER.PLOT.N_CTX must be from 1 to 73, got 100: a prompt has 77 tokens"),
         (["--eval-only", "--model-dir", "nowhere/run"], "--model-dir: there is no folder nowhere/run"),
         (["--trainer", "PLOTPP", "TRAINER.PLOTPP.PRETRAIN_DIR", "nowhere"], "TRAINER.PLOTPP.PRETRAIN_DIR: no nowhere"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import logging
 import os
@@ -500,6 +501,19 @@ def test_a_reader_that_has_gone_away_ends_the_program():
     program += "import sys; sys.stdout.reconfigure(write_through=True)\n"
     ran = run_python(program + "logging.getLogger('dassl.x').info('lost')")
     assert ran.returncode == 1 and "OSError: [Errno 28]" in ran.stderr and "Logging error" not in ran.stderr
+
+
+def test_what_is_said_can_go_elsewhere(take_console, tmp_path):
+    console, elsewhere = take_console(), io.StringIO()
+    with quiet(instead=elsewhere), U.setup_logger(tmp_path):
+        print("printed")
+        engine.info("logged")
+    with quiet(instead=elsewhere):
+        engine.info("once more")
+    print("afterwards")
+    assert elsewhere.getvalue() == "printed\nlogged\nonce more\n"
+    assert (tmp_path / "log.txt").read_text() == "printed\nlogged\n"
+    assert Path(console.name).read_text() == "afterwards\n"
 
 
 def test_one_thread_is_quiet_and_others_are_not(take_console, tmp_path):

@@ -19,7 +19,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets.__main__ import main
 from datasets.catalogue import find_kind, published
 from datasets.checking.check import check
-from datasets.checking.command import run_command
+from datasets.commands.check import run_command
 from tests.support import dataset_trees as trees
 from tests.support.data import BAD_IMAGES, make_cfg, write_bad_images, write_class_folders
 from tests.support.programs import REPOSITORY
@@ -306,6 +306,13 @@ def test_picks_find_the_data_where_the_scripts_do(textures, capsys, monkeypatch)
     (textures / "dtd" / "split_fewshot").rmdir()
 
 
+def test_picks_of_a_data_set_that_is_not_published(tmp_path, capsys):
+    assert main(["picks", "demo", "--root", str(tmp_path), "--shots", "2", "--format", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content["train"]) == 28 and content["published"] is None
+    assert main(["check", str(tmp_path), "demo"]) == 2  # there is nothing to compare it with
+
+
 def test_picks_without_data(tmp_path, capsys):
     assert main(["picks", "dtd", "--root", str(tmp_path), "--shots", "1"]) == 1
     assert "must be the folder that holds 'dtd'" in capsys.readouterr().err
@@ -344,3 +351,16 @@ def test_as_a_program(tmp_path):
     command = [sys.executable, "-m", "datasets", "check", str(tmp_path), "eurosat"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 1 and "1 not found: eurosat" in done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize("argv", [["datasets"], ["datasets", "check"], ["datasets", "fetch"], ["datasets", "picks"],
+                                  ["demo"], ["demo.train_resnet"], ["demo.train_vit"]], ids=" ".join)
+def test_help_needs_no_torch(argv):
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv[1:] = {[*argv[1:], '--help']!r}\n"
+        f"try: runpy.run_module({argv[0]!r}, run_name='__main__')\n"
+        "finally: print('loaded:', *{'torch', 'torchvision', 'scipy', 'open_clip'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0 and done.stdout.startswith("usage: ") and done.stdout.endswith("loaded:\n"), done.stderr

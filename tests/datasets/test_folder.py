@@ -12,7 +12,7 @@ import pytest
 
 from dassl.data import check_images, fingerprint
 from datasets.loaders.folder import Folder
-from runs.record import _describe_data
+from runs.writing import _describe_data
 from tests.support.data import BAD_IMAGES, make_cfg, relative, triples, write_bad_images, write_class_folders
 
 TEN = {"red_panda": 10, "Zebra": 10, "ant": 10}

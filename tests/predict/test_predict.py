@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import train
+from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
@@ -265,6 +266,34 @@ def test_explanations_are_of_the_prediction(trained, test_items):
     for other in ("CoOp", "PLOTPP"):
         with pytest.raises(PredictError, match=f"of {other}, which does not match places"):
             load(trained(other), device="cpu").explain(path)
+
+
+def test_an_explained_image_is_decoded_and_encoded_once(trained, test_items, monkeypatch):
+    classifier = load(trained("PLOT"), device="cpu", batch_size=4)
+    read, encoded = [], []
+    tensor_of, encode = classifier._tensor_of, classifier.trainer.model.encode
+
+    def reading(image):
+        read.append(image)
+        return tensor_of(image)
+
+    def encoding(images):
+        encoded.extend([] if isinstance(images, ImageFeatures) else images)
+        return encode(images)
+
+    monkeypatch.setattr(classifier, "_tensor_of", reading)
+    monkeypatch.setattr(classifier.trainer.model, "encode", encoding)
+    paths = [Path(item.impath) for item in test_items[:6]]
+    plain = classifier(paths)
+    assert (len(read), len(encoded)) == (6, 6)
+    explained = list(classifier.stream(paths, explain=True))
+    assert (len(read), len(encoded)) == (12, 12)
+    for expected, prediction, path in zip(plain, explained, paths, strict=True):
+        assert np.array_equal(prediction.logits, expected.logits) and expected.explained is None
+        assert prediction.explained.name == path.name
+        assert_close(prediction.explained.logits, prediction.logits, 1e-5)
+        alone = classifier.explain(path)
+        assert_close(prediction.explained.shown[0].plan, alone.shown[0].plan, 1e-4)
 
 
 # --- classes ---------------------------------------------------------------------------------------------

@@ -349,6 +349,15 @@ def test_table_starts_without_torch(tmp_path):
     assert done.stdout.splitlines()[-1] == "False"
 
 
+@pytest.mark.parametrize("program", ["results", "predict"])
+def test_help_starts_without_torch_and_figures(program):
+    """So that it comes within a second."""
+    code = f"import sys, atexit; from {program}.__main__ import main; "
+    code += "atexit.register(lambda: print({'torch', 'matplotlib', 'jinja2'} & set(sys.modules))); main(['--help'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage") and done.stdout.splitlines()[-1] == "set()"
+
+
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_help_has_examples_and_exit_status(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -22,6 +22,7 @@ from runs.record import read_classnames
 from runs.restore.images import image_reader
 from runs.restore.trained_run import load_trainer
 from tests.support.plot_runs import copy_run
+from tests.support.records import make_record, write_run
 
 SIZES = {"rn": [(96, 96), (32, 288), (288, 32)], "vit": [(64, 64), (32, 128), (256, 16)]}
 
@@ -270,7 +271,6 @@ def test_images_are_chosen_evenly_over_the_classes():
     ("config", "complaint"),
     [
         (None, "holds no config.yaml"),
-        ("TRAINER: {NAME: CoOp}", "is a run of CoOp, which has no transport plan"),
         ("TRAINER: {NAME: PLOT}", "holds no checkpoint"),
         ("TRAINER: [", "cannot be read"),
     ],
@@ -280,6 +280,16 @@ def test_unfit_run_is_refused_at_once(tmp_path, capsys, command, config, complai
         (tmp_path / "config.yaml").write_text(config)
     assert main([command, str(tmp_path)]) == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["transport", "claims"])
+def test_run_of_another_method_is_refused(tmp_path, capsys, command):
+    write_run(tmp_path, make_record("CoOp", 1, 1))
+    (tmp_path / "config.yaml").write_text("TRAINER: {NAME: CoOp}")
+    (tmp_path / "prompt_learner").mkdir()
+    (tmp_path / "prompt_learner/model.pth.tar-50").touch()
+    assert main([command, str(tmp_path)]) == 2
+    assert "is a run of CoOp, which has no transport plan" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["transport", "claims"])

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from torchvision import transforms as T
 
@@ -176,8 +177,11 @@ def test_a_test_that_fails_holds_nothing(world, cache):
         trainer.test()
     with pytest.raises(ZeroDivisionError) as kept:  # the traceback keeps the frames of the test alive
         trainer.test()
-    assert kept.tb and feature_store._held == set()
-    assert trainer.model._held_text is None and not trainer.model._hold_text
+    assert kept.tb
+    for path in cache.glob(f".*{feature_store.LOCK}"):
+        with FileLock(path, is_singleton=True) as lock:
+            assert lock.lock_counter == 1  # nobody else held it
+    assert trainer.model._kept_text is None and not trainer.model._keeps_text
     assert [entry for entry in FeatureStore(cache).entries() if entry.complete] == []
 
 

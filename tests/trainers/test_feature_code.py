@@ -135,7 +135,7 @@ def test_whatever_computes_changes_the_digest(starts, monkeypatch, module, old, 
     ("dassl.utils.tools", "def listdir_nohidden(", "def listdir_visible("),
     ("dassl.data.data_manager", "lower the batch size", "make it smaller"),
     ("dassl.data.image_memory", "LOOKED_AT = 64", "LOOKED_AT = 65"),
-    ("trainers.parts.model", "return self._held_text", "return self._held_text + 0"),
+    ("trainers.parts.model", "return self._kept_text", "return self._kept_text + 0"),
 ])
 def test_nothing_else_does(starts, monkeypatch, module, old, new):
     before = code_digest(starts)

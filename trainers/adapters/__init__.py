@@ -1,5 +1,7 @@
 """Tip-Adapter, Tip-Adapter-F and PLOT-Adapter: a cache of the few-shot images beside the prompts.
 
+From the smallest part to the whole:
+
     cache, model    what is kept of the training images, and how it changes the scores
     selection       how alpha and beta are chosen on validation data
     leaky           the original programs' protocol, which looks at the test labels; only on request

@@ -22,9 +22,32 @@ from clip.features import ImageFeatures
 class Cache(nn.Module):
     """Keys (N, K, D) of K images and their labels (K,); empty until it is filled or loaded.
 
-    alpha, beta: how its score counts.  notes: where they came from, as plain JSON data.  Both are saved, and the names
-    of the classes: where the classes of this run are others, a cached image speaks for the one of its name, if there is
-    one.  ctx: contexts of the prompts that belong to it (PLOT-Adapter), saved likewise.
+    Saved are the keys, the labels, the names of the classes that the labels count, `alpha`, `beta` and `notes`.  Where
+    the classes of a later run are others, a cached image speaks for the one of its name, if there is one.
+
+    Parameters
+    ----------
+    classnames
+        C names, of this run.
+    n_keys
+        N, of an image.
+    width
+        D, of a key.
+    ctx
+        Contexts of the prompts that belong to the cache (PLOT-Adapter), saved likewise.
+
+    Attributes
+    ----------
+    keys
+        (N, K, D), a parameter; what learns, where anything does.
+    labels
+        (K,) int64, as positions in `known`.
+    values
+        (K, C) one-hot of this run's classes; a row of zeros for an image of none of them.
+    alpha, beta
+        Weight and sharpness of its score.
+    notes
+        Where all of this came from, as plain JSON data.
     """
 
     labels: Tensor  # (K,) int64, as positions in `known`
@@ -72,10 +95,12 @@ class Cache(nn.Module):
     # --- saved as tensors only ---------------------------------------------------------------------------
 
     def get_extra_state(self) -> Tensor:
+        """Pack everything that is no tensor into one, as JSON: checkpoints are read as tensors only."""
         facts = {"classnames": self.known, "alpha": self.alpha, "beta": self.beta, "notes": self.notes}
         return torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
+        """Unpack what `get_extra_state` packed."""
         facts = json.loads(bytes(state.tolist()))
         self.known, self.notes = facts["classnames"], facts["notes"]
         self.alpha, self.beta = facts["alpha"], facts["beta"]
@@ -90,7 +115,7 @@ class Cache(nn.Module):
 
 
 def _occurrences(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Each name with how often it stood before: names of classes need not be unique."""
+    """Count how often each name stood before: names of classes need not be unique."""
     seen: Counter[str] = Counter()
     places = []
     for name in names:
@@ -100,11 +125,26 @@ def _occurrences(names: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def check_cache(state: Mapping[str, Tensor], cache: Cache, path: Path) -> None:
-    """Raise ValueError unless `state`, read from `path`, is of a cache like this one, for any number of images."""
+    """Check that a state dict is of a cache like this one, for any number of images.
+
+    Parameters
+    ----------
+    state
+        As read.
+    cache
+        The one that it is to be loaded into.
+    path
+        The file, for messages.
+
+    Raises
+    ------
+    ValueError
+        Where entries or shapes are those of another method or backbone, or numbers are not finite.
+    """
     expected = cache.state_dict()
     if state.keys() != expected.keys():
-        there, wanted = ", ".join(list(state)[:4]) or "nothing", ", ".join(expected)
-        raise ValueError(f"{path} holds {there}, a cache consists of {wanted}: the file is of another method")
+        present, needed = ", ".join(list(state)[:4]) or "nothing", ", ".join(expected)
+        raise ValueError(f"{path} holds {present}, a cache consists of {needed}: the file is of another method")
     theirs, ours = state["keys"].shape, expected["keys"].shape
     if (theirs[0], theirs[2:]) != (ours[0], ours[2:]) or len(state["labels"]) != theirs[1]:
         raise ValueError(
@@ -133,10 +173,27 @@ def encode_keys(
     view: Callable[[Tensor], ImageFeatures],
     keys_of: Callable[[ImageFeatures], Tensor],
 ) -> Tensor:
-    """Keys (N, K, D), float32, of a data set of K images whose samples differ from call to call (augmentation).
+    """Compute the keys of a data set whose samples differ from call to call (augmentation).
 
-    view: images (B, 3, H, W) -> what one look at them contributes; keys_of: the mean over `passes` of it -> (N, B, D).
-    All looks at a batch follow each other, so that nothing but the keys is held for more than a batch.
+    All looks at a batch follow each other, so that nothing but the keys is kept for more than a batch.
+
+    Parameters
+    ----------
+    images
+        A data set of K samples.
+    passes
+        Looks at each image.
+    batch_size, num_workers
+        Of the loading.
+    view
+        Images (B, 3, H, W) -> what one look at them contributes.
+    keys_of
+        The mean of that over all looks -> keys (N, B, D).
+
+    Returns
+    -------
+    Tensor
+        (N, K, D), float32.
     """
     blocks = [list(range(first, min(first + batch_size, len(images)))) for first in range(0, len(images), batch_size)]
     loader = DataLoader(images, batch_sampler=[b for b in blocks for _ in range(passes)], num_workers=num_workers)

@@ -17,7 +17,7 @@ PROTOCOL = "leaky: selected on test"
 
 
 def after_epoch(trainer: Any) -> None:
-    """Keep the epoch if it is the best so far on the test images."""
+    """Keep the epoch if it is the best so far on the test images (1 above)."""
     result = trainer.test(split="test")
     if result > trainer.best_result:
         trainer.best_result = result
@@ -25,7 +25,7 @@ def after_epoch(trainer: Any) -> None:
 
 
 def after_train(trainer: Any) -> None:
-    """Report the better of two alphas and betas."""
+    """Report the better of two alphas and betas (2 above)."""
     print("Finish training")
     print(f"Warning: {PROTOCOL}. The accuracy of this run is no fair reference")
     path = checkpoint_path(trainer.folder, None)

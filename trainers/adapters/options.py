@@ -19,7 +19,15 @@ NOT_POOLED = Rule(lambda value: value in LOCAL, f"one of {', '.join(LOCAL)}", ":
 
 @dataclass(frozen=True)
 class Values:
-    """Where alpha and beta start, and where they are looked for."""
+    """Where alpha and beta start, and where they are looked for.
+
+    Attributes
+    ----------
+    alpha, beta
+        During training, and in a test where nothing is searched.
+    alphas, betas
+        The grids.
+    """
 
     alpha: float
     beta: float
@@ -29,7 +37,7 @@ class Values:
 
 @dataclass(frozen=True)
 class AdapterOptions(Options):
-    """What the three have in common."""
+    """What the three adapters have in common; `table` holds upstream's values of every data set."""
 
     table: ClassVar[dict[str, Tuned]] = TIP_ADAPTER
 
@@ -64,7 +72,13 @@ class AdapterOptions(Options):
     )
 
     def values(self, dataset_name: str) -> Values:
-        """Raises ValueError where upstream's are asked for, and it had none for this data set."""
+        """Work out the values for a data set.
+
+        Raises
+        ------
+        ValueError
+            Where upstream's are asked for, and it had none for this data set.
+        """
         alpha, beta, scale, steps = self.alpha, self.beta, self.scale, self.steps
         if self.tuned:
             scale, steps, beta, alpha, _ = tuned_for(self.table, dataset_name, self.key("tuned"))
@@ -73,14 +87,14 @@ class AdapterOptions(Options):
 
 @dataclass(frozen=True)
 class TipAdapterOptions(AdapterOptions):
-    """TRAINER.TIPADAPTER.*"""
+    """The keys TRAINER.TIPADAPTER.*."""
 
     node: ClassVar[str] = "TIPADAPTER"
 
 
 @dataclass(frozen=True)
 class LearningOptions(AdapterOptions):
-    """What those that learn their keys have besides."""
+    """What the adapters that learn their keys have besides."""
 
     adam_eps: float = option(
         "ADAM_EPS", 1e-4, "epsilon of AdamW, as the original's, in the place of OPTIM.EPS", at_least(0)
@@ -89,14 +103,14 @@ class LearningOptions(AdapterOptions):
 
 @dataclass(frozen=True)
 class TipAdapterFOptions(LearningOptions):
-    """TRAINER.TIPADAPTERF.*"""
+    """The keys TRAINER.TIPADAPTERF.*."""
 
     node: ClassVar[str] = "TIPADAPTERF"
 
 
 @dataclass(frozen=True)
 class PlotAdapterOptions(PlotOptions, LearningOptions):
-    """TRAINER.PLOTADAPTER.*: the settings of the PLOT run whose prompts are used, and those of the cache."""
+    """The keys TRAINER.PLOTADAPTER.*: those of the PLOT run whose prompts are used, and of the cache."""
 
     node: ClassVar[str] = "PLOTADAPTER"
     table: ClassVar[dict[str, Tuned]] = PLOT_ADAPTER
@@ -124,14 +138,15 @@ class PlotAdapterOptions(PlotOptions, LearningOptions):
 
 
 def untrained(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """Tip-Adapter has no epochs."""
+    """Tip-Adapter has no epochs, whatever a preset says."""
     return {"OPTIM.MAX_EPOCH": 0}
 
 
 def tip_recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """The original's epochs, as a default."""
+    """Tip-Adapter-F's published epochs, as a default."""
     return {"OPTIM.MAX_EPOCH": epochs_for(TIP_ADAPTER, dataset_name)}
 
 
 def plot_recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
+    """PLOT-Adapter's published epochs, as a default."""
     return {"OPTIM.MAX_EPOCH": epochs_for(PLOT_ADAPTER, dataset_name)}

@@ -22,6 +22,10 @@ class PLOTAdapter(AdapterTrainer):
     """PLOT on Tip-Adapter: the prompts of a finished PLOT run stay as they are, and the keys of the cache learn.
 
     Seed and shots must be those of that run, so that both have seen the same images.
+
+    Notes
+    -----
+    The engine registers the cache, which has the prompts' contexts as its entry `ctx`: a checkpoint is complete.
     """
 
     options_type = PlotAdapterOptions
@@ -33,7 +37,7 @@ class PLOTAdapter(AdapterTrainer):
     n_keys = 2
 
     def assemble(self, clip_model: CLIP) -> PlotAdapterModel:
-        """A PLOT model whose prompts are still to come, and an empty cache; the cache's transport keeps evidence."""
+        """Build a PLOT model whose prompts are still to come, and an empty cache; its transport keeps evidence."""
         options, cfg = self.options, self.cfg
         plot = build_plot(options, clip_model, self.dm.dataset.classnames, cfg.DATASET.NAME, cfg.SEED)
         plot.text_encoder.chunk = options.text_chunk
@@ -45,7 +49,15 @@ class PLOTAdapter(AdapterTrainer):
         return model
 
     def take_start(self) -> dict[str, Any]:
-        """The prompts; a run that goes on has them in its own checkpoint."""
+        """Take the prompts of the PLOT run; a run that goes on has them in its own checkpoint.
+
+        Warns where that run had another seed, number of shots or kind of local feature.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            Where there is no such run, or its prompts do not fit the classes and the backbone of this one.
+        """
         path = start_file(self.options.pretrained or self.default_start(), self.options.key("pretrained"))
         checkpoint, plot = load_checkpoint(str(path)), self.model.plot
         learned = find_learned(state_of(checkpoint), plot, path)
@@ -57,7 +69,7 @@ class PLOTAdapter(AdapterTrainer):
         return {"prompts": str(path)}
 
     def default_start(self) -> Path:
-        """Where the PLOT run of the same data, shots and seed would be.  Raises ValueError where nothing tells."""
+        """Guess where the PLOT run of the same data, shots and seed is; ValueError where nothing tells."""
         parts, own, other = Path(self.output_dir).parts, self.cfg.TRAINER.NAME, self.starts_from
         if own not in parts:
             key = self.options.key("pretrained")

@@ -22,7 +22,15 @@ LOGITS_AT_ONCE = 1 << 24  # that are compared in one step of the search
 
 
 class Choice(NamedTuple):
-    """The best of a search."""
+    """The best of a search.
+
+    Attributes
+    ----------
+    alpha, beta
+        The values.
+    accuracy
+        In %, on the images that were searched on.
+    """
 
     alpha: float
     beta: float
@@ -37,9 +45,18 @@ def search(
     betas: Sequence[float],
     total: int | None = None,
 ) -> Choice:
-    """The alpha and beta of most correct predictions; of several, the smallest beta, and then alpha.
+    """Find the alpha and beta of most correct predictions; of several, the smallest beta, and then alpha.
 
-    batches: features of B images and their labels; `total` batches.
+    Parameters
+    ----------
+    model
+        Gives the base score (B, C) and the cache's score for every beta.
+    batches
+        Features of B images and their labels.
+    alphas, betas
+        What is tried: every pair.
+    total
+        Number of batches, for the progress bar.
     """
     correct = torch.zeros(len(betas), len(alphas), dtype=torch.int64)
     images = 0
@@ -58,10 +75,26 @@ def search(
 
 
 def validation_images(cfg: Any, dataset: Any, where: str, test_is_val: bool = False) -> tuple[list[Any], str]:
-    """(images to choose on, what they are), for a `where` other than "none" (see the key SEARCH).
+    """Choose the images that alpha and beta are chosen on.
 
-    test_is_val: take a validation list that is the test set (ImageNet) as it is, for upstream's protocol.
-    Raises ValueError where there are none.
+    Parameters
+    ----------
+    cfg, dataset
+        The run's.
+    where
+        A value of the key SEARCH other than "none".
+    test_is_val
+        Take a validation list that is the test set (ImageNet) as it is, for upstream's protocol.
+
+    Returns
+    -------
+    tuple
+        The items, and what they are: "val", "full_val", "train" or "test".
+
+    Raises
+    ------
+    ValueError
+        Where there are none; says what to set.
     """
     own = dataset.val or []
     if own and test_is_val and where == "val" and not _apart(own, dataset.test):
@@ -85,11 +118,12 @@ def validation_images(cfg: Any, dataset: Any, where: str, test_is_val: bool = Fa
 
 
 def _apart(some: list[Any], others: list[Any]) -> bool:
+    """Whether two lists share no image."""
     return not {item.impath for item in some} & {item.impath for item in others}
 
 
 def _whole(cfg: Any) -> Any:
-    """The data set of `cfg` with all its images."""
+    """Build the data set of `cfg` with all its images."""
     whole = cfg.clone()
     whole.defrost()
     whole.DATASET.NUM_SHOTS = -1
@@ -97,7 +131,7 @@ def _whole(cfg: Any) -> Any:
 
 
 def _spare(cfg: Any, dataset: Any) -> list[Any]:
-    """Training images that are not among the few-shot ones, min(shots, 4) a class where there are as many."""
+    """Draw training images that are not among the few-shot ones, min(shots, 4) a class where there are as many."""
     taken = {item.impath for item in dataset.train_x}
     by_label: dict[int, list[Any]] = {}
     for item in _whole(cfg).train_x:

@@ -36,16 +36,28 @@ NAME = "adapter"  # of the folder that checkpoints go to
 class AdapterTrainer(ClipTrainer):
     """A frozen CLIP, a hand-written prompt, and a cache of the few-shot images, `self.model.cache`.
 
-    A run fills the cache, trains its keys or not, chooses alpha and beta on validation data, and is tested once.
+    A run fills the cache, trains its keys or not, chooses alpha and beta on validation data, and is tested once.  The
+    cache is what is registered with the engine, under the name "adapter".
+
+    Attributes
+    ----------
+    n_keys
+        N, keys of an image.
+    values
+        Where alpha and beta start, and where they are looked for; set by `train`.
+    val_loader, chosen_on
+        The images that they are chosen on, and what those are ("val", "full_val", "train" or "test").
     """
 
+    options_type: type[AdapterOptions]
     options: AdapterOptions
     model: Any  # a TipModel
-    learned_tensors = ("keys", "labels", "_extra_state")  # alpha, beta and class names are in the last
+    learned_tensors: tuple[str, ...] = ("keys", "labels", "_extra_state")  # alpha, beta and class names are in the last
     n_keys = 1  # of an image
 
     @property
     def cache(self) -> Cache:
+        """The part of the model that is saved, and learns where anything does."""
         return self.model.cache
 
     @property
@@ -57,6 +69,7 @@ class AdapterTrainer(ClipTrainer):
 
     @classmethod
     def check_cfg(cls, cfg: Any) -> None:
+        """As every trainer; upstream's leaky protocol needs the tests that it looks at."""
         super().check_cfg(cfg)
         options: Any = cls.options_type.from_cfg(cfg)
         if options.leaky and (cfg.TEST.NO_TEST or cfg.TEST.FINAL_MODEL != "last_step"):
@@ -73,7 +86,11 @@ class AdapterTrainer(ClipTrainer):
         self.train_loader_x = type(loader)(loader.dataset, **kept)
 
     def build_model(self) -> None:
-        self.options = self.options_type.from_cfg(self.cfg)  # type: ignore[assignment,union-attr]
+        """Build the model and register its cache; only a trainer whose keys learn has an optimiser.
+
+        As in the original AdamW has an epsilon of its own (ADAM_EPS), and the schedule is stepped after every batch.
+        """
+        self.options = self.options_type.from_cfg(self.cfg)
         clip_model = self.load_clip(self.options.precision).to(self.device)
         self.model = self.assemble(clip_model).to(self.device).requires_grad_(False).eval()
         optim = sched = None
@@ -89,11 +106,24 @@ class AdapterTrainer(ClipTrainer):
         self.register_model(NAME, self.cache, optim, sched)
 
     def assemble(self, clip_model: CLIP) -> TipModel:
-        """TipModel with an empty cache."""
+        """Build a TipModel with an empty cache."""
         return TipModel(clip_model, *self.prompt_and_cache(clip_model))
 
     def prompt_and_cache(self, clip_model: CLIP, ctx: nn.Parameter | None = None) -> tuple[Tensor, Cache]:
-        """Text features (C, D) of the data set's hand-written prompts, and an empty cache for them."""
+        """Encode the data set's hand-written prompts, and make an empty cache beside them.
+
+        Parameters
+        ----------
+        clip_model
+            On the device.
+        ctx
+            Contexts that belong into the cache (PLOT-Adapter).
+
+        Returns
+        -------
+        tuple
+            Text features (C, D) and the cache.  ImageNet's classes are described by the ensemble, as in the original.
+        """
         name, classnames = self.cfg.DATASET.NAME, self.dm.dataset.classnames
         templates = ENSEMBLE if dataset_facts(name).is_imagenet else (template_of(name),)
         print(f"Hand-written prompts: {', '.join(templates)}")
@@ -108,7 +138,13 @@ class AdapterTrainer(ClipTrainer):
         return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST and self.max_epoch > 0
 
     def train(self) -> None:  # type: ignore[override]
-        """Raises ValueError where there are no images, or no values, to choose alpha and beta from."""
+        """Find the images that alpha and beta are chosen on, and train.
+
+        Raises
+        ------
+        ValueError
+            Where there are no such images, or upstream's values are asked for and it had none for this data set.
+        """
         self.values = self.options.values(self.cfg.DATASET.NAME)
         if self.options.search != "none" or self.best_val:
             where = self.options.search if self.options.search != "none" else "val"
@@ -117,7 +153,7 @@ class AdapterTrainer(ClipTrainer):
         super().train()
 
     def loader_for(self, images: list[Any]) -> Any:
-        """A loader of images as for a test."""
+        """Make a loader of images as for a test."""
         if images is self.dm.dataset.val:
             return self.dm.val_loader
         settings = self.cfg.DATALOADER
@@ -126,6 +162,7 @@ class AdapterTrainer(ClipTrainer):
         return DataLoader(wrapped, batch_size=settings.TEST.BATCH_SIZE, num_workers=settings.NUM_WORKERS)
 
     def before_train(self) -> None:
+        """As every trainer; a new run then takes its start and fills the cache, a resumed one has both."""
         super().before_train()
         if len(self.cache):  # of the run that goes on here
             return
@@ -139,10 +176,11 @@ class AdapterTrainer(ClipTrainer):
             self.save_model(-1, self.output_dir)
 
     def take_start(self) -> dict[str, Any]:
-        """Get what a run starts from, and say what the record shall tell of it."""
+        """Get what a run starts from; return what its record shall say of it."""
         return {}
 
     def fill_cache(self) -> None:
+        """Encode every training image AUGMENT_EPOCH times, and keep the means as keys."""
         images: Any = self.train_loader_x.dataset
         keys = encode_keys(
             images,
@@ -156,6 +194,7 @@ class AdapterTrainer(ClipTrainer):
         print(f"The cache holds {len(images)} images of {self.cache.n_known} classes, {self.options.passes} views each")
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        """Take one step on the cross-entropy of a batch, and one of the schedule."""
         images, labels = self.parse_batch_train(batch)
         logits = self.model.train_logits(self.encode(images))
         loss = F.cross_entropy(logits, labels)
@@ -164,11 +203,13 @@ class AdapterTrainer(ClipTrainer):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
     def after_epoch(self) -> None:
+        """As the engine; under the leaky protocol the test comes first."""
         if self.options.leaky:
             leaky.after_epoch(self)
         super().after_epoch()
 
     def after_train(self) -> None:
+        """Choose alpha and beta for the epoch that counts, write what will be tested, and test."""
         if self.options.leaky:
             leaky.after_train(self)
             return
@@ -190,12 +231,13 @@ class AdapterTrainer(ClipTrainer):
 
     @property
     def folder(self) -> Path:
+        """Where this run's checkpoints are."""
         return Path(self.output_dir, NAME)
 
     # --- alpha and beta ----------------------------------------------------------------------------------
 
     def choose(self) -> None:
-        """Set alpha and beta, unless they are to stay; notes say to what, and where from."""
+        """Set alpha and beta, unless they are to stay; the cache's notes say to what, and where from."""
         if self.options.search == "none":
             self.set_values(self.values.alpha, self.values.beta, "upstream" if self.options.tuned else "given")
             return
@@ -203,23 +245,42 @@ class AdapterTrainer(ClipTrainer):
         batches = self.evaluation_batches("val", loader)
         with self.model.fixed_prompts():
             pairs = ((self.encode_batch(batch), batch["label"].to(self.device)) for batch in batches)
-            found = search(self.model, pairs, self.values.alphas, self.values.betas, total=len(loader))
-        facts = {"on": self.chosen_on, "images": len(loader.dataset), "accuracy": found.accuracy}
-        self.set_values(found.alpha, found.beta, "search", **facts)
+            best = search(self.model, pairs, self.values.alphas, self.values.betas, total=len(loader))
+        facts = {"on": self.chosen_on, "images": len(loader.dataset), "accuracy": best.accuracy}
+        self.set_values(best.alpha, best.beta, "search", **facts)
 
     def encode_batch(self, batch: dict[str, Any]) -> Any:
-        """Features of a batch of `evaluation_batches`."""
+        """Compute the features of a batch of `evaluation_batches`, whatever it carries."""
         return self.model.encode(self.parse_batch_test(batch)[0])
 
     def set_values(self, alpha: float, beta: float, source: str, **facts: Any) -> None:
+        """Set alpha and beta, note it in the cache and say so in the log.
+
+        Parameters
+        ----------
+        alpha, beta
+            The values.
+        source
+            Where they are from, e.g. "search".
+        facts
+            What else the notes shall say, as plain data.
+        """
         self.cache.alpha, self.cache.beta = alpha, beta
         self.cache.notes["selection"] |= {"alpha": alpha, "beta": beta, "from": source, **facts}
-        told = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        details = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                          for key, value in facts.items())
-        print(f"alpha {alpha:.4g}, beta {beta:.4g} ({source}{': ' * bool(told)}{told})")
+        print(f"alpha {alpha:.4g}, beta {beta:.4g} ({source}{': ' * bool(details)}{details})")
 
     def keep(self, path: Path, epoch_by: str) -> None:
-        """Write what will be tested to a checkpoint that there is: without the optimiser, nothing is left to train."""
+        """Write what will be tested into a checkpoint that is there, without its optimiser: nothing is left to train.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        epoch_by
+            What its epoch was chosen by, for the notes.
+        """
         checkpoint = load_checkpoint(str(path))
         if self.max_epoch:
             self.cache.notes["selection"] |= {"epoch": checkpoint["epoch"], "epoch_by": epoch_by}
@@ -228,12 +289,12 @@ class AdapterTrainer(ClipTrainer):
 
     @property
     def protocol(self) -> str | None:
-        """How this result was come by, where it is not as it should be; for the run's record."""
+        """How this result was obtained, where it is no fair reference; for the run's record."""
         return self.cache.notes.get("protocol")
 
     @property
     def selection(self) -> dict[str, Any] | None:
-        """alpha and beta and where they are from; for the run's record."""
+        """Values of alpha and beta, and where they are from; for the run's record."""
         return self.cache.notes.get("selection")
 
     # --- a test, checkpoints -----------------------------------------------------------------------------
@@ -241,14 +302,23 @@ class AdapterTrainer(ClipTrainer):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the cache of `directory`/adapter: of an epoch, or the best one's, or the last one's.
 
-        Raises ValueError without a directory: there is nothing to test then.
+        Raises
+        ------
+        ValueError
+            Without a directory: there is nothing to test then.
         """
         if not directory:
             raise ValueError("the cache is empty: give the run to evaluate with --model-dir")
         self.load_learned(checkpoint_path(Path(directory, NAME), epoch))
 
     def load_learned(self, path: Path) -> dict[str, Any]:
-        """Take the cache from one checkpoint file, which is returned.  Raises ValueError for a file that holds none."""
+        """Take the cache from one checkpoint file, which is returned.
+
+        Raises
+        ------
+        ValueError
+            For a file that holds no such cache, see `check_cache`.
+        """
         checkpoint = load_checkpoint(str(path))
         check_cache(state_of(checkpoint), self.cache, path)
         self.cache.load_state_dict(state_of(checkpoint))
@@ -278,7 +348,15 @@ class TipAdapterF(AdapterTrainer):
 
 
 def by_batch(optim_cfg: Any, batches: int) -> Any:
-    """The OPTIM node of a schedule that is stepped after every one of `batches` batches of an epoch."""
+    """Stretch a schedule that counts epochs, for an optimiser that is stepped after every batch.
+
+    Parameters
+    ----------
+    optim_cfg
+        The OPTIM node; it is not changed.
+    batches
+        Of an epoch.
+    """
     scaled = optim_cfg.clone()
     scaled.defrost()
     scaled.MAX_EPOCH = max(1, scaled.MAX_EPOCH * batches)

@@ -10,7 +10,19 @@ Pair = tuple[float, float]  # for beta, and for alpha
 
 
 class Tuned(NamedTuple):
-    """What upstream's config file of a data set says."""
+    """What upstream's config file of a data set says.
+
+    Attributes
+    ----------
+    scale
+        Upper ends of the grids, for beta and for alpha.
+    steps
+        Numbers of values of the grids, likewise.
+    beta, alpha
+        During training.
+    epochs
+        Of the training.
+    """
 
     scale: Pair  # upper ends of the grids
     steps: tuple[int, int]
@@ -20,7 +32,7 @@ class Tuned(NamedTuple):
 
 
 def _read_table(name: str) -> dict[str, Tuned]:
-    """{data set: what its config file says} of one of the tables in published.yaml."""
+    """Read one of the tables in published.yaml: {data set: what its config file says}."""
     return {
         dataset: Tuned(tuple(row["scale"]), tuple(row["steps"]), row["beta"], row["alpha"], row["epochs"])
         for dataset, row in _PUBLISHED[name].items()
@@ -32,16 +44,32 @@ TIP_ADAPTER, PLOT_ADAPTER = _read_table("tip_adapter"), _read_table("plot_adapte
 
 
 def grid(scale: float, steps: int) -> list[float]:
-    """`steps` values from 0.1 upwards, ending one step below `scale`."""
+    """List `steps` values from 0.1 upwards, ending one step below `scale`."""
     return [i * (scale - 0.1) / steps + 0.1 for i in range(steps)]
 
 
 def tuned_for(table: dict[str, Tuned], dataset_name: str, key: str) -> Tuned:
-    """Raises ValueError, naming the config key that asked, for a data set that upstream had none for."""
+    """Look up a data set.
+
+    Parameters
+    ----------
+    table
+        TIP_ADAPTER or PLOT_ADAPTER.
+    dataset_name
+        As registered.
+    key
+        The config key that asked, for the message.
+
+    Raises
+    ------
+    ValueError
+        For a data set that upstream had no values for.
+    """
     if dataset_name not in table:
         raise ValueError(f"{key} is True, but upstream has no values for {dataset_name}; it has {', '.join(table)}")
     return table[dataset_name]
 
 
 def epochs_for(table: dict[str, Tuned], dataset_name: str) -> int:
+    """Epochs of a data set's training, or what upstream has for most."""
     return table[dataset_name].epochs if dataset_name in table else _PUBLISHED["other_epochs"]

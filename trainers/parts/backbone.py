@@ -15,15 +15,26 @@ KEPT = 2  # models that a process keeps for its next run
 
 
 def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
-    """The CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), frozen, in evaluation mode.
+    """Load the CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), frozen, in evaluation mode.
 
     A later run of this process gets the same object, unless the file has changed: it may be moved to `device`, and
     must not be changed in any other way.  The first run gets it on the CPU.
 
-    precision: "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format, while
-    normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a CPU
-    they become fp32.
-    Raises ValueError where INPUT.SIZE is not what the backbone reads.
+    Parameters
+    ----------
+    cfg
+        MODEL.BACKBONE and INPUT are read.
+    precision
+        "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format, while
+        normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a
+        CPU they become fp32.
+    device
+        Where the run computes.
+
+    Raises
+    ------
+    ValueError
+        Where INPUT.SIZE is not what the backbone reads.
     """
     name = cfg.MODEL.BACKBONE.NAME
     print(f"Loading CLIP (backbone: {name})")
@@ -35,7 +46,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
 
 
 def _file_state(path: str) -> tuple[int, int, int] | None:
-    """What changes with a file; None for a name that is no file."""
+    """Describe a file by what changes with it; None for a name that is no file."""
     if not os.path.isfile(path):
         return None
     stat = os.stat(path)
@@ -44,7 +55,7 @@ def _file_state(path: str) -> tuple[int, int, int] | None:
 
 @lru_cache(maxsize=KEPT)
 def _frozen_clip(name: str, file_state: Any, activation: str, precision: str, device: str) -> CLIP:
-    """`file_state` and `device` are there to tell models apart that must not be the same object."""
+    """Load and freeze; `file_state` and `device` tell models apart that must not be the same object."""
     model = clip.load_clip_to_cpu(name, activation).float()
     freeze_image_tower(model.visual)
     if precision in ("fp16", "bf16"):
@@ -57,7 +68,15 @@ def _frozen_clip(name: str, file_state: Any, activation: str, precision: str, de
 
 
 def effective_precision(precision: str, device: torch.device) -> str:
-    """What is really computed with; says so in one line where that is not what was asked for."""
+    """Replace a precision that the device cannot compute with, and say so in one line.
+
+    Parameters
+    ----------
+    precision
+        As asked for.
+    device
+        A CPU computes fp16 and amp in fp32.
+    """
     if device.type == "cpu" and precision in ("fp16", "amp"):
         print(f"PREC {precision} needs an accelerator; computing in fp32 on this CPU")
         return "fp32"
@@ -65,12 +84,13 @@ def effective_precision(precision: str, device: torch.device) -> str:
 
 
 def _check_input(settings: Any, model: CLIP, name: str) -> None:
-    wanted = model.visual.input_resolution
-    if tuple(settings.SIZE) != (wanted, wanted):
-        given = " x ".join(str(side) for side in settings.SIZE)
+    """Refuse images of the wrong size; warn of pixels that are normalised otherwise than in CLIP's training."""
+    side = model.visual.input_resolution
+    if tuple(settings.SIZE) != (side, side):
+        shown = " x ".join(str(pixels) for pixels in settings.SIZE)
         raise ValueError(
-            f"INPUT.SIZE is {given} but backbone {name} reads {wanted} x {wanted} images; "
-            f'set INPUT.SIZE to "({wanted}, {wanted})"'
+            f"INPUT.SIZE is {shown} but backbone {name} reads {side} x {side} images; "
+            f'set INPUT.SIZE to "({side}, {side})"'
         )
     trained_with = [*model.pixel_mean, *model.pixel_std]
     given_pixels = [*settings.PIXEL_MEAN, *settings.PIXEL_STD]

@@ -26,7 +26,20 @@ PRECISION = 1e-2  # relative; coarser than bf16, in which the frozen weights may
 
 
 def checkpoint_path(folder: Path, epoch: int | None) -> Path:
-    """The file of `epoch`; without one the best, or else the last."""
+    """Find a checkpoint in a folder.
+
+    Parameters
+    ----------
+    folder
+        A run's folder of one registered model.
+    epoch
+        Its number; None for the best, or else the last.
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming what the folder holds instead.
+    """
     if epoch is not None:
         path = folder / f"model.pth.tar-{epoch}"
     else:
@@ -35,21 +48,29 @@ def checkpoint_path(folder: Path, epoch: int | None) -> Path:
         if not path.exists() and saved:
             path = max(saved, key=lambda file: int(file.name.rpartition("-")[2]))
     if not path.exists():
-        there = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
-        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {there}{_run_around(folder.parent)}")
+        present = ", ".join(sorted(file.name for file in folder.glob("model*"))) or "no checkpoint"
+        raise FileNotFoundError(f"no checkpoint {path}; {folder} holds {present}{_run_around(folder.parent)}")
     return path
 
 
-def _run_around(given: Path) -> str:
-    """The tail of an error message where the folder of the prompts, or a checkpoint in it, was given for the run."""
-    inner = given.parent if given.is_file() else given
+def _run_around(path: Path) -> str:
+    """Suggest the run's folder, where that of its prompts, or a checkpoint in it, was given."""
+    inner = path.parent if path.is_file() else path
     return f"; did you mean {inner.parent}?" if any(inner.glob("model*.pth.tar*")) else ""
 
 
 def state_of(checkpoint: Any) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, or what was saved as a bare one; without the `module.` of a parallel wrapper.
+    """Take the state dict out of a checkpoint.
 
-    Empty for a file that holds anything else.
+    Parameters
+    ----------
+    checkpoint
+        A dict with the entry `state_dict`, or a bare state dict.
+
+    Returns
+    -------
+    dict
+        Names without the `module.` of a parallel wrapper.  Empty for a file that holds anything else.
     """
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
@@ -58,10 +79,27 @@ def state_of(checkpoint: Any) -> dict[str, Tensor]:
 
 
 def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) -> dict[str, Tensor]:
-    """What `model.prompt_learner` learns, from a prompt learner's state dict or a whole model's.
+    """Pick what `model.prompt_learner` learns out of a prompt learner's state dict, or a whole model's.
 
-    Raises ValueError, saying what the file holds and what is needed, unless exactly that is there in the right shapes
-    and everything else can be ignored.
+    Parameters
+    ----------
+    state_dict
+        As read; see the head of this module for the two layouts.
+    model
+        The one that it is for.
+    path
+        The file, for messages.
+
+    Returns
+    -------
+    dict
+        To be loaded strictly into the prompt learner.
+
+    Raises
+    ------
+    ValueError
+        Saying what the file holds and what is needed, unless exactly what is learned is there in the right shapes, and
+        everything else can be ignored.
     """
     prefix = next((prefix for prefix in ("", CHILD) if prefix + "ctx" in state_dict), None)
     if prefix is None:
@@ -80,11 +118,19 @@ def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) 
 
 
 def check_learned(learned: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
-    """Raise ValueError unless these entries are those that `learner` learns, in the same shapes."""
+    """Check that entries are those that a prompt learner learns, in the same shapes, and finite.
+
+    Raises
+    ------
+    ValueError
+        Where they are of another method or backbone, of other sizes, or of a training that diverged.
+    """
     expected = dict(learner.named_parameters())
     if learned.keys() != expected.keys():
-        there, wanted = ", ".join(learned), ", ".join(expected)
-        raise ValueError(f"{path} holds {there}, but this trainer learns {wanted}: it is of another method or backbone")
+        present, needed = ", ".join(learned), ", ".join(expected)
+        raise ValueError(
+            f"{path} holds {present}, but this trainer learns {needed}: it is of another method or backbone"
+        )
     for key, value in learned.items():
         if value.shape != expected[key].shape:
             axes = f" ({learner.layout})" if key == "ctx" else ""
@@ -98,7 +144,10 @@ def check_learned(learned: dict[str, Tensor], learner: ContextLearner, path: Pat
 
 
 def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
-    """Raise ValueError where contexts of single classes were learned for other classes than this run has, as many."""
+    """Refuse contexts of single classes that were learned for other classes than this run has.
+
+    With as many classes their shapes agree, so the fixed tokens behind the context are compared.
+    """
     theirs = own.get("token_suffix")
     if not getattr(learner, "class_specific", False) or theirs is None or len(theirs) != len(learner.token_suffix):
         return
@@ -121,7 +170,7 @@ def check_start(own: dict[str, Tensor], learner: ContextLearner, path: Path) -> 
 
 
 def check_words(state_dict: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
-    """Raise ValueError unless the file's prompts were learned for the classes and with the token table of `learner`.
+    """Refuse prompts that were learned for other classes, or with another token table, than those of `learner`.
 
     A file without its fixed tokens cannot be told.
     """
@@ -136,8 +185,12 @@ def check_words(state_dict: dict[str, Tensor], learner: ContextLearner, path: Pa
 def check_frozen(entries: dict[str, Tensor], model: PromptModel, path: Path) -> None:
     """Compare the rest of a whole model's entries with the frozen CLIP of `model`.
 
-    Raises ValueError for entries of no such part, or of another size; other weights of the same size are a warning.
     A ResNet's tower is folded into another form when it is loaded, so its entries are not compared.
+
+    Raises
+    ------
+    ValueError
+        For entries of no part of a prompt model, or of another size; other weights of the same size are a warning.
     """
     # the authors ran ImageNet's text encoder in a wrapper
     entries = {key.replace("text_encoder.module.", "text_encoder.", 1): value for key, value in entries.items()}
@@ -163,9 +216,18 @@ def check_frozen(entries: dict[str, Tensor], model: PromptModel, path: Path) -> 
 
 
 def check_fixed_words(state_dict: dict[str, Tensor], learner: ContextLearner, remedy: str, path: Path) -> None:
-    """Raise ValueError where the file's prompts were learned before other words than this run puts behind the context.
+    """Refuse prompts that were learned before other words than this run puts behind the context.
 
     Only some of them differing tells of other words; that all differ is what other classes look like.
+
+    Parameters
+    ----------
+    state_dict, path
+        As read, and where from.
+    learner
+        The prompts of this run.
+    remedy
+        What the message recommends.
     """
     theirs = next((state_dict[key] for key in (CHILD + "token_suffix", "token_suffix") if key in state_dict), None)
     first = 1 + learner.n_context
@@ -181,7 +243,7 @@ def check_fixed_words(state_dict: dict[str, Tensor], learner: ContextLearner, re
 
 
 def _same(theirs: Tensor, ours: Tensor) -> bool:
-    """Equal up to number formats."""
+    """Whether two tensors are equal up to number formats."""
     if theirs.shape != ours.shape:
         return False
     ours = ours.detach().float().to(theirs.device)

@@ -25,9 +25,22 @@ SHOWN = 8  # names, or groups of names, in a message
 def check_names(clip_model: CLIP, classnames: Sequence[str], backbone: str, decisive: bool = True) -> None:
     """Warn of classes that are read alike, and of words that say nothing to this CLIP.
 
-    backbone: what to call it.  decisive: classes differ in nothing but their names.
-    Raises ValueError for a name that is empty or cut short, and where names are `decisive` but leave at most half as
-    many classes to tell apart as there are.
+    Parameters
+    ----------
+    clip_model
+        Whose token table is compared.
+    classnames
+        C names.
+    backbone
+        What to call it.
+    decisive
+        Whether classes differ in nothing but their names.
+
+    Raises
+    ------
+    ValueError
+        For a name that is empty or cut short, and where names are decisive but leave at most half as many classes to
+        tell apart as there are.
     """
     tokenizer = default_tokenizer()
     marks = {tokenizer.encoder[START], tokenizer.encoder[END]}
@@ -53,8 +66,8 @@ def check_names(clip_model: CLIP, classnames: Sequence[str], backbone: str, deci
     unseen = f"it has never seen {words}" if silent else ""
     alike = [names for names in groups.values() if len(names) > 1]
     if alike:
-        told = _listed((" = ".join(_shown(names)) for names in alike), "; ")
-        problem = f"{backbone} reads the names of different classes alike: {told}" + f" ({unseen})" * bool(unseen)
+        examples = _listed((" = ".join(_shown(names)) for names in alike), "; ")
+        problem = f"{backbone} reads the names of different classes alike: {examples}" + f" ({unseen})" * bool(unseen)
         if decisive and 2 * len(groups) <= len(classnames):
             raise ValueError(
                 f"{problem}. It can tell {len(groups)} of {len(classnames)} classes apart; choose a "
@@ -66,11 +79,13 @@ def check_names(clip_model: CLIP, classnames: Sequence[str], backbone: str, deci
 
 
 def _shown(names: Sequence[str]) -> list[str]:
+    """Quote names, the first few of many."""
     more = len(names) - SHOWN
     return [repr(name) for name in names[:SHOWN]] + [f"{more} more"] * (more > 0)
 
 
 def _listed(texts: Iterable[str], between: str = ", ") -> str:
+    """Join texts, the first few of many."""
     texts = list(texts)
     more = len(texts) - SHOWN
     return between.join(texts[:SHOWN] + [f"and {more} more"] * (more > 0))

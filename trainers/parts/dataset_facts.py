@@ -44,12 +44,11 @@ class DatasetFacts(NamedTuple):
 def dataset_facts(name: str) -> DatasetFacts:
     """Read the facts off the data set registered as `name`; the defaults for a name that is not registered."""
     kind = DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY.registered_names() else None
-    defaults = DatasetFacts._field_defaults
-    return DatasetFacts(**{key: getattr(kind, key, default) for key, default in defaults.items()})
+    return DatasetFacts._make(getattr(kind, key, default) for key, default in DatasetFacts._field_defaults.items())
 
 
 def template_of(name: str) -> str:
-    """The data set's hand-written sentence; where it declares none the usual one, which is said in the log."""
+    """Choose a data set's sentence; where it declares none the usual one, which is said in the log."""
     template = dataset_facts(name).template
     if not template:
         print(f"The data set {name} declares no `template`: its images are described by {DEFAULT_TEMPLATE!r}")

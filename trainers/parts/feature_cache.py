@@ -79,7 +79,7 @@ class FeatureCache:
         self._last_line = ""
 
     def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]]:
-        """The loader's batches; "img" holds features where they can be kept, and else the images.
+        """Give the loader's batches; "img" holds features where they can be kept, and else the images.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class FeatureCache:
         return self._build(entry, about, loader) if entry.features is None else self._stored(entry, loader)
 
     def features(self, loader: Any, tower: Tower | None, about: str) -> ImageFeatures:
-        """Features of all the loader's images, from the store where they can be kept, and else computed now."""
+        """Compute the features of all the loader's images, or read them from the store where they are kept."""
         entry = self._entry(loader, tower)
         if entry:
             kept = entry.features
@@ -112,7 +112,7 @@ class FeatureCache:
         return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _entry(self, loader: Any, tower: Tower | None) -> Entry | None:
-        """Where features of a loader's images are kept; None, having said why, where they cannot be."""
+        """Find where features of a loader's images are kept; None, having said why, where they cannot be."""
         try:
             if not self.use:
                 raise NotCacheable("FEATURE_CACHE.USE is False")
@@ -128,6 +128,7 @@ class FeatureCache:
         return None
 
     def _stored(self, entry: Entry, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        """Yield batches as the loader would give them, with features that are kept."""
         assert entry.features is not None
         self._say(f"hit, {self.store.folder / entry.key}")
         # Iterating the loader would draw a seed from the global generator: training goes on with the same numbers
@@ -139,6 +140,7 @@ class FeatureCache:
             yield batch_of(items, part, features)
 
     def _build(self, entry: Entry, about: str, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        """Yield the loader's batches with their features, which are kept on the way."""
         store, key = self.store, entry.key
         with store.building(key):
             stored = store.open(key)  # another process may have been faster
@@ -154,7 +156,7 @@ class FeatureCache:
         yield from self._stored(entry._replace(features=stored), loader)
 
     def _say(self, what: str) -> None:
-        """A line in the log, but not the same one after every epoch."""
+        """Write a line to the log, but not the same one after every epoch."""
         line = f"Feature cache: {what}"
         if line != self._last_line:
             print(line)
@@ -173,7 +175,25 @@ class NotCacheable(Exception):
 
 
 def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
-    """Everything that the features of a loader's images depend on, as plain data.  Raises NotCacheable."""
+    """Describe everything that the features of a loader's images depend on.
+
+    Parameters
+    ----------
+    tower, kind
+        The image tower, and what is needed of it.
+    loader
+        Its data set's files and transform, and the size of its batches.
+
+    Returns
+    -------
+    dict
+        Plain data: code, weights, transform, files and versions.
+
+    Raises
+    ------
+    NotCacheable
+        Where that cannot be told, or the images are not read one after another.
+    """
     dataset = getattr(loader, "dataset", None)
     views = {"views": dataset.count, "seed": dataset.seed} if isinstance(dataset, Views) else {}
     images = dataset.images if isinstance(dataset, Views) else dataset
@@ -196,7 +216,7 @@ def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
 
 
 def processor(device: torch.device) -> str:
-    """What a rounding may depend on: the GPU, or the CPU's instructions as far as they are used."""
+    """Name what a rounding may depend on: the GPU, or the CPU's instructions as far as they are used."""
     if device.type == "cuda":
         return f"cuda, {torch.cuda.get_device_name(device)}"
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
@@ -204,7 +224,7 @@ def processor(device: torch.device) -> str:
 
 
 def steps_of(transform: Any) -> Iterator[Any]:
-    """The steps of a transform, one after another."""
+    """Yield the steps of a transform, one after another."""
     if type(transform) is Compose:
         for step in transform.transforms:
             yield from steps_of(step)
@@ -213,10 +233,19 @@ def steps_of(transform: Any) -> Iterator[Any]:
 
 
 def describe_transform(steps: Iterable[Any], known: Collection[str] = DETERMINISTIC) -> str:
-    """A text that differs between transforms that do different things.
+    """Describe a transform so that others, which do different things, are described differently.
 
-    Raises NotCacheable for steps other than the `known` ones, by default those of `dassl.data.transforms` for tests:
-    they may be random.
+    Parameters
+    ----------
+    steps
+        Of the transform.
+    known
+        Names of the kinds that may be described: those of `dassl.data.transforms` for tests, unless others are given.
+
+    Raises
+    ------
+    NotCacheable
+        For any other step: it may be random.
     """
     steps_described = []
     for step in steps:
@@ -228,9 +257,19 @@ def describe_transform(steps: Iterable[Any], known: Collection[str] = DETERMINIS
 
 
 def files_digest(paths: list[str]) -> str:
-    """SHA-256 (hex) over path, size and time of change of every file, in order.
+    """Digest path, size and time of change of every file, in order.
 
-    Paths count from the folder that all have in common, so that a moved data set is the same.  Raises OSError.
+    Paths count from the folder that all have in common, so that a moved data set is the same.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+
+    Raises
+    ------
+    OSError
+        For a file that is not there.
     """
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     digest = hashlib.sha256()

@@ -23,26 +23,37 @@ Place = tuple[str, str]  # module, and a name in it: "function", "Class" or "Cla
 
 
 def code_digest(starts: Iterable[Callable[..., Any]]) -> str:
-    """SHA-256 (hex) over the code that `starts` lead to; what of them is not ours is passed over."""
+    """Digest the code that `starts` lead to, as SHA-256 (hex); what of them is not ours is passed over."""
     text = "\n".join(f"{name}\n{code}" for (_, name), code in sorted(code_of(starts).items()))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def code_of(starts: Iterable[Callable[..., Any]]) -> dict[Place, str]:
-    """Everything that `starts` lead to, without what does not compute; a class without its methods."""
+    """Collect everything that some classes and functions lead to, without what does not compute.
+
+    Returns
+    -------
+    dict
+        {(module, name): code without comments and messages}; a class without its methods, which stand for themselves.
+    """
     return dict(_code_of(frozenset((start.__module__, start.__qualname__.partition(".")[0]) for start in starts)))
 
 
 @lru_cache(maxsize=64)
 def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
-    found: dict[Place, str] = {}
-    methods: dict[str, list[tuple[Place, ast.stmt]]] = {}  # of classes that were found, by name, not yet mentioned
+    """Follow names breadth-first from `starts`.
+
+    A method counts when its class was reached and its name is mentioned anywhere on the way: what object a name is an
+    attribute of is not known, so rather one method too many is followed.
+    """
+    collected: dict[Place, str] = {}
+    methods: dict[str, list[tuple[Place, ast.stmt]]] = {}  # of classes that were reached, by name, not yet mentioned
     mentioned = set(CALLED_BY_TORCH)
     waiting: list[tuple[Place, list[ast.stmt]]] = []
 
     def find(place: Place | None) -> None:
-        if place is not None and place not in found and place[1] in _module(place[0]).definitions:
-            found[place] = ""
+        if place is not None and place not in collected and place[1] in _module(place[0]).definitions:
+            collected[place] = ""
             waiting.append((place, _module(place[0]).definitions[place[1]]))
 
     for place in starts:
@@ -55,7 +66,7 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
                 statement, own = _without_methods(statement)  # type: ignore[assignment]
                 for method in own:
                     methods.setdefault(method.name, []).append(((module, f"{name}.{method.name}"), method))
-            found[module, name] += ast.unparse(statement) + "\n"
+            collected[module, name] += ast.unparse(statement) + "\n"
             for node in ast.walk(statement):
                 if isinstance(node, ast.Attribute):
                     mentioned.add(node.attr)
@@ -65,18 +76,29 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
                     find(_resolve(module, node.id))
         for known in [key for key in methods if key in mentioned or key.startswith("__")]:
             for place, code in methods.pop(known):
-                found[place] = ""
+                collected[place] = ""
                 waiting.append((place, [code]))
-    return found
+    return collected
 
 
 class _Module(NamedTuple):
+    """A module's source as far as it is followed.
+
+    Attributes
+    ----------
+    definitions
+        By name: the statements that make it, at the top level.
+    imports
+        By name: the module, and the name in it ("" for the module itself).
+    """
+
     definitions: dict[str, list[ast.stmt]]  # by name: what makes it, at the top level
     imports: dict[str, tuple[str, str]]  # by name: the module, and the name in it ("" for the module itself)
 
 
 @cache
 def _module(name: str) -> _Module:
+    """Parse the source of an imported module, once for a process."""
     tree = _Computing().visit(ast.parse(inspect.getsource(sys.modules[name])))
     module = _Module({}, {})
     for statement in _top_level(tree.body):
@@ -89,8 +111,8 @@ def _module(name: str) -> _Module:
             source = ".".join(part for part in (above, statement.module) if part)
             for alias in statement.names:
                 inner = f"{source}.{alias.name}"
-                found = (inner, "") if inner in sys.modules else (source, alias.name)
-                module.imports[alias.asname or alias.name] = found
+                target = (inner, "") if inner in sys.modules else (source, alias.name)
+                module.imports[alias.asname or alias.name] = target
         elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
             module.definitions.setdefault(statement.name, []).append(statement)
         else:
@@ -101,7 +123,7 @@ def _module(name: str) -> _Module:
 
 
 def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, those of its `try` and `if` blocks too."""
+    """Yield the statements of a module, those of its `try` and `if` blocks too."""
     for statement in body:
         if isinstance(statement, ast.Try | ast.If):
             parts = [*statement.body, *statement.orelse]
@@ -113,7 +135,7 @@ def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _resolve(module: str, name: str, attribute: str = "") -> Place | None:
-    """Where `name`, or an `attribute` of the module of that name, is defined; None where that is not in our code."""
+    """Find where `name`, or an `attribute` of the module of that name, is defined; None outside of our code."""
     if not _is_ours(module):
         return None
     if name in _module(module).definitions:
@@ -127,17 +149,19 @@ def _resolve(module: str, name: str, attribute: str = "") -> Place | None:
 
 
 def _is_ours(module: str) -> bool:
+    """Whether a module is of one of our packages, and imported."""
     return module.partition(".")[0] in PACKAGES and module in sys.modules
 
 
 def _without_methods(node: ast.ClassDef) -> tuple[ast.ClassDef, list[ast.FunctionDef]]:
+    """Split a class into what it is without its methods, and those."""
     own = [statement for statement in node.body if isinstance(statement, ast.FunctionDef)]
     rest = [statement for statement in node.body if statement not in own] or [ast.Pass()]
     return ast.ClassDef(**{**{field: getattr(node, field) for field in node._fields}, "body": rest}), own
 
 
 class _Computing(ast.NodeTransformer):
-    """Takes away what computes nothing."""
+    """Takes away what computes nothing: docstrings, annotations, and what is only said, warned of or raised."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         value = node.value

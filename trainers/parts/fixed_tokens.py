@@ -18,9 +18,33 @@ from clip.prompt_text import PromptTokens
 class FixedTokens(nn.Module):
     """One prompt for each of C classes, with room for a context of n tokens.
 
-    tokens (C, 77): tokenised prompts in which positions 1 ... n stand for the context and the class name follows.
-    position: `end` [start] ctx name . ; `middle` [start] half of ctx, name, rest of ctx . ; `front` [start] name ctx .
-    name_lengths: tokens of each class's name, which `middle` and `front` need.
+    Parameters
+    ----------
+    clip_model
+        Whose token table is used.
+    tokens
+        (C, 77), tokenised prompts in which positions 1 ... n stand for the context and the class name follows.
+    n_context
+        n.
+    name_lengths
+        Tokens of each class's name, which `middle` and `front` need.
+    position
+        `end`: [start] ctx name . ; `middle`: [start] half of ctx, name, rest of ctx . ; `front`: [start] name ctx .
+    class_specific
+        Whether every class has a context of its own; then nothing but the start token is shared.
+
+    Attributes
+    ----------
+    vocabulary
+        (U, E), embeddings of the distinct tokens of all prompts.
+    ids
+        (C, 77), the tokenised prompts, as rows of `vocabulary`.
+    suffix_ids
+        (T,), the suffixes of all classes end to end, likewise.
+    slots, slot_sources
+        Positions among the T that the context fills, and with which of its tokens.
+    end
+        (C,), position of end-of-text in each tokenised prompt.
     """
 
     vocabulary: Tensor  # (U, E) embeddings of the distinct tokens of all prompts
@@ -48,7 +72,7 @@ class FixedTokens(nn.Module):
         self._place([0] * len(tokens) if name_lengths is None else name_lengths, position)
 
     def place(self, contexts: Tensor) -> PromptTokens:
-        """Prompts with the given contexts, (N, 1, n, E) or (N, C, n, E), for any N."""
+        """Put contexts (N, 1, n, E) or (N, C, n, E), for any N, into the prompts."""
         learned = contexts.flatten(1, 2)  # (N, n, E) or (N, C*n, E)
         start = self.vocabulary[self.ids[0, 0]].to(learned).expand(len(learned), 1, -1)
         prefix = torch.cat([start, learned[:, : self.shared]], dim=1)  # (N, P, E)
@@ -58,7 +82,7 @@ class FixedTokens(nn.Module):
         return PromptTokens(prefix, suffix, self.lengths)
 
     def full(self, contexts: Tensor) -> Tensor:
-        """The plain form of one prompt: its context (1, n, E) or (C, n, E) -> (C, 77, E)."""
+        """Build the plain form of one prompt from its context (1, n, E) or (C, n, E): (C, 77, E)."""
         learned = contexts.expand(len(self.ids), -1, -1)  # (C, n, E)
         sources = self.sources.to(learned.device)
         frozen = self.vocabulary[self.ids.gather(1, sources.clamp(min=0))].to(learned)  # (C, 77, E)
@@ -66,12 +90,15 @@ class FixedTokens(nn.Module):
         return torch.where((sources < 0)[:, :, None], learned.gather(1, index), frozen)
 
     def embedded(self, first: int, last: int | None = None) -> Tensor:
-        """Embeddings of the tokenised prompts' positions first ... last - 1 (None: to the end), (C, ..., E)."""
+        """Embed the tokenised prompts' positions first ... last - 1 (None: to the end), (C, ..., E)."""
         return self.vocabulary[self.ids[:, first:last]]
 
     def _place(self, name_lengths: Sequence[int], position: str) -> None:
-        """Build `sources` (C, 77): a position in the tokenised prompt, or -1 - j for context token j; and from it the
-        packed suffixes: what follows the shared prefix, up to and including the end-of-text token."""
+        """Build `sources` (C, 77), and from it the packed suffixes.
+
+        A source is a position in the tokenised prompt, or -1 - j for context token j.  A suffix is what follows the
+        shared prefix, up to and including the end-of-text token.
+        """
         n, length = self.n_context, self.ids.shape[1]
         before = {"end": n, "middle": n // 2, "front": 0}[position]  # context tokens ahead of the name
         context = [-1 - j for j in range(n)]
@@ -102,19 +129,19 @@ class FixedTokens(nn.Module):
 
 
 def words_of(classnames: Sequence[str]) -> list[str]:
-    """Class names as they are read: `_` is a space."""
+    """Read class names: `_` is a space."""
     return [name.replace("_", " ") for name in classnames]
 
 
 def bpe(texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text on its own, without start and end."""
+    """Tokenise each text on its own, without start and end."""
     tokens = clip.tokenize(list(texts))
     ends = tokens.argmax(dim=1).tolist()
     return [row[1:end].tolist() for row, end in zip(tokens, ends, strict=True)]
 
 
 def tokenize(words: str, classnames: Sequence[str], n_context: int) -> Tensor:
-    """`words` and each class's name as a sentence: ids (C, 77).  Raises ValueError for what is too long."""
+    """Tokenise `words` and each class's name as a sentence: ids (C, 77); ValueError for what is too long."""
     try:
         return clip.tokenize([f"{words} {name}." for name in words_of(classnames)]).long()
     except RuntimeError as error:
@@ -125,6 +152,6 @@ def tokenize(words: str, classnames: Sequence[str], n_context: int) -> Tensor:
 
 @torch.no_grad()
 def embed(clip_model: CLIP, ids: Tensor) -> Tensor:
-    """Rows of the token embedding, float32 on the CPU."""
+    """Look up rows of the token embedding, float32 on the CPU."""
     device = clip_model.token_embedding.weight.device
     return clip_model.token_embedding(ids.to(device)).float().cpu()

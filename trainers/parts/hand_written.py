@@ -81,15 +81,15 @@ class ZeroShotModel(nn.Module):
         return False
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
-        """What the frozen tower says about images; features are handed through."""
+        """Ask the frozen tower about images; features are handed through."""
         return images if isinstance(images, ImageFeatures) else encode_images(self.image_encoder, images, self.kind)
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         return self.zero_shot(self.encode(images))
 
     def zero_shot(self, image: ImageFeatures) -> Tensor:
-        """Logits (B, C) of features."""
+        """Compute logits (B, C) from features."""
         return self.logit_scale.exp().float() * pooled(image) @ self.text.t()
 
     @contextmanager

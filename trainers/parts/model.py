@@ -25,6 +25,13 @@ class PromptModel(nn.Module):
     """A prompt learner between the frozen halves of a CLIP: images (B, 3, H, W) or their features -> logits (B, C).
 
     A subclass defines `score`.
+
+    Parameters
+    ----------
+    prompt_learner
+        What is learned.
+    clip_model
+        Its image encoder, text tower and temperature become children under the names of the original's checkpoints.
     """
 
     def __init__(self, prompt_learner: ContextLearner, clip_model: CLIP) -> None:
@@ -33,8 +40,8 @@ class PromptModel(nn.Module):
         self.image_encoder = clip_model.visual
         self.text_encoder = TextEncoder(clip_model)
         self.logit_scale = clip_model.logit_scale
-        self._hold_text = False
-        self._held_text: Tensor | None = None
+        self._keeps_text = False
+        self._kept_text: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,11 +59,11 @@ class PromptModel(nn.Module):
         return type(self).encode is not PromptModel.encode
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
-        """Logits (B, C)."""
+        """Compute logits (B, C)."""
         return self.score(self.encode(images))
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
-        """What the frozen tower says about images (B, 3, H, W), without gradient; features are handed through.
+        """Ask the frozen tower about images (B, 3, H, W), without gradient; features are handed through.
 
         A subclass whose images also pass something that is learned overrides this, and nothing is kept of it.
         """
@@ -65,40 +72,47 @@ class PromptModel(nn.Module):
         return encode_images(self.image_encoder, images, self.kind)
 
     def score(self, image: ImageFeatures) -> Tensor:
-        """Features of B images -> logits (B, C)."""
+        """Compute logits (B, C) from the features of B images."""
         raise NotImplementedError
 
     def encode_prompts(self) -> Tensor:
-        """Features (N, C, D) of all prompts, not normalised."""
+        """Encode all prompts as features (N, C, D), not normalised."""
         return self.text_encoder(self.prompt_learner())
 
     def text_features(self) -> Tensor:
-        """`encode_prompts`, but within `fixed_prompts` only once."""
-        if self._held_text is not None:
-            return self._held_text
+        """Encode all prompts, but within `fixed_prompts` only once."""
+        if self._kept_text is not None:
+            return self._kept_text
         text = self.encode_prompts()
-        if self._hold_text:
-            self._held_text = text
+        if self._keeps_text:
+            self._kept_text = text
         return text
 
     @contextmanager
     def fixed_prompts(self) -> Iterator[None]:
-        """Within it, and what is nested in it, the prompts do not change: their features are computed at most once."""
-        if self._hold_text:
+        """Within it, and what is nested in it, prompts do not change: they are encoded at most once."""
+        if self._keeps_text:
             yield
             return
-        self._hold_text, self._held_text = True, None
+        self._keeps_text, self._kept_text = True, None
         try:
             yield
         finally:
-            self._hold_text, self._held_text = False, None
+            self._keeps_text, self._kept_text = False, None
 
 
 @torch.no_grad()
 def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
-    """Features of images (B, 3, H, W) of any type, laid out as they are when read from a file.
+    """Compute features of images, laid out as they are when read from a file.
 
-    kind: "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
+    Parameters
+    ----------
+    tower
+        A frozen image encoder.
+    images
+        (B, 3, H, W) of any type.
+    kind
+        "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
     """
     conv1: Any = tower.conv1
     images = images.to(conv1.weight.dtype)
@@ -109,5 +123,5 @@ def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
 
 
 def pooled(image: ImageFeatures) -> Tensor:
-    """Pooled features (B, D) of unit length, float32."""
+    """Scale pooled features (B, D) to unit length, float32."""
     return F.normalize(image.pooled.float(), dim=-1)

@@ -76,7 +76,7 @@ class Options:
 
     @classmethod
     def meanings(cls) -> dict[str, tuple[Any, str]]:
-        """{full key: (default, meaning)} for help texts."""
+        """List {full key: (default, meaning)} for help texts."""
         return {cls.key(f.name): (f.default, f.metadata["meaning"]) for f in fields(cls)}
 
     @classmethod

@@ -26,6 +26,15 @@ class ContextLearner(nn.Module):
 
     Its state dict has the original's entries: what is learned, and the frozen `token_prefix` (N*C, 1, E) and
     `token_suffix` (N*C, 76 - n, E), which are written for other readers and ignored on loading.
+
+    Attributes
+    ----------
+    n_prompts, n_context
+        N and n.
+    layout
+        The axes of `ctx` in words, for messages.
+    shaped_by
+        The settings that decide them, likewise.
     """
 
     ctx: nn.Parameter
@@ -35,23 +44,24 @@ class ContextLearner(nn.Module):
     shaped_by: str = "N, N_CTX, CSC (with CSC also the same classes)"  # what decides them
 
     def wordings(self) -> Sequence[FixedTokens]:
-        """The fixed tokens of each of the N prompts."""
+        """List the fixed tokens of each of the N prompts."""
         raise NotImplementedError
 
     @property
     def n_classes(self) -> int:
+        """C."""
         return len(self.wordings()[0].end)
 
     def contexts(self) -> Tensor:
-        """The context in one shape: (N, 1, n, E), or (N, C, n, E) when class-specific."""
+        """Bring the context into one shape: (N, 1, n, E), or (N, C, n, E) when class-specific."""
         raise NotImplementedError
 
     def full_prompts(self) -> Tensor:
-        """The plain form (N*C, 77, E): row n*C + c is prompt n of class c."""
+        """Build the plain form (N*C, 77, E), in which row n*C + c is prompt n of class c."""
         return torch.cat([words.full(ctx) for words, ctx in zip(self.wordings(), self.contexts(), strict=True)])
 
     def ends(self) -> Tensor:
-        """Where the end-of-text token of every row stands, (N*C,)."""
+        """Find where the end-of-text token of every row stands, (N*C,)."""
         return torch.cat([words.end for words in self.wordings()])
 
     # --- the original's checkpoint layout ----------------------------------------------------------------
@@ -67,7 +77,7 @@ class ContextLearner(nn.Module):
         return self.fixed_embeddings(1 + self.n_context)
 
     def fixed_embeddings(self, first: int, last: int | None = None) -> Tensor:
-        """Embeddings of the tokenised prompts' positions first ... last - 1, (N*C, last - first, E)."""
+        """Embed the tokenised prompts' positions first ... last - 1, (N*C, last - first, E)."""
         return torch.cat([words.embedded(first, last).to(self.ctx.dtype) for words in self.wordings()])
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):  # type: ignore[no-untyped-def]
@@ -84,11 +94,31 @@ class ContextLearner(nn.Module):
 class PromptLearner(ContextLearner):
     """N contexts of n tokens, for C classes.
 
-    classnames: C names, `_` read as space.  n_prompts None gives CoOp's layout of the parameter `ctx`: (n, E), or
-    (C, n, E) when class_specific; a number N gives PLOT's: (N, n, E), or (C, N, n, E).
-    init: empty for random vectors (std 0.02, drawn from `generator`); else one phrase, or N phrases separated by `|`
-    with equally many tokens each, whose embeddings start the context and decide n.
-    position: where the class name stands, see FixedTokens.
+    Parameters
+    ----------
+    classnames
+        C names, `_` read as space.
+    clip_model
+        Whose token table is used.
+    n_context
+        n, unless `init` decides it.
+    n_prompts
+        None gives CoOp's layout of the parameter `ctx`: (n, E), or (C, n, E) when class_specific; a number N gives
+        PLOT's: (N, n, E), or (C, N, n, E).
+    class_specific
+        Whether every class has contexts of its own.
+    init
+        Empty for random vectors (std 0.02); else one phrase, or N phrases separated by `|` with equally many tokens
+        each, whose embeddings start the context.
+    position
+        Where the class name stands, see FixedTokens.
+    dtype, generator
+        Number format of the context, and what random numbers are drawn from.
+
+    Raises
+    ------
+    ValueError
+        For an unknown position, phrases of unequal length, or a prompt that is too long.
     """
 
     def __init__(
@@ -126,14 +156,16 @@ class PromptLearner(ContextLearner):
         self.layout = " x ".join([*axes, "context tokens", "token width"])
 
     def wordings(self) -> Sequence[FixedTokens]:
+        """List the same fixed tokens N times."""
         return [self.words] * self.n_prompts
 
     def contexts(self) -> Tensor:
+        """Bring `ctx` into the shape (N, 1, n, E), or (N, C, n, E)."""
         ctx = self.ctx if self.has_prompt_axis else self.ctx.unsqueeze(-3)
         return ctx.transpose(0, 1) if self.class_specific else ctx.unsqueeze(1)
 
     def forward(self) -> PromptTokens:
-        """All N x C prompts, with what the classes share apart."""
+        """Build all N x C prompts, with what the classes share apart."""
         return self.words.place(self.contexts())
 
     # --- where the context comes from --------------------------------------------------------------------
@@ -141,7 +173,7 @@ class PromptLearner(ContextLearner):
     def _initial_context(
         self, clip_model: CLIP, n_context: int, init: str, generator: torch.Generator | None
     ) -> tuple[Tensor, str]:
-        """(N, n, E) start values, and the words that stand in for them in the tokenised prompts."""
+        """Make start values (N, n, E), and the words that stand for them in the tokenised prompts."""
         if not init:
             return random_context(clip_model, self.n_prompts, n_context, generator)
         phrases = [phrase.replace("_", " ").strip() for phrase in init.split("|")]
@@ -158,14 +190,14 @@ class PromptLearner(ContextLearner):
         return start, phrases[0]
 
     def _per_class(self, start: Tensor, n_classes: int, random: bool, generator: torch.Generator | None) -> Tensor:
-        """(C, N, n, E): fresh random vectors for every class, or a copy of the phrase's."""
+        """Make (C, N, n, E): fresh random vectors for every class, or a copy of the phrase's."""
         if random:
             return torch.empty(n_classes, *start.shape).normal_(std=RANDOM_STD, generator=generator)
         return start.expand(n_classes, -1, -1, -1).clone()
 
 
 def context_settings(precision: str, clip_model: CLIP, seed: int) -> dict[str, Any]:
-    """Number format and random state that contexts start with, as arguments of a prompt learner.
+    """Choose number format and random state that contexts start with, as arguments of a prompt learner.
 
     Parameters
     ----------
@@ -194,6 +226,6 @@ def announce(learner: PromptLearner) -> None:
 def random_context(
     clip_model: CLIP, n_prompts: int, n_context: int, generator: torch.Generator | None
 ) -> tuple[Tensor, str]:
-    """Random start values (N, n, E), and the words that stand in for them: X, n times."""
+    """Draw start values (N, n, E), and name the words that stand in for them: X, n times."""
     random = torch.empty(n_prompts, n_context, clip_model.ln_final.weight.shape[0])
     return random.normal_(std=RANDOM_STD, generator=generator), " ".join(["X"] * n_context)

@@ -12,12 +12,24 @@ from .checkpoints import checkpoint_path
 IN_PATH = {"seed": r"\bseed(\d+)\b", "shots": r"(\d+)shots\b"}
 
 
-def start_file(given: str | Path, key: str) -> Path:
-    """The checkpoint that the config key `key` names: a file, or the folder of a run, of which the best or last epoch.
+def start_file(location: str | Path, key: str) -> Path:
+    """Find the checkpoint that a config key names.
 
-    Raises FileNotFoundError, and ValueError for the folder of a run that is not finished.
+    Parameters
+    ----------
+    location
+        A file, or the folder of a run, of which the best or last epoch.
+    key
+        The key, for messages.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is none.
+    ValueError
+        For the folder of a run that is not finished.
     """
-    path = Path(given)
+    path = Path(location)
     if not path.exists():
         raise FileNotFoundError(f"{key}: no {path}; give a checkpoint or a run folder")
     if path.is_dir():
@@ -46,9 +58,16 @@ def warn_of_leak(path: Path, seed: int, shots: int) -> None:
 
 
 def warn_of_places(path: Path, dense: str, key: str, node: str = "PLOT") -> None:
-    """Say where the run that wrote a checkpoint matched other local features than `dense`, the value of `key`.
+    """Say where the run that wrote a checkpoint matched other local features than this one.
 
-    node: the child of TRAINER where that run's settings are.
+    Parameters
+    ----------
+    path
+        The checkpoint.
+    dense, key
+        The kind of local feature here, and the config key that sets it.
+    node
+        The child of TRAINER where that run's settings are.
     """
     config = config_of(path)
     if config is None:
@@ -62,17 +81,23 @@ def warn_of_places(path: Path, dense: str, key: str, node: str = "PLOT") -> None
 
 
 def origin(checkpoint: Path) -> dict[str, int]:
-    """`seed` and `shots` of the run that wrote a checkpoint, as far as its config.yaml, or its folders' names, tell."""
+    """Find the seed and the shots of the run that wrote a checkpoint.
+
+    Returns
+    -------
+    dict
+        `seed` and `shots`, as far as its config.yaml, or its folders' names, tell.
+    """
     config = config_of(checkpoint)
     if config is not None:
-        told = {"seed": config.get("SEED"), "shots": (config.get("DATASET") or {}).get("NUM_SHOTS")}
-        return {key: value for key, value in told.items() if isinstance(value, int) and value >= 0}
-    found = {key: re.findall(pattern, checkpoint.parent.as_posix()) for key, pattern in IN_PATH.items()}
-    return {key: int(values[-1]) for key, values in found.items() if values}
+        recorded = {"seed": config.get("SEED"), "shots": (config.get("DATASET") or {}).get("NUM_SHOTS")}
+        return {key: value for key, value in recorded.items() if isinstance(value, int) and value >= 0}
+    in_path = {key: re.findall(pattern, checkpoint.parent.as_posix()) for key, pattern in IN_PATH.items()}
+    return {key: int(values[-1]) for key, values in in_path.items() if values}
 
 
 def config_of(checkpoint: Path) -> dict[str, Any] | None:
-    """The config of the run that wrote a checkpoint, where its config.yaml is there; ValueError where that is torn."""
+    """Read the config of the run that wrote a checkpoint, where it is there; ValueError where it is torn."""
     file = checkpoint.parent.parent / "config.yaml"
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None

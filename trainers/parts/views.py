@@ -23,7 +23,13 @@ from dassl.data import DatasetWrapper
 
 
 def wanted_views(cfg: Any) -> int:
-    """DATALOADER.TRAIN_X.VIEWS; 0 for configs without it.  Raises ValueError for a value that cannot be."""
+    """Read DATALOADER.TRAIN_X.VIEWS; 0 for configs without it.
+
+    Raises
+    ------
+    ValueError
+        For a value that cannot be, also beside K_TRANSFORMS.
+    """
     count = cfg.DATALOADER.TRAIN_X.get("VIEWS", 0)
     if count < 0:
         raise ValueError(f"DATALOADER.TRAIN_X.VIEWS is {count}; give 0 (new crops in every epoch) or a number of views")
@@ -33,7 +39,17 @@ def wanted_views(cfg: Any) -> int:
 
 
 def batch_of(items: Sequence[Any], positions: Sequence[int], features: ImageFeatures) -> dict[str, Any]:
-    """What a loader gives for the images at `positions` of `items`, with their features in the place of the pixels."""
+    """Build what a loader gives for some images, with their features in the place of the pixels.
+
+    Parameters
+    ----------
+    items
+        All items of the data set.
+    positions
+        Which of them.
+    features
+        Theirs, in that order.
+    """
     chosen = [items[position] for position in positions]
     return {
         "img": features,
@@ -45,7 +61,17 @@ def batch_of(items: Sequence[Any], positions: Sequence[int], features: ImageFeat
 
 
 class Views(Dataset):
-    """K augmented views of n images, view after view; a sample is that of `images`, a DatasetWrapper for training."""
+    """K augmented views of n images, view after view.
+
+    Parameters
+    ----------
+    images
+        A DatasetWrapper for training, whose samples these are.
+    count
+        K.
+    seed
+        Together with the numbers of view and image it decides every view.
+    """
 
     def __init__(self, images: DatasetWrapper, count: int, seed: int) -> None:
         self.images, self.count, self.seed = images, count, seed
@@ -55,7 +81,7 @@ class Views(Dataset):
         return len(self.data_source)
 
     def loader(self, batch_size: int, num_workers: int) -> DataLoader:
-        """All views in order; draws from a generator of its own, so the global one goes on as if nothing had been."""
+        """Load all views in order, drawing from a generator of its own: the global one goes on undisturbed."""
         getattr(self.images, "prepare", lambda _: None)(0)  # decode images that are kept, once for all workers
         return DataLoader(self, batch_size=batch_size, num_workers=num_workers, generator=torch.Generator())
 
@@ -84,7 +110,12 @@ def drawing_from(*numbers: int) -> Iterator[None]:
 class ViewLoader:
     """Stands for a training loader: the same images in the same kind of batches, as features of one of their views.
 
-    features: pooled (K n, D) and local (K n, M, D) of the n images that `loader` loads, view after view.
+    Parameters
+    ----------
+    loader
+        Whose sampler and size of batches are used.
+    features
+        Pooled (K n, D) and local (K n, M, D) of the n images that it loads, view after view.
     """
 
     def __init__(self, loader: Any, features: ImageFeatures) -> None:

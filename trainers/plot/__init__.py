@@ -1,5 +1,7 @@
 """PLOT: prompt learning with optimal transport (Chen et al., ICLR 2023).
 
+From the smallest part to the whole:
+
     sinkhorn    the solver: costs -> transport plans
     transport   features -> similarities -> plan -> scores
     model       images -> logits, with the transport between them

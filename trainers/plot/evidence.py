@@ -72,7 +72,7 @@ class TransportStatistics:
         self.most = {key: torch.maximum(value, self.most.get(key, value)) for key, value in most.items()}
 
     def summary(self) -> dict[str, float] | None:
-        """Means and maxima over all problems, as plain numbers; None where there was no problem."""
+        """Work out means and maxima over all problems, as plain numbers; None where there was no problem."""
         if not self.problems:
             return None
         means = {key: value.item() / self.problems for key, value in self.sums.items()}
@@ -115,7 +115,7 @@ class TransportEvidence:
         self.statistics = TransportStatistics()
 
     def score(self, images: Tensor | ImageFeatures) -> Tensor:
-        """Logits (B, C), as the model's own; within a test they are looked at."""
+        """Compute logits (B, C), as the model's own; within a test they are looked at."""
         if self.statistics is None:
             return self.model(images)
         output = self.model.explain(images, keep_plan=False)
@@ -128,12 +128,12 @@ class TransportEvidence:
         return None if text is None or len(text) == 1 else prompt_cosines(text)
 
     def epoch_facts(self) -> dict[str, Any]:
-        """The prompts that the epoch's last step was taken from, pair by pair; costs no encoding."""
+        """Compare the prompts that the epoch's last step was taken from, pair by pair; costs no encoding."""
         cosines = self.prompt_cosines() if self.prompts_learn else None
         return {} if cosines is None else {"prompt_cosine": as_pairs(cosines)}
 
     def diagnostics(self) -> dict[str, Any] | None:
-        """How the transport, and the prompts, behaved in the last test; for the run's record."""
+        """Say how the transport, and the prompts, behaved in the last test; for the run's record."""
         summary = self.statistics.summary() if self.statistics else None
         if summary is None:
             return None
@@ -143,16 +143,26 @@ class TransportEvidence:
 
     @torch.no_grad()
     def explain(self, images: Tensor) -> Explanation:
-        """What the transport did with images (B, 3, H, W), on the model's device and transformed as for the test."""
+        """Show what the transport did with images (B, 3, H, W) on the device, transformed as for the test."""
         output = self.model.explain(images)
         match = output.match
         logits, plan, similarity = (t.float().cpu() for t in (output.logits, match.plan, match.similarity))
         return Explanation(logits, plan, similarity, self.grid(plan.shape[2], *images.shape[2:]))
 
     def grid(self, places: int, height: int, width: int) -> tuple[int, int] | None:
-        """Rows and columns of `places` local features of an image of some pixels; None where they are no places.
+        """Find the rows and columns of square places, where features are of places.
 
-        Places are square: of all grids that hold so many, the one is taken that is most like the image.
+        Parameters
+        ----------
+        places
+            Their number.
+        height, width
+            Of the image, in pixels.
+
+        Returns
+        -------
+        tuple of int, or None
+            Of all grids of so many places, the one that is most like the image.
         """
         if not self.has_places or self.model.transport.pooled:
             return None
@@ -164,17 +174,17 @@ class TransportEvidence:
 
 
 def prompt_cosines(text: Tensor) -> Tensor:
-    """Cosines of the prompts n and m of a class, mean over classes: text (N, C, D) -> (N, N), symmetric."""
+    """Average the cosine of prompts n and m of a class over classes: text (N, C, D) -> (N, N), symmetric."""
     unit = F.normalize(text, dim=-1)
     return torch.einsum("ncd,mcd->nm", unit, unit) / text.shape[1]
 
 
 def as_rows(cosines: Tensor) -> list[list[float]]:
-    """(N, N) as plain data, rounded."""
+    """Round (N, N), as plain data."""
     return [[round(value, DIGITS) for value in row] for row in cosines.tolist()]
 
 
 def as_pairs(cosines: Tensor) -> list[float]:
-    """(N, N) -> the pairs (1, 2), (1, 3), ..., (N - 1, N), rounded; none where N = 1."""
+    """List the pairs (1, 2), (1, 3), ..., (N - 1, N) of (N, N), rounded; none where N = 1."""
     rows = as_rows(cosines)
     return [rows[n][m] for n, m in combinations(range(len(rows)), 2)]

@@ -15,18 +15,44 @@ from .transport import Match, Transport
 
 
 class PlotOutput(NamedTuple):
-    """Class scores and how they came about."""
+    """Class scores and how they came about.
+
+    Attributes
+    ----------
+    logits
+        (B, C).
+    match
+        The transport between every image and every class.
+    """
 
     logits: Tensor  # (B, C)
     match: Match
 
 
 class PlotModel(PromptModel):
-    """images (B, 3, H, W) -> logits (B, C) = exp(logit_scale) * transported similarity  [PLOT, algorithm 1].
+    """Images (B, 3, H, W), or their features, -> logits (B, C) = exp(logit_scale) * transported similarity.
 
-    Under the matching "global" the image is the set of its one pooled feature.
-    fuse_global adds the logits of the pooled features: the image's global feature against the mean over prompts of the
-    text features, taken before they are normalised.  dense: which local features, one of clip.features.KINDS.
+    The steps of the paper's algorithm 1 are those of `score`: local features F (B, M, D) of the image and prompts
+    G (N, C, D) of the classes, both of unit length; the plan between them; the score <plan, similarity>.  Under the
+    matching "global" the image is the set of its one pooled feature.
+
+    Parameters
+    ----------
+    prompt_learner
+        N contexts for C classes.
+    clip_model
+        The frozen CLIP.
+    transport
+        How the two sets are matched.
+    fuse_global
+        Whether the logits of the pooled features are added: the image's global feature against the mean over prompts of
+        the text features, taken before they are normalised.
+    dense
+        Which local features, one of clip.features.KINDS.
+
+    References
+    ----------
+    G. Chen et al., PLOT: Prompt Learning with Optimal Transport for Vision-Language Models, ICLR 2023.
     """
 
     def __init__(
@@ -45,27 +71,38 @@ class PlotModel(PromptModel):
 
     @property
     def kind(self) -> str:
+        """What is needed of an image, see `encode_images`."""
         return "pooled" if self.transport.pooled else self.dense
 
     def score(self, image: ImageFeatures) -> Tensor:
+        """Compute logits (B, C) of features; the gradient flows to the prompts, and through no plan."""
         local, text = self._sets(image)
         return self._logits(self.transport.score(local, F.normalize(text, dim=-1)), image, text)
 
     def explain(self, images: Tensor | ImageFeatures, keep_plan: bool = True) -> PlotOutput:
-        """The forward pass with the evidence for it, and the plans if they are to be kept."""
+        """Compute the forward pass with the evidence for it.
+
+        Parameters
+        ----------
+        images
+            (B, 3, H, W), or their features.
+        keep_plan
+            Whether the plans and similarities (B, C, M, N) are wanted.
+        """
         image = self.encode(images)
         local, text = self._sets(image)
         match = self.transport(local, F.normalize(text, dim=-1), keep_plan)
         return PlotOutput(self._logits(match.score, image, text), match)
 
     def _sets(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
-        """The image's features (B, M, D), of unit length, and text (N, C, D), not yet; both float32."""
+        """Features of the images (B, M, D), of unit length, and of the prompts (N, C, D), not yet; both float32."""
         features = image.pooled[:, None] if self.transport.pooled else image.local
         text = self.text_features().float()
         self.latest_text = text.detach()
         return F.normalize(features.float(), dim=-1), text
 
     def _logits(self, score: Tensor, image: ImageFeatures, text: Tensor) -> Tensor:
+        """Turn scores (B, C) into logits, adding those of the pooled features where they are fused."""
         if self.fuse_global:
             pooled_text = F.normalize(text.mean(dim=0), dim=-1)
             score = score + F.normalize(image.pooled.float(), dim=-1) @ pooled_text.t()

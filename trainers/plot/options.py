@@ -46,7 +46,7 @@ class TransportOptions(Options):
 
 @dataclass(frozen=True)
 class PlotOptions(TransportOptions, PhraseOptions, ContextOptions):
-    """TRAINER.PLOT.*"""
+    """The keys TRAINER.PLOT.*."""
 
     node: ClassVar[str] = "PLOT"
 

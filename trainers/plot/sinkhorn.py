@@ -73,7 +73,7 @@ class TransportPlan(NamedTuple):
 
 
 def uniform_marginal(size: int, like: Tensor) -> Tensor:
-    """Equal masses 1/size, shape (size,), with the dtype and device of `like`."""
+    """Make equal masses 1/size, shape (size,), with the dtype and device of `like`."""
     return torch.full((size,), 1.0 / size, dtype=like.dtype, device=like.device)
 
 
@@ -202,7 +202,7 @@ class _Problem(NamedTuple):
         return cls(kernel.exp_(), a.to(cost), b.to(cost), in_logs=False)
 
     def sweeps(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """After each sweep, without end: r (..., M) and c (N, ..., 1), or their logarithms, and |change of r|."""
+        """Sweep without end: yields r (..., M) and c (N, ..., 1), or their logarithms, and |change of r|."""
         sweep = _sweep_logs if self.in_logs else _sweep
         ones = torch.zeros_like(self.b) if self.in_logs else torch.ones_like(self.b)
         r, c = ones[0], ones
@@ -212,16 +212,16 @@ class _Problem(NamedTuple):
             yield r, c, (r.exp() - before.exp() if self.in_logs else r - before).abs_()
 
     def plan(self, r: Tensor, c: Tensor) -> Tensor:
-        """T = diag(r) K diag(c), (N, ..., M); the kernel's memory becomes the plan's."""
+        """Compute T = diag(r) K diag(c), (N, ..., M); the kernel's memory becomes the plan's."""
         return self.kernel.add_(r).add_(c).exp_() if self.in_logs else self.kernel.mul_(r).mul_(c)
 
     def masses(self) -> Tensor:
-        """Row masses of every problem, (..., M)."""
+        """Give the row masses of every problem, (..., M)."""
         return (self.a.exp() if self.in_logs else self.a).expand(self.kernel.shape[1:])
 
 
 def _sweep(kernel: Tensor, c: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """One iteration on K: r = a / (K c), then c = b / (K^T r)."""
+    """Iterate once on K: r = a / (K c), then c = b / (K^T r)."""
     row_sums = kernel[0] * c[0]  # (..., M): (K c)_m = sum over n of K_mn c_n, one slab after another
     for slab, scale in zip(kernel[1:], c[1:], strict=True):
         row_sums.addcmul_(slab, scale)
@@ -230,19 +230,20 @@ def _sweep(kernel: Tensor, c: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Ten
 
 
 def _sweep_logs(log_kernel: Tensor, log_c: Tensor, log_a: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor]:
-    """The same iteration on logarithms."""
+    """Iterate once on logarithms: log r = log a - log sum_n exp(log K + log c), and likewise for c."""
     log_r = log_a - _logsumexp(log_kernel + log_c, dim=0)
     return log_r, log_b - _logsumexp(log_kernel + log_r, dim=-1)[..., None]
 
 
 def _logsumexp(values: Tensor, dim: int) -> Tensor:
-    """log sum exp; a row that is -inf throughout gives -inf rather than NaN."""
+    """Sum exponentials and take the logarithm; a row that is -inf throughout gives -inf rather than NaN."""
     top = values.amax(dim=dim, keepdim=True)
     top = torch.where(top == -math.inf, torch.zeros_like(top), top)
     return (values - top).exp_().sum(dim=dim).log_() + top.squeeze(dim)
 
 
 def _marginal(name: str, masses: Tensor, shapes: tuple[tuple[int, ...], ...]) -> Tensor:
+    """Check the shape of masses; ValueError, naming which, for another one."""
     if masses.shape not in shapes:
         allowed = " or ".join(map(str, reversed(shapes)))
         raise ValueError(f"marginal {name} must have shape {allowed}, got {tuple(masses.shape)}")

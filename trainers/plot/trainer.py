@@ -19,7 +19,15 @@ from .recipe import recipe
 
 @TRAINER_REGISTRY.register()
 class PLOT(ClipTrainer):
-    """Prompt learning with optimal transport."""
+    """Prompt learning with optimal transport: N prompts a class, matched with the places of an image.
+
+    Notes
+    -----
+    One step, from the trainer to the solver: `ClipTrainer.forward_backward`, `PlotModel.score` (model.py),
+    `Transport.score` (transport.py), which calls the solver (sinkhorn.py).
+
+    The context's state dict is `ctx` (N, n, E), or (C, N, n, E) for CSC, as in the authors' checkpoints.
+    """
 
     options_type = PlotOptions
     transports = has_places = can_be_mapped = has_words = True
@@ -29,7 +37,7 @@ class PLOT(ClipTrainer):
     transports = has_places = can_be_mapped = has_words = True
 
     def assemble(self, clip_model: CLIP) -> PlotModel:
-        """PlotModel of the options; its transport keeps evidence."""
+        """Build a PlotModel of the options; its transport keeps evidence."""
         options, cfg = self.options, self.cfg
         model = build_plot(options, clip_model, self.dm.dataset.classnames, cfg.DATASET.NAME, cfg.SEED)
         self.evidence = TransportEvidence(model, options.matching, options.epsilon, has_places=True)
@@ -45,7 +53,21 @@ class PLOT(ClipTrainer):
 def build_plot(
     options: PlotOptions, clip_model: CLIP, classnames: Sequence[str], dataset_name: str, seed: int
 ) -> PlotModel:
-    """The model that PLOT trains, and that PLOT-Adapter takes trained; says what it starts from."""
+    """Build the model that PLOT trains, and that PLOT-Adapter takes trained; says in the log what it starts from.
+
+    Parameters
+    ----------
+    options
+        PLOT's, or those that contain them.
+    clip_model
+        The frozen CLIP.
+    classnames
+        C names; `_` is read as space.
+    dataset_name
+        Decides under FUSE_GLOBAL "auto" whether the logits of the pooled features are added.
+    seed
+        Of the random contexts; below 0 for the global generator.
+    """
     print(
         f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}; "
         f"local features: {options.dense}"

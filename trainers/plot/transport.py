@@ -119,7 +119,7 @@ class Transport:
             return torch.cat([score(local, part) for part in parts], dim=1)
 
     def __call__(self, local: Tensor, text: Tensor, keep_plan: bool = True) -> Match:
-        """The score with the evidence for it, and with the plan and the similarities if they are to be kept."""
+        """Compute the score with the evidence for it, and keep plan and similarities if they are asked for."""
         with torch.autocast(local.device.type, enabled=False):
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
@@ -153,14 +153,14 @@ class Transport:
         return MATCHINGS[self.matching].pooled
 
     def solve(self, similarity: Tensor) -> TransportPlan:
-        """Plans (N, C, B, M) of the C * B problems that similarities of that shape pose."""
+        """Solve the C * B problems that similarities (N, C, B, M) pose; the plans have the same shape."""
         return MATCHINGS[self.matching].plan(similarity.detach(), self)
 
     def _parts(self, text: Tensor) -> tuple[Tensor, ...]:
         return text.split(self.chunk or text.shape[1], dim=1)
 
     def _for_parts(self, local: Tensor, parts: Sequence[Tensor]) -> tuple[Transport, bool | None]:
-        """A transport that does with every part alone what this one does with the whole.
+        """Find a transport that does with every part alone what this one does with the whole.
 
         Also whether it converges there, where the parts themselves cannot tell.  Only the stop rule "batch" looks
         beyond a part: its iterations are counted here, on the mean change over all parts.
@@ -182,12 +182,23 @@ class Transport:
 
 
 def similarities(local: Tensor, text: Tensor) -> Tensor:
-    """Cosines (N, C, B, M) of local (B, M, D) and text (N, C, D), both of unit length."""
+    """Compute the cosines (N, C, B, M) of local (B, M, D) and text (N, C, D), both of unit length."""
     return pairwise(text.flatten(0, 1), local.flatten(0, 1)).view(*text.shape[:2], *local.shape[:2])
 
 
 def transported(similarity: Tensor, plan: Tensor) -> Tensor:
-    """sum_{m,n} T * S (B, C) of two tensors (N, C, B, M): differentiable in the similarity, the plan is constant."""
+    """Sum T * S over m and n.
+
+    Parameters
+    ----------
+    similarity, plan
+        (N, C, B, M).  The sum is differentiable in the similarity; the plan is constant.
+
+    Returns
+    -------
+    Tensor
+        (B, C)
+    """
     return _Transported.apply(similarity, plan)
 
 
@@ -216,6 +227,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
+    """Solve for the entropic optimum, in the memory of the costs."""
     return sinkhorn(
         1.0 - similarity,
         transport.epsilon,
@@ -228,16 +240,18 @@ def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
 
 
 def _uniform(similarity: Tensor, transport: Transport) -> TransportPlan:
+    """Give every pair the same mass."""
     return _written_down(torch.full_like(similarity, 1.0 / (similarity.shape[0] * similarity.shape[-1])))
 
 
 def _nearest(similarity: Tensor, transport: Transport) -> TransportPlan:
+    """Send all of a local feature's mass to the prompt that is most like it; of equals, to the first."""
     nearest = similarity.argmax(dim=0, keepdim=True)  # (1, C, B, M)
     return _written_down(torch.zeros_like(similarity).scatter_(0, nearest, 1.0 / similarity.shape[-1]))
 
 
 def _written_down(plan: Tensor) -> TransportPlan:
-    """A plan that nobody had to solve for."""
+    """Wrap a plan that nobody had to solve for."""
     problems = plan.shape[1:-1]
     return TransportPlan(
         plan,
@@ -248,7 +262,15 @@ def _written_down(plan: Tensor) -> TransportPlan:
 
 
 class Matching(NamedTuple):
-    """Which plan, and between which sets."""
+    """Which plan, and between which sets.
+
+    Attributes
+    ----------
+    plan
+        (similarities (N, C, B, M), settings) -> plans of that shape.
+    pooled
+        Whether the image is its pooled feature alone, M = 1.
+    """
 
     plan: Callable[[Tensor, Transport], TransportPlan]  # of similarities (N, C, B, M)
     pooled: bool = False  # the image is its pooled feature alone, M = 1

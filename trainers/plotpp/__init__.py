@@ -1,5 +1,7 @@
 """PLOT++: PLOT on a vision transformer, with visual prompts beside the text ones.
 
+From the smallest part to the whole:
+
     prompts     what is learned: N text contexts and M visual prompts
     model       PLOT's model, where an image is what is seen under M visual prompts
     options     the settings, config keys TRAINER.PLOTPP.*

@@ -14,9 +14,16 @@ from .prompts import TwoSidedPromptLearner
 
 
 class PlotPPModel(PlotModel):
-    """images (B, 3, H, W) -> logits (B, C); the frozen image encoder must be a ViT.
+    """Images (B, 3, H, W) -> logits (B, C); the frozen image encoder must be a ViT.
 
     The pooled feature, which the matching "global" looks at alone, is the mean of what is seen under the M prompts.
+
+    Parameters
+    ----------
+    prompt_learner
+        N text contexts and M visual prompts.
+    clip_model, transport, fuse_global
+        As of PlotModel.
     """
 
     prompt_learner: TwoSidedPromptLearner
@@ -29,7 +36,14 @@ class PlotPPModel(PlotModel):
         self._frozen_text = Prepared(made_of, self._encode_frozen)
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
-        """M features (B, M, D), and their mean (B, D) taken before they are normalised; they follow what is learned."""
+        """Encode images under every visual prompt.
+
+        Returns
+        -------
+        ImageFeatures
+            M features (B, M, D), and their mean (B, D) taken before they are normalised.  They follow what is learned,
+            so none of them is ever kept.
+        """
         if isinstance(images, ImageFeatures):
             return images
         assert isinstance(self.image_encoder, VisionTransformer)
@@ -38,12 +52,13 @@ class PlotPPModel(PlotModel):
         return ImageFeatures(pooled=local.mean(dim=1), local=local)
 
     def text_features(self) -> Tensor:
-        """Where the text prompts are not trained (the first stage), computed once for the whole run."""
+        """Encode the text prompts; where they are not trained (the first stage), once for the whole run."""
         return super().text_features() if self.prompt_learner.ctx.requires_grad else self._frozen_text()
 
     def _encode_frozen(self, _: nn.Module) -> Tensor:
         return self.encode_prompts()
 
     def encode_prompts(self) -> Tensor:
+        """Encode the prompts of each wording together, and bring them into their order: (N, C, D)."""
         learner = self.prompt_learner
         return torch.cat([self.text_encoder(tokens) for tokens in learner()])[learner.order]

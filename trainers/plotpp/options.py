@@ -19,7 +19,7 @@ GENERIC = Rule(lambda value: not value, "False", "; PLOT++ has generic contexts 
 
 @dataclass(frozen=True)
 class PlotPPOptions(TransportOptions, ContextOptions):
-    """TRAINER.PLOTPP.*"""
+    """The keys TRAINER.PLOTPP.*."""
 
     node: ClassVar[str] = "PLOTPP"
 
@@ -55,5 +55,5 @@ class PlotPPOptions(TransportOptions, ContextOptions):
 
 
 def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """The epochs of the original's training program, as a default.  (The batch of 32 is the preset's, for all data.)"""
+    """Look up the published epochs, as a default; the batch of 32 is the preset's, for all data."""
     return {"OPTIM.MAX_EPOCH": epochs(dataset_name, num_shots)}

@@ -17,7 +17,17 @@ from ..parts.prompts import COPY_NOISE_STD, RANDOM_STD, ContextLearner, random_c
 
 
 class TextStart(NamedTuple):
-    """N text prompts before training."""
+    """N text prompts before training.
+
+    Attributes
+    ----------
+    tokens
+        (N, C, 77), tokenised prompts; positions 1 ... n are the context's.
+    context
+        (N, n, E).
+    words
+        What each context starts from.
+    """
 
     tokens: Tensor  # (N, C, 77) tokenised prompts; positions 1 ... n are the context's
     context: Tensor  # (N, n, E)
@@ -29,6 +39,24 @@ class TwoSidedPromptLearner(ContextLearner):
 
     Prompts may differ in the words behind their context.  Those that agree are encoded together: `forward` gives one
     PromptTokens for each wording, and `order` says where their prompts belong.
+
+    Parameters
+    ----------
+    clip_model
+        A CLIP with a vision transformer.
+    start
+        The text prompts before training.
+    n_vision_prompts, n_vision_context
+        M and V; they start at random, std 0.02.
+    dtype, generator
+        Number format of both contexts, and what random numbers are drawn from.
+
+    Attributes
+    ----------
+    words
+        A FixedTokens for each wording.
+    order
+        (N,), where each prompt stands among the encoded ones.
     """
 
     words: Any  # ModuleList of FixedTokens, one for each wording
@@ -62,13 +90,16 @@ class TwoSidedPromptLearner(ContextLearner):
         self.register_buffer("order", encoded.argsort(), persistent=False)
 
     def wordings(self) -> Sequence[FixedTokens]:
+        """List the fixed tokens of each prompt; prompts of one wording share them."""
         of_prompt = {n: words for group, words in zip(self.groups, self.words, strict=True) for n in group}
         return [of_prompt[n] for n in range(self.n_prompts)]
 
     def contexts(self) -> Tensor:
+        """Bring the text contexts into the shape (N, 1, n, E)."""
         return self.ctx.unsqueeze(1)
 
     def forward(self) -> list[PromptTokens]:
+        """Build the prompts of each wording."""
         contexts = self.contexts()
         if len(self.groups) == 1:
             return [self.words[0].place(contexts)]
@@ -76,7 +107,7 @@ class TwoSidedPromptLearner(ContextLearner):
 
 
 def templates_of(dataset_name: str, legacy: bool = False) -> tuple[str, ...]:
-    """The distinct starts that there are for a data set.
+    """Choose the distinct starts that there are for a data set.
 
     Parameters
     ----------
@@ -103,9 +134,22 @@ def start_from_templates(
     clip_model: CLIP,
     generator: torch.Generator | None = None,
 ) -> TextStart:
-    """Prompt n starts from template n.  The first template decides the number of context tokens; further words of a
-    longer one stay fixed.  Where there are fewer templates than prompts they are used again, with a little noise, since
-    equal prompts get equal gradients for ever.
+    """Start prompt n from template n.
+
+    The first template decides the number of context tokens; further words of a longer one stay fixed.  Where there are
+    fewer templates than prompts they are used again, with a little noise, since equal prompts get equal gradients for
+    ever.
+
+    Parameters
+    ----------
+    templates
+        Words to be followed by the class name.
+    n_prompts
+        N.
+    classnames, clip_model
+        C names, and whose token table is used.
+    generator
+        What the noise is drawn from.
     """
     n_context = len(bpe(templates[:1])[0])
     words = tuple(templates[n % len(templates)] for n in range(n_prompts))
@@ -123,7 +167,7 @@ def start_at_random(
     clip_model: CLIP,
     generator: torch.Generator | None = None,
 ) -> TextStart:
-    """N random contexts of `n_context` tokens before the class name."""
+    """Start N random contexts of `n_context` tokens before the class name."""
     context, words = random_context(clip_model, n_prompts, n_context, generator)
     tokens = tokenize(words, classnames, n_context).expand(n_prompts, -1, -1)
     return TextStart(tokens, context, (words,) * n_prompts)

@@ -19,7 +19,13 @@ from .prompts import TwoSidedPromptLearner, start_at_random, start_from_template
 
 @TRAINER_REGISTRY.register()
 class PLOTPP(ClipTrainer):
-    """PLOT++: the published recipe learns the visual prompts first, then both kinds from there (PRETRAIN_DIR)."""
+    """PLOT++: the published recipe learns the visual prompts first, then both kinds from there (PRETRAIN_DIR).
+
+    Notes
+    -----
+    Saved is the prompt learner alone, `ctx` (N, n, E) and `ctx_vision` (M, V, W); the whole models that the authors
+    published are read as well.
+    """
 
     transports = can_be_mapped = has_words = True
     starts_from = "PLOTPP"
@@ -31,7 +37,13 @@ class PLOTPP(ClipTrainer):
     starts_from = "PLOTPP"  # the second stage
 
     def assemble(self, clip_model: CLIP) -> PlotPPModel:
-        """PlotPPModel of the options; its transport keeps evidence."""
+        """Build a PlotPPModel of the options; its transport keeps evidence.
+
+        Raises
+        ------
+        ValueError
+            For a backbone that is no vision transformer.
+        """
         options = self.options
         if not isinstance(clip_model.visual, VisionTransformer):
             raise ValueError(
@@ -45,7 +57,7 @@ class PLOTPP(ClipTrainer):
         return model
 
     def build_two_sided(self, clip_model: CLIP) -> TwoSidedPromptLearner:
-        """What is learned, as it starts; says what from."""
+        """Build what is learned, and say in the log what it starts from."""
         options, names = self.options, self.dm.dataset.classnames
         settings = context_settings(options.context_precision, clip_model, self.cfg.SEED)
         if options.init:
@@ -82,9 +94,12 @@ class PLOTPP(ClipTrainer):
             warn_of_leak(self.load_pretrained(), self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """As every prompt trainer's; without a directory the prompts of PRETRAIN_DIR.
+        """Load as every prompt trainer; without a directory the prompts of PRETRAIN_DIR.
 
-        Raises ValueError where there is neither: an accuracy of untrained prompts is easily taken for a result.
+        Raises
+        ------
+        ValueError
+            Where there is neither: an accuracy of untrained prompts is easily taken for a result.
         """
         if directory:
             super().load_model(directory, epoch)

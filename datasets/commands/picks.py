@@ -13,16 +13,16 @@ from typing import Any
 from dassl.plain.text import printable
 from dassl.plain.writing import atomic_write
 
-from .base import SplitDataset
-from .catalogue import UsageError, declared, find_kind
-from .checking.check import build_quietly
-from .files import relative_posix
-from .published import picks_digest
+from ..base import SplitDataset
+from ..catalogue import UsageError, declared, find_kind
+from ..checking.check import build_quietly
+from ..files import relative_posix
+from ..published import picks_digest
 
 
 def run(options: argparse.Namespace) -> int:
     """Print or write the picks; returns the exit status."""
-    kind = find_kind(options.name, declared())
+    kind = find_kind(options.name, declared())  # the demo's and plugins' as well
     if kind.eval_only:
         raise UsageError(f"{kind.__name__} is for evaluation only: no run trains on it, so nothing is picked")
     dataset = build_quietly(kind, options.root, options.shots, options.seed, warn=True)

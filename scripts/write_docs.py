@@ -1,0 +1,261 @@
+"""Write the two pages of the documentation that are made from the code.
+
+    python scripts/write_docs.py          docs/settings.md and docs/commands.md
+    python scripts/write_docs.py --check  write nothing; exit status 1 if a page is not current
+
+Settings: every key of the tree that a run has; its default is the tree's, its meaning is the comment beside its
+declaration or comes from the trainer's options, and what it may be is what the checks of the config use.
+Commands: the parser of every program, with the examples of its help text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import dassl  # noqa: F401  (before torch: how its threads wait)
+
+# isort: split
+
+from runs.sweeps.experiments import EXPERIMENTS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DECLARATION = re.compile(r"^ *(?:_C|cfg)\.([A-Z][\w.]*) = .*?  # (.+)$", re.MULTILINE)
+
+SETTINGS = """# Settings
+
+Every key of the configuration. `make docs` writes this page from the code.
+
+Any key can follow the flags of `train.py`, `scripts/sweep.py` and the shell scripts as `KEY VALUE` or `KEY=VALUE`, or
+stand in a YAML file. Later sources win: defaults, the data set's file, the method's file, flags, `KEY VALUE` pairs. A
+value must have the type of its default. Keys marked ° change where, how fast or how verbosely a run is made, and not
+its result: runs that differ in them are one method in every table.
+
+`python train.py --show-keys` prints the keys of the trainers. [Methods](methods.md) has those that people change most.
+"""
+SECTIONS = {  # title -> what its keys begin with; "": all that begin otherwise
+    "The run": "",
+    "Images": "INPUT.",
+    "Data": "DATASET.",
+    "Loading": "DATALOADER.",
+    "Model": "MODEL.",
+    "Optimisation": "OPTIM.",
+    "Training": "TRAIN.",
+    "Test": "TEST.",
+    "Kept image features": "FEATURE_CACHE.",
+}
+FOREIGN = """## Keys of other trainers
+
+These sections belong to trainers of upstream Dassl that are [not included](methods.md#not-included). They exist so
+that its config files load:
+"""
+
+COMMANDS = """# Commands
+
+Every command with its flags and examples. `make docs` writes this page from the parsers of the programs; `--help` of
+each says more, with the meaning of its exit status (everywhere: 0 done, 2 bad command line). `RUN` is the folder of a
+finished run, `OUTPUT` a folder with runs at any depth, `DATA` the folder that holds the data sets.
+
+Every command that deals with runs or data sets also takes `--plugin FOLDER|FILE|MODULE`, which makes the trainers and
+data sets that this registers known, too. It can be repeated; `PLOT_PLUGINS` in the environment does the same.
+
+Wherever a `RUN` is expected, a short name will do: `OUTPUT:METHOD@SHOTS#SEED`, such as `output/photos:PLOT@16`. Parts
+that are not needed can be left out; of several seeds the first one is meant. `--best` takes the run with the highest
+test accuracy instead. `python -m results runs OUTPUT` lists the names.
+
+`python -m results sweep` is the same as `python scripts/sweep.py`.
+"""
+PROGRAMS = {  # how it is called -> the module that builds its parser
+    "python train.py": "runs.command_line",
+    "python scripts/sweep.py": "runs.sweeps.sweep",
+    "python -m results": "results.__main__",
+    "python -m predict": "predict.__main__",
+    "python -m datasets": "datasets.__main__",
+    "python -m clip cache": "clip.__main__",
+    "python -m demo": "demo.__main__",
+    "python -m demo.train_resnet": "demo.train_resnet",
+    "python -m demo.train_vit": "demo.train_vit",
+    "python -m benchmarks": "benchmarks.__main__",
+}
+SCRIPTS = """## bash scripts/NAME.sh
+
+The published experiments, under the names and arguments of the original repositories;
+`python scripts/experiments.py NAME` is the same. `scripts/NAME.sh --help` says where each writes and what it loads.
+Flags (`--jobs N`, `--devices 0,1`, `--skip-bad`, `--verbose`, `--dry-run`) and `KEY VALUE` pairs can follow the
+arguments.
+
+| in the environment | meaning |
+| --- | --- |
+| `DATA` | folder that holds the data sets; default: `data` |
+| `OUTPUT` | parent of all run folders; default: `output` |
+| `CFG` | another method config than the published one, where it is no argument |
+| `SHOTS`, `SEEDS` | where the script loops over them, only these: `SHOTS="1 16"` |
+| `STAGE1_SEED` | for PLOT++: the one seed whose first stage every second stage starts from; default: its own |
+| `PYTHON` | the interpreter; default: the active environment's, or `.venv` |
+"""
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table; bars within cells are escaped."""
+    head = list(head)
+    lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in [head, ["---"] * len(head), *rows]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# --- settings --------------------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Return docs/settings.md."""
+    from dassl.config import get_cfg_default
+    from runs import config, keys
+
+    cfg = get_cfg_default()
+    foreign = {key for key in keys.flatten(cfg) if re.match(r"TRAINER\.\w+\.", key)}
+    config.extend_cfg(cfg)
+    tree = {key: value for key, value in keys.flatten(cfg).items() if key not in foreign}
+    tree["NO_EFFECT"] = "those marked °"
+    meanings = all_meanings(config)
+    idle = {*keys.NO_EFFECT, *cfg.NO_EFFECT}
+
+    sections = SECTIONS | {f"TRAINER.{options.node}": f"TRAINER.{options.node}." for options in config.option_types()}
+    rows: dict[str, list[list[str]]] = {title: [] for title in sections}
+    for key, value in tree.items():
+        title = next((title for title, start in sections.items() if start and key.startswith(start)), "The run")
+        rows[title].append([f"`{key}`{' °' * (key in idle)}", default(value), meanings[key]])
+    tables = [f"## {title}\n\n{table(('key', 'default', 'meaning'), rows[title])}" for title in sections]
+    others = FOREIGN + ", ".join(f"`{node}`" for node in sorted({key.rpartition(".")[0] for key in foreign})) + "."
+    return "\n\n".join([SETTINGS.strip(), *tables, others]) + "\n"
+
+
+def all_meanings(config: Any) -> dict[str, str]:
+    """Return {key: its meaning, and what it may be}."""
+    from dassl.config import defaults
+    from dassl.config.values import NAMES, NUMBERS
+
+    meanings: dict[str, str] = {}
+    for source in (defaults, config.extend_cfg):
+        meanings |= dict(DECLARATION.findall(inspect.getsource(source)))
+    for options in config.option_types():
+        meanings |= {key: meaning for key, (_, meaning) in options.meanings().items()}
+    for key, names in (NAMES | config.OUR_NAMES).items():
+        if not all(name in meanings[key] for name in names):
+            kind = "any of" if key == "INPUT.TRANSFORMS" else "one of"
+            meanings[key] += f"; {kind} {', '.join(f'`{name}`' for name in names)}"
+    for key, rule in (NUMBERS | config.OUR_NUMBERS).items():
+        if key in meanings:
+            meanings[key] += f" ({rule.allowed})"
+    return meanings
+
+
+def default(value: Any) -> str:
+    """Write a default as on a command line, but a description as it is."""
+    return value if value == "" or " " in str(value) and isinstance(value, str) else f"`{value}`"
+
+
+# --- commands --------------------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """Return docs/commands.md."""
+    blocks = [COMMANDS.strip()]
+    for program, module in PROGRAMS.items():
+        parser = import_module(module).build_parser()
+        blocks += [f"## {program}", *describe(parser)]
+        for name, command in subcommands(parser).items():
+            blocks += [f"### {program} {name}", *describe(command)]
+    scripts = [
+        [f"`{name}` {' '.join(experiment.arguments)}", experiment.about, f"`scripts/{name}.sh {experiment.example}`"]
+        for name, experiment in EXPERIMENTS.items()
+    ]
+    blocks += [SCRIPTS.strip(), table(("NAME and arguments", "what it does", "example"), scripts)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return {name: parser} of `python -m results table` and the like, but not of names that only point elsewhere."""
+    actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    commands = {name: command for action in actions for name, command in action.choices.items()}
+    return {name: command for name, command in commands.items() if command.description}
+
+
+def describe(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the purpose, arguments and examples of one command."""
+    purpose = " ".join(re.split(r"(?<=\.)\s", parser.description or "", maxsplit=1)[0].split())
+    yield purpose[:1].upper() + purpose[1:].removesuffix(".") + "."
+    rows = [
+        [f"`{name_of(action)}`", (action.help or "") % (vars(action) | {"prog": parser.prog})]
+        for action in parser._actions
+        if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction) and action.dest != "plugins"
+    ]
+    if rows:
+        yield table(("argument", "meaning"), rows)
+    examples = "\n".join(examples_in(f"{parser.description or ''}\n{parser.epilog or ''}"))
+    if examples:
+        yield f"```sh\n{examples}\n```"
+
+
+def name_of(action: argparse.Action) -> str:
+    """Write an argument as it is typed: `--shots K [K ...]`, `[PATH ...]`."""
+    value = "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+    value = action.metavar if isinstance(action.metavar, str) else value
+    if action.nargs in ("*", argparse.REMAINDER):
+        value = f"[{value} ...]"
+    elif action.nargs in ("+", "?"):
+        value = f"[{value}]" if action.nargs == "?" else f"{value} [{value} ...]"
+    elif isinstance(action.nargs, int) and action.nargs:
+        value = " ".join([value] * action.nargs)
+    if not action.option_strings:
+        return value
+    return ", ".join(action.option_strings) + (f" {value}" if action.nargs != 0 else "")
+
+
+def examples_in(text: str) -> Iterator[str]:
+    """Yield the command lines of a help text, with the lines that they continue in."""
+    continued = False
+    for line in text.splitlines():
+        if continued or re.match(r" +(\w+=\S+ )*python ", line):
+            yield "    " * continued + line.strip()
+            continued = line.endswith("\\")
+
+
+# --- command line ----------------------------------------------------------------------------------------
+
+PAGES = {"docs/settings.md": settings_page, "docs/commands.md": commands_page}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a page is not current")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    from dassl.plain.writing import atomic_write
+
+    check = build_parser().parse_args(argv).check
+    stale = [name for name, page in PAGES.items() if page() != _read(REPOSITORY / name)]
+    for name in stale:
+        if not check:
+            with atomic_write(REPOSITORY / name) as file:
+                file.write(PAGES[name]())
+        print(f"{name}: {'not current; run `make docs`' if check else 'written'}")
+    return int(check and bool(stale))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

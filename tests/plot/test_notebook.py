@@ -1,0 +1,21 @@
+"""The notebook runs from top to bottom."""
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.support.programs import REPOSITORY
+
+
+def test_every_cell_runs_in_order(tmp_path):
+    notebook = json.loads((REPOSITORY / "examples" / "plot.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(not cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code")  # kept out of the diff
+    program = tmp_path / "notebook.py"
+    program.write_text("\n".join(cells), encoding="utf-8")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for expected in ("zero-shot 57.1 %", "PLOT@4#1 ->", "distance", "test_", "report.html"):
+        assert expected in done.stdout
