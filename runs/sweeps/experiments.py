@@ -10,15 +10,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import posixpath
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dassl.utils.plugins import add_plugin_flag, use
 
-from ..layout import BASE_CLASSES, CONTEXT, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
+from .. import layout as layouts
+from ..layout import CONTEXT, Layout
 from ..plugins import CHECKOUT
 from .flags import (
     add_run_flags,
@@ -30,8 +35,6 @@ from .flags import (
 from .jobs import execute
 from .planning import Job, Plan, is_zero_shot, job_of
 
-SEEDS = ("1", "2", "3")
-SHOTS = ("1", "2", "4", "8", "16")
 ARGUMENTS = {  # what each stands for, and the values it can have: names, these words, or whole numbers from this one
     "DATASET": ("name in configs/datasets, e.g. caltech101", "name"),
     "CFG": ("name in configs/trainers, e.g. rn50_ep50", "name"),
@@ -109,198 +112,56 @@ class Experiment:
         return bool(self.loads) or is_zero_shot(self.trainer)
 
 
-def few_shot(
-    trainer: str, context: tuple[object, ...] = (), prompts: str = "", shots: str = "{SHOTS}", layout: Layout = FEW_SHOT
-) -> str:
-    """A folder in some layout, with what the script's arguments say in braces; context: tokens, CSC and position."""
-    tokens = dict(zip(("tokens", "class_specific", "position"), context, strict=False))
-    return layout.folder(
-        trainer=trainer, dataset="{DATASET}", config="{CFG}", shots=shots, seed="{SEED}", prompts=prompts,
-        context=CONTEXT.folder(**tokens) if tokens else "",
-    )  # fmt: skip
+def read_experiments() -> dict[str, Experiment]:
+    """Read the table in experiments.yaml: {"plot/main": Experiment, ...}.
+
+    Raises
+    ------
+    TypeError
+        Naming a field that an experiment does not have, or lacks.
+    """
+    table = yaml.safe_load(Path(__file__).with_name("experiments.yaml").read_text(encoding="utf-8"))
+    return {name: _experiment(**entry) for name, entry in table.items()}
 
 
-COOP_PROMPT = {
-    "DATASET.NUM_SHOTS": "{SHOTS}",
-    "TRAINER.COOP.N_CTX": "{NCTX}",
-    "TRAINER.COOP.CSC": "{CSC}",
-    "TRAINER.COOP.CLASS_TOKEN_POSITION": "{CTP}",
-}
-IMAGENET = {"DATASET": "imagenet", "SHOTS": "16"}
-
-EXPERIMENTS = {
-    "coop/main": Experiment(
-        about="CoOp, few-shot, seeds 1 to 3",
-        arguments=("DATASET", "CFG", "CTP", "NCTX", "SHOTS", "CSC"),
-        example="caltech101 rn50_ep50 end 16 1 False",
-        trainer="CoOp",
-        folder=few_shot("CoOp", ("{NCTX}", "{CSC}", "{CTP}")),
-        loops={"SEED": SEEDS},
-        options=COOP_PROMPT,
-    ),
-    "coop/eval": Experiment(
-        about="CoOp, the prompts of 16 ImageNet images a class on another data set, seeds 1 to 3",
-        arguments=("DATASET", "CFG"),
-        example="imagenetv2 rn50_ep50",
-        trainer="CoOp",
-        folder=few_shot("CoOp", (16, False, "end"), layout=TRANSFER, shots="16"),
-        fixed={"NCTX": "16", "CSC": "False", "CTP": "end"},
-        loops={"SEED": SEEDS},
-        options={key: value for key, value in COOP_PROMPT.items() if key != "DATASET.NUM_SHOTS"},
-        loads="coop/main",
-        source=IMAGENET,
-        epoch="50",
-    ),
-    "coop/zeroshot": Experiment(
-        about="CLIP with a hand-written prompt, no training, no seed",
-        arguments=("DATASET", "CFG"),
-        example="caltech101 rn50",
-        trainer="ZeroshotCLIP",
-        folder=few_shot("ZeroshotCLIP", layout=ZERO_SHOT),
-    ),
-    "plot/main": Experiment(
-        about="PLOT, few-shot, 1 to 16 shots, seeds 1 to 3",
-        arguments=("DATASET", "N"),
-        example="caltech101 4",
-        trainer="PLOT",
-        folder=few_shot("PLOT", (16, False, "end"), prompts="{N}"),
-        config="rn50",
-        loops={"SHOTS": SHOTS, "SEED": SEEDS},
-        options={
-            "DATASET.NUM_SHOTS": "{SHOTS}",
-            "TRAINER.PLOT.N": "{N}",
-            "TRAINER.PLOT.N_CTX": "16",
-            "TRAINER.PLOT.CSC": "False",
-            "TRAINER.PLOT.CLASS_TOKEN_POSITION": "end",
+def _experiment(
+    trainer: str,
+    arguments: str,
+    about: str,
+    folder: Mapping[str, Any] | None = None,
+    loops: Mapping[str, Sequence[object]] | None = None,
+    options: Mapping[str, object] | None = None,
+    **fields: Any,
+) -> Experiment:
+    """Make an experiment of its entry in the table, where values may be numbers and names may be short."""
+    own = f"TRAINER.{trainer.upper()}."
+    return Experiment(
+        trainer=trainer,
+        arguments=tuple(arguments.split()),
+        about=about.replace("{TRAINER}", trainer),
+        folder=_folder(trainer, **(folder or {})),
+        loops={name: tuple(map(str, values)) for name, values in (loops or {}).items()},
+        options={re.sub(r"^\.", own, key): str(value) for key, value in (options or {}).items()},
+        **{
+            name: {key: str(entry) for key, entry in value.items()} if isinstance(value, dict) else str(value)
+            for name, value in fields.items()
         },
-    ),
-}
+    )
 
 
-def generalisation(script: str, trainer: str, config: str) -> dict[str, Experiment]:
-    """The four scripts of base-to-new and cross-data-set evaluation, which are alike for every trainer."""
-    return {
-        f"{script}/base2new_train": Experiment(
-            about=f"{trainer}, base to new: train on 16 images of each class in the first half",
-            arguments=("DATASET", "SEED"),
-            example="caltech101 1",
-            trainer=trainer,
-            folder="base2new/" + few_shot(trainer, shots="16", layout=BASE_CLASSES),
-            config=config,
-            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "base"},
-        ),
-        f"{script}/base2new_test": Experiment(
-            about=f"{trainer}, base to new: test what base2new_train.sh learned on the other classes",
-            arguments=("DATASET", "SEED"),
-            example="caltech101 1",
-            trainer=trainer,
-            folder="base2new/" + few_shot(trainer, shots="16", layout=NEW_CLASSES),
-            config=config,
-            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "new"},
-            loads=f"{script}/base2new_train",
-        ),
-        f"{script}/xd_train": Experiment(
-            about=f"{trainer}, cross-data-set and domain shift: train on 16 ImageNet images a class",
-            arguments=("SEED",),
-            example="1",
-            trainer=trainer,
-            folder=few_shot(trainer, shots="16"),
-            config=config,
-            fixed=IMAGENET,
-            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
-        ),
-        f"{script}/xd_test": Experiment(
-            about=f"{trainer}, cross-data-set and domain shift: test what xd_train.sh learned on another data set",
-            arguments=("DATASET", "SEED"),
-            example="caltech101 1",
-            trainer=trainer,
-            folder=few_shot(trainer, shots="16", layout=TRANSFER),
-            config=config,
-            loads=f"{script}/xd_train",
-        ),
-    }
+def _folder(
+    trainer: str, layout: str = "FEW_SHOT", below: str = "", context: str = "", **values: object
+) -> str:
+    """Describe the folder of runs in one of the layouts, with what is not known before a run in braces."""
+    described: Layout = getattr(layouts, layout)
+    tokens = dict(zip(("tokens", "class_specific", "position"), context.split(), strict=False))
+    values = {"shots": "{SHOTS}", "context": CONTEXT.folder(**tokens) if tokens else "", **values}
+    return posixpath.join(
+        below, described.folder(trainer=trainer, dataset="{DATASET}", config="{CFG}", seed="{SEED}", **values)
+    )
 
 
-def two_stages() -> dict[str, Experiment]:
-    """PLOT++: visual prompts, then both kinds from there, then a test of what came out."""
-    shared: dict[str, Any] = {
-        "arguments": ("DATASET", "M"),
-        "example": "caltech101 4",
-        "trainer": "PLOTPP",
-        "folder": few_shot("PLOTPP", (4, False, "end"), prompts="4_M{M}"),
-        "config": "vit",
-        "loops": {"SHOTS": SHOTS, "SEED": SEEDS},
-    }
-    keys = {
-        "DATASET.NUM_SHOTS": "{SHOTS}",
-        "TRAINER.PLOTPP.N": "4",
-        "TRAINER.PLOTPP.M": "{M}",
-        "TRAINER.PLOTPP.N_CTX": "4",
-        "TRAINER.PLOTPP.N_CTX_V": "2",
-        "TRAINER.PLOTPP.CSC": "False",
-        "TRAINER.PLOTPP.CLASS_TOKEN_POSITION": "end",
-    }
-    joint = keys | {"TRAINER.PLOTPP.MODEL_UPD": "joint", "TRAINER.PLOTPP.TRADE_OFF": "False"}
-    return {
-        "plotpp/main_visiononly": Experiment(
-            about="PLOT++, first stage: the visual prompts, 1 to 16 shots, seeds 1 to 3",
-            tree="_visiononly",
-            options=keys | {"TRAINER.PLOTPP.MODEL_UPD": "vision", "TRAINER.PLOTPP.TRADE_OFF": "True"},
-            **shared,
-        ),
-        "plotpp/main_joint": Experiment(
-            about="PLOT++, second stage: text and visual prompts, from the first stage of the same shots and seed",
-            tree="_joint",
-            options=joint,
-            starts="plotpp/main_visiononly",
-            **shared,
-        ),
-        "plotpp/evaluation": Experiment(
-            about="PLOT++, test what main_joint.sh learned",
-            tree="_eval",
-            options=joint,
-            loads="plotpp/main_joint",
-            **shared,
-        ),
-    }
-
-
-
-def adapters() -> dict[str, Experiment]:
-    """A cache of the few-shot images beside hand-written prompts, or beside those of a PLOT run."""
-    found = {
-        f"tip_adapter/{script}": Experiment(
-            about=f"{trainer}, few-shot, {does}, 1 to 16 shots, seeds 1 to 3",
-            arguments=("DATASET",),
-            example="caltech101",
-            trainer=trainer,
-            folder=few_shot(trainer),
-            config="rn50",
-            loops={"SHOTS": SHOTS, "SEED": SEEDS},
-            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
-        )
-        for script, trainer, does in (
-            ("main", "TipAdapter", "without training"),
-            ("main_f", "TipAdapterF", "with keys that learn"),
-        )
-    }
-    plot = EXPERIMENTS["plot/main"]
-    return found | {
-        "plot_adapter/main": replace(
-            plot,
-            about="PLOT-Adapter, few-shot: what plot/main.sh learned, and a cache; 1 to 16 shots, seeds 1 to 3",
-            trainer="PLOTAdapter",
-            folder=plot.folder.replace("/PLOT/", "/PLOTAdapter/"),
-            options={key.replace(".PLOT.", ".PLOTADAPTER."): value for key, value in plot.options.items()},
-            starts="plot/main",
-        ),
-    }
-
-
-EXPERIMENTS |= two_stages()
-EXPERIMENTS |= adapters()
-EXPERIMENTS |= generalisation("cocoop", "CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1")
-EXPERIMENTS |= generalisation("plot", "PLOT", "rn50")
+EXPERIMENTS = read_experiments()
 
 
 # --- from a line of the table to runs --------------------------------------------------------------------

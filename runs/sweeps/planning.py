@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import yaml
+
 from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT
 from ..plugins import CHECKOUT, config_folders, configured_trainers, trainer_class
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
     from ..config import Request
+
+with open(Path(__file__).with_name("grid.yaml"), encoding="utf-8") as _file:
+    DEFAULT_GRID: Mapping[str, list[Any]] = yaml.safe_load(_file)  # {"trainers": ..., "shots": ..., "seeds": ...}
 
 
 class Job(NamedTuple):
@@ -121,10 +126,11 @@ def grid(
 ) -> list[Job]:
     """Plan every run of a grid: zero-shot first, and last what starts from other runs.
 
-    Parameters and errors as in `Plan` and `job_of`.  Values that are given twice count once; a zero-shot trainer has
+    Parameters and errors as in `Plan` and `job_of`; trainers, shots and seeds that are empty are those of grid.yaml.
+    Values that are given twice count once; a zero-shot trainer has
     one run for all shots and seeds.
     """
-    names = list(dict.fromkeys(trainers))
+    names = list(dict.fromkeys(trainers or DEFAULT_GRID["trainers"]))
     plans = []
     for dataset in dict.fromkeys(datasets):
         for trainer in names:
@@ -133,9 +139,9 @@ def grid(
             if is_zero_shot(trainer):
                 plans.append(replace(plan, evaluates=True))
                 continue
-            for count in map(str, dict.fromkeys(shots)):
+            for count in map(str, dict.fromkeys(shots or DEFAULT_GRID["shots"])):
                 with_shots = ["DATASET.NUM_SHOTS", count, *options]
-                for seed in map(str, dict.fromkeys(seeds)):
+                for seed in map(str, dict.fromkeys(seeds or DEFAULT_GRID["seeds"])):
                     plans.append(replace(plan, options=with_shots, shots=count, seed=seed))
     plans.sort(key=lambda plan: (plan.stage, not is_zero_shot(plan.trainer)))
     return list(map(job_of, plans))

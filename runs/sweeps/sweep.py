@@ -24,7 +24,7 @@ from .flags import (
     split_options,
 )
 from .jobs import execute
-from .planning import Job, grid
+from .planning import DEFAULT_GRID, Job, grid
 
 OWN_KEYS = {
     "SEED": "--seeds",
@@ -81,22 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="name(s) in configs/datasets, e.g. caltech101",
     )
     add("--config", required=True, metavar="NAME", help="name in configs/trainers/<trainer>, e.g. rn50")
-    add(
-        "--trainers",
-        nargs="+",
-        default=["ZeroshotCLIP", "CoOp", "PLOT"],
-        metavar="NAME",
-        help="default: ZeroshotCLIP CoOp PLOT",
-    )
-    add(
-        "--shots",
-        nargs="+",
-        type=positive,
-        default=[1, 4, 16],
-        metavar="K",
-        help="images a class; default: 1 4 16",
-    )
-    add("--seeds", nargs="+", type=not_negative, default=[1, 2, 3], metavar="S", help="default: 1 2 3")
+    shown = {name: f"default: {' '.join(map(str, values))}" for name, values in DEFAULT_GRID.items()}
+    add("--trainers", nargs="+", default=[], metavar="NAME", help=shown["trainers"])
+    add("--shots", nargs="+", type=positive, default=[], metavar="K", help=f"images a class; {shown['shots']}")
+    add("--seeds", nargs="+", type=not_negative, default=[], metavar="S", help=shown["seeds"])
     add_worker_flags(parser)
     add_run_flags(parser)
     add_plugin_flag(parser)
