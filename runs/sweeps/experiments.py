@@ -1,8 +1,30 @@
-"""The published experiments as a table, and the one program behind the shell scripts beside it.
+"""The published experiments as a table, and the one program behind the shell scripts in scripts/.
 
     python scripts/experiments.py plot/main caltech101 4 [KEY VALUE ...]
 
-`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.
+`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.  A line of
+the table says what a script takes, sets and loops over; `plan_jobs` turns it into runs, as `sweep.py` does with a grid.
+What follows is printed by the --help of every script.
+
+environment:
+  DATA     folder that holds the data sets (default: data, in the checkout)
+  OUTPUT   parent of all run folders (default: output, in the checkout)
+  CFG      another method config than the published one, where it is no argument
+  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
+  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
+           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
+  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
+
+flags:
+  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
+  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
+  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
+  --verbose  also show what the runs print
+
+A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
+finished epoch.
+exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
+143 stopped by SIGTERM
 """
 
 from __future__ import annotations
@@ -16,17 +38,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dassl.utils.plugins import add_plugin_flag, use
-
 from ..layout import BASE_CLASSES, CONTEXT, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
 from ..plugins import CHECKOUT
-from .flags import (
-    add_run_flags,
-    add_worker_flags,
-    check_options,
-    options_with_flags,
-    split_options,
-)
+from .flags import add_sweep_flags, finish_args, split_options
 from .jobs import execute
 from .planning import Job, Plan, is_zero_shot, job_of
 
@@ -52,25 +66,6 @@ OWN_KEYS = {  # never among KEY VALUE
     "TRAINER.NAME": "another script",
 }
 NARROWED = {"SHOTS": "SHOTS", "SEED": "SEEDS"}  # loops, and the variables of the environment that narrow them
-ENVIRONMENT = """environment:
-  DATA     folder that holds the data sets (default: data, in the checkout)
-  OUTPUT   parent of all run folders (default: output, in the checkout)
-  CFG      another method config than the published one, where it is no argument
-  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
-  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
-           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
-  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
-
-flags:
-  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
-  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
-  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
-  --verbose  also show what the runs print
-
-A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
-finished epoch.
-exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
-143 stopped by SIGTERM"""
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -373,7 +368,8 @@ def usage(name: str) -> str:
         lines += [f"loads:  OUTPUT{source.tree}/{source.folder.format(**loaded)}"]
     if experiment.starts:
         lines += [f"from:   OUTPUT{EXPERIMENTS[experiment.starts].tree}/{EXPERIMENTS[experiment.starts].folder}"]
-    return "\n".join([*lines, "", ENVIRONMENT])
+    environment = "".join((__doc__ or "").partition("environment:")[1:])
+    return "\n".join([*lines, "", environment.rstrip()])
 
 
 def overview() -> str:
@@ -415,7 +411,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     args = parse_args(name, words[1:], options)
-    return execute(lambda: plan_jobs(name, args.values, args), args.jobs, args.verbose, args.dry_run, args.devices)
+    return execute(lambda args: plan_jobs(name, args.values, args), args)
 
 
 def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argparse.Namespace:
@@ -440,11 +436,8 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
         f"scripts/{name}.sh", usage=usage(name).removeprefix("usage: "), add_help=False, allow_abbrev=False
     )
     parser.add_argument("words", nargs="*")
-    add_worker_flags(parser)
-    add_run_flags(parser)
-    add_plugin_flag(parser)
+    add_sweep_flags(parser)
     args = parser.parse_intermixed_args(words)
-    args.opts = options_with_flags(args, options)
     args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
     experiment = EXPERIMENTS[name]
     try:
@@ -456,10 +449,9 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
         args.stage1_seed = os.environ.get("STAGE1_SEED", "")
         if args.stage1_seed and not args.stage1_seed.isdecimal():
             raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
-        check_options(options, OWN_KEYS | set_here, "script")
-        args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
+    finish_args(parser, args, options, OWN_KEYS | set_here, "script")
     if experiment.config and os.environ.get("CFG"):
         args.values["CFG"] = os.environ["CFG"]
     return args
