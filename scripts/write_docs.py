@@ -65,7 +65,8 @@ each says more, with the meaning of its exit status (everywhere: 0 done, 2 bad c
 finished run, `OUTPUT` a folder with runs at any depth, `DATA` the folder that holds the data sets.
 
 Every command that deals with runs or data sets also takes `--plugin FOLDER|FILE|MODULE`, which makes the trainers and
-data sets that this registers known, too. It can be repeated; `PLOT_PLUGINS` in the environment does the same.
+data sets that this registers known, too. It can be repeated; `PLOT_PLUGINS` in the environment does the same
+([Adding a method](adding.md)).
 
 Wherever a `RUN` is expected, a short name will do: `OUTPUT:METHOD@SHOTS#SEED`, such as `output/photos:PLOT@16`. Parts
 that are not needed can be left out; of several seeds the first one is meant. `--best` takes the run with the highest

@@ -72,6 +72,11 @@ class Source(ABC):
         """Return a key of the trainer's own node, such as N of TRAINER.PLOT.N; None where it has none."""
         return self.config.get(f"TRAINER.{self.trainer.upper()}.{name}")
 
+    @property
+    def class_specific(self) -> bool:
+        """Whether something was learned for each class, so that it serves no other class names."""
+        return self.method.class_specific or bool(self.option("CSC"))
+
     def check_places(self, moved_to: str = "") -> None:
         """Check the files that the run names, and that its weights are there.
 
