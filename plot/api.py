@@ -67,12 +67,12 @@ def train(
 
 
 def sweep(
-    trainers: Sequence[str] = ("ZeroshotCLIP", "CoOp", "PLOT"),
+    trainers: Sequence[str] = (),
     datasets: Sequence[str] = ("demo",),
     config: str = "demo",
     *,
-    shots: Sequence[int] = (1, 4, 16),
-    seeds: Sequence[int] = (1, 2, 3),
+    shots: Sequence[int] = (),
+    seeds: Sequence[int] = (),
     root: Place = "data",
     output: Place = "output",
     options: Mapping[str, Any] | None = None,
@@ -84,6 +84,9 @@ def sweep(
 
     Parameters
     ----------
+    trainers, shots, seeds
+        What the grid is made of; left out, what `python -m results sweep` has by default (ZeroshotCLIP, CoOp and PLOT
+        with 1, 4 and 16 images a class and seeds 1 to 3).
     jobs
         Runs at a time, each in a process of its own.
     """

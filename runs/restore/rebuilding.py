@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
-from ..plugins import load_remembered
+from ..plugins import load_remembered, trainer_class
 from .source import REMEDY, PredictError, RunFolder, Source, kept_settings
 from .trust import may_run, trusting
 
@@ -149,7 +149,6 @@ def choose_classes(source: Source, classes: Sequence[str] | None) -> list[str]:
 def _config_of(source: Source, backbone: str, device: str, root: str, as_tested: bool) -> Any:
     """Return the frozen config to rebuild with; parameters as in `rebuild`."""
     from dassl.config import get_cfg_default, merge_options
-    from dassl.engine import TRAINER_REGISTRY
 
     from ..config import extend_cfg, set_key
 
@@ -162,7 +161,7 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
         changes["OUTPUT_DIR"] = str(source.path)
     else:
         cfg.USE_CUDA = device != "cpu"
-        options = getattr(TRAINER_REGISTRY.get(source.trainer), "options_type", None)
+        options = getattr(trainer_class(source.trainer), "options_type", None)
         if options is not None and cfg.TRAINER[options.node].get("STOP") == "batch":
             changes[f"TRAINER.{options.node}.STOP"] = "each"
     for key, value in changes.items():

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import yaml
+
 from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT
 from ..plugins import CHECKOUT, config_folders, configured_trainers, trainer_class
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
     from ..config import Request
+
+with open(Path(__file__).with_name("grid.yaml"), encoding="utf-8") as _file:
+    DEFAULT_GRID: Mapping[str, list[Any]] = yaml.safe_load(_file)  # {"trainers": ..., "shots": ..., "seeds": ...}
 
 
 class Job(NamedTuple):
@@ -115,18 +120,21 @@ def grid(
 ) -> list[Job]:  # fmt: skip
     """Plan every run of a grid: zero-shot first, and last what starts from other runs.
 
-    Parameters and errors as in `Plan` and `job_of`.  Values that are given twice count once; a zero-shot trainer has
-    one run for all shots and seeds.
+    Parameters and errors as in `Plan` and `job_of`; trainers, shots and seeds that are empty are those of grid.yaml.
+    Values that are given twice count once; a zero-shot trainer has one run for all shots and seeds.
     """
-    names, plans = list(dict.fromkeys(trainers)), []
-    points = list(itertools.product(dict.fromkeys(map(str, shots)), dict.fromkeys(map(str, seeds))))
+    names, counts, draws = (
+        list(dict.fromkeys(map(str, axis or DEFAULT_GRID[name])))
+        for name, axis in (("trainers", trainers), ("shots", shots), ("seeds", seeds))
+    )
+    plans = []
     for dataset, trainer in itertools.product(dict.fromkeys(datasets), names):
         stage = stage_of(trainer, names)
         plan = Plan(trainer, dataset, config, root, output, options=options, plugins=plugins, stage=stage)
         if is_zero_shot(trainer):
             plans.append(replace(plan, evaluates=True))
         else:
-            for count, seed in points:
+            for count, seed in itertools.product(counts, draws):
                 with_shots = ["DATASET.NUM_SHOTS", count, *options]
                 plans.append(replace(plan, options=with_shots, shots=count, seed=seed))
     plans.sort(key=lambda plan: (plan.stage, not is_zero_shot(plan.trainer)))

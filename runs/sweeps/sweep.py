@@ -37,7 +37,7 @@ from collections.abc import Sequence
 from ..command_line import documented_parser
 from .flags import add_sweep_flags, finish_args, not_negative, positive, split_options
 from .jobs import execute
-from .planning import Job, grid
+from .planning import DEFAULT_GRID, Job, grid
 
 OWN_KEYS = {  # config keys that a flag of the sweep sets
     "SEED": "--seeds",
@@ -49,7 +49,6 @@ OWN_KEYS = {  # config keys that a flag of the sweep sets
     "TRAINER.NAME": "--trainers",
 }
 ONE_VALUE = ("--root", "--output", "--config")  # flags whose value may look like a config key
-TRAINERS, SHOTS, SEEDS = ["ZeroshotCLIP", "CoOp", "PLOT"], [1, 4, 16], [1, 2, 3]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,9 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="parent of all run folders")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="name(s) in configs/datasets, e.g. caltech101")
     add("--config", required=True, metavar="NAME", help="name in configs/trainers/<trainer>, e.g. rn50")
-    add("--trainers", nargs="+", default=TRAINERS, metavar="NAME", help="default: ZeroshotCLIP CoOp PLOT")
-    add("--shots", nargs="+", type=positive, default=SHOTS, metavar="K", help="images a class; default: 1 4 16")
-    add("--seeds", nargs="+", type=not_negative, default=SEEDS, metavar="S", help="default: 1 2 3")
+    for name, kind, metavar, meaning in (
+        ("trainers", str, "NAME", ""), ("shots", positive, "K", "images a class; "), ("seeds", not_negative, "S", "")
+    ):
+        default = f"{meaning}default: {' '.join(map(str, DEFAULT_GRID[name]))}"
+        add(f"--{name}", nargs="+", type=kind, default=[], metavar=metavar, help=default)
     add_sweep_flags(parser)
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
     return parser
