@@ -1,8 +1,30 @@
-"""The published experiments as a table, and the one program behind the shell scripts beside it.
+"""The published experiments as a table, and the one program behind the shell scripts in scripts/.
 
     python scripts/experiments.py plot/main caltech101 4 [KEY VALUE ...]
 
-`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.
+`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.  A line of
+the table says what a script takes, sets and loops over; `plan_jobs` turns it into runs, as `sweep.py` does with a grid.
+What follows is printed by the --help of every script.
+
+environment:
+  DATA     folder that holds the data sets (default: data, in the checkout)
+  OUTPUT   parent of all run folders (default: output, in the checkout)
+  CFG      another method config than the published one, where it is no argument
+  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
+  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
+           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
+  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
+
+flags:
+  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
+  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
+  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
+  --verbose  also show what the runs print
+
+A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
+finished epoch.
+exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
+143 stopped by SIGTERM
 """
 
 from __future__ import annotations
@@ -20,18 +42,10 @@ from typing import Any
 
 import yaml
 
-from dassl.utils.plugins import add_plugin_flag, use
-
 from .. import layout as layouts
 from ..layout import CONTEXT, Layout
 from ..plugins import CHECKOUT
-from .flags import (
-    add_run_flags,
-    add_worker_flags,
-    check_options,
-    options_with_flags,
-    split_options,
-)
+from .flags import add_sweep_flags, finish_args, split_options
 from .jobs import execute
 from .planning import Job, Plan, is_zero_shot, job_of
 
@@ -55,25 +69,6 @@ OWN_KEYS = {  # never among KEY VALUE
     "TRAINER.NAME": "another script",
 }
 NARROWED = {"SHOTS": "SHOTS", "SEED": "SEEDS"}  # loops, and the variables of the environment that narrow them
-ENVIRONMENT = """environment:
-  DATA     folder that holds the data sets (default: data, in the checkout)
-  OUTPUT   parent of all run folders (default: output, in the checkout)
-  CFG      another method config than the published one, where it is no argument
-  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
-  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
-           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
-  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
-
-flags:
-  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
-  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
-  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
-  --verbose  also show what the runs print
-
-A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
-finished epoch.
-exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
-143 stopped by SIGTERM"""
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -81,7 +76,10 @@ exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command
 
 @dataclass(frozen=True)
 class Experiment:
-    """One script.  Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, and with CFG."""
+    """One published script.
+
+    Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, and with CFG.
+    """
 
     about: str
     arguments: tuple[str, ...]
@@ -100,6 +98,7 @@ class Experiment:
 
     @property
     def start_key(self) -> str:
+        """The config key of what its trainer starts from."""
         return f"TRAINER.{self.trainer.upper()}.PRETRAIN_DIR"
 
     @property
@@ -109,6 +108,7 @@ class Experiment:
 
     @property
     def evaluates(self) -> bool:
+        """Whether it only tests."""
         return bool(self.loads) or is_zero_shot(self.trainer)
 
 
@@ -125,23 +125,20 @@ def read_experiments() -> dict[str, Experiment]:
 
 
 def _experiment(
-    trainer: str,
-    arguments: str,
-    about: str,
-    folder: Mapping[str, Any] | None = None,
-    loops: Mapping[str, Sequence[object]] | None = None,
-    options: Mapping[str, object] | None = None,
-    **fields: Any,
+    trainer: str, arguments: str, about: str, folder: Any = (), loops: Any = (), options: Any = (), **fields: Any
 ) -> Experiment:
-    """Make an experiment of its entry in the table, where values may be numbers and names may be short."""
+    """Make an experiment of its entry in the table, where values may be numbers and names may be short.
+
+    An option that begins with a dot is the trainer's own: .N of PLOT is TRAINER.PLOT.N.
+    """
     own = f"TRAINER.{trainer.upper()}."
     return Experiment(
         trainer=trainer,
         arguments=tuple(arguments.split()),
         about=about.replace("{TRAINER}", trainer),
-        folder=_folder(trainer, **(folder or {})),
-        loops={name: tuple(map(str, values)) for name, values in (loops or {}).items()},
-        options={re.sub(r"^\.", own, key): str(value) for key, value in (options or {}).items()},
+        folder=_folder(trainer, **dict(folder)),
+        loops={name: tuple(map(str, values)) for name, values in dict(loops).items()},
+        options={re.sub(r"^\.", own, key): str(value) for key, value in dict(options).items()},
         **{
             name: {key: str(entry) for key, entry in value.items()} if isinstance(value, dict) else str(value)
             for name, value in fields.items()
@@ -149,9 +146,7 @@ def _experiment(
     )
 
 
-def _folder(
-    trainer: str, layout: str = "FEW_SHOT", below: str = "", context: str = "", **values: object
-) -> str:
+def _folder(trainer: str, layout: str = "FEW_SHOT", below: str = "", context: str = "", **values: object) -> str:
     """Describe the folder of runs in one of the layouts, with what is not known before a run in braces."""
     described: Layout = getattr(layouts, layout)
     tokens = dict(zip(("tokens", "class_specific", "position"), context.split(), strict=False))
@@ -167,14 +162,25 @@ EXPERIMENTS = read_experiments()
 # --- from a line of the table to runs --------------------------------------------------------------------
 
 
-def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> list[Job]:
-    """Every run of experiment `name`; `given` holds its arguments, and perhaps CFG.
+def plan_jobs(name: str, args: argparse.Namespace) -> list[Job]:
+    """Plan every run of an experiment: the loops of its script, or the parts of them that the environment leaves.
 
-    Builds all configs, so that a misspelt name or key is found before the first run starts.  Raises what the config
-    raises (ValueError, KeyError, OSError).
+    All configs are built, so that a misspelt name or key is found before the first run starts.
+
+    Parameters
+    ----------
+    name
+        Of the experiment, like "plot/main".
+    args
+        What `parse_args` returned.
+
+    Raises
+    ------
+    ValueError, KeyError, OSError
+        Whatever building a config finds wrong; ValueError also where nothing is there to start from, or to test.
     """
     experiment = EXPERIMENTS[name]
-    values = {"CFG": experiment.config, **experiment.fixed, **given}
+    values = {"CFG": experiment.config, **experiment.fixed, **args.values}
     loops = {name: args.only.get(name) or values for name, values in experiment.loops.items()}
     if args.stage1_seed and name in {other.starts for other in EXPERIMENTS.values() if other.second_stage}:
         loops["SEED"] = (args.stage1_seed,)
@@ -190,6 +196,10 @@ def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> 
 
 
 def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
+    """Build one run of an experiment from the values of its arguments and loops.
+
+    The runs that it tests or starts from are built likewise: only their configs tell their folders and last epochs.
+    """
     experiment = EXPERIMENTS[name]
     model_dir = load_epoch = ""
     if experiment.loads:
@@ -216,7 +226,7 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
 
 
 def usage(name: str) -> str:
-    """How to call the script of one experiment."""
+    """Return the --help of the script of one experiment."""
     experiment = EXPERIMENTS[name]
     script = f"scripts/{name}.sh"
     lines = [f"usage: {script} {' '.join(experiment.arguments)} [KEY VALUE ...]", f"{experiment.about}.", ""]
@@ -234,36 +244,49 @@ def usage(name: str) -> str:
         lines += [f"loads:  OUTPUT{source.tree}/{source.folder.format(**loaded)}"]
     if experiment.starts:
         lines += [f"from:   OUTPUT{EXPERIMENTS[experiment.starts].tree}/{EXPERIMENTS[experiment.starts].folder}"]
-    return "\n".join([*lines, "", ENVIRONMENT])
+    environment = "".join((__doc__ or "").partition("environment:")[1:])
+    return "\n".join([*lines, "", environment.rstrip()])
 
 
 def overview() -> str:
-    scripts = [f"scripts/{name}.sh {' '.join(one.arguments)}\n    {one.about}" for name, one in EXPERIMENTS.items()]
+    """Return the list of all scripts, with their arguments and what they do."""
+    scripts = [f"scripts/{name}.sh {' '.join(e.arguments)}\n    {e.about}" for name, e in EXPERIMENTS.items()]
     head = ["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]",
             "The same as scripts/NAME.sh ARGUMENTS [KEY VALUE ...]; NAME --help says more.", ""]
     return "\n".join([*head, *scripts])
 
 
 def check_arguments(name: str, words: Sequence[str]) -> dict[str, str]:
-    """{argument: value}.  Raises ValueError that says which one is missing, or wrong and what it can be."""
+    """Match words to the arguments of a script.
+
+    Returns
+    -------
+    dict
+        {argument: value}.
+
+    Raises
+    ------
+    ValueError
+        Saying which one is missing, or wrong and what it can be.
+    """
     arguments = EXPERIMENTS[name].arguments
     if len(words) < len(arguments):
         raise ValueError(f"missing: {' '.join(arguments[len(words) :])}")
     if len(words) > len(arguments):
         raise ValueError(f"too many arguments: {' '.join(words[len(arguments) :])} (KEY VALUE pairs have a dot in KEY)")
-    given = dict(zip(arguments, words, strict=True))
-    for argument, word in given.items():
+    values = dict(zip(arguments, words, strict=True))
+    for argument, word in values.items():
         kind = ARGUMENTS[argument][1]
         if isinstance(kind, tuple) and word not in kind:
             raise ValueError(f"{argument} is {word!r}; use {' or '.join(kind)}")
         if isinstance(kind, int) and not (word.isdecimal() and str(int(word)) == word and int(word) >= kind):
             raise ValueError(f"{argument} is {word!r}; use a whole number, {kind} or more")
-    return given
+    return values
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; exit status as in the help text."""
-    words, options = split_options(sys.argv[1:] if argv is None else argv, ())
+    """Run the command line, by default that of the program; returns the exit status as in the help text."""
+    words, options = split_options(sys.argv[1:] if argv is None else argv)
     name = next(iter(words), "")
     if name in ("", "-h", "--help"):
         print(overview(), file=sys.stdout if name else sys.stderr)
@@ -276,7 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     args = parse_args(name, words[1:], options)
-    return execute(lambda: plan_jobs(name, args.values, args), args.jobs, args.verbose, args.dry_run, args.devices)
+    return execute(lambda args: plan_jobs(name, args), args)
 
 
 def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argparse.Namespace:
@@ -294,18 +317,16 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
     Returns
     -------
     Namespace
-        The flags, `values` (of the arguments, and perhaps CFG), `opts`, `root`, `output`, `only` (the loops that the
-        environment narrows) and `stage1_seed`.  What cannot be ends the program with status 2, as argparse does.
+        The flags, `values` (of the arguments, and CFG where the environment has it), `opts`, `root`, `output`, `only`
+        (the loops that the environment narrows) and `stage1_seed`.  What cannot be ends the program with status 2, as
+        argparse does.
     """
     parser = argparse.ArgumentParser(
         f"scripts/{name}.sh", usage=usage(name).removeprefix("usage: "), add_help=False, allow_abbrev=False
     )
     parser.add_argument("words", nargs="*")
-    add_worker_flags(parser)
-    add_run_flags(parser)
-    add_plugin_flag(parser)
+    add_sweep_flags(parser)
     args = parser.parse_intermixed_args(words)
-    args.opts = options_with_flags(args, options)
     args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
     experiment = EXPERIMENTS[name]
     try:
@@ -317,17 +338,16 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
         args.stage1_seed = os.environ.get("STAGE1_SEED", "")
         if args.stage1_seed and not args.stage1_seed.isdecimal():
             raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
-        check_options(options, OWN_KEYS | set_here, "script")
-        args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
+    finish_args(parser, args, options, OWN_KEYS | set_here, "script")
     if experiment.config and os.environ.get("CFG"):
         args.values["CFG"] = os.environ["CFG"]
     return args
 
 
 def _numbers(variable: str, least: Any) -> tuple[str, ...]:
-    """The numbers in a variable of the environment; () where it is not set.  Raises ValueError below `least`."""
+    """Read the numbers in a variable of the environment; () where it is not set, ValueError below `least`."""
     words = os.environ.get(variable, "").split()
     for word in words:
         if not (word.isdecimal() and int(word) >= least):
@@ -336,6 +356,6 @@ def _numbers(variable: str, least: Any) -> tuple[str, ...]:
 
 
 def _place(variable: str, default: str) -> str:
-    """A folder from the environment; the default is in the checkout, wherever the script is called from."""
+    """Read a folder from the environment; the default is in the checkout, wherever the script is called from."""
     return os.environ.get(variable) or (default if Path.cwd() == CHECKOUT else str(CHECKOUT / default))
 
