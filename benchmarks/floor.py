@@ -7,7 +7,7 @@ is layers without products (normalisation, activations, sums), the transport's l
 from __future__ import annotations
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -61,15 +61,11 @@ def operations(sizes: Sizes) -> Operations:
 def rates(side: str) -> Step:
     """Operations per second of large products and convolutions: a step that returns the best of each."""
     rows, inputs, outputs = PRODUCT
-    with torch.no_grad():
-        frozen, x = FrozenLinear(torch.randn(outputs, inputs)), torch.randn(rows, inputs)
-        layers = [
-            (
-                torch.nn.Conv2d(c, c, k, padding=k // 2).requires_grad_(False).to(memory_format=torch.channels_last),
-                torch.randn(32, c, size, size).to(memory_format=torch.channels_last),
-            )
-            for c, size, k in CONVOLUTIONS
-        ]
+    frozen, x = FrozenLinear(torch.randn(outputs, inputs)), torch.randn(rows, inputs)
+    layers: list[Any] = [
+        (torch.nn.Conv2d(c, c, k, padding=k // 2), torch.randn(32, c, size, size)) for c, size, k in CONVOLUTIONS
+    ]
+    layers = [[part.to(memory_format=torch.channels_last) for part in pair] for pair in layers]
 
     @torch.no_grad()
     def step() -> Sequence[float]:
@@ -83,12 +79,7 @@ def rates(side: str) -> Step:
 
 def _rate(operations: float, run: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """Return operations per second of the fastest of some tries."""
-    times = []
-    for _ in range(TRIES):
-        start = time.perf_counter()
-        run(x)
-        times.append(time.perf_counter() - start)
-    return operations / min(times)
+    return operations / min(timeit.repeat(lambda: run(x), number=1, repeat=TRIES))
 
 
 def floor_report(sizes: Sizes, repeats: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def growth_report(sizes: Sizes, repeats: int) -> Iterator[dict[str, Any]]:
         subject = training_step if axis == "batch" else text
         seconds = []
         for value in tqdm(values, axis, disable=None):
-            with Process(NEW, partial(subject, sizes=sizes._replace(**{axis: value}))) as process:
+            with Process(NEW, partial(subject, sizes=Sizes(**sizes._asdict() | {axis: value}))) as process:
                 process.run()
                 seconds += in_turns([process], repeats)
         # log seconds = b log size + constant

@@ -117,19 +117,20 @@ def measure(subject: str, make: Callable[[str], Step], repeats: int, kept: bool)
     kept : bool
         Also compare with the original algorithm without page faults.
     """
-    beside_kept = []
     with Process(NEW, make) as new:
         first_new = new.run()
         with Process(OLD, make) as old:
             first_old = old.run()
             repeats = 1 if first_old.seconds > LONG else repeats
-            medians = in_turns([old, new], repeats)
+            old_seconds, new_seconds = in_turns([old, new], repeats)
+        row = Row(subject, old_seconds, new_seconds, largest_difference(first_old, first_new),
+                  peak_old=first_old.peak, peak_new=first_new.peak)
         if kept:
             with Process(OLD_KEPT, make) as old:
                 old.run()
-                beside_kept = in_turns([old, new], repeats)
-    difference = largest_difference(first_old, first_new)
-    return Row(subject, *medians, difference, *(beside_kept or (None, None)), first_old.peak, first_new.peak)
+                old_kept, new_beside_kept = in_turns([old, new], repeats)
+                row = row._replace(old_kept=old_kept, new_beside_kept=new_beside_kept)
+    return row
 
 
 def in_turns(processes: Sequence[Process], repeats: int) -> list[float]:

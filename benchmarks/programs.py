@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -112,22 +113,14 @@ def evaluation(side: str, sizes: Sizes, folder: Path, warm: bool) -> Step:
 
         install()
     trainer = quiet_trainer("PLOT", folder / "photos", "folder", "rn50", options(folder, sizes))
-    batches: list[Tensor] = []
-    count = trainer.evaluator.process
-
-    def process(logits: Tensor, labels: Tensor) -> None:
-        batches.append(logits)
-        count(logits, labels)
-
-    trainer.evaluator.process = process
 
     def step() -> list[Tensor]:
-        batches.clear()
         if not warm:
             shutil.rmtree(folder / "features", ignore_errors=True)
-        with quiet():
+        evaluator = trainer.evaluator
+        with quiet(), patch.object(evaluator, "process", wraps=evaluator.process) as process:
             trainer.test()
-        return [torch.cat(batches)]
+        return [torch.cat([call.args[0] for call in process.call_args_list])]  # logits (K, C) of all K images
 
     return step
 
@@ -167,8 +160,9 @@ def sweep(sizes: Sizes, images: int, epochs: int) -> Row:
                 _call("scripts/sweep.py", *words)
             seconds.append(time.perf_counter() - start)
             accuracies.append([float((read_result(job.folder) or {})["accuracy"]) for job in jobs])
+    old, new = seconds
     difference = max(abs(a - b) for a, b in zip(*accuracies, strict=True)) / 100
-    return Row(f"sweep of {len(jobs)} runs of {epochs} epochs, C = {sizes.classes}", *seconds, difference)
+    return Row(f"sweep of {len(jobs)} runs of {epochs} epochs, C = {sizes.classes}", old, new, difference)
 
 
 def _call(*words: str) -> None:
