@@ -106,7 +106,7 @@ def sweep(
 
 
 def runs(output: Place = "output") -> list[Named]:
-    """The complete runs below a folder, each with its short name."""
+    """List the complete runs below a folder, each with its short name."""
     find_modules()
     from runs.names import list_runs
 
@@ -114,7 +114,7 @@ def runs(output: Place = "output") -> list[Named]:
 
 
 def table(output: Place = "output", format: str = "text") -> str:
-    """The table of accuracies; format: text, markdown, latex or csv."""
+    """Return the table of accuracies; format: text, markdown, latex or csv."""
     find_modules()
     from results.numbers.summary import summarise
     from results.tables.accuracies import format_table
@@ -135,7 +135,7 @@ def report(output: Place = "output", out: Place | None = None, title: str = "Few
 
 
 def load(run: Place | Run, **options: Any) -> Classifier:
-    """The classifier that a run has learned.
+    """Load the classifier that a run has learned.
 
     Parameters
     ----------
