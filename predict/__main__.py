@@ -18,7 +18,7 @@ from dassl.plain.image_formats import image_suffixes
 from dassl.plain.text import columns, error_text, plain_warnings, printable
 from dassl.plain.writing import disk_failed
 from dassl.utils.plugins import PluginError, add_plugin_flag, use
-from runs.files import DiskError, ResultsError, is_special, tell
+from runs.files import DiskError, ResultsError, is_special, to_stderr
 from runs.names import add_run_argument, run_of
 from runs.restore.images import find_images
 from runs.restore.rebuilding import open_source, rebuild
@@ -114,14 +114,14 @@ def run(args: argparse.Namespace) -> int:
         if len(unreadable) == len(paths):
             raise PredictError("no image could be read: nothing is predicted")
     if unreadable:
-        tell(f"{len(unreadable)} of {len(paths)} images could not be read")
+        to_stderr(f"{len(unreadable)} of {len(paths)} images could not be read")
         for reason in unreadable if args.skip_bad else ():
-            tell(f"  {reason}")
+            to_stderr(f"  {reason}")
     if args.out:
-        tell(f"written: {args.out}")
+        to_stderr(f"written: {args.out}")
     if args.explain:
         count = len(paths) - len(unreadable)
-        tell(f"written: {count} heat map{'s' * (count != 1)} in {args.explain}")
+        to_stderr(f"written: {count} heat map{'s' * (count != 1)} in {args.explain}")
     return int(bool(unreadable) and not args.skip_bad)
 
 
@@ -228,7 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ResultsError, PluginError, OSError, RuntimeError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
-        tell(f"error: {error_text(error)}")
+        to_stderr(f"error: {error_text(error)}")
         return 1 if isinstance(error, DiskError) or disk_failed(error) else 2
     except KeyboardInterrupt:
         return 130

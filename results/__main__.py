@@ -7,7 +7,7 @@ import sys
 
 from dassl.plain.text import plain_warnings
 from dassl.utils.plugins import PluginError, use
-from runs.files import DiskError, ResultsError, tell
+from runs.files import DiskError, ResultsError, to_stderr
 from runs.restore.trust import trusting
 
 from .commands import accuracies, classes, export, inspection, protocols
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         with trusting(getattr(args, "trust_paths", False)), plain_warnings():
             return args.run(args)
     except (ResultsError, PluginError) as error:
-        tell(f"error: {error}")
+        to_stderr(f"error: {error}")
         return 1 if isinstance(error, DiskError) else 2
     except KeyboardInterrupt:
         return 130

@@ -57,12 +57,12 @@ def write_text(path: str | Path, text: str) -> Path:
     return write_atomic(path, lambda file: file.write(text.encode("utf-8", "replace")))
 
 
-def tell(message: object) -> None:
+def to_stderr(message: object) -> None:
     """Print a line on stderr, whatever the names in it hold."""
     print(printable(message), file=sys.stderr)
 
 
-def say(message: object) -> None:
+def to_stdout(message: object) -> None:
     """Print a line on stdout, whatever the names in it hold."""
     print(printable(message))
 

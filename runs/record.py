@@ -284,7 +284,7 @@ def read_run(folder: Path) -> Run:
         problem = f"{RESULT_NAME} says that the run is not complete"
     elif not problem and (bad := wrong(record, NEEDED)):
         problem = f"{RESULT_NAME} has no valid {bad}"
-    method = declared_in(folder, record)
+    method, identity = declared_in(folder, record), record
     if problem:
         try:
             config = flatten(for_people(load_config(folder / CONFIG_NAME)))
@@ -294,7 +294,7 @@ def read_run(folder: Path) -> Run:
             return Run(folder, f"{problem}; config.yaml cannot be read ({error})")
         record, identity = {}, {name: config.get(key) for name, key in IN_CONFIG.items()}
     else:
-        record = identity = for_people(record)
+        identity = record = for_people(record)
         config = flatten(record.get("config") or {})
     shots, seed = identity["shots"], identity["seed"]
     return Run(

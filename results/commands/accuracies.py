@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runs.files import say, write_text
+from runs.files import to_stdout, write_text
 
 from .command import OUTPUT, TEXT, argument, command, deliver, read_summary
 
@@ -51,7 +51,7 @@ def curve(args: argparse.Namespace) -> int:
     with drawing():
         figure = accuracy_figure(summary)
         for path in args.out or [Path(args.output, "accuracy.png"), Path(args.output, "accuracy.svg")]:
-            say(f"written: {save_figure(figure, path)}")
+            to_stdout(f"written: {save_figure(figure, path)}")
     return status
 
 
@@ -75,7 +75,7 @@ def report(args: argparse.Namespace) -> int:
 
     summary, status = read_summary(args)
     path = write_text(args.out or Path(args.output, "report.html"), build_report(summary, args.output, args.title))
-    say(f"written: {path}")
+    to_stdout(f"written: {path}")
     return status
 
 
@@ -96,7 +96,7 @@ def runs(args: argparse.Namespace) -> int:
     named = list_runs(args.output)
     width = max(len(name) for name, _ in named)
     for name, run in named:
-        say(f"{name:{width}}  {run.accuracy:6.2f}%  {run.folder}")
+        to_stdout(f"{name:{width}}  {run.accuracy:6.2f}%  {run.folder}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from runs.files import ResultsError, tell
+from runs.files import ResultsError, to_stderr
 
 from .command import OUTPUT, SHOTS, TEXT, argument, command, deliver, read_summary
 
@@ -37,7 +37,7 @@ def gains(args: argparse.Namespace) -> int:
     _check_shots(summary, args.shots)
     compared, missing = class_gains(summary, args.shots)
     for what in missing:
-        tell(f"missing: {what}")
+        to_stderr(f"missing: {what}")
     if not compared:
         raise ResultsError(f"{args.output} holds no trained run that can be compared with a zero-shot run")
     deliver(format_gains(compared, args.format), args.out)
@@ -47,7 +47,7 @@ def gains(args: argparse.Namespace) -> int:
         from ..figures.style import drawing, save_figure
 
         with drawing():
-            tell(f"written: {save_figure(gains_figure(compared, looks(summary)), args.figure)}")
+            to_stderr(f"written: {save_figure(gains_figure(compared, looks(summary)), args.figure)}")
     return status or int(bool(missing) and not args.allow_missing)
 
 
@@ -79,7 +79,7 @@ def confusions(args: argparse.Namespace) -> int:
     columns = [column for _, columns in by_section for column in columns]
     lacking = [run for column in columns for run in column.lacking]
     for run in lacking:
-        tell(f"no confusions in the record of {run.folder}: it is from before they were kept")
+        to_stderr(f"no confusions in the record of {run.folder}: it is from before they were kept")
     if not any(column.known for column in columns):
         raise ResultsError(f"no record in {args.output} has confusions; test the runs again (--eval-only)")
     deliver(format_confusions(by_section, args.format, args.top), args.out)

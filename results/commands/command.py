@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dassl.utils.plugins import add_plugin_flag
-from runs.files import ResultsError, tell, write_text
+from runs.files import ResultsError, to_stderr, write_text
 
 from ..tables.layout import FORMATS
 
@@ -88,7 +88,7 @@ SPREAD = (
 def deliver(text: str, out: str | None) -> None:
     """Write text to the file `out`, or to the console; where it was written is said on stderr."""
     if out:
-        tell(f"written: {write_text(out, text)}")
+        to_stderr(f"written: {write_text(out, text)}")
     else:
         sys.stdout.write(text)
 
@@ -112,11 +112,11 @@ def read_summary(args: argparse.Namespace) -> tuple[Summary, int]:
 
     summary = summarise(find_runs(args.output))
     for run in summary.incomplete:
-        tell(f"incomplete: {run.folder}: {run.problem}")
+        to_stderr(f"incomplete: {run.folder}: {run.problem}")
     for run in summary.repeated:
-        tell(f"not counted: {run.folder}: another run has the same method, data, shots and seed")
+        to_stderr(f"not counted: {run.folder}: another run has the same method, data, shots and seed")
     if summary.missing:
-        tell(f"missing: {summary.missing} of {summary.missing + len(summary.complete_runs)} runs")
+        to_stderr(f"missing: {summary.missing} of {summary.missing + len(summary.complete_runs)} runs")
     if not summary.complete_runs:
         raise ResultsError(f"{args.output} holds no complete run: nothing to show")
     return summary, int(not summary.whole and not args.allow_missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runs.files import say
+from runs.files import to_stdout
 from runs.names import add_run_argument, run_of
 from runs.restore.trust import add_trust_paths
 
@@ -43,7 +43,7 @@ def export(args: argparse.Namespace) -> int:
         raise PredictError(f"{folder} is no folder; give the folder of a finished run")
     restored = rebuild(open_source(folder), backbone=args.backbone, device="cpu")
     path = write(restored, Path(args.out or folder / NAME))
-    say(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(restored.classes)} classes)")
+    to_stdout(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(restored.classes)} classes)")
     return 0
 
 

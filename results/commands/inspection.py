@@ -206,7 +206,7 @@ def feature_map(args: argparse.Namespace) -> int:
     python -m results map output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
     python -m results map RUN --method tsne --class cat dog horse --count 20 --out map.png
     """
-    from runs.files import say
+    from runs.files import to_stdout
 
     from ..figures.maps import draw_map
     from ..figures.style import drawing, save_figure
@@ -219,7 +219,7 @@ def feature_map(args: argparse.Namespace) -> int:
         figure = draw_map(points)
         for path in targets:
             written = save_arrays(points, path) if path.suffix == ".npz" else save_figure(figure, path)
-            say(f"written: {written}")
+            to_stdout(f"written: {written}")
     return 0
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from runs.files import tell
+from runs.files import to_stderr
 
 from ..numbers.protocols import PROTOCOLS
 from .command import ALLOW_MISSING, SPREAD, TEXT, Command, argument, command, deliver
@@ -68,11 +68,11 @@ def protocol_table(args: argparse.Namespace) -> int:
     results = find_results(args.output, protocol)
     grid = arrange(results, protocol, datasets, getattr(args, "shots", None), args.seeds)
     for result in grid.problems:
-        tell(f"incomplete: {result.folder}: {result.problem}")
+        to_stderr(f"incomplete: {result.folder}: {result.problem}")
     for result in grid.repeated:
-        tell(f"not counted: {result.folder}: another run has its place")
+        to_stderr(f"not counted: {result.folder}: another run has its place")
     if grid.missing:
-        tell(f"missing: {grid.missing} of {sum(cell.expected for cell in grid.cells.values())} runs")
+        to_stderr(f"missing: {grid.missing} of {sum(cell.expected for cell in grid.cells.values())} runs")
     options = LogOptions(ci95=args.ci95, sample_std=args.sample_std)
     deliver(format_grid(grid, args.format, options, args.published), args.out)
     return int(bool(grid.missing) and not args.allow_missing)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from runs.files import tell
+from runs.files import to_stderr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def cover(figure: Figure) -> None:
     if new := lacking - _reported:
         _reported.update(new)
         shown = " ".join(sorted(new)[:12])
-        tell(f"figures: no installed font has {len(new)} of the characters in names ({shown}); {REMEDY}")
+        to_stderr(f"figures: no installed font has {len(new)} of the characters in names ({shown}); {REMEDY}")
 
 
 def quiet_glyphs() -> None:

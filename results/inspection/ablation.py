@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dassl.utils.logger import quiet
-from runs.files import ResultsError, tell, write_text
+from runs.files import ResultsError, to_stderr, write_text
 from runs.record import Run, read_run
 from runs.restore.source import TRANSPORTS, RunFolder
 from runs.restore.testset import test_batches
@@ -195,7 +195,7 @@ def show_ablation(
     sys.stdout.write(format_ablation(ablation, style))
     recorded, right = run.record.get("correct"), ablation.own.correct
     if recorded is not None and recorded != right:
-        tell(
+        to_stderr(
             f"warning: under the run's own setting {right} of {ablation.total} images are right here, but "
             f"{recorded} of {run.record.get('total')} in its result.json: data, weights or versions have changed since"
         )
@@ -205,5 +205,5 @@ def show_ablation(
         figure = ablation_figure(ablation)
         written += [save_figure(figure, (out or folder) / f"ablation.{suffix}") for suffix in ("png", "svg")]
     for path in written:
-        tell(f"written: {path}")
+        to_stderr(f"written: {path}")
     return ablation

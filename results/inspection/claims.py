@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from runs.files import ResultsError, say, write_text
+from runs.files import ResultsError, to_stdout, write_text
 from runs.restore.images import image_reader, to_picture
 from runs.restore.source import TRANSPORTS, RunFolder
 from runs.restore.testset import labels_of, look_through_test
@@ -195,12 +195,12 @@ def show_claims(
         write_text(folder / record["files"]["json"], json.dumps(record, indent=1) + "\n")
     for prompt in record["prompts"]:
         first = prompt["claimed"][0]
-        say(
+        to_stdout(
             f"prompt {prompt['prompt']}: largest claim on {prompt['foremost']} of {ranking.images} images; "
             f"most on {first['true']}, {first['path']} ({first['value']:+.4f})"
         )
     for file in record["files"].values():
-        say(folder / file)
+        to_stdout(folder / file)
     return 0
 
 

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from runs.files import ResultsError, say, tell
+from runs.files import ResultsError, to_stderr, to_stdout
 from runs.restore.source import RunFolder
 from runs.restore.testset import labels_of, look_through_test
 
@@ -57,7 +57,7 @@ def with_files(run: RunAtRest, paths: Sequence[Path]) -> tuple[Any, Chosen]:
         except ResultsError as error:
             if names is None:
                 raise
-            tell(f"warning: {error}: true classes are not known")
+            to_stderr(f"warning: {error}: true classes are not known")
         else:
             data = trainer.dm.dataset
             parts = [data.train_x, data.val or [], data.test]
@@ -92,7 +92,7 @@ def test_images(run: RunAtRest, trainer: Any, choice: Choice) -> Chosen:
         with run.quiet():
             wrong = wrong_items(trainer)
         items = [item for item in items if id(item) in wrong]
-        say(f"{len(items)} of {total} {about.replace('image', 'images', 1)} are taken for another class")
+        to_stdout(f"{len(items)} of {total} {about.replace('image', 'images', 1)} are taken for another class")
     return [(Path(item.impath), item.label) for item in spread_over_classes(items, choice.count or COUNT)]
 
 

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dassl.plain.text import error_text
-from runs.files import ResultsError, tell, write_atomic, write_text
+from runs.files import ResultsError, to_stderr, write_atomic, write_text
 from runs.restore.images import find_images, image_reader, to_picture
 from runs.restore.source import TRANSPORTS, RunFolder
 
@@ -260,7 +260,7 @@ def write_all(
         listed = {"run": str(run), "pictures": pictures, "skipped": skipped}
         write_text(folder / INDEX, json.dumps(listed, indent=1) + "\n")
     if skipped:
-        tell(f"{len(skipped)} of {len(chosen)} files are no images that can be read")
+        to_stderr(f"{len(skipped)} of {len(chosen)} files are no images that can be read")
     return (1 if pictures else 2) if skipped else 0
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dassl.plain.text import GOES_ON
-from runs.files import ResultsError, say, tell
+from runs.files import ResultsError, to_stderr, to_stdout
 from runs.methods import mark
 from runs.record import read_run
 
@@ -101,7 +101,7 @@ def parse_directory(directory: str | Path, options: LogOptions) -> Parsed:
     ResultsError
         If no log has a result.
     """
-    say(f"Parsing files in {directory}")
+    to_stdout(f"Parsing files in {directory}")
     values, missing = [], []
     for entry in entries(directory):
         if not entry.is_dir():
@@ -115,7 +115,7 @@ def parse_directory(directory: str | Path, options: LogOptions) -> Parsed:
         else:
             path, value = newest
             shown = os.path.join(directory, entry.name, path.name)  # as it was given: ./out stays ./out
-            say(f"file: {shown}. {options.keyword}: {value:.2f}%. ")
+            to_stdout(f"file: {shown}. {options.keyword}: {value:.2f}%. ")
             if remark := mark(read_run(entry)):
                 _warn(f"{entry}: the result is marked{remark}")
             values.append(value)
@@ -125,10 +125,10 @@ def parse_directory(directory: str | Path, options: LogOptions) -> Parsed:
 
     mean, spread = statistics.fmean(values), deviation(values, options)
     print("===")
-    say(f"Summary of directory: {directory}")
+    to_stdout(f"Summary of directory: {directory}")
     print(f"* {options.keyword}: {mean:.2f}% +- {spread:.2f}%")
     if missing:
-        say(f"{len(values)} of {len(values) + len(missing)} runs; no result: {', '.join(missing)}")
+        to_stdout(f"{len(values)} of {len(values) + len(missing)} runs; no result: {', '.join(missing)}")
     print("===")
     return Parsed(mean, spread, values, missing)
 
@@ -174,4 +174,4 @@ def entries(directory: str | Path) -> list[Path]:
 
 
 def _warn(message: str) -> None:
-    tell(f"warning: {message}")
+    to_stderr(f"warning: {message}")

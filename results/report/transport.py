@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
-from runs.files import read_shaped, tell
+from runs.files import read_shaped, to_stderr
 from runs.record import Run
 
 from ..inspection.claims import NAME
@@ -127,7 +127,7 @@ def read_lists(output: Path, name: str, shape: Any) -> Iterator[tuple[Path, dict
         try:
             yield path, read_shaped(path, shape)
         except ValueError as error:
-            tell(f"not shown: {path} cannot be read: {error}")
+            to_stderr(f"not shown: {path} cannot be read: {error}")
 
 
 def picture_beside(path: Path, entry: dict[str, Any]) -> Path | None:

@@ -43,7 +43,7 @@ def run_jobs(
     run
         Makes one run and returns its record.
     report
-        Is told of every job that is over.
+        Prints a line when a job is over.
     at_once
         How many calls of `run` are under way at a time; 1: they all happen in this thread, which gets the signals.
     """
