@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command(
-        "check", "checking.command", "What is there, what is missing, what to fetch from where",
+        "check", "commands.check", "What is there, what is missing, what to fetch from where",
         "Look for the data sets below ROOT: folders (also under other names), split files, counts, class\n"
         "names, and the beginning and end of every image file. Says what to fetch from where, and what to run next.",
         "  python -m datasets check ~/data\n"
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--test-csv", default="", metavar="FILE", help=f"of {OWN}: as DATASET.FOLDER.TEST_CSV")
 
     sub = command(
-        "fetch", "fetching.command", "Download what is missing, where it can be had, and unpack it",
+        "fetch", "commands.fetch", "Download what is missing, where it can be had, and unpack it",
         "Download the files that a data set lacks, check them, and unpack them into the layout that the\n"
         "loaders read; then check the data set. What was cut off is taken up where it ended by the same command.\n"
         "An archive that you put into the data set's folder yourself is unpacked, too. Data sets that need a login,\n"
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--mirror", metavar="URL", default=os.environ.get(MIRROR, ""), help=meaning)
 
     sub = command(
-        "picks", "picks", "The few-shot images of a seed",
+        "picks", "commands.picks", "The few-shot images of a seed",
         "Print the training and validation images that a run with these shots and this seed uses. As in a\n"
         "run, they are kept in the data set's folder split_fewshot.",
         "  python -m datasets picks dtd --root ~/data --shots 4 --seed 1\n"

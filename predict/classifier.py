@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -152,13 +152,13 @@ class Classifier:
 
         images = torch.stack([image for _, image in batch]).to(self.trainer.device)
         with torch.no_grad():
-            seen = self.trainer.encode(images) if explain else images  # a trainer scores either
-            logits = self.trainer.model_inference(seen).float().cpu()  # (B, C)
+            features: Any = self.trainer.encode(images) if explain else None
+            logits = self.trainer.model_inference(features if explain else images).float().cpu()  # (B, C)
         if not logits.isfinite().all():
             raise PredictError(f"{self.source.path} gives NaN or infinite scores; was it trained in another precision?")
         probabilities = logits.double().softmax(dim=1).numpy()
         for row, (path, image) in enumerate(batch):
-            explained = self._explain(seen, row, image, path) if explain else None
+            explained = self._explain(features, row, image, path) if explain else None
             yield Prediction(path, self.classes, probabilities[row], logits[row].numpy(), explained)
 
     def _explain(self, features: ImageFeatures, row: int, image: torch.Tensor, path: Path | None) -> Explained:

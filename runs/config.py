@@ -182,5 +182,12 @@ def check_cfg(cfg: CfgNode) -> None:
         path = cfg.MODEL.INIT_WEIGHTS
         raise FileNotFoundError(f"MODEL.INIT_WEIGHTS: there is no file {path}{path_hint(path)}")
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    options = getattr(kind, "options_type", None)
+    if options is not None and options.node != cfg.TRAINER.NAME.upper():  # by which tools find a run's own keys
+        node = cfg.TRAINER.NAME.upper()
+        raise ValueError(
+            f"the trainer {cfg.TRAINER.NAME} has the keys of another, TRAINER.{options.node}.*; give it an "
+            f"options_type of its own, a subclass of {options.__name__} with node = {node!r}"
+        )
     if isinstance(inspect.getattr_static(kind, "check_cfg"), classmethod):  # one that needs no trainer
         kind.check_cfg(cfg)

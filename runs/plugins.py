@@ -11,15 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dassl.utils.plugins import PluginError, load, loaded
+from dassl.utils.plugins import PluginError, is_loaded, load, loaded
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[Path], bool]) -> None:
+def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[str], bool]) -> None:
     """Load the plugins that the run at `source` was made with, where its trainer or data set is not known yet.
 
-    Importing runs code, and whoever wrote the run's folder has chosen it: so only what `trusted` says yes to.
+    Importing runs code, and whoever wrote the run's folder has chosen it.  So what the user has not named must be what
+    `trusted` says yes to.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[
     source
         The run's folder, or an exported file; for messages.
     trusted
-        Whether code at a path may run.
+        Whether a plugin (file, folder or module) may be imported because the run names it.
 
     Raises
     ------
@@ -41,7 +42,9 @@ def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[
     if trainer_class(str(trainer)) and (not dataset or dataset in DATASET_REGISTRY.registered_names()):
         return
     for plugin in map(str, config.get("PLUGINS") or ()):
-        if not trusted(Path(plugin)):
+        if is_loaded(plugin):
+            continue
+        if not trusted(plugin):
             raise PluginError(
                 f"{source} was made with the plugin {plugin}, whose code would run here; if it is your own, say "
                 f"--plugin {plugin}, or --trust-paths"

@@ -39,6 +39,7 @@ class Declared(NamedTuple):
     has_places: bool = False  # rows of that plan are places of the image, so heat maps can be drawn
     can_be_mapped: bool = False  # its prompts and image features can be drawn in one plane
     has_words: bool = False  # its context vectors lie among the embeddings of words
+    class_specific: bool = False  # what it learned belongs to its own classes, and serves no other names
     starts_from: str = ""  # the trainer whose runs it starts from
 
     @classmethod

@@ -59,6 +59,8 @@ class ClipTrainer(TrainerX):
         Whether its prompts and images can be drawn in one plane.
     has_words
         Whether its learned context lies in the space of token embeddings, so that it has nearest words.
+    class_specific
+        Whether what is learned belongs to the classes of the run, so that it serves no other names.
     starts_from
         Registered name of the trainer that made the run which this one starts from; "" for none.
     config_family
@@ -72,6 +74,7 @@ class ClipTrainer(TrainerX):
     has_places: bool = False
     can_be_mapped: bool = False
     has_words: bool = False
+    class_specific: bool = False
     starts_from: str = ""
     config_family: str = ""
 
@@ -128,8 +131,9 @@ class ClipTrainer(TrainerX):
         settings = dict(self.cfg.get("FEATURE_CACHE", {}))
         store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", MAX_GB) * 1e9)
         self.feature_cache = FeatureCache(
-            store, lambda images: self.encode(images), self.device, self.precision, settings.get("USE", True)
-        )
+            store, lambda images: self.encode(images), self.device, self.precision, settings.get("USE", True),
+            code=[type(self).encode],
+        )  # fmt: skip
         return self.clip_model
 
     def assemble(self, clip_model: CLIP) -> nn.Module:

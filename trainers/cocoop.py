@@ -93,7 +93,6 @@ class CoCoOp(ClipTrainer):
     An image costs the text tower as much as a whole test costs CoOp; the published batch is one image.
     """
 
-    has_words = True
     options_type = CoCoOpOptions
     options: CoCoOpOptions
     learned_tensors = ("ctx", *(f"meta_net.linear{i}.{part}" for i in (1, 2) for part in ("weight", "bias")))

@@ -48,7 +48,6 @@ class CoOp(ClipTrainer):
     The context's state dict is `ctx` (n, E), or (C, n, E) for CSC, which is also what the authors' checkpoints hold.
     """
 
-    can_be_mapped = has_words = True
     options_type = CoOpOptions
     options: CoOpOptions
     learned_tensors = ("ctx",)

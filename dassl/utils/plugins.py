@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["PluginError", "add_plugin_flag", "load", "loaded", "use"]
+__all__ = ["PluginError", "add_plugin_flag", "is_loaded", "load", "loaded", "use"]
 
 VARIABLE = "PLOT_PLUGINS"
 _loaded: dict[str, str] = {}  # real path or module name -> what it was called by
@@ -51,10 +51,18 @@ def use(flags: Iterable[str] = ()) -> list[str]:
 def load(plugins: Iterable[str]) -> None:
     """Import the plugins that this process has not imported yet; PluginError as in `use`."""
     for plugin in plugins:
-        key = os.path.realpath(plugin) if os.path.exists(plugin) else plugin
-        if key not in _loaded:
+        if not is_loaded(plugin):
             _import(plugin)
-            _loaded[key] = plugin
+            _loaded[_key(plugin)] = plugin
+
+
+def is_loaded(plugin: str) -> bool:
+    """Whether this process has imported a plugin, by whatever path."""
+    return _key(plugin) in _loaded
+
+
+def _key(plugin: str) -> str:
+    return os.path.realpath(plugin) if os.path.exists(plugin) else plugin
 
 
 def loaded() -> list[str]:

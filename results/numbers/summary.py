@@ -77,7 +77,7 @@ class Summary:
 
     def runs_by_method(self) -> dict[str, list[Run]]:
         """List the counted runs of every method that has one."""
-        runs = {method: [run for one in self.sections for run in one.runs(method)] for method in self.methods}
+        runs = {method: [run for section in self.sections for run in section.runs(method)] for method in self.methods}
         return {method: members for method, members in runs.items() if members}
 
 

@@ -48,7 +48,7 @@ def confusions(summary: Summary) -> dict[str, Any] | None:
         known = [column for column in of_columns if column.known]
         lacking += sum(len(column.lacking) for column in of_columns)
         cut |= any(pair.at_least for column in known for pair in column.pairs[:TOP])
-        tables = [(coverage(one, TOP), block_table(confusion_block(section.title, one, TOP))) for one in known]
+        tables = [(coverage(column, TOP), block_table(confusion_block(section.title, column, TOP))) for column in known]
         if tables:
             parts.append((section.title, tables))
     note = CONFUSION_CAPTION + AT_LEAST * cut
@@ -64,10 +64,8 @@ def class_accuracies(summary: Summary) -> dict[str, Any] | None:
         by_column = {column.title: over_seeds(map(accuracies, column.runs)) for column in columns(section)}
         by_column = {title: by_class for title, by_class in by_column.items() if by_class}
         known = sorted({known for by_class in by_column.values() for known in by_class})
-        rows = [
-            [Cell(one.name), *(_cell(by[one].mean if one in by else None) for by in by_column.values())]
-            for one in known
-        ]
+        means = lambda known: [by[known].mean if known in by else None for by in by_column.values()]  # noqa: B023,E731
+        rows = [[Cell(known_class.name), *map(_cell, means(known_class))] for known_class in known]
         if rows:
             parts.append((section.title, Table(f"Accuracy by class, {section.title}", ["class", *by_column], rows)))
     return {"parts": parts, "fold_above": ALL_CLASSES} if parts else None

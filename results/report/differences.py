@@ -29,16 +29,16 @@ def differences(summary: Summary, output: Path) -> dict[str, Any] | None:
     return {
         "differing": settings_table(differing, summary.methods, "Settings that differ between methods"),
         "partial": settings_table(partial, summary.methods, "Settings that only some methods have"),
-        "unexpected": [(one.what, one.method, values_of(one, output)) for one in unexpected],
+        "unexpected": [(odd.what, odd.method, values_of(odd, output)) for odd in unexpected],
     }
 
 
 def settings_table(settings: Sequence[Setting], methods: Sequence[str], label: str) -> Table:
     """Make a row a setting, a column a method; methods that have none of the settings are left out."""
-    shown = [method for method in methods if any(method in one.values for one in settings)]
+    shown = [method for method in methods if any(method in setting.values for setting in settings)]
     rows = [
-        [Cell(one.key, kind="code"), *cells(*(one.values.get(method, ABSENT) for method in shown), kind="left")]
-        for one in settings
+        [Cell(setting.key, kind="code"), *cells(*(setting.values.get(method, ABSENT) for method in shown), kind="left")]
+        for setting in settings
     ]
     return Table(label, ["setting", *shown], rows, kind="plain")
 

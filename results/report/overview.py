@@ -58,7 +58,7 @@ def headline(summary: Summary, method: str, shots: int) -> Spread | None:
     spreads = [cell.accuracy for cell in cells if cell.accuracy]
     if not spreads or len(spreads) < len(summary.sections):
         return None
-    return spreads[0] if len(spreads) == 1 else Spread(spread(one.mean for one in spreads).mean, 0.0, 1)
+    return spreads[0] if len(spreads) == 1 else Spread(spread(value.mean for value in spreads).mean, 0.0, 1)
 
 
 def join(items: list) -> str:

@@ -25,7 +25,8 @@ def cost(summary: Summary) -> dict[str, Any] | None:
         seconds = [run.record.get("seconds") or {} for run in runs]
         memory = [run.record["peak_memory_mb"] for run in runs if run.record.get("peak_memory_mb")]
         epochs = sorted({str(run.record["epochs"]) for run in runs if run.record.get("epochs")})
-        times = [duration([one[key] for one in seconds if one.get(key)]) for key in ("train", "test", "total")]
+        phases = ("train", "test", "total")
+        times = [duration([spent[phase] for spent in seconds if spent.get(phase)]) for phase in phases]
         most = f"{max(memory):,.0f} MB" if memory else ABSENT
         rows.append(cells(name, shots_name(shots), ", ".join(epochs) or ABSENT, *times, most))
     head = ["method", "shots", "epochs", "training", "test", "whole run", "peak memory"]

@@ -7,9 +7,9 @@ right, and a picture is looked for nowhere but beside its list.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
 from runs.files import read_shaped, tell
@@ -33,19 +33,26 @@ CLAIMS = {
     "images": COUNT,
     "prompts": [{"prompt": COUNT, "claimed": [{"true": TEXT}]}],
 }
-Found = tuple[Path, dict[str, Any], Path]  # list, entry, picture
+
+
+class Listed(NamedTuple):
+    """A picture that a list beside a run names."""
+
+    path: Path  # of the list
+    entry: dict[str, Any]
+    picture: Path
 
 
 def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
     """Show how far the plans are from uniform, what solving them took, and the pictures that exist."""
     maps = [
-        (index, entry, path)
+        Listed(index, entry, path)
         for index, listed in read_lists(output, INDEX, MAPS)
         for entry in listed.get("pictures") or ()
         if (path := picture_beside(index, entry))
     ]
     sheets = [
-        (path, listed, picture)
+        Listed(path, listed, picture)
         for path, listed in read_lists(output, f"{NAME}*.json", CLAIMS)
         if (picture := picture_beside(path, listed))
     ]
@@ -56,7 +63,7 @@ def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
         "table_has_no_places": any(
             run.method.transports and not run.method.has_places for run in summary.complete_runs
         ),
-        "maps_have_no_places": any(entry["grid"] is None for _, entry, _ in maps),
+        "maps_have_no_places": any(listed.entry["grid"] is None for listed in maps),
     }
     return data if data["table"] or data["maps"] or data["claims"] else None
 
@@ -81,11 +88,11 @@ def diagnostics(summary: Summary) -> Table | None:
     return Table("Transport in the final test", head, rows) if rows else None
 
 
-def _beside(output: Path, found: list[Found], most: int, describe: Any) -> Pictures | None:
+def _beside(output: Path, items: list[Listed], most: int, describe: Any) -> Pictures | None:
     """Take the pictures of lists into the page, under the runs that they lie below."""
-    return pictures(
-        output, found, most, lambda one: one[0].parent.parent, lambda one: Picture.read(one[2], *describe(one[1]))
-    )
+    run_of: Callable[[Listed], Path] = lambda listed: listed.path.parent.parent  # noqa: E731
+    read: Callable[[Listed], Picture] = lambda listed: Picture.read(listed.picture, *describe(listed.entry))  # noqa: E731
+    return pictures(output, items, most, run_of, read)
 
 
 def describe_map(entry: dict[str, Any]) -> tuple[str, str]:

@@ -18,7 +18,7 @@ NOTE = (
 )
 SIGNIFICANT = 0.05
 KEYS = [diagnostic.key for diagnostic in DIAGNOSTICS]
-HEADS = ["matching", "eps", "accuracy", "only *", "only here", "p", *(one.heading for one in DIAGNOSTICS)]
+HEADS = ["matching", "eps", "accuracy", "only *", "only here", "p", *(diagnostic.heading for diagnostic in DIAGNOSTICS)]
 CSV_COLUMNS = ["matching", "epsilon", "own", "accuracy", "correct", "total", "only_own", "only_this", "p", *KEYS]
 
 

@@ -72,7 +72,7 @@ def format_confusions(by_section: Sequence[tuple[Section, list[Confusions]]], st
         for confusions in columns
         if confusions.known
     ]
-    cut = any(pair.at_least for _, columns in by_section for one in columns for pair in one.pairs[:top])
+    cut = any(pair.at_least for _, columns in by_section for column in columns for pair in column.pairs[:top])
     return show_document([CONFUSION_CAPTION + AT_LEAST * cut], blocks, style)
 
 

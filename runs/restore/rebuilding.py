@@ -94,8 +94,8 @@ def choose_classes(source: Source, classes: Sequence[str] | None) -> list[str]:
         raise PredictError(f"class {repeated[0]!r} is given more than once; CLIP cannot tell classes of one name apart")
     if source.class_specific and own is not None and names != list(own):
         raise PredictError(
-            f"{source.path} learned a context for each of its {len(own)} classes (CSC True), which serves no others; "
-            "leave out the class names, or use a run with CSC False"
+            f"{source.path} learned something for each of its {len(own)} classes, which serves no others; leave out "
+            "the class names, or use a run that has the same prompts for all classes (CSC False)"
         )
     return names
 

@@ -47,8 +47,8 @@ class Source(ABC):
 
     @property
     def class_specific(self) -> bool:
-        """Whether a context was learned for each class, so that it serves no other classes."""
-        return bool(self.config.get(f"TRAINER.{self.trainer.upper()}.CSC"))
+        """Whether something was learned for each class, so that it serves no other class names."""
+        return self.method.class_specific or bool(self.config.get(f"TRAINER.{self.trainer.upper()}.CSC"))
 
     def check_places(self, moved_to: str = "") -> None:
         """Raise PredictError where weights (`moved_to`, if they are given) or checkpoint are of somebody else's choice,

@@ -51,7 +51,7 @@ def settings_of(run: Path) -> Settings:
     """Raises ResultsError where `run` is no run folder."""
     config = read_config(run)
     trainer = str(config["TRAINER"]["NAME"])
-    node = config["TRAINER"].get(trainer)
+    node = config["TRAINER"].get(trainer.upper())
     return Settings(trainer, node if isinstance(node, dict) else {}, declared_in(run))
 
 

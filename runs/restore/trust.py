@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,18 @@ def check_places(source: Path, backbone: str, record: Mapping[str, Any]) -> None
 
 def _may_open(place: Path, source: Path) -> bool:
     own = source if source.is_dir() else source.parent
-    return may_run(place) or place.resolve().is_relative_to(own.resolve())
+    return may_run(str(place)) or _is_below(place, [PROJECT, own])
 
 
-def may_run(place: Path) -> bool:
-    """Whether code at `place` may run because a run names it: by the user's word, or below a trusted folder."""
-    own = [PROJECT, *(Path(folder) for folder in os.environ.get(TRUSTED, "").split(os.pathsep) if folder)]
-    return _trusts.get() or any(place.resolve().is_relative_to(folder.resolve()) for folder in own)
+def may_run(plugin: str) -> bool:
+    """Whether a plugin may be imported because a run names it: by the user's word, or below a trusted folder.
+
+    This project is no such folder, other than for files that are only read: a run that somebody else made may well lie
+    in its `output`, together with code.  A module's name is not either: it could be any that Python finds.
+    """
+    trusted = [Path(folder) for folder in os.environ.get(TRUSTED, "").split(os.pathsep) if folder]
+    return _trusts.get() or (os.path.exists(plugin) and _is_below(Path(plugin), trusted))
+
+
+def _is_below(place: Path, folders: Iterable[Path]) -> bool:
+    return any(place.resolve().is_relative_to(folder.resolve()) for folder in folders)

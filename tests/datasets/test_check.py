@@ -19,7 +19,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets.__main__ import main
 from datasets.catalogue import find_kind, published
 from datasets.checking.check import check
-from datasets.checking.command import run_command
+from datasets.commands.check import run_command
 from tests.support import dataset_trees as trees
 from tests.support.data import BAD_IMAGES, make_cfg, write_bad_images, write_class_folders
 from tests.support.programs import REPOSITORY

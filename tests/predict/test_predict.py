@@ -303,7 +303,7 @@ def test_an_explained_image_is_decoded_and_encoded_once(trained, test_items, mon
 def test_contexts_of_single_classes_serve_no_others(trained, exported, test_items, kind):
     options = ("TRAINER.COOP.CSC", "True")
     source = (trained if kind == "run" else exported)("CoOp", *options)
-    with pytest.raises(PredictError, match=r"a context for each of its \d classes .* leave out the class names"):
+    with pytest.raises(PredictError, match=r"something for each of its \d classes, .* leave out the class names"):
         load(source, classes=["one", "two"], device="cpu")
     own = load(source, device="cpu")
     again = load(source, classes=own.classes, device="cpu")

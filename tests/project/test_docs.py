@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dassl.config import get_cfg_default
+from plot.__main__ import PROGRAMS as plot_programs
 from runs.keys import flatten
 from scripts.write_docs import PROGRAMS
 from tests.support.programs import REPOSITORY
@@ -115,6 +116,8 @@ def check_command(words: list[str], monkeypatch) -> None:
     if not words or words[0] in UNCHECKED:
         return
     words[0] = words[0].removeprefix(".venv/bin/")
+    if words[0] == "plot":
+        words = without_plot(words[1:])
     if words[:3] == ["python", "-m", "results"] and words[3:4] == ["sweep"]:
         words = ["python", "scripts/sweep.py", *words[4:]]
     plugins = "--plugin" in words or "PLOT_PLUGINS" in " ".join(words)
@@ -135,6 +138,17 @@ def check_command(words: list[str], monkeypatch) -> None:
         import_module("scripts.write_docs").build_parser().parse_args(words[2:])
     else:
         check_program(words, plugins)
+
+
+def without_plot(words: list[str]) -> list[str]:
+    """The command that `plot ...` is another name for."""
+    module = plot_programs.get(words[0])
+    if module is None:
+        return ["python", "-m", "results", *words]
+    sweeps = {f"runs.sweeps.{name}": f"scripts/{name}.py" for name in ("sweep", "experiments")}
+    files = {"train": "train.py"} | sweeps
+    program = [files[module]] if module in files else ["-m", module.removesuffix(".__main__")]
+    return ["python", *program, *words[1:]]
 
 
 def check_script(words: list[str], plugins: bool) -> None:
@@ -211,6 +225,7 @@ def test_programs_that_the_text_names_exist(document):
 
 
 @pytest.mark.parametrize("line", [
+    "plot tabel output",
     "python -m results tabel output", "python -m results table output --formt csv", "python -m nothing", "make nothing",
     "python train.py --trainer PLOT TRAINER.PLOT.NN 4", "python train.py --config-file configs/trainers/PLOT/no.yaml",
     "bash scripts/plot/main.sh caltech101", "bash scripts/plot/no.sh caltech101 4", "pip install -e '.[nothing]'",

@@ -30,7 +30,6 @@ class PLOT(ClipTrainer):
     """
 
     options_type = PlotOptions
-    transports = has_places = can_be_mapped = has_words = True
     options: PlotOptions
     recipe = staticmethod(recipe)
     learned_tensors = ("ctx",)

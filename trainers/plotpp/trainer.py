@@ -27,8 +27,6 @@ class PLOTPP(ClipTrainer):
     published are read as well.
     """
 
-    transports = can_be_mapped = has_words = True
-    starts_from = "PLOTPP"
     options_type = PlotPPOptions
     options: PlotPPOptions
     recipe = staticmethod(recipe)

@@ -13,11 +13,11 @@ from typing import Any
 from dassl.plain.text import printable
 from dassl.plain.writing import atomic_write
 
-from .base import SplitDataset
-from .catalogue import UsageError, declared, find_kind
-from .checking.check import build_quietly
-from .files import relative_posix
-from .published import picks_digest
+from ..base import SplitDataset
+from ..catalogue import UsageError, declared, find_kind
+from ..checking.check import build_quietly
+from ..files import relative_posix
+from ..published import picks_digest
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,8 +10,8 @@ from dassl.plain.text import printable_lines
 
 from ..catalogue import find_kind
 from ..checking.check import check
-from ..checking.command import describe, summary
-from .fetch import fetch, preview
+from ..fetching.fetch import fetch, preview
+from .check import describe, summary
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,9 +12,9 @@ from dassl.plain.text import printable_lines
 
 from ..base import SplitDataset
 from ..catalogue import OWN, UsageError, find_kind, published
+from ..checking.check import Report, check
+from ..checking.own_pictures import check_own
 from ..files import list_folders, list_images
-from .check import Report, check
-from .own_pictures import check_own
 
 MARKS = {"complete": "ok", "incomplete": "!!", "not found": "--"}
 
