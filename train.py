@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
+from dassl.plain.console import piped
 from dassl.plain.text import error_text
 from dassl.plain.writing import disk_failed
 from runs.command_line import build_parser
@@ -38,16 +39,16 @@ def _close_bars() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit status as in the help text."""
-    try:
+
+    def work() -> int:
         if build_parser().parse_args(argv).show_keys:
             show_keys()
         else:
             run(argv)
-        sys.stdout.flush()
         return 0
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+
+    try:
+        return piped(work)
     except KeyboardInterrupt as stop:
         from dassl.engine.interruption import exit_status
 

@@ -16,8 +16,8 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
+from dassl.plain.console import positive
 from dassl.utils.tools import atomic_write
-from runs.sweeps.flags import positive
 
 from . import floor, machine, neighbour, programs, subjects
 from .measure import NEW, Process, Row, Step, in_turns, measure

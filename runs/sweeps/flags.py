@@ -4,10 +4,10 @@ argparse."""
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+from dassl.plain.console import positive
 
 TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
@@ -44,31 +44,6 @@ def is_key(word: str) -> bool:
     """Whether it looks like a config key, or like KEY=VALUE."""
     word = word.partition("=")[0]
     return re.fullmatch(r"[A-Z][A-Z0-9_]*(\.\w+)+", word) is not None or word in TOP_KEYS
-
-
-def positive(text: str) -> int:
-    """A type for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
-    return int(text)
-
-
-def not_negative(text: str) -> int:
-    """A type for argparse.  Below 0 train.py draws without a seed, and a folder named seed-1 would be no seed's."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 0 or more")
-    return int(text)
-
-
-def piped(main: Callable[[], int]) -> int:
-    """`main()`; 1 where the reader of our output has gone, as in `| head`."""
-    try:
-        status = main()
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def add_worker_flags(parser: argparse.ArgumentParser) -> None:

@@ -12,17 +12,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dassl.plain.console import not_negative, positive
 from dassl.utils.plugins import add_plugin_flag, use
 
-from .flags import (
-    add_run_flags,
-    add_worker_flags,
-    check_options,
-    not_negative,
-    options_with_flags,
-    positive,
-    split_options,
-)
+from .flags import add_run_flags, add_worker_flags, check_options, options_with_flags, split_options
 from .jobs import execute
 from .planning import Job, grid
 
