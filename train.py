@@ -1,4 +1,8 @@
-"""Train or evaluate one run; see `python train.py --help`."""
+"""Train or evaluate one run: the entry script, under the name and with the flags of Dassl's.
+
+`python train.py --help` shows the flags (runs/command_line.py).  What a run does is runs/execute.py's; here are only
+the words and the exit status with which it ends.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,15 @@ import dassl  # noqa: F401  (before torch: how its threads wait)
 from dassl.plain.console import piped
 from dassl.plain.text import error_text
 from dassl.plain.writing import disk_failed
+from dassl.utils.tools import end_bars
 from runs.command_line import build_parser
 
 
 def run(argv: list[str] | None = None) -> dict[str, Any]:
-    """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
+    """Make one run in this process, as its command line says (default: that of the program).
+
+    Returns and raises what `runs.execute.run` does.
+    """
     from runs.config import request_of
     from runs.execute import run as run_request
 
@@ -22,7 +30,7 @@ def run(argv: list[str] | None = None) -> dict[str, Any]:
 
 
 def show_keys() -> None:
-    """The config keys of the trainers, with default and meaning."""
+    """Print the config keys of the trainers, with default and meaning."""
     from runs.config import option_types
 
     for options in option_types():
@@ -30,15 +38,14 @@ def show_keys() -> None:
             print(f"{key:36} {default!r:10} {meaning}")
 
 
-def _close_bars() -> None:
-    """Of an unfinished loop, so that what is said next begins on a line of its own."""
-    from dassl.utils.tools import end_bars
-
-    end_bars()
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Command line; exit status as in the help text."""
+    """Run the command line, by default that of the program.
+
+    Returns
+    -------
+    int
+        The exit status: 0 done, 1 failed, 2 bad command line or config, 128 + signal stopped.
+    """
 
     def work() -> int:
         if build_parser().parse_args(argv).show_keys:
@@ -52,13 +59,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         from dassl.engine.interruption import exit_status
 
-        _close_bars()
+        end_bars()
         print(str(stop) or "interrupted before training began; the same command starts again", file=sys.stderr)
         return exit_status(stop)
     except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
-        _close_bars()
+        end_bars()
         print(f"error: {error_text(error)}", file=sys.stderr)
         print("(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)", file=sys.stderr)
         failed = isinstance(error, RuntimeError | FloatingPointError) and not isinstance(error, ValueError)

@@ -1,191 +1,237 @@
 """Old and new in turns, each in a process of its own, so that neither sees the other's memory.
 
-A subject is a function `make(side, **settings) -> step`; a step computes something and returns tensors to compare.
-What counts are the ratio of the medians, the largest difference of what was computed, and the peak of memory that a
-first step takes on top of its model and input.
+What is measured is a function `make(side)` that returns a step; a step computes something and returns tensors to
+compare. `make` is a module's function, or a `functools.partial` of one, for it is sent to another process. What counts
+are the ratio of the medians, the largest difference of what was computed, and the peak of memory that a first step
+takes on top of its model and input.
 """
 from __future__ import annotations
 
-import multiprocessing
+import math
+import re
 import resource
 import statistics
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-Step = Callable[[], Sequence[Any]]  # -> tensors
-
-
-class Side(NamedTuple):
-    """How a subject is computed: by the original algorithm or ours, in a process that keeps freed memory or not."""
-
-    name: str
-    algorithm: str  # "old" or "new"
-    keeps_memory: bool
-
-
-OLD = Side("old", "old", keeps_memory=False)  # as the original runs
-OLD_KEPT = Side("old, no page faults", "old", keeps_memory=True)
-NEW = Side("new", "new", keeps_memory=True)  # as train.py runs
-
+Step = Callable[[], Sequence[Any]]  # -> tensors or numbers
 
 TURN = 0.3  # seconds that a turn lasts at least: a process that was waiting needs a moment to be at its speed
-
-
 LONG = 60.0  # seconds; steps of the original that take longer get one turn
 
 
+class Side(NamedTuple):
+    """How something is computed.
+
+    Parameters
+    ----------
+    algorithm : str
+        "old", the original, or "new".
+    keeps_memory : bool
+        Whether the process keeps freed memory, instead of returning it to the system and asking for it again, which
+        costs a page fault for every 4 KB.
+    """
+
+    algorithm: str
+    keeps_memory: bool
+
+
+OLD = Side("old", keeps_memory=False)  # as the original runs
+OLD_KEPT = Side("old", keeps_memory=True)  # the original without page faults
+NEW = Side("new", keeps_memory=True)  # as train.py runs
+
+
 class Outcome(NamedTuple):
-    seconds: float  # of one step
-    peak: float  # bytes, above what the process held before the step
+    """What one turn gave.
+
+    Parameters
+    ----------
+    seconds : float
+        Of one step.
+    peak : float
+        Bytes, above what the process had in memory before the step.
+    arrays : list of numpy.ndarray
+        What the step computed.
+    """
+
+    seconds: float
+    peak: float
     arrays: list[np.ndarray]
 
 
 class Row(NamedTuple):
-    """A subject's figures; seconds are medians of the turns."""
+    """The figures of one line of the table.
+
+    Parameters
+    ----------
+    subject : str
+        Its title.
+    old, new : float
+        Seconds, medians of the turns.
+    difference : float
+        The largest, relative to the largest entry of what the original computed.
+    old_kept, new_beside_kept : float, optional
+        Seconds of the original algorithm where freed memory is kept, and of ours in turns with that.
+    peak_old, peak_new : float
+        Bytes; not a number where they were not measured.
+    """
 
     subject: str
     old: float
     new: float
-    old_kept: float | None  # the original algorithm where freed memory is kept
-    new_beside_kept: float | None  # ours, in turns with that
-    peak_old: float  # bytes
-    peak_new: float
-    difference: float  # largest, relative to the largest entry
+    difference: float
+    old_kept: float | None = None
+    new_beside_kept: float | None = None
+    peak_old: float = math.nan
+    peak_new: float = math.nan
 
     @property
     def ratio(self) -> float:
+        """How many times faster new is."""
         return self.old / self.new
 
     @property
     def ratio_kept(self) -> float | None:
+        """How many times faster new is than the original without page faults; None where that was left out."""
         return self.old_kept / self.new_beside_kept if self.old_kept and self.new_beside_kept else None
 
 
-def measure(subject: str, make: Callable[..., Step], settings: Mapping[str, Any], repeats: int, kept: bool) -> Row:
-    """Old against new; with `kept`, then also against the old algorithm without page faults."""
-    with Process(NEW, make, settings) as new:
+def measure(subject: str, make: Callable[[str], Step], repeats: int, kept: bool) -> Row:
+    """Compare old and new.
+
+    Parameters
+    ----------
+    subject : str
+        Title of the row.
+    make : callable
+        Makes the step of "old" or "new".
+    repeats : int
+        Turns; one where a step of the original takes longer than `LONG`.
+    kept : bool
+        Also compare with the original algorithm without page faults.
+    """
+    with Process(NEW, make) as new:
         first_new = new.run()
-        with Process(OLD, make, settings) as old:
+        with Process(OLD, make) as old:
             first_old = old.run()
             repeats = 1 if first_old.seconds > LONG else repeats
-            times = in_turns([old, new], repeats)
-        times_kept: list[list[float]] = []
+            old_seconds, new_seconds = in_turns([old, new], repeats)
+        row = Row(subject, old_seconds, new_seconds, largest_difference(first_old, first_new),
+                  peak_old=first_old.peak, peak_new=first_new.peak)
         if kept:
-            with Process(OLD_KEPT, make, settings) as old:
+            with Process(OLD_KEPT, make) as old:
                 old.run()
-                times_kept = in_turns([old, new], repeats)
-    difference = max(relative_difference(a, b) for a, b in zip(first_old.arrays, first_new.arrays, strict=True))
-    old_seconds, new_seconds = (statistics.median(one) for one in times)
-    old_kept, new_beside_kept = (statistics.median(one) for one in times_kept) if kept else (None, None)
-    return Row(
-        subject, old_seconds, new_seconds, old_kept, new_beside_kept, first_old.peak, first_new.peak, difference
-    )
+                old_kept, new_beside_kept = in_turns([old, new], repeats)
+                row = row._replace(old_kept=old_kept, new_beside_kept=new_beside_kept)
+    return row
 
 
-def in_turns(processes: Sequence[Process], repeats: int) -> list[list[float]]:
-    """Seconds of every step: [process][repeat]."""
+def in_turns(processes: Sequence[Process], repeats: int) -> list[float]:
+    """Return the median seconds of each process; they step one after the other, `repeats` times."""
     rounds = [[process.run().seconds for process in processes] for _ in range(repeats)]
-    return [list(one) for one in zip(*rounds, strict=True)]
+    return [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
 
 
-def relative_difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).max() / np.abs(a).max())
+def largest_difference(old: Outcome, new: Outcome) -> float:
+    """Return the largest difference of what both computed, relative to the largest entry of the array it is in."""
+    return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(old.arrays, new.arrays, strict=True))
 
 
 # --- a process -------------------------------------------------------------------------------------------
 
 
 class Process:
-    """Makes a step in a fresh process and runs it when asked; use it as a context."""
+    """A fresh process that makes a step and runs it when asked; a context.
 
-    def __init__(self, side: Side, make: Callable[..., Step], settings: Mapping[str, Any]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, side, make, dict(settings)), daemon=False)
-        self.process.start()
-        theirs.close()
+    Parameters
+    ----------
+    side : Side
+        How it computes.
+    make : callable
+        Makes the step of `side.algorithm`.
+
+    Raises
+    ------
+    RuntimeError
+        Where the process is killed. What `make` or the step raises is raised here as it is.
+    """
+
+    def __init__(self, side: Side, make: Callable[[str], Step]) -> None:
+        self._side, self._make = side, make
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
 
     def __enter__(self) -> Process:
-        self._receive()
+        try:
+            self._call(_prepare, self._side, self._make)
+        except BaseException:
+            self._pool.shutdown()
+            raise
         return self
 
-    def run(self) -> Outcome:
-        self.connection.send("run")
-        return self._receive()
-
     def __exit__(self, *exception: object) -> None:
-        self.connection.close()
-        self.process.join(timeout=30)
-        if self.process.is_alive():
-            self.process.kill()
+        self._pool.shutdown(cancel_futures=True)
 
-    def _receive(self) -> Any:
+    def run(self) -> Outcome:
+        """Take a turn: one step the first time, then as many as fill `TURN`."""
+        return self._call(_run)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            answer = self.connection.recv()
-        except EOFError:
-            self.process.join()
+            return self._pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
             raise RuntimeError(
-                f"a measured process ended with status {self.process.exitcode}; -9 means that memory ran out: "
-                "give fewer --classes"
+                "a measured process was killed, as happens where memory runs out: give fewer --classes"
             ) from None
-        if isinstance(answer, str):
-            raise RuntimeError(answer)
-        return answer
 
 
-def _serve(connection: Connection, side: Side, make: Callable[..., Step], settings: dict[str, Any]) -> None:
-    try:
-        if side.keeps_memory:
-            from dassl.utils.memory import keep_freed_memory
-
-            keep_freed_memory()
-        step = make(side.algorithm, **settings)
-        connection.send(None)
-        steps = 1
-        while True:
-            try:
-                connection.recv()
-            except EOFError:
-                return
-            before = _start_of_peak()
-            start = time.perf_counter()
-            for _ in range(steps):
-                arrays = step()
-            seconds = (time.perf_counter() - start) / steps
-            connection.send(Outcome(seconds, _peak() - before, [_array(x) for x in arrays]))
-            steps = max(1, round(TURN / seconds))
-    except Exception:
-        connection.send(traceback.format_exc())
+_step: Step  # these two are the measured process's own
+_steps = 1  # of the next turn
 
 
-def _array(x: Any) -> np.ndarray:
-    return np.asarray(x.detach().float().numpy() if hasattr(x, "detach") else x)
+def _prepare(side: Side, make: Callable[[str], Step]) -> None:
+    global _step
+    if side.keeps_memory:
+        from dassl.utils.memory import keep_freed_memory
+
+        keep_freed_memory()
+    _step = make(side.algorithm)
+
+
+def _run() -> Outcome:
+    global _steps
+    before, start = _start_of_peak(), time.perf_counter()
+    for _ in range(_steps):
+        results = _step()
+    seconds = (time.perf_counter() - start) / _steps
+    _steps = max(1, round(TURN / seconds))
+    arrays = [np.asarray(x.detach().float() if hasattr(x, "detach") else x) for x in results]
+    return Outcome(seconds, _peak() - before, arrays)
 
 
 def _start_of_peak() -> float:
-    """Bytes held now; the peak is counted from here on, where the system allows that."""
+    """Return the bytes in use now; the peak is counted from here on, where the system allows that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return _peak()
-    return _status("VmRSS")
+    return _bytes("VmRSS")
 
 
 def _peak() -> float:
+    """Return the most bytes that this process has had since `_start_of_peak`, or else since it began."""
     try:
-        return _status("VmHWM")
-    except OSError:
+        return _bytes("VmHWM")
+    except OSError:  # no Linux
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
-def _status(key: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return float(line.split()[1]) * 1024
-    raise OSError(f"no {key}")
+def _bytes(key: str) -> float:
+    (kilobytes,) = re.findall(rf"^{key}:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return float(kilobytes) * 1024

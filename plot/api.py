@@ -67,12 +67,12 @@ def train(
 
 
 def sweep(
-    trainers: Sequence[str] = ("ZeroshotCLIP", "CoOp", "PLOT"),
+    trainers: Sequence[str] = (),
     datasets: Sequence[str] = ("demo",),
     config: str = "demo",
     *,
-    shots: Sequence[int] = (1, 4, 16),
-    seeds: Sequence[int] = (1, 2, 3),
+    shots: Sequence[int] = (),
+    seeds: Sequence[int] = (),
     root: Place = "data",
     output: Place = "output",
     options: Mapping[str, Any] | None = None,
@@ -84,6 +84,9 @@ def sweep(
 
     Parameters
     ----------
+    trainers, shots, seeds
+        What the grid is made of; left out, what `python -m results sweep` has by default (ZeroshotCLIP, CoOp and PLOT
+        with 1, 4 and 16 images a class and seeds 1 to 3).
     jobs
         Runs at a time, each in a process of its own.
     """
@@ -103,7 +106,7 @@ def sweep(
 
 
 def runs(output: Place = "output") -> list[Named]:
-    """The complete runs below a folder, each with its short name."""
+    """List the complete runs below a folder, each with its short name."""
     find_modules()
     from runs.names import list_runs
 
@@ -111,7 +114,7 @@ def runs(output: Place = "output") -> list[Named]:
 
 
 def table(output: Place = "output", format: str = "text") -> str:
-    """The table of accuracies; format: text, markdown, latex or csv."""
+    """Return the table of accuracies; format: text, markdown, latex or csv."""
     find_modules()
     from results.numbers.summary import summarise
     from results.tables.accuracies import format_table
@@ -132,7 +135,7 @@ def report(output: Place = "output", out: Place | None = None, title: str = "Few
 
 
 def load(run: Place | Run, **options: Any) -> Classifier:
-    """The classifier that a run has learned.
+    """Load the classifier that a run has learned.
 
     Parameters
     ----------

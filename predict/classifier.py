@@ -200,6 +200,4 @@ def load(
         Before anything is loaded, where that is possible.
     """
     with trusting(trust_paths):
-        source = open_source(run)
-        source.check_places(backbone)
-        return Classifier(rebuild(source, classes, backbone, device), batch_size)
+        return Classifier(rebuild(open_source(run), classes, backbone, device), batch_size)

@@ -1,28 +1,16 @@
-"""The flags of train.py.
+r"""Prompt learning for CLIP: train or evaluate one run.
 
-Nothing here imports torch, so that `python train.py --help` answers at once, and a sweep can write the command line of
-each of its runs down.
-"""
-
-from __future__ import annotations
-
-import argparse
-
-from dassl.utils.plugins import add_plugin_flag
-
-from .plugins import configured_trainers
-
-EXAMPLES = """examples:
+Some examples:
   train PLOT with 4 prompts on 16 images a class:
-    python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \\
-        --config-file configs/trainers/PLOT/rn50.yaml --output-dir output/plot/seed1 \\
+    python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \
+        --config-file configs/trainers/PLOT/rn50.yaml --output-dir output/plot/seed1 \
         TRAINER.PLOT.N 4 DATASET.NUM_SHOTS 16
   evaluate what it learned:
-    python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \\
-        --config-file configs/trainers/PLOT/rn50.yaml --output-dir output/plot-eval --eval-only \\
+    python train.py --root DATA --seed 1 --trainer PLOT --dataset-config-file configs/datasets/caltech101.yaml \
+        --config-file configs/trainers/PLOT/rn50.yaml --output-dir output/plot-eval --eval-only \
         --model-dir output/plot/seed1 DATASET.NUM_SHOTS 16
   your own pictures, one folder a class:
-    python train.py --root photos --seed 1 --trainer CoOp --dataset-config-file configs/datasets/folder.yaml \\
+    python train.py --root photos --seed 1 --trainer CoOp --dataset-config-file configs/datasets/folder.yaml \
         --config-file configs/trainers/CoOp/rn50.yaml --output-dir output/photos DATASET.NUM_SHOTS 4
 
 Flags come first, KEY VALUE pairs last.  --show-keys prints the keys of our trainers with their meaning.
@@ -34,12 +22,37 @@ script runs it by `exec`, or else by `srun`, without the B:).
 exit status: 0 done, 1 failed, 2 bad command line or config, 128 + signal (130: Ctrl-C, 143: SIGTERM) stopped.
 """
 
+# The text above is what `python train.py --help` prints.  Nothing here imports torch, so that it answers at once, and
+# so that a sweep can write down the command line of each of its runs.
+
+from __future__ import annotations
+
+import argparse
+
+from dassl.utils.plugins import add_plugin_flag
+
+from .plugins import configured_trainers
+
+
+def documented_parser(text: str | None, **options: str) -> argparse.ArgumentParser:
+    """Return a parser whose --help shows a module's docstring, so that the text stands in one place.
+
+    Parameters
+    ----------
+    text
+        A module's `__doc__`.  Its first paragraph stands above the list of flags, the rest below it; None (as under
+        `python -OO`) leaves the flags alone.
+    **options
+        Further arguments of `ArgumentParser`.
+    """
+    description, _, epilog = (text or "").partition("\n\n")
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=form, **options)
+
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Prompt learning for CLIP: train or evaluate one run.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Declare the flags of train.py: those of Dassl's entry script, and ours."""
+    parser = documented_parser(__doc__)
     add = parser.add_argument
     add("--root", default="", metavar="DIR", help="folder that holds the data sets")
     add("--output-dir", default="", metavar="DIR", help="where log, checkpoints and result.json go")

@@ -36,7 +36,7 @@ from .command_line import build_parser
 
 
 class Request(NamedTuple):
-    """One run, asked for and checked; `execute.run` makes it."""
+    """One run as it was asked for, checked; `execute.run` makes it."""
 
     argv: list[str]  # the words of train.py's command line
     args: argparse.Namespace
@@ -45,15 +45,24 @@ class Request(NamedTuple):
 
     @property
     def mode(self) -> str:
-        """ "train", or "eval" for an evaluation alone."""
+        """The word "train", or "eval" for an evaluation alone."""
         return "eval" if self.args.eval_only else "train"
 
 
 def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None = None) -> Request:
-    """What a command line of train.py asks for.
+    """Read a command line of train.py, and build and check its config.
 
-    folder_of: chooses --output-dir by the config, for a command line that does not name it.
-    Raises ValueError, LookupError or OSError for bad input.
+    Parameters
+    ----------
+    argv
+        The words.
+    folder_of
+        Chooses --output-dir by the config, for a command line that does not name it.
+
+    Raises
+    ------
+    ValueError, LookupError, OSError
+        For bad input.
     """
     words = list(argv)
     args = build_parser().parse_args(words)
@@ -70,7 +79,7 @@ def request_of(argv: Sequence[str], folder_of: Callable[[CfgNode], Path] | None 
 
 
 def option_types() -> list[Any]:
-    """The dataclasses of the registered trainers' own keys, each once, in the order of their nodes' names."""
+    """List the dataclasses of the registered trainers' own keys, each once, in the order of their nodes' names."""
     methods = map(TRAINER_REGISTRY.get, TRAINER_REGISTRY.registered_names())
     return sorted({kind for method in methods if (kind := getattr(method, "options_type", None))}, key=lambda o: o.node)
 
@@ -93,11 +102,11 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.FOLDER.PATH = ""  # data set Folder: the folder of class folders, below DATASET.ROOT; empty: the root
     cfg.DATASET.FOLDER.CSV = ""  # or a table with the columns path and label, instead of class folders
     cfg.DATASET.FOLDER.TEST_CSV = ""  # a table of the test images; empty: a fixed part of each class is held out
-    for options in option_types():
-        cfg.TRAINER[options.node] = options.defaults()
     own = ("PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
     cfg.NO_EFFECT = own  # keys that change no result, besides the engine's; code that adds such a key names it here
-    cfg.NO_EFFECT += tuple(key for options in option_types() for key in options.without_effect())
+    for options in option_types():
+        cfg.TRAINER[options.node] = options.defaults()
+        cfg.NO_EFFECT += tuple(options.without_effect())
 
 
 FLAGS = {  # flag -> key; applied where the flag was given
@@ -122,10 +131,9 @@ def set_key(cfg: CfgNode, key: str, value: Any) -> None:
 
 
 def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
-    """The frozen config, and notes about defaults that were filled in.
+    """Return the frozen config of a command line, and notes about defaults that were filled in.
 
-    Later wins: defaults, data set file, method file, flags, KEY VALUE pairs.  The trainer's published schedule then
-    fills the keys that neither a file nor the command line has set.
+    What wins over what is said at the top of this module.
     """
     cfg = get_cfg_default()
     extend_cfg(cfg)
@@ -133,9 +141,9 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     for path in (args.dataset_config_file, args.config_file):
         if path:
             explicit |= merge_file(cfg, path)
-    flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag)}
-    for key, value in flags.items():
-        set_key(cfg, key, value)
+    for flag, key in FLAGS.items():
+        if value := getattr(args, flag):
+            set_key(cfg, key, value)
     cfg.PLUGINS = tuple(args.plugins)
     if args.seed != -1:
         cfg.SEED = args.seed
@@ -157,11 +165,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     return cfg, notes
 
 
-OUR_NUMBERS = {
-    "DATALOADER.KEEP_MB": at_least(0),
-    "DATALOADER.TRAIN_X.VIEWS": at_least(0),
-    "FEATURE_CACHE.MAX_GB": at_least(0),
-}
+OUR_NUMBERS = dict.fromkeys(("DATALOADER.KEEP_MB", "DATALOADER.TRAIN_X.VIEWS", "FEATURE_CACHE.MAX_GB"), at_least(0))
 OUR_NAMES = {
     "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),
     "MODEL.BACKBONE.ACTIVATION": ("auto", "quick_gelu", "gelu"),
@@ -169,7 +173,13 @@ OUR_NAMES = {
 
 
 def check_cfg(cfg: CfgNode) -> None:
-    """Raise ValueError, saying which key and what to write, for whatever can be seen to be wrong without any work."""
+    """Check whatever can be seen to be wrong without any work.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Saying which key, and what to write.
+    """
     for key, name, registry in (
         ("trainer (TRAINER.NAME)", cfg.TRAINER.NAME, TRAINER_REGISTRY),
         ("dataset (DATASET.NAME)", cfg.DATASET.NAME, DATASET_REGISTRY),
@@ -178,8 +188,8 @@ def check_cfg(cfg: CfgNode) -> None:
         check_availability(name, registry.registered_names(), key)
     check_names(cfg, names=NAMES | OUR_NAMES)
     check_values(cfg, rules=NUMBERS | OUR_NUMBERS)
-    if cfg.MODEL.INIT_WEIGHTS and not os.path.isfile(cfg.MODEL.INIT_WEIGHTS):
-        path = cfg.MODEL.INIT_WEIGHTS
+    path = cfg.MODEL.INIT_WEIGHTS
+    if path and not os.path.isfile(path):
         raise FileNotFoundError(f"MODEL.INIT_WEIGHTS: there is no file {path}{path_hint(path)}")
     kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     options = getattr(kind, "options_type", None)

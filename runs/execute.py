@@ -1,11 +1,14 @@
-"""One run in this process, from its request to its record."""
+"""One run in this process, from its request to its record.
+
+`run` chooses the device, claims the output folder, opens the log, builds the trainer, looks at the images that it will
+need, trains or tests, and writes the record.  Whatever can be wrong is looked for before any long work.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -33,27 +36,31 @@ from .writing import write_result
 
 
 def choose_device(name: str) -> None:
-    """Make "cuda:1" the GPU that "cuda" means.  Raises ValueError for a device that there is not."""
+    """Make "cuda:1" the GPU that "cuda" means; "" leaves the choice as it is.
+
+    Raises
+    ------
+    ValueError
+        For a device that this machine does not have, with those that it has.
+    """
     if name in ("", "cpu"):
         return
-    device = re.fullmatch(r"cuda(?::(\d+))?", name)
-    if device is None or int(device[1] or 0) >= torch.cuda.device_count():
-        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
-        raise ValueError(f"--device {name}: this machine has {there}")
-    torch.cuda.set_device(int(device[1] or 0))
+    known = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    device = "cuda:0" if name == "cuda" else name
+    if device not in known:
+        raise ValueError(f"--device {name}: this machine has {', '.join(['cpu', *known])}")
+    torch.cuda.set_device(known.index(device))
 
 
 def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
-    for title, lines in (
-        ("Arguments", [f"{key}: {value}" for key, value in sorted(vars(args).items()) if key != "show_keys"]),
-        ("Config", [str(cfg)]),
-    ):
-        header = f"** {title} **"
+    """Print the command line and the config under headings, as Dassl's entry script does."""
+    words = [f"{key}: {value}" for key, value in sorted(vars(args).items()) if key != "show_keys"]
+    for header, lines in (("** Arguments **", words), ("** Config **", [str(cfg)])):
         print("*" * len(header), header, "*" * len(header), *lines, sep="\n")
 
 
 def check_starts(request: Request) -> None:
-    """Raise FileNotFoundError or ValueError for what the run shall start from, or test, where it is not there."""
+    """Raise FileNotFoundError or ValueError where what the run starts from, or tests, is missing."""
     args, cfg = request.args, request.cfg
     if args.eval_only and args.model_dir and not os.path.exists(args.model_dir):
         raise FileNotFoundError(f"--model-dir: there is no folder {args.model_dir}{path_hint(args.model_dir)}")
@@ -66,7 +73,20 @@ def check_starts(request: Request) -> None:
 
 @log_warnings()
 def run(request: Request) -> dict[str, Any]:
-    """One run in this process; returns what result.json holds.  Raises on bad input, before any long work."""
+    """Make one run in this process.
+
+    Returns
+    -------
+    dict
+        What result.json holds; {} with --no-train.
+
+    Raises
+    ------
+    ValueError, LookupError, OSError
+        On bad input, before any long work.
+    RuntimeError, FloatingPointError
+        Where training fails; the log has the whole story, with the traceback.
+    """
     cfg = request.cfg
     load_plugins(cfg.PLUGINS)  # a worker of a sweep has not seen the command line
     choose_device(request.args.device)
@@ -81,24 +101,22 @@ def run(request: Request) -> dict[str, Any]:
             return _run_logged(request)
         except BaseException as error:
             if logger is not None:
-                logger.log_traceback(error)  # the log keeps the whole story, the console a line
+                logger.log_traceback(error)  # the console gets one line
             raise
         finally:
             restore_stdout()
 
 
 def _run_logged(request: Request) -> dict[str, Any]:
-    args, cfg, notes = request.args, request.cfg, request.notes
+    """Build, train or test, and write the record, all of which the log shows."""
+    args, cfg = request.args, request.cfg
     start = time.perf_counter()
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
     else:
         keep_freed_memory()
     print_args(args, cfg)
-    print("Collecting env info ...")
-    print(f"** System info **\n{collect_env_info()}\n")
-    for note in notes:
-        print(note)
+    print("Collecting env info ...", f"** System info **\n{collect_env_info()}\n", *request.notes, sep="\n")
 
     trainer = build_trainer(cfg)
     trains = bool(trainer.get_model_names()) and not (args.eval_only or args.no_train)
@@ -132,10 +150,19 @@ def _run_logged(request: Request) -> dict[str, Any]:
 
 
 def splits_read(cfg: CfgNode, train: bool, test: bool, has_val: bool = True, chooses: bool = False) -> list[str]:
-    """The splits whose images a run opens, that trains or tests: damage there shall be found before the work starts,
-    and images that the run never looks at need no look before it either.  `chooses`: something, on validation data."""
+    """Return the splits whose images a run opens: only these are looked at for damage before the work starts.
+
+    Parameters
+    ----------
+    cfg
+        Its TEST.SPLIT and TEST.FINAL_MODEL say which split is tested, and whether the best epoch is chosen.
+    train, test
+        Whether the run does so.
+    has_val
+        Whether the data set has validation images.
+    chooses
+        Whether the trainer chooses something on them.
+    """
     tests_val = has_val and cfg.TEST.SPLIT == "val"
     val = (test and (tests_val or (train and has_val and cfg.TEST.FINAL_MODEL == "best_val"))) or (chooses and has_val)
     return ["train_x", "train_u"] * train + ["val"] * val + ["test"] * (test and not tests_val)
-
-

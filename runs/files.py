@@ -1,5 +1,8 @@
-"""Files: written whole or not at all, and read with all that they say in a shape to be shown; and lines that tell of
-them."""
+"""Files that commands write and read, and the lines that they print about them.
+
+What is written is there whole or not at all.  What is read may come from anybody: its shape is checked, and every text
+in it is made fit for a terminal, since a folder's or a class's name can hold control characters.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,13 @@ def write_atomic(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
     """Let `write` fill a temporary file beside `path`, then move it into place; makes the folder.
 
     A link stays one: what it leads to is replaced.  A pipe or device (/dev/stdout) is written to as it is.
-    Raises ResultsError with the reason (no permission), DiskError for a full disk; `path` is then as it was before.
+
+    Raises
+    ------
+    ResultsError
+        With the reason (no permission); `path` is then as it was before.
+    DiskError
+        Likewise, where the disk is full.
     """
     path = Path(path)
     try:
@@ -39,27 +48,40 @@ def write_atomic(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether there is something that is neither file nor folder, which a file must not take the place of."""
+    """Tell whether a path is a pipe or device, whose place a file must not take."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """UTF-8, atomically; what UTF-8 cannot say (a file name of other bytes) becomes ?."""
+    """Write UTF-8, like `write_atomic`; what UTF-8 cannot say (a file name of other bytes) becomes ?."""
     return write_atomic(path, lambda file: file.write(text.encode("utf-8", "replace")))
 
 
 def tell(message: object) -> None:
-    """A line on stderr, whatever the names in it hold."""
+    """Print a line on stderr, whatever the names in it hold."""
     print(printable(message), file=sys.stderr)
 
 
 def say(message: object) -> None:
-    """Likewise on stdout."""
+    """Print a line on stdout, whatever the names in it hold."""
     print(printable(message))
 
 
 def read_shaped(path: Path, shape: Any) -> Any:
-    """The JSON in `path`, with every text as it can be shown.  Raises ValueError where it is not of `shape`."""
+    """Read the JSON in `path`, with every text as it can be shown.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        What it must hold (`dassl.plain.reading.wrong`).
+
+    Raises
+    ------
+    ValueError
+        Where the file cannot be read, or is not of that shape.
+    """
     try:
         tree = load_json(path)
     except OSError as error:
@@ -70,7 +92,7 @@ def read_shaped(path: Path, shape: Any) -> Any:
 
 
 def for_people(value: Any) -> Any:
-    """Plain data with every text as it can be shown: names come from folders that anybody may have named."""
+    """Return plain data with every text as it can be shown: anybody may have named the folders that names come from."""
     if isinstance(value, Mapping):
         return {printable(key): for_people(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

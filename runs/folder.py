@@ -6,6 +6,7 @@ checkpoints of one experiment are never continued by another.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from ast import literal_eval
@@ -27,14 +28,29 @@ from .record import ABOUT, CONFIG_NAME, END, MODE, RESULT_NAME, Declared, load_c
 
 
 def open_run(cfg: CfgNode, mode: str) -> bool:
-    """Claim OUTPUT_DIR for a run; `mode` is "train" or "eval". Call it before anything is written there.
-    Returns whether the folder is that of this same run, begun before.
+    """Claim OUTPUT_DIR for a run, before anything is written there.
 
-    Makes the folder, compares its config.yaml with `cfg` except for the keys that change no result and keys
-    that only one of them has, and writes config.yaml. An evaluation in a training run's folder changes nothing.
-    Raises RunFolderError, with the keys and both values, when the folder holds checkpoints or a result of
-    another run, or cannot be made or written to, or when there is no run to resume in RESUME; a folder where
-    nothing came of the other run is taken over.
+    It makes the folder, compares its config.yaml with `cfg`, except for the keys that change no result and keys that
+    only one of them has, and writes config.yaml.  An evaluation in a training run's folder changes nothing.  A folder
+    where nothing came of another run is taken over.
+
+    Parameters
+    ----------
+    cfg
+        The run's config.
+    mode
+        "train" or "eval".
+
+    Returns
+    -------
+    bool
+        Whether the folder is that of this same run, begun before.
+
+    Raises
+    ------
+    RunFolderError
+        Where the folder holds checkpoints or a result of another run (with the keys and both values), where it cannot
+        be made or written to, or where RESUME holds no run to continue.
     """
     check_mode(mode)
     folder = Path(cfg.OUTPUT_DIR)
@@ -53,7 +69,7 @@ def open_run(cfg: CfgNode, mode: str) -> bool:
             warnings.warn(f"resuming from {cfg.RESUME} with another configuration: {changed}", stacklevel=2)
     try:
         with atomic_write(folder / CONFIG_NAME) as file:
-            about = json.dumps(Declared.by(trainer_class(cfg.TRAINER.NAME))._asdict())
+            about = json.dumps(Declared.of(trainer_class(cfg.TRAINER.NAME))._asdict())
             text = yaml.safe_dump(plain_config(cfg), sort_keys=True)
             file.write(f"{MODE}{mode}\n{ABOUT}{about}\n{text}{END}\n")
     except OSError as error:
@@ -62,9 +78,12 @@ def open_run(cfg: CfgNode, mode: str) -> bool:
 
 
 def check_folder(cfg: CfgNode, mode: str) -> bool:
-    """Whether OUTPUT_DIR is the folder of this same run, begun before; touches nothing.
+    """Tell whether OUTPUT_DIR is the folder of this same run, begun before; changes no file.
 
-    Raises RunFolderError where it holds checkpoints or a result of another.
+    Raises
+    ------
+    RunFolderError
+        Where it holds checkpoints or a result of another run.
     """
     folder = Path(cfg.OUTPUT_DIR)
     stored = None if mode == "eval" and holds_training(folder) else _stored_config(folder)
@@ -80,21 +99,20 @@ def check_folder(cfg: CfgNode, mode: str) -> bool:
 
 
 def check_mode(mode: str) -> None:
+    """Raise ValueError unless `mode` is one of the two that there are."""
     if mode not in ("train", "eval"):
         raise ValueError(f'mode must be "train" or "eval", got {mode!r}')
 
 
 def holds_training(folder: Path) -> bool:
+    """Tell whether a folder is that of a training run: its config says so, or it has checkpoints."""
     config = folder / CONFIG_NAME
-    if config.is_file():
-        with open(config, encoding="utf-8", errors="replace") as file:
-            if file.readline().strip() == f"{MODE}train":
-                return True
-    return holds_checkpoints(folder)
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    return text.partition("\n")[0].strip() == f"{MODE}train" or holds_checkpoints(folder)
 
 
 def holds_checkpoints(folder: Path) -> bool:
-    """Or the state of a run on its way."""
+    """Tell whether a folder holds checkpoints, or the state of a run on its way."""
     numbered = any(find_checkpoints(path.parent) for path in folder.glob("*/model.pth.tar-*"))
     return numbered or any(folder.glob(f"*/{BEST_NAME}")) or (folder / STATE_NAME).exists()
 
@@ -115,45 +133,38 @@ def _holds_work(folder: Path) -> bool:
 
 
 def _stored_config(folder: Path) -> dict[str, Any] | None:
-    """None where there is none, or where nothing would be lost of the run whose config cannot be read.
+    """Return the config of the run in `folder`; None where there is none, or none that can be read and no work lost.
 
-    Raises RunFolderError where something would.
+    Raises RunFolderError where it cannot be read, and checkpoints or a result lie beside it.
     """
     path = folder / CONFIG_NAME
-    if not path.is_file():
-        return None
     try:
-        return load_config(path)
+        return load_config(path) if path.is_file() else None
     except (OSError, ValueError) as error:
-        if _holds_work(folder):
-            reason = str(error).partition("\n")[0]
-            raise RunFolderError(
-                f"{path} cannot be read ({reason}), and only it can tell whose checkpoints or result are beside it; "
-                "restore it, or delete it if you know that they belong to this run, or choose another output folder"
-            ) from error
-        return None
+        if not _holds_work(folder):
+            return None
+        reason = str(error).partition("\n")[0]
+        raise RunFolderError(
+            f"{path} cannot be read ({reason}), and only it can tell whose checkpoints or result are beside it; "
+            "restore it, or delete it if you know that they belong to this run, or choose another output folder"
+        ) from error
 
 
 def plain_config(cfg: Mapping[str, Any], quote: bool = True) -> dict[str, Any]:
-    """Tuples as lists; with `quote`, text that would be merged as something else ("2024") in extra quotes."""
-    plain: dict[str, Any] = {}
-    for key, value in cfg.items():
+    """Return a config as plain data, tuples as lists.
+
+    With `quote`, a text that merging would read as something else ("2024") gets extra quotes.
+    """
+
+    def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
-            plain[key] = plain_config(value, quote)
-        elif isinstance(value, tuple):
-            plain[key] = list(value)
-        elif quote and isinstance(value, str) and _spells_something_else(value):
-            plain[key] = repr(value)
-        else:
-            plain[key] = value
-    return plain
+            return plain_config(value, quote)
+        if quote and isinstance(value, str):
+            with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+                return repr(value) if literal_eval(value) != value else value
+        return list(value) if isinstance(value, tuple) else value
 
-
-def _spells_something_else(text: str) -> bool:
-    try:
-        return literal_eval(text) != text
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-        return False
+    return {key: plain(value) for key, value in cfg.items()}
 
 
 def _differences(stored: Mapping[str, Any], cfg: CfgNode) -> str:

@@ -36,31 +36,31 @@ NO_EFFECT = (
 
 
 def effective(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a flat config, the keys that decide what comes out.
+    """Return, of a flat config, the keys that decide what comes out.
 
     A trainer that has a node of its own below TRAINER reads no other trainer's.
     """
     declared = config.get("NO_EFFECT") or ()
-    nothing = {*NO_EFFECT, *map(str, declared if isinstance(declared, list | tuple) else ())}
+    idle = {*NO_EFFECT, *map(str, declared if isinstance(declared, list | tuple) else ())}
     own = f"TRAINER.{config.get('TRAINER.NAME')}.".upper()
     others = "TRAINER." if any(key.upper().startswith(own) for key in config) else None
 
     def counts(key: str) -> bool:
         foreign = others and key.startswith(others) and key.count(".") > 1 and not key.upper().startswith(own)
-        return key not in nothing and not foreign
+        return key not in idle and not foreign
 
     return {key: value for key, value in config.items() if counts(key)}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 8) -> str:
-    """Of two flat configs, the keys that both have with other values: "OPTIM.LR was 0.1, is 0.5; ..."."""
+    """Return the keys that two flat configs both have with other values: "OPTIM.LR was 0.1, is 0.5; ..."."""
     changed = [key for key in sorted(old.keys() & new.keys()) if old[key] != new[key]]
     shown = [f"{key} was {old[key]!r}, is {new[key]!r}" for key in changed[:most]]
     return "; ".join(shown) + (f"; and {len(changed) - most} more" if len(changed) > most else "")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"A": {"B": 1}} -> {"A.B": 1}; lists become tuples, so that (224, 224) is the same in JSON and YAML."""
+    """Flatten {"A": {"B": 1}} to {"A.B": 1}; lists become tuples, so that (224, 224) is the same in JSON and YAML."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -98,7 +98,7 @@ CHANCE = ("DATALOADER.NUM_WORKERS",)  # changes the random crops, and nothing el
 
 
 def deciding(config: Mapping[str, Any], zero_shot: bool = False) -> dict[str, Any]:
-    """Of a flat config, the keys that decide the run's result; files that exist by their real paths.
+    """Return, of a flat config, the keys that decide the run's result; files that exist by their real paths.
 
     Parameters
     ----------
@@ -114,11 +114,11 @@ def deciding(config: Mapping[str, Any], zero_shot: bool = False) -> dict[str, An
 
 
 def real_path(name: Any) -> Any:
-    """Of what exists, the absolute path without links: photos and /home/me/photos are one place.  Else `name`."""
+    """Return the absolute path without links of what exists, so that photos and /home/me/photos are one; or `name`."""
     return os.path.realpath(name) if isinstance(name, str) and os.path.exists(name) else name
 
 
 def of_method(config: Mapping[str, Any], zero_shot: bool = False) -> dict[str, Any]:
-    """The deciding keys in which runs of one method agree, the schedule among them."""
+    """Return the deciding keys in which runs of one method agree, the schedule among them."""
     decisive = deciding(config, zero_shot)
     return {key: value for key, value in decisive.items() if key not in PLACE and not key.endswith(START)}

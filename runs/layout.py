@@ -34,9 +34,9 @@ class Layout:
     patterns: Mapping[str, str] = field(default_factory=dict)  # of fields, instead of those in FIELDS
 
     def folder(self, **values: object) -> str:
-        """The folder's name, with slashes; fields that are missing or "" are left out with the part that they stand in.
+        """Return the folder's name, with slashes.
 
-        Raises KeyError for a missing field outside of an optional part.
+        Optional parts whose fields are missing or "" are left out.  Raises KeyError for a missing field elsewhere.
         """
         filled = {name: str(value) for name, value in values.items() if value not in (None, "")}
 
@@ -46,7 +46,13 @@ class Layout:
         return OPTIONAL.sub(part, self.template).format(**filled)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The values in a path that ends in such a folder, "" for parts that it lacks; None for any other path."""
+        """Read the values out of a path that ends in such a folder.
+
+        Returns
+        -------
+        dict or None
+            "" for the fields of parts that the path lacks; None for any other path.
+        """
         match = self._pattern.search(path)
         return {name: value or "" for name, value in match.groupdict().items()} if match else None
 

@@ -1,4 +1,4 @@
-"""One process at a time works in the folder of a run.
+"""Keep other processes out of the folder of a run while one works in it.
 
 The lock is one of the operating system's (filelock) on the file .lock; the file .holder says who has it. It ends with
 its process, however that ends, so what a killed run leaves behind blocks nobody. Where a file system has no such locks,

@@ -1,6 +1,6 @@
 """Which runs are the same method, and what to call it.
 
-Two runs are of one method when their configs agree in all that changes a result (settings.py), apart from what a sweep
+Two runs are of one method when their configs agree in all that changes a result (keys.py), apart from what a sweep
 varies (data, shots, seed) and from the schedule, which the published recipes choose by the number of shots.  Where that
 would put two different runs into one place (same data, shots and seed), the schedule counts too.  A method is called by
 its trainer and by the settings in which it differs from the other methods of that trainer: "PLOT N=4", "PLOT N=4
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 def group(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]]:
-    """{key: items}, in order of first appearance."""
+    """Return {key: items with that key}, in order of first appearance."""
     groups: dict[Any, list[T]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)
@@ -54,12 +54,12 @@ def group(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]
 
 
 def place(run: Run) -> tuple:
-    """Where a result belongs: two runs of one method and one place are repetitions of each other."""
+    """Return where a result belongs: two runs of one method and one place are repetitions of each other."""
     return run.dataset, data_path(run), run.classes, run.split, run.shots, run.seed
 
 
 def data_path(run: Run) -> str:
-    """Tells apart the data sets that share the name `Folder`; "" for others."""
+    """Return the real path of the user's own pictures, which all share the name `Folder`; "" for other data sets."""
     if run.dataset != "Folder":
         return ""
     keys = ("DATASET.ROOT", "DATASET.FOLDER.PATH", "DATASET.FOLDER.CSV")
@@ -68,36 +68,40 @@ def data_path(run: Run) -> str:
 
 
 def data_names(paths: Iterable[str]) -> dict[str, str]:
-    """{path: what to call it}: its last part, unless another path has the same."""
+    """Return {path: what to call it}: its last part, unless another path has the same."""
     last = {path: os.path.basename(path) for path in paths}
     times = Counter(last.values())
     return {path: name if times[name] == 1 else path for path, name in last.items()}
 
 
 def mark(run: Run) -> str:
-    """What to say behind the name of a run's method: " (selected on test)", or ""."""
+    """Return what to say behind the name of a run's method: " (selected on test)", or ""."""
     kind = _mark_of(run)
-    name = MARKS[kind].name if kind in MARKS else kind  # a protocol that is unknown here is better told than hidden
+    name = MARKS[kind].name if kind in MARKS else kind  # an unknown protocol is shown too
     return f" ({name})" if name else ""
 
 
 def _mark_of(run: Run) -> str:
-    """The kind of mark: from the record, or of a run that has none yet from its config."""
+    """Return the kind of mark: from the record, or of a run that has none yet from its config."""
     if run.complete:
         return str(run.record.get("protocol") or "").partition(":")[0]
-    return next((kind for kind, one in MARKS.items() if run.config.get(_own(one.key, run)) is True), "")
+    return next((kind for kind, known in MARKS.items() if run.config.get(_own(known.key, run)) is True), "")
 
 
 def notes(names: Iterable[str]) -> list[str]:
-    """A sentence on every mark that occurs in the names of methods."""
-    names = list(names)
-    return [f"({one.name}): {one.note}." for one in MARKS.values() if any(f"({one.name})" in name for name in names)]
+    """Return a sentence on every mark that occurs in the names of methods."""
+    text = "\n".join(names)
+    return [f"({mark.name}): {mark.note}." for mark in MARKS.values() if f"({mark.name})" in text]
 
 
 def name_methods(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """{name: its runs}: first the methods without training, then by trainer and settings.
+    """Group runs by method.
 
-    Runs that do not even name their trainer are left out.
+    Returns
+    -------
+    dict
+        {name: its runs}, first the methods without training, then by trainer and settings.  Runs that do not even name
+        their trainer are left out.
     """
     named: dict[str, list[Run]] = {}
     trainers = group((run for run in runs if run.trainer), lambda run: (run.trainer, mark(run)))
@@ -125,25 +129,25 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     differing = [key for key in keys if len({members[0].settings.get(key) for _, members in variants}) > 1]
     named = {}
     for mentioned, members in variants:
-        told = dict.fromkeys(always + [key for key in differing if key in mentioned])
-        name = " ".join([runs[0].trainer, *(_tell(key, members[0].config.get(key)) for key in told)])
+        shown = dict.fromkeys(always + [key for key in differing if key in mentioned])
+        name = " ".join([runs[0].trainer, *(_label(key, members[0].config.get(key)) for key in shown)])
         named[name + mark(members[0])] = members
     return dict(sorted(named.items(), key=lambda item: natural(item[0])))
 
 
 def natural(text: str) -> list:
-    """Sorts N=4 before N=16."""
+    """Return a key for sorting that puts N=4 before N=16."""
     return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", text)]
 
 
 def mark_key(run: Run) -> str:
-    """The config key that stands behind a run's mark, or ""."""
-    one = MARKS.get(_mark_of(run))
-    return _own(one.key, run) if one else ""
+    """Return the config key that stands behind a run's mark, or ""."""
+    known = MARKS.get(_mark_of(run))
+    return _own(known.key, run) if known else ""
 
 
 def _own(key: str, run: Run) -> str:
-    """A key of the trainer's own node."""
+    """Return the name of a key of the trainer's own node."""
     return f"TRAINER.{run.trainer.upper()}.{key}"
 
 
@@ -152,13 +156,13 @@ def _values(run: Run, keys: list[str]) -> tuple:
 
 
 def _collide(runs: list[Run], schedule: list[str]) -> bool:
-    """Whether two complete runs of one place were trained on different schedules."""
+    """Tell whether two complete runs of one place were trained on different schedules."""
     places = group((run for run in runs if run.complete), place)
     return any(len({_values(run, schedule) for run in members}) > 1 for members in places.values())
 
 
-def _tell(key: str, value: Any) -> str:
-    """TRAINER.PLOT.N, 4 -> "N=4"; MODEL.BACKBONE.NAME, RN50 -> "RN50"."""
+def _label(key: str, value: Any) -> str:
+    """Write a setting shortly: TRAINER.PLOT.N, 4 -> "N=4"; MODEL.BACKBONE.NAME, RN50 -> "RN50"."""
     if key == "MODEL.BACKBONE.NAME":
         return str(value)
     short = key.split(".", 2)[2] if key.startswith("TRAINER.") else key

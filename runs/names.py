@@ -33,7 +33,7 @@ class Named(NamedTuple):
 
 
 def find_run(name: str, best: bool = False) -> Path:
-    """The folder of the run that `name` stands for.
+    """Return the folder of the run that `name` stands for.
 
     Parameters
     ----------
@@ -48,12 +48,12 @@ def find_run(name: str, best: bool = False) -> Path:
         Where no run matches, or several do; the message lists names.
     """
     path = Path(name)
-    output, colon, wish = name.rpartition(":")
+    output, colon, pattern = name.rpartition(":")
     if path.exists() or not colon or not Path(output).is_dir():
         if not best or (path / CONFIG_NAME).exists() or not path.is_dir():
             return path
-        output, wish = name, ""
-    parts = NAME.fullmatch(wish)
+        output, pattern = name, ""
+    parts = NAME.fullmatch(pattern)
     if parts is None:
         raise ResultsError(f"{name}: write OUTPUT:METHOD, with @SHOTS and #SEED where needed, as in output:PLOT@16#1")
     known = list_runs(output)
@@ -68,7 +68,7 @@ def find_run(name: str, best: bool = False) -> Path:
 
 
 def list_runs(output: str | Path) -> list[Named]:
-    """The complete runs below a folder with their short names, in the order of the tables."""
+    """Return the complete runs below a folder with their short names, in the order of the tables."""
     methods = name_methods([run for run in find_runs(output) if run.complete])
     variants = [members[0].trainer for members in methods.values()]
     datasets = {run.dataset for members in methods.values() for run in members}
@@ -110,5 +110,5 @@ def add_run_argument(parser: argparse.ArgumentParser, help: str = "folder of one
 
 
 def run_of(args: argparse.Namespace) -> Path:
-    """The run that a command line names; ResultsError as in `find_run`."""
+    """Return the folder of the run that a command line names; ResultsError as in `find_run`."""
     return find_run(args.folder, args.best)

@@ -53,19 +53,19 @@ def load_remembered(config: Mapping[str, Any], source: Path, trusted: Callable[[
 
 
 def config_folders() -> list[Path]:
-    """The folders called `configs`: the checkout's, and those of the loaded plugins that are folders."""
+    """Return the folders called `configs`: the checkout's, and those of the loaded plugins that are folders."""
     own = [Path(plugin, "configs") for plugin in loaded() if os.path.isdir(plugin)]
     return [CHECKOUT / "configs", *filter(Path.is_dir, own)]
 
 
 def configured_trainers() -> list[str]:
-    """The trainers that have a folder of configs."""
+    """Return the names of the trainers that have a folder of configs."""
     parts = [configs / "trainers" for configs in config_folders()]
     return sorted(folder.name for part in parts if part.is_dir() for folder in part.iterdir() if folder.is_dir())
 
 
 def trainer_class(name: str) -> type | None:
-    """The registered trainer; None for a name that is not known, of which building the config complains."""
+    """Return the registered trainer; None for a name that is not known, which building the config will refuse."""
     import trainers  # noqa: F401  (registers ours)
     from dassl.engine import TRAINER_REGISTRY
 

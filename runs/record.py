@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,75 +43,74 @@ class Declared(NamedTuple):
     starts_from: str = ""  # the trainer whose runs it starts from
 
     @classmethod
-    def by(cls, trainer: type | None) -> Declared:
-        """What a trainer class declares; the defaults for one that is not known."""
+    def of(cls, trainer: type | None) -> Declared:
+        """Return what a trainer class declares; the defaults for one that is not known."""
         defaults: dict[str, Any] = cls._field_defaults
         return cls(**{name: getattr(trainer, name, default) for name, default in defaults.items()})
 
     @classmethod
-    def read(cls, told: Any) -> Declared:
-        """From a record; what it lacks has the default.  Raises ValueError for values of other kinds."""
-        if not isinstance(told, Mapping) or wrong(told, METHOD):
+    def from_record(cls, method: Any) -> Declared:
+        """Return what a record says; ValueError for values of other kinds.  What it lacks has the default."""
+        if not isinstance(method, Mapping) or wrong(method, METHOD):
             raise ValueError("no valid method")
-        return cls(**{name: told[name] for name in cls._fields if told.get(name) is not None})
+        return cls(**{name: method[name] for name in cls._fields if method.get(name) is not None})
 
 
-FLAG: Callable[[Any], bool] = lambda value: isinstance(value, bool)  # noqa: E731
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 METHOD = {
-    name: Maybe(FLAG if isinstance(default, bool) else TEXT) for name, default in Declared._field_defaults.items()
+    name: Maybe(_flag if isinstance(default, bool) else TEXT) for name, default in Declared._field_defaults.items()
 }
 
 
 # --- result.json -----------------------------------------------------------------------------------------
 
+
+def _tree(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 SCHEMA = 1
 CLASS = {"label": COUNT, "name": TEXT, "total": COUNT, "correct": Maybe(COUNT), "accuracy": PERCENT}
 PAIR = {"true": COUNT, "predicted": COUNT, "true_name": TEXT, "predicted_name": TEXT, "count": COUNT}
-EPOCH = {  # numbers that were not finite are null
-    "epoch": COUNT,
-    "loss": Maybe(NUMBER),
-    "acc": Maybe(NUMBER),
-    "lr": Maybe(NUMBER),
-    "prompt_cosine": Maybe([Maybe(NUMBER)]),
-}
-RESULT = {
-    "mode": Maybe(TEXT),
-    "trainer": Maybe(TEXT),
-    "dataset": Maybe(TEXT),
-    "backbone": Maybe(TEXT),
-    "shots": Maybe(WHOLE),
-    "seed": Maybe(WHOLE),
-    "subsample_classes": Maybe(TEXT),
-    "split": Maybe(TEXT),
-    "accuracy": Maybe(PERCENT),
-    "error_rate": Maybe(NUMBER),
-    "macro_f1": Maybe(NUMBER),
-    "total": Maybe(COUNT),
-    "correct": Maybe(COUNT),
-    "per_class": Maybe([CLASS]),
-    "confusions": Maybe([PAIR]),
-    "epochs": Maybe(COUNT),
-    "checkpoint": Maybe(TEXT),
-    "checkpoints_sha256": Maybe(Each(TEXT)),
-    "method": Maybe(METHOD),
-    "protocol": Maybe(TEXT),
-    "warnings": Maybe([TEXT]),
-    "selection": Maybe(lambda value: isinstance(value, dict)),
-    "transport": Maybe(lambda value: isinstance(value, dict)),
-    "history": Maybe([EPOCH]),
-    "seconds": Maybe(Each(Maybe(NUMBER))),
-    "peak_memory_mb": Maybe(NUMBER),
-    "peak_cuda_memory_mb": Maybe(NUMBER),
-    "data": Maybe({"fingerprint": Maybe(TEXT), "classes": Maybe(COUNT), "classnames": Maybe([TEXT])}),
-    "config": Maybe(lambda value: isinstance(value, dict)),
-    "config_digest": Maybe(TEXT),
-    "versions": Maybe(Each(Maybe(TEXT))),
-    "argv": Maybe([TEXT]),
-    "finished": Maybe(TEXT),
+VALUE = Maybe(NUMBER)  # null where it was not finite
+EPOCH = {"epoch": COUNT, "loss": VALUE, "acc": VALUE, "lr": VALUE, "prompt_cosine": Maybe([VALUE])}
+DATA = {"fingerprint": Maybe(TEXT), "classes": Maybe(COUNT), "classnames": Maybe([TEXT])}
+RESULT = {  # what each entry must be where it is there; older records lack some, and ours hold more
+    key: Maybe(shape)
+    for shape, keys in (
+        (TEXT, "mode trainer dataset backbone subsample_classes split checkpoint protocol config_digest finished"),
+        (WHOLE, "shots seed"),
+        (COUNT, "total correct epochs"),
+        (PERCENT, "accuracy"),
+        (NUMBER, "error_rate macro_f1 peak_memory_mb peak_cuda_memory_mb"),
+        (_tree, "selection transport config"),
+        ([TEXT], "warnings argv"),
+        ([CLASS], "per_class"),
+        ([PAIR], "confusions"),
+        ([EPOCH], "history"),
+        (Each(TEXT), "checkpoints_sha256"),
+        (Each(Maybe(TEXT)), "versions"),
+        (Each(VALUE), "seconds"),
+        (METHOD, "method"),
+        (DATA, "data"),
+    )
+    for key in keys.split()
 }
 
+
 def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
-    """(the record, "") or ({}, what is wrong with the file); whether the run is complete is not asked."""
+    """Read a record and check its shape; whether the run is complete is not asked.
+
+    Returns
+    -------
+    record
+        Empty where something is wrong.
+    problem
+        What is wrong with the file; empty where nothing is.
+    """
     path = Path(path)
     if not path.exists():
         return {}, f"no {path.name}: not finished"
@@ -128,22 +127,26 @@ def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
 
 
 def read_result(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What result.json in `folder` (or the JSON file given) holds; None when it is missing, torn, or no record."""
+    """Return what result.json in `folder` (or the file given) holds; None when it is missing, torn, or no record."""
     path = Path(folder)
     record, problem = read_record(path / RESULT_NAME if path.is_dir() else path)
     return None if problem else record
 
 
 def is_complete(folder: str | os.PathLike[str]) -> bool:
-    """Whether the run in `folder` finished."""
-    record = read_result(folder)
-    return record is not None and record.get("complete") is True
+    """Tell whether the run in `folder` has finished."""
+    return (read_result(folder) or {}).get("complete") is True
 
 
 def read_classnames(folder: str | os.PathLike[str]) -> list[str] | None:
-    """The classes of the finished run in `folder`, by label; None where its record does not tell."""
+    """Return the classes of the finished run in `folder`, by label; None where its record does not say."""
     data = (read_result(folder) or {}).get("data") or {}
     return list(data.get("classnames") or ()) or None
+
+
+def beside(checkpoint: Path, model: str) -> Path:
+    """Return the checkpoint of another model of the same run and epoch: RUN/<model>/<same name>."""
+    return checkpoint.parent.parent / model / checkpoint.name
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------
@@ -154,10 +157,14 @@ END = "# end"  # its last line: without it, it is not whole
 
 
 def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The tree of a config.yaml.
+    """Return the tree of a config.yaml.
 
-    Raises OSError where the file cannot be read, ValueError where it is no YAML, or the end is missing: what is lost
-    would silently have its default.
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError
+        Where it is no YAML, or its end is missing: what is lost would silently have its default.
     """
     text = Path(path).read_text(encoding="utf-8")
     if text.startswith(MODE) and not text.rstrip().endswith(END):
@@ -168,25 +175,34 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     return tree
 
 
-def declared_in(folder: str | os.PathLike[str]) -> Declared:
-    """What the method of the run in `folder` declares: by its record, or before that is written by its config.yaml."""
-    record = read_result(folder) or {}
-    return Declared.read(record["method"]) if record.get("method") else _declared_in_config(Path(folder))
-
-
-def _declared_in_config(folder: Path) -> Declared:
+def declared_in(folder: Path, record: Mapping[str, Any]) -> Declared:
+    """Return what the method of the run in `folder` declares: by its record, or, while that is {}, its config.yaml."""
+    if record.get("method"):
+        return Declared.from_record(record["method"])
     try:
         with open(folder / CONFIG_NAME, encoding="utf-8", errors="replace") as file:
-            head = [file.readline(), file.readline(10_000)]
-        return Declared.read(json.loads(head[1].removeprefix(ABOUT))) if head[1].startswith(ABOUT) else Declared()
+            _, line = file.readline(), file.readline(10_000)
+        return Declared.from_record(json.loads(line.removeprefix(ABOUT))) if line.startswith(ABOUT) else Declared()
     except (OSError, ValueError):
         return Declared()
 
 
 # --- runs ------------------------------------------------------------------------------------------------
 
-NAME: Callable[[Any], bool] = lambda value: TEXT(value) and bool(value.strip())  # noqa: E731
-NEEDED = {"trainer": NAME, "dataset": NAME, "shots": WHOLE, "seed": WHOLE, "accuracy": PERCENT}
+
+def _name(value: Any) -> bool:
+    return TEXT(value) and bool(value.strip())
+
+
+NEEDED = {"trainer": _name, "dataset": _name, "shots": WHOLE, "seed": WHOLE, "accuracy": PERCENT}
+IN_CONFIG = {  # where the config of an incomplete run has what a record says of its identity
+    "trainer": "TRAINER.NAME",
+    "dataset": "DATASET.NAME",
+    "subsample_classes": "DATASET.SUBSAMPLE_CLASSES",
+    "split": "TEST.SPLIT",
+    "shots": "DATASET.NUM_SHOTS",
+    "seed": "SEED",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,14 +227,17 @@ class Run:
 
     @property
     def complete(self) -> bool:
+        """Whether it has finished and its record is as it should be."""
         return not self.problem
 
     @property
     def accuracy(self) -> float:
+        """Test accuracy in percent, of a complete run."""
         return float(self.record["accuracy"])
 
     @property
     def trained(self) -> bool:
+        """Whether its method sees training images."""
         return not self.method.zero_shot
 
     @cached_property
@@ -228,9 +247,12 @@ class Run:
 
 
 def find_runs(output: str | Path) -> list[Run]:
-    """Every run at or below `output`, sorted by path.
+    """Return every run at or below `output`, sorted by path.
 
-    Raises ResultsError where there is no such folder, or no run in it.
+    Raises
+    ------
+    ResultsError
+        Where there is no such folder, or no run in it.
     """
     output = Path(output)
     if not output.is_dir():
@@ -253,69 +275,44 @@ def _run_folders(output: Path) -> Iterator[Path]:
 
 
 def read_run(folder: Path) -> Run:
-    """Never raises for what a file holds: a torn or foreign file makes an incomplete run that names it."""
-    record, problem = _read_result(folder / RESULT_NAME)
+    """Read one run; never raises for what a file holds: a torn or foreign one makes an incomplete run that names it.
+
+    What identifies a complete run comes from its record, an incomplete one from its config.yaml.
+    """
+    record, problem = read_record(folder / RESULT_NAME)
+    if not problem and record.get("complete") is not True:
+        problem = f"{RESULT_NAME} says that the run is not complete"
+    elif not problem and (bad := wrong(record, NEEDED)):
+        problem = f"{RESULT_NAME} has no valid {bad}"
+    method = declared_in(folder, record)
     if problem:
-        return _from_config(folder, problem)
-    config = flatten(record.get("config") or {})
-    method = Declared.read(record.get("method") or {})
+        try:
+            config = flatten(for_people(load_config(folder / CONFIG_NAME)))
+        except FileNotFoundError:
+            return Run(folder, problem)
+        except (OSError, ValueError) as error:
+            return Run(folder, f"{problem}; config.yaml cannot be read ({error})")
+        record, identity = {}, {name: config.get(key) for name, key in IN_CONFIG.items()}
+    else:
+        record = identity = for_people(record)
+        config = flatten(record.get("config") or {})
+    shots, seed = identity["shots"], identity["seed"]
     return Run(
         folder,
-        "",
-        record["trainer"],
-        record["dataset"],
+        problem,
+        trainer=str(identity["trainer"] or ""),
+        dataset=str(identity["dataset"] or ""),
+        classes=str(identity.get("subsample_classes") or "all"),
+        split=str(identity.get("split") or "test"),
+        shots=0 if method.zero_shot else (shots if COUNT(shots) and shots > 0 else -1),
+        seed=seed if COUNT(seed) and not method.zero_shot else -1,
         method=method,
         config=config,
         record=record,
-        **_place(
-            method,
-            record.get("subsample_classes"),
-            record.get("split"),
-            record["shots"],
-            record["seed"],
-        ),
     )
-
-
-def _read_result(path: Path) -> tuple[dict[str, Any], str]:
-    """(record, "") or ({}, what is wrong)."""
-    record, problem = read_record(path)
-    if problem:
-        return {}, problem
-    if record.get("complete") is not True:
-        return {}, f"{path.name} says that the run is not complete"
-    bad = wrong(record, NEEDED)
-    return ({}, f"{path.name} has no valid {bad}") if bad else (for_people(record), "")
-
-
-def _from_config(folder: Path, problem: str) -> Run:
-    """An incomplete run, with what its config.yaml tells."""
-    try:
-        tree = for_people(load_config(folder / CONFIG_NAME))
-    except FileNotFoundError:
-        return Run(folder, problem)
-    except (OSError, ValueError) as error:
-        return Run(folder, f"{problem}; config.yaml cannot be read ({error})")
-    config = flatten(tree) if isinstance(tree, dict) else {}
-    trainer, dataset = str(config.get("TRAINER.NAME") or ""), str(config.get("DATASET.NAME") or "")
-    method = _declared_in_config(folder)
-    place = _place(
-        method,
-        config.get("DATASET.SUBSAMPLE_CLASSES"),
-        config.get("TEST.SPLIT"),
-        config.get("DATASET.NUM_SHOTS", -1),
-        config.get("SEED", -1),
-    )
-    return Run(folder, problem, trainer, dataset, method=method, config=config, **place)
-
-
-def _place(method: Declared, classes: Any, split: Any, shots: Any, seed: Any) -> dict[str, Any]:
-    shots = 0 if method.zero_shot else (shots if COUNT(shots) and shots > 0 else -1)
-    seed = seed if COUNT(seed) and not method.zero_shot else -1
-    return {"classes": str(classes or "all"), "split": str(split or "test"), "shots": shots, "seed": seed}
 
 
 def relative_to(folder: Path, output: Path) -> str:
-    """What a run below `output` is called there; `output` itself by its own name."""
+    """Return what a run below `output` is called there; `output` itself by its own name."""
     name = folder.relative_to(output).as_posix()
     return folder.name if name == "." else name

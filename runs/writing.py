@@ -1,46 +1,67 @@
-"""The record of a run, written as its very last act."""
+"""The record of a run, written as its very last act: what came out, with which program, on which data.
+
+Numbers that are not finite become null in it, so that every JSON reader takes it.  record.py says what shape it has,
+and reads it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 from yacs.config import CfgNode
 
+import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
-from dassl.utils.checkpoint import BEST_NAME, CheckpointError, checksum
+from dassl.utils.checkpoint import BEST_NAME, checksum
 from dassl.utils.logger import warned
-from dassl.utils.tools import StrPath, atomic_write
+from dassl.utils.tools import atomic_write
 
-from .environment import peak_cuda_memory_mb, peak_memory_mb, versions
 from .folder import check_mode, holds_training, plain_config
 from .keys import effective, flatten
-from .record import EVAL_RESULT_NAME, RESULT_NAME, SCHEMA, Declared, read_result
+from .record import EVAL_RESULT_NAME, RESULT_NAME, SCHEMA, Declared, beside
 
 UNTRAINED = "untrained: nothing was trained or loaded"  # methods.py marks results by the first word
 
 
 def write_result(
-    cfg: CfgNode,
-    trainer: Any,
-    mode: str,
-    seconds: float,
-    argv: list[str] | None = None,
-    checkpoint: str | None = None,
+    cfg: CfgNode, trainer: Any, mode: str, seconds: float, argv: Sequence[str] = (), checkpoint: str | None = None
 ) -> Path:
-    """Write result.json (for an evaluation in a training run's folder: result-eval.json); returns its path.
+    """Write result.json, or for an evaluation in a training run's folder result-eval.json.
 
-    `seconds` is the run's whole time, `checkpoint` the file that was evaluated; after training it is found in
-    OUTPUT_DIR. Numbers that are not finite become null.
+    Parameters
+    ----------
+    cfg
+        The run's config.
+    trainer
+        After its test; `last_test`, `history` and `diagnostics()` say what came out.
+    mode
+        "train" or "eval".
+    seconds
+        The run's whole time.
+    argv
+        The words of its command line.
+    checkpoint
+        The file that was evaluated; after a training it is looked for in OUTPUT_DIR.
+
+    Returns
+    -------
+    Path
+        The file that was written.
     """
     check_mode(mode)
     folder = Path(cfg.OUTPUT_DIR)
@@ -55,20 +76,16 @@ def write_result(
         "complete": True,
         "mode": mode,
         "trainer": cfg.TRAINER.NAME,
-        "method": Declared.by(type(trainer))._asdict(),
+        "method": Declared.of(type(trainer))._asdict(),
         "dataset": cfg.DATASET.NAME,
         "backbone": cfg.MODEL.BACKBONE.NAME,
         "shots": cfg.DATASET.NUM_SHOTS,
         "seed": cfg.SEED,
         "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
         "split": test.get("split"),
-        "accuracy": results.get("accuracy"),
-        "error_rate": results.get("error_rate"),
-        "macro_f1": results.get("macro_f1"),
-        "total": test.get("total"),
-        "correct": test.get("correct"),
+        **{name: results.get(name) for name in ("accuracy", "error_rate", "macro_f1")},
+        **{name: test.get(name) for name in ("total", "correct", "confusions")},
         "per_class": test.get("per_class", []),
-        "confusions": test.get("confusions"),
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
         "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
@@ -77,18 +94,14 @@ def write_result(
         "selection": getattr(trainer, "selection", None),
         "transport": trainer.diagnostics(),
         "history": trainer.history,
-        "seconds": {
-            "total": seconds,
-            "train": getattr(trainer, "train_seconds", None),
-            "test": test.get("seconds"),
-        },
-        "peak_memory_mb": peak_memory_mb(),
-        "peak_cuda_memory_mb": peak_cuda_memory_mb(),
+        "seconds": {"total": seconds, "train": getattr(trainer, "train_seconds", None), "test": test.get("seconds")},
+        "peak_memory_mb": _peak_memory_mb(),
+        "peak_cuda_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None,
         "data": _describe_data(trainer),
         "config": config,
         "config_digest": _digest(config),
         "versions": versions(),
-        "argv": list(argv or []),
+        "argv": list(argv),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     path = folder / (EVAL_RESULT_NAME if mode == "eval" and holds_training(folder) else RESULT_NAME)
@@ -98,18 +111,20 @@ def write_result(
     return path
 
 
+# --- what came out ---------------------------------------------------------------------------------------
+
+
 def _protocol(cfg: CfgNode, trainer: Any, mode: str, checkpoint: str | None) -> str | None:
-    """How the result was come by, where it is not as it should be: in the trainer's words, or that what it could
-    learn stayed as it was initialised."""
-    told = getattr(trainer, "protocol", None)
+    """Say what makes the result no fair one: in the trainer's words, or that what it could learn has not learned."""
     learns = any(optim is not None for optim in getattr(trainer, "_optims", {}).values())
     trained = mode == "train" and (trainer.max_epoch > 0 or trainer.start_epoch > 0)
     loaded = checkpoint or getattr(trainer, "loaded_checkpoint", None) or cfg.MODEL.INIT_WEIGHTS
-    return told or (UNTRAINED if learns and not trained and not loaded else None)
+    untrained = UNTRAINED if learns and not trained and not loaded else None
+    return getattr(trainer, "protocol", None) or untrained
 
 
 def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
-    """The file that holds the tested weights, relative to OUTPUT_DIR; None for methods that save nothing."""
+    """Return the file of the tested weights, relative to OUTPUT_DIR; None for methods that save nothing."""
     loaded, folder = getattr(trainer, "loaded_checkpoint", None), Path(cfg.OUTPUT_DIR)
     if loaded and Path(loaded).is_relative_to(folder):
         return Path(loaded).relative_to(folder).as_posix()
@@ -122,16 +137,13 @@ def _final_checkpoint(cfg: CfgNode, trainer: Any) -> str | None:
 
 
 def _checksums(tested: Path, names: Iterable[str]) -> dict[str, str]:
-    """{model: SHA-256} of the checkpoint that was tested and of those of the other models beside it."""
-    files = {name: _of_model(tested, name) for name in (tested.parent.name, *names)}
+    """Return {model: SHA-256} of the checkpoint that was tested and of those of the other models beside it."""
+    files = {name: beside(tested, name) for name in (tested.parent.name, *names)}
     return {name: checksum(file) for name, file in files.items() if file.is_file()}
 
 
-def _of_model(tested: Path, name: str) -> Path:
-    return tested.parent.parent / name / tested.name
-
-
 def _describe_data(trainer: Any) -> dict[str, Any] | None:
+    """Return sizes, class names and the fingerprint of the data set, which tells whether another one is the same."""
     dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
     if not isinstance(dataset, DatasetBase):  # a plugin with data of its own
         return None
@@ -148,51 +160,61 @@ def _describe_data(trainer: Any) -> dict[str, Any] | None:
 
 
 def _digest(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over the keys that decide what comes out, with their values."""
+    """Return the SHA-256 (hex) over the keys that decide what comes out, with their values."""
     return hashlib.sha256(json.dumps(effective(flatten(config)), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _json_ready(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _json_ready(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, list | tuple | set | frozenset):
         return [_json_ready(entry) for entry in value]
-    if isinstance(value, (np.ndarray, torch.Tensor)):
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
         return _json_ready(value.tolist())
-    if isinstance(value, np.generic):
-        return _json_ready(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+    return value if value is None or isinstance(value, int | str) else str(value)
 
 
-def evaluated_checkpoint(folder: StrPath) -> tuple[str, int | None]:
-    """Find the checkpoint that the run in `folder` was tested with: its own, or of an evaluation the one it evaluated.
+# --- what it was made with -------------------------------------------------------------------------------
 
-    Returns
-    -------
-    folder, epoch
-        For a trainer's `load_model`: the folder of the run that made the checkpoint, and its epoch; None for the best
-        one, and where no file is recorded, so that the trainer chooses.
 
-    Raises
-    ------
-    CheckpointError
-        Where the file has changed since it was tested.
+def _peak_memory_mb() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the interpreter, the libraries and this program."""
+    try:
+        project = importlib.metadata.version("plot-prompt-learning")
+    except importlib.metadata.PackageNotFoundError:  # used from the checkout
+        project = f"dassl {dassl.__version__}"
+    libraries = {module.__name__: module.__version__ for module in (torch, torchvision, np)}
+    return {"python": platform.python_version(), **libraries, "project": project, "commit": commit_of_program()}
+
+
+@cache
+def commit_of_program() -> str:
+    """Return the git commit of the program that runs, with -dirty where its files have changed since.
+
+    It is "" where git knows none, and looked up once: a process goes on with the code that it has loaded.
     """
-    record = read_result(folder) or {}
-    tested = record.get("checkpoint")
-    for name, known in (record.get("checkpoints_sha256") or {}).items():
-        file = _of_model(Path(folder, tested or ""), Path(name).name)
-        if file.is_file() and checksum(file) != known:
-            raise CheckpointError(
-                f"{file} is damaged or was replaced: its SHA-256 is not the one in {Path(folder, RESULT_NAME)}, of the "
-                "file that was tested; get that one from a copy, or test what there is with train.py --eval-only"
-            )
-    if not tested:
-        return str(folder), None
-    path = Path(folder, tested)
-    if path.is_dir():
-        return str(path), None
-    epoch = re.fullmatch(r"model\.pth\.tar-(\d+)", path.name)
-    return str(path.parent.parent), int(epoch[1]) if epoch else None
+    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "here").resolve().parent
+    commit = _git(program, "rev-parse", "--short=12", "HEAD")
+    changed = commit and _git(program, "status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(folder: Path, *command: str) -> str:
+    """Return what git says about the repository of `folder`, without locking it; "" where it says nothing."""
+    words = ["git", "--no-optional-locks", "-C", str(folder), *command]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

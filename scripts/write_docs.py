@@ -6,6 +6,8 @@
 Settings: every key of the tree that a run has; its default is the tree's, its meaning is the comment beside its
 declaration or comes from the trainer's options, and what it may be is what the checks of the config use.
 Commands: the parser of every program, with the examples of its help text.
+
+What stands above the first section of a page is written by hand, in the page, and stays as it is.
 """
 
 from __future__ import annotations
@@ -30,17 +32,6 @@ from runs.sweeps.experiments import EXPERIMENTS
 REPOSITORY = Path(__file__).resolve().parents[1]
 DECLARATION = re.compile(r"^ *(?:_C|cfg)\.([A-Z][\w.]*) = .*?  # (.+)$", re.MULTILINE)
 
-SETTINGS = """# Settings
-
-Every key of the configuration. `make docs` writes this page from the code.
-
-Any key can follow the flags of `train.py`, `scripts/sweep.py` and the shell scripts as `KEY VALUE` or `KEY=VALUE`, or
-stand in a YAML file. Later sources win: defaults, the data set's file, the method's file, flags, `KEY VALUE` pairs. A
-value must have the type of its default. Keys marked ° change where, how fast or how verbosely a run is made, and not
-its result: runs that differ in them are one method in every table.
-
-`python train.py --show-keys` prints the keys of the trainers. [Methods](methods.md) has those that people change most.
-"""
 SECTIONS = {  # title -> what its keys begin with; "": all that begin otherwise
     "The run": "",
     "Images": "INPUT.",
@@ -58,21 +49,6 @@ These sections belong to trainers of upstream Dassl that are [not included](meth
 that its config files load:
 """
 
-COMMANDS = """# Commands
-
-Every command with its flags and examples. `make docs` writes this page from the parsers of the programs; `--help` of
-each says more, with the meaning of its exit status (everywhere: 0 done, 2 bad command line). `RUN` is the folder of a
-finished run, `OUTPUT` a folder with runs at any depth, `DATA` the folder that holds the data sets.
-
-Every command that deals with runs or data sets also takes `--plugin FOLDER|FILE|MODULE`, which makes the trainers and
-data sets that this registers known, too. It can be repeated; `PLOT_PLUGINS` in the environment does the same.
-
-Wherever a `RUN` is expected, a short name will do: `OUTPUT:METHOD@SHOTS#SEED`, such as `output/photos:PLOT@16`. Parts
-that are not needed can be left out; of several seeds the first one is meant. `--best` takes the run with the highest
-test accuracy instead. `python -m results runs OUTPUT` lists the names.
-
-`python -m results sweep` is the same as `python scripts/sweep.py`.
-"""
 PROGRAMS = {  # how it is called -> the module that builds its parser
     "python train.py": "runs.command_line",
     "python scripts/sweep.py": "runs.sweeps.sweep",
@@ -114,7 +90,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def settings_page() -> str:
-    """Return docs/settings.md."""
+    """Make the sections of docs/settings.md: a table for each part of the tree, with key, default and meaning."""
     from dassl.config import get_cfg_default
     from runs import config, keys
 
@@ -133,11 +109,22 @@ def settings_page() -> str:
         rows[title].append([f"`{key}`{' °' * (key in idle)}", default(value), meanings[key]])
     tables = [f"## {title}\n\n{table(('key', 'default', 'meaning'), rows[title])}" for title in sections]
     others = FOREIGN + ", ".join(f"`{node}`" for node in sorted({key.rpartition(".")[0] for key in foreign})) + "."
-    return "\n\n".join([SETTINGS.strip(), *tables, others]) + "\n"
+    return "\n\n".join([*tables, others]) + "\n"
 
 
 def all_meanings(config: Any) -> dict[str, str]:
-    """Return {key: its meaning, and what it may be}."""
+    """Find what each key means.
+
+    Parameters
+    ----------
+    config : module
+        `runs.config`, with whose keys of our own and trainers' options the engine's are joined.
+
+    Returns
+    -------
+    dict
+        Dotted key -> its meaning, and what its value may be where the meaning does not say that.
+    """
     from dassl.config import defaults
     from dassl.config.values import NAMES, NUMBERS
 
@@ -165,8 +152,8 @@ def default(value: Any) -> str:
 
 
 def commands_page() -> str:
-    """Return docs/commands.md."""
-    blocks = [COMMANDS.strip()]
+    """Make the sections of docs/commands.md: one for each program and each of its subcommands, and the scripts."""
+    blocks = []
     for program, module in PROGRAMS.items():
         parser = import_module(module).build_parser()
         blocks += [f"## {program}", *describe(parser)]
@@ -181,14 +168,27 @@ def commands_page() -> str:
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return {name: parser} of `python -m results table` and the like, but not of names that only point elsewhere."""
+    """Find the subcommands of a program, such as `python -m results table`.
+
+    Returns
+    -------
+    dict
+        Name -> parser, without names that only point to another program: those have no description.
+    """
     actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     commands = {name: command for action in actions for name, command in action.choices.items()}
     return {name: command for name, command in commands.items() if command.description}
 
 
 def describe(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield the purpose, arguments and examples of one command."""
+    """Describe one command.
+
+    Yields
+    ------
+    str
+        Blocks of Markdown: its purpose, which is the first sentence of its help; a table of its arguments, if it has
+        any (those that every command has are left out); its examples, if it has any.
+    """
     purpose = " ".join(re.split(r"(?<=\.)\s", parser.description or "", maxsplit=1)[0].split())
     yield purpose[:1].upper() + purpose[1:].removesuffix(".") + "."
     rows = [
@@ -204,7 +204,10 @@ def describe(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def name_of(action: argparse.Action) -> str:
-    """Write an argument as it is typed: `--shots K [K ...]`, `[PATH ...]`."""
+    """Write an argument as it is typed: `--shots K [K ...]`, `[PATH ...]`.
+
+    A flag that takes no value (nargs 0) has only its names; a positional argument has only its value.
+    """
     value = "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
     value = action.metavar if isinstance(action.metavar, str) else value
     if action.nargs in ("*", argparse.REMAINDER):
@@ -244,17 +247,19 @@ def main(argv: list[str] | None = None) -> int:
     from dassl.plain.writing import atomic_write
 
     check = build_parser().parse_args(argv).check
-    stale = [name for name, page in PAGES.items() if page() != _read(REPOSITORY / name)]
-    for name in stale:
-        if not check:
+    status = 0
+    for name, sections in PAGES.items():
+        page = (REPOSITORY / name).read_text(encoding="utf-8")
+        current = page[: page.index("\n## ") + 1] + sections()
+        if page == current:
+            continue
+        if check:
+            status = 1
+        else:
             with atomic_write(REPOSITORY / name) as file:
-                file.write(PAGES[name]())
+                file.write(current)
         print(f"{name}: {'not current; run `make docs`' if check else 'written'}")
-    return int(check and bool(stale))
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    return status
 
 
 if __name__ == "__main__":

@@ -131,8 +131,9 @@ class ClipTrainer(TrainerX):
         settings = dict(self.cfg.get("FEATURE_CACHE", {}))
         store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", MAX_GB) * 1e9)
         self.feature_cache = FeatureCache(
-            store, lambda images: self.encode(images), self.device, self.precision, settings.get("USE", True)
-        )
+            store, lambda images: self.encode(images), self.device, self.precision, settings.get("USE", True),
+            code=[type(self).encode],
+        )  # fmt: skip
         return self.clip_model
 
     def assemble(self, clip_model: CLIP) -> nn.Module:

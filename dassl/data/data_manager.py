@@ -121,6 +121,12 @@ class DataManager:
         Labelled training images, and test images.
     train_loader_u, val_loader : DataLoader or None
         Unlabelled training images and validation images, None where the data set has none.
+    num_classes : int
+        Number of classes C.
+    num_source_domains : int
+        Number of domains that DATASET.SOURCE_DOMAINS names.
+    lab2cname : dict
+        Label -> class name.
 
     Raises
     ------
@@ -170,10 +176,10 @@ class DataManager:
         self.val_loader = loader(options.TEST, dataset.val, is_train=False) if dataset.val else None
         self.test_loader = loader(options.TEST, dataset.test, is_train=False)
 
-        self._num_classes = dataset.num_classes
-        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
-        self._lab2cname = dataset.lab2cname
         self.dataset = dataset
+        self.num_classes = dataset.num_classes
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.lab2cname = dataset.lab2cname
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
@@ -183,21 +189,6 @@ class DataManager:
             return build_transform(cfg, is_train=is_train)
         log.info(f"* Using custom transform for {'training' if is_train else 'testing'}")
         return custom
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return self._num_classes
-
-    @property
-    def num_source_domains(self) -> int:
-        """Number of domains that DATASET.SOURCE_DOMAINS names."""
-        return self._num_source_domains
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        """Label -> class name."""
-        return self._lab2cname
 
     def show_dataset_summary(self, cfg: Any) -> None:
         """Print a table of the data set's name, domains and sizes."""

@@ -65,10 +65,7 @@ def without_data(kind: type[T], classnames: Sequence[str]) -> type[T]:
     """
 
     def build_data_loader(self: Any) -> None:
-        self.dm = ClassList(classnames)
-        self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
-        self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
-        self.num_source_domains = self.dm.num_source_domains
+        self._use_data(ClassList(classnames))
 
     return type(kind.__name__, (kind,), {"build_data_loader": build_data_loader, "__module__": kind.__module__})
 

@@ -115,14 +115,17 @@ class SimpleTrainer(TrainerBase):
 
     def build_data_loader(self) -> None:
         """Make the DataManager `dm` and take over what it offers."""
-        self.dm = DataManager(self.cfg)
-        self.train_loader_x = self.dm.train_loader_x
-        self.train_loader_u = self.dm.train_loader_u  # None without unlabelled data
-        self.val_loader = self.dm.val_loader  # None without validation data
-        self.test_loader = self.dm.test_loader
-        self.num_classes = self.dm.num_classes
-        self.num_source_domains = self.dm.num_source_domains
-        self.lab2cname = self.dm.lab2cname
+        self._use_data(DataManager(self.cfg))
+
+    def _use_data(self, dm: Any) -> None:
+        self.dm = dm
+        self.train_loader_x = dm.train_loader_x
+        self.train_loader_u = dm.train_loader_u  # None without unlabelled data
+        self.val_loader = dm.val_loader  # None without validation data
+        self.test_loader = dm.test_loader
+        self.num_classes = dm.num_classes
+        self.num_source_domains = dm.num_source_domains
+        self.lab2cname = dm.lab2cname
 
     def build_model(self) -> None:
         """Make `model`, `optim` and `sched` and register them; here a SimpleNet."""

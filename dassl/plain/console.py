@@ -12,16 +12,18 @@ __all__ = ["not_negative", "piped", "positive", "run_command"]
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1; a type for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 1 or more")
-    return int(text)
+    """Read a whole number of 1 or more; a type for argparse."""
+    return _whole(text, 1)
 
 
 def not_negative(text: str) -> int:
-    """Read a whole number from 0, as of a seed: below 0 a run draws without one, and cannot be repeated."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 0 or more")
+    """Read a whole number of 0 or more, as of a seed: below, a run draws without one, and cannot be repeated."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, {least} or more")
     return int(text)
 
 

@@ -130,20 +130,14 @@ def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the tail of an error message about an unknown name: the nearest known name, and the list of all."""
-    known = list(known)
+    known = list(map(str, known))
     if not known:
         return "; none are known yet: import the module that defines it first"
-    near = _but_for_case(str(name), known) or difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    # to difflib, "plot" is nearer to "TipAdapter" than to "PLOT"
+    near = [k for k in known if k.lower() == str(name).lower()]
+    near = near or difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return f"{hint} known: {', '.join(known)}"
-
-
-def _but_for_case(name: str, known: Iterable[str]) -> list[str]:
-    """Return the names that differ from `name` only in case.
-
-    To difflib, "plot" is nearer to "TipAdapter" than to "PLOT".
-    """
-    return [k for k in known if str(k).lower() == name.lower()]
 
 
 def end_bars() -> None:
@@ -165,14 +159,9 @@ def check_availability(requested: str, available: Iterable[str], what: str = "ch
         What is being chosen, for the message; a config key in brackets helps: "trainer (TRAINER.NAME)".
     """
     available = list(available)
-    if requested in available:
-        return
-    nearest = get_most_similar_str_to_a_from_b(str(requested), _but_for_case(str(requested), available) or available)
-    known = ", ".join(map(str, available)) or "none"
-    if not requested:
-        raise ValueError(f"no {what} was given; known: {known}")
-    hint = f"; did you mean {nearest!r}?" if nearest else ";"
-    raise ValueError(f"no {what} {requested!r}{hint} known: {known}")
+    if requested not in available:
+        problem = repr(requested) if requested else "was given"
+        raise ValueError(f"no {what} {problem}{did_you_mean(requested, available)}")
 
 
 def tolist_if_not(x: Any) -> list:

@@ -35,15 +35,13 @@ def export(args: argparse.Namespace) -> int:
     python -m predict flowers.safetensors photos
     """
     from runs.restore.exported import write
-    from runs.restore.rebuilding import rebuild
-    from runs.restore.source import PredictError, RunFolder
+    from runs.restore.rebuilding import open_source, rebuild
+    from runs.restore.source import PredictError
 
     folder = run_of(args)
     if not folder.is_dir():
         raise PredictError(f"{folder} is no folder; give the folder of a finished run")
-    source = RunFolder.read(folder)
-    source.check_places(args.backbone)
-    restored = rebuild(source, backbone=args.backbone, device="cpu")
+    restored = rebuild(open_source(folder), backbone=args.backbone, device="cpu")
     path = write(restored, Path(args.out or folder / NAME))
     say(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(restored.classes)} classes)")
     return 0

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from dassl.utils.logger import quiet
 from runs.files import ResultsError, tell, write_text
 from runs.record import Run, read_run
-from runs.restore.trained_run import check_transport, test_batches
+from runs.restore.source import TRANSPORTS, RunFolder
+from runs.restore.testset import test_batches
 
 from ..figures.ablation import ablation_figure
 from ..figures.style import drawing, save_figure
@@ -170,7 +171,7 @@ def show_ablation(
         Of the table, one of layout.FORMATS.
     """
     folder = at_rest.folder
-    check_transport(folder)
+    RunFolder.open(folder).require(*TRANSPORTS)
     check_settings(epsilons, matchings)
     run = read_run(folder)
     if not run.complete:

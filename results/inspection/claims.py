@@ -26,7 +26,8 @@ import numpy as np
 
 from runs.files import ResultsError, say, write_text
 from runs.restore.images import image_reader, to_picture
-from runs.restore.trained_run import check_transport, labels_of, look_through_test
+from runs.restore.source import TRANSPORTS, RunFolder
+from runs.restore.testset import labels_of, look_through_test
 
 from ..figures.claims import draw_claims
 from ..figures.style import drawing, save_figure
@@ -166,7 +167,7 @@ def show_claims(
     status
         The exit status.
     """
-    if check_transport(run.folder).node.get("N") == 1:
+    if RunFolder.open(run.folder).require(*TRANSPORTS).option("N") == 1:
         raise ResultsError(f"{run.folder} has one prompt a class: there is no other to compare its claims with")
     if count < 1:
         raise ResultsError(f"--count must be at least 1, got {count}")

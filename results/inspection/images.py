@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runs.files import ResultsError, say, tell
-from runs.restore.trained_run import labels_of, look_through_test, read_config
+from runs.restore.source import RunFolder
+from runs.restore.testset import labels_of, look_through_test
 
 from .rebuilt import RunAtRest
 
@@ -66,7 +67,7 @@ def with_files(run: RunAtRest, paths: Sequence[Path]) -> tuple[Any, Chosen]:
 
 def _may_be_in_data(run: RunAtRest, paths: Sequence[Path]) -> bool:
     """Whether any of the files lies below the root of the run's data sets, so that its label may be known there."""
-    root = run.root or str((read_config(run.folder).get("DATASET") or {}).get("ROOT") or "")
+    root = run.root or str(RunFolder.open(run.folder).config.get("DATASET.ROOT") or "")
     folder = Path(root).expanduser().resolve() if root else None
     return folder is not None and any(folder in path.resolve().parents for path in paths)
 

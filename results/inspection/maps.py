@@ -14,7 +14,8 @@ import numpy as np
 
 from runs.files import ResultsError, write_atomic
 from runs.restore.images import image_reader
-from runs.restore.trained_run import check_run, labels_of, settings_of
+from runs.restore.source import RunFolder
+from runs.restore.testset import labels_of
 
 from ..numbers.feature_map import FeatureMap, Features, make_map
 from .rebuilt import RunAtRest
@@ -134,9 +135,10 @@ def map_run(run: RunAtRest, method: str, classes: Sequence[str] = (), count: int
         For runs of methods that cannot be mapped, and for what is missing.
     """
     # contexts that are words but cannot be mapped are those that every image shifts
-    shifted = settings_of(run.folder).method.has_words
+    source = RunFolder.open(run.folder)
+    shifted = source.method.has_words
     what = "prompts that are the same for every image" if shifted else "prompts to show"
-    kind, _, declared = check_run(run.folder, what, "can_be_mapped")
+    source = source.require(what, "can_be_mapped")
     trainer = run.rebuild()
     dataset = trainer.dm.dataset
     labels = choose_classes(dataset.classnames, classes)
@@ -146,10 +148,10 @@ def map_run(run: RunAtRest, method: str, classes: Sequence[str] = (), count: int
     cfg = trainer.cfg
     features = extract(trainer, items, labels)
     n = int(features.prompt_number.max())
-    under_prompts = declared.transports and not declared.has_places
+    under_prompts = source.method.transports and not source.method.has_places
     several = "images under visual prompts" if under_prompts else "local image features"
     seen = several if len(features.images) > len(items) else "pooled image features"
-    title = f"{kind} on {cfg.DATASET.NAME}: {n} prompt{'s' * (n > 1)} a class, and {seen}"
+    title = f"{source.trainer} on {cfg.DATASET.NAME}: {n} prompt{'s' * (n > 1)} a class, and {seen}"
     return make_map(features, method, dataset.classnames, title)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs.restore.trained_run import load, quiet
+from dassl.utils.logger import quiet
+from runs.restore.rebuilding import load_trainer
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class RunAtRest:
         ResultsError
             For whatever is missing or wrong.
         """
-        return load(self.folder, self.backbone, self.root, self.verbose, classnames)
+        return load_trainer(self.folder, self.backbone, self.root, classnames, verbose=self.verbose)
 
     def quiet(self) -> AbstractContextManager[Any]:
         """Keep stdout clean of what the engine prints, unless `verbose`."""
-        return quiet(self.verbose)
+        return quiet(not self.verbose)

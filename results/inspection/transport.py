@@ -34,7 +34,7 @@ import numpy as np
 from dassl.plain.text import error_text
 from runs.files import ResultsError, tell, write_atomic, write_text
 from runs.restore.images import find_images, image_reader, to_picture
-from runs.restore.trained_run import check_transport
+from runs.restore.source import TRANSPORTS, RunFolder
 
 from ..figures.heatmaps import draw
 from ..figures.style import drawing, save_figure
@@ -221,11 +221,11 @@ def draw_transport(run: RunAtRest, choice: Choice, out: Path | None, formats: Se
     ResultsError
         For a run that matches no places, and for images that cannot be chosen.
     """
-    trainer, node, _ = check_transport(run.folder)
-    if node.get("MATCHING") == "global":
+    source = RunFolder.open(run.folder).require(*TRANSPORTS)
+    if source.option("MATCHING") == "global":
         raise ResultsError(
-            f"{run.folder} has TRAINER.{trainer}.MATCHING global, which looks at an image's one pooled feature and at "
-            "no place: there is nothing to draw; give a run with another matching"
+            f"{run.folder} has TRAINER.{source.trainer}.MATCHING global, which looks at an image's one pooled feature "
+            "and at no place: there is nothing to draw; give a run with another matching"
         )
     choice.check()
     if choice.images:

@@ -15,7 +15,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runs.files import ResultsError
-from runs.restore.trained_run import check_run, labels_of
+from runs.restore.source import RunFolder
+from runs.restore.testset import labels_of
 
 from ..tables.layout import csv_text
 from .rebuilt import RunAtRest
@@ -154,7 +155,7 @@ def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
     """
     if top < 1:
         raise ResultsError(f"--top must be at least 1, got {top}")
-    method = check_run(run.folder, "learned context", "has_words").method
+    method = RunFolder.open(run.folder).require("learned context", "has_words").method
 
     import torch
 

@@ -1,11 +1,14 @@
 """Figures that others published, to be shown beside ours; none of them was measured here.
 
-published.yaml holds the tables and says how they are laid out.  `PUBLISHED` lists their methods; each says where its
-figures are from, and that source is printed under every table that shows it.
+They stand in published.yaml, in tables that vouch for themselves: their rows give the averages (and harmonic means)
+that were printed with them, which tests check.  `PUBLISHED` has an entry for each method of each table, which says
+where it is from; that source is printed under every table that shows it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,24 +34,26 @@ class Published(NamedTuple):
         return self.accuracy.get(dataset, {}).get((part, shots))
 
 
-def _methods_of(table: dict[str, Any]) -> list[Published]:
-    """Split a table into one entry a method; its columns go by method, then by place.
+def read_published() -> Iterator[Published]:
+    """Yield the methods of all tables in published.yaml.
 
     Raises
     ------
     ValueError
-        When a row has more or fewer figures than the table has columns.
+        For a row with too many or too few figures, naming it.
     """
-    methods, places = table["methods"], [(part, shots) for part in table["parts"] for shots in table["shots"]]
-    entries = [Published(f"{name} (published)", table["source"], table["protocol"], {}) for name in methods]
-    for dataset, row in table["figures"].items():
-        if len(row) != len(methods) * len(places):
-            raise ValueError(f"published.yaml, {table['source']}: {dataset} has {len(row)} figures, not one a column")
-        figures = iter([tuple(figure) if isinstance(figure, list) else (figure, None) for figure in row])
-        for entry in entries:
-            entry.accuracy[dataset] = dict(zip(places, figures, strict=False))
-    return entries
+    for table in yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8")):
+        places = list(product(table.get("parts", [""]), table.get("shots", [0])))
+        columns = list(product(table["methods"], places))
+        accuracy: dict[str, Any] = {method: {} for method in table["methods"]}
+        for dataset, row in table["figures"].items():
+            if len(row) != len(columns):
+                raise ValueError(f"{table['source']}: {dataset} has {len(row)} figures for {len(columns)} columns")
+            spread = table.get("spread", {}).get(dataset, [None] * len(row))
+            for (method, place), *figure in zip(columns, row, spread, strict=True):
+                accuracy[method].setdefault(dataset, {})[place] = tuple(figure)
+        for method in table["methods"]:
+            yield Published(f"{method} (published)", table["source"], table["protocol"], accuracy[method])
 
 
-_TABLES = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
-PUBLISHED = tuple(entry for table in _TABLES for entry in _methods_of(table))
+PUBLISHED = tuple(read_published())

@@ -44,7 +44,13 @@ class ExportedFile(Source):
 
     @classmethod
     def read(cls, path: Path) -> ExportedFile:
-        """Raises PredictError for anything else, without reading its tensors."""
+        """Read what the file says of itself, not yet its tensors.
+
+        Raises
+        ------
+        PredictError
+            For any other file, and for one that is damaged.
+        """
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -67,14 +73,16 @@ class ExportedFile(Source):
                     "program that wrote it, or export the run again"
                 )
             config, names = kept_settings(about["config"]), tuple(map(str, about["classnames"]))
-            return cls(path, config, dict(about["result"]), Declared.read(about.get("method") or {}), names)
+            return cls(path, config, dict(about["result"]), Declared.from_record(about.get("method") or {}), names)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PredictError(f"{path} has damaged metadata ({error!r}); export the run again") from error
 
     def classnames(self) -> Sequence[str]:
+        """Return the classes by label."""
         return self.names
 
     def restore(self, trainer: Any) -> None:
+        """Check that the trainer has the CLIP that the file was learned with, and load what was learned."""
         from safetensors.torch import load_file
 
         from dassl.engine.inference import load_learned_state
@@ -85,7 +93,20 @@ class ExportedFile(Source):
 
 
 def write(classifier: Rebuilt, target: Path) -> Path:
-    """Write the classifier of a run to `target`.  Raises ResultsError where it cannot be written."""
+    """Write the classifier of a run to a file.
+
+    Parameters
+    ----------
+    classifier
+        What `rebuild` returned.  Entries that are the same in every trainer of its kind are left out.
+    target
+        The file.
+
+    Raises
+    ------
+    ResultsError
+        Where it cannot be written.
+    """
     from dassl.engine.inference import learned_state
     from trainers.parts.checkpoints import FIXED
 
@@ -95,7 +116,7 @@ def write(classifier: Rebuilt, target: Path) -> Path:
     about = {
         "version": VERSION,
         "classnames": classifier.classes,
-        "config": source.config,
+        "config": kept_settings(source.config),
         "method": source.method._asdict(),
         "result": {key: source.result[key] for key in RESULT if source.result.get(key) is not None},
     }
@@ -104,7 +125,7 @@ def write(classifier: Rebuilt, target: Path) -> Path:
 
 
 def sealed(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
-    """The file's content."""
+    """Return the content of a file of `tensors` and metadata `about`, with the digest of both in it."""
     from safetensors.torch import save
 
     metadata = {MARK: json.dumps(about)}
@@ -112,7 +133,10 @@ def sealed(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
 
 
 def _digest(content: bytes) -> str:
-    """SHA-256 (hex) of a safetensors file but for the digest in it: (length of the header, header as JSON, numbers)."""
+    """Return the SHA-256 (hex) of a safetensors file, but for the digest in it.
+
+    Such a file is the length of its header (8 bytes, little-endian), the header as JSON, and the numbers.
+    """
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"].pop(DIGEST, None)
@@ -120,7 +144,7 @@ def _digest(content: bytes) -> str:
 
 
 def frozen_facts(trainer: Any) -> dict[str, Tensor]:
-    """Of a trainer's CLIP, what tells it from others."""
+    """Return what tells a trainer's CLIP from others: one row of its token embedding (E,), and its logit scale ()."""
     from clip import tokenize
     from dassl.utils.logger import quiet
     from trainers.parts.backbone import load_backbone
@@ -134,7 +158,15 @@ def frozen_facts(trainer: Any) -> dict[str, Tensor]:
 
 
 def check_backbone(theirs: dict[str, Tensor], ours: dict[str, Tensor], path: Path, name: str) -> None:
-    """Raise ValueError where the file was learned with a CLIP of other sizes; warn where its weights differ."""
+    """Compare the CLIP that a file was learned with to the one at hand; both as `frozen_facts` returns them.
+
+    Weights that differ by no more than rounding (of half precision) count as equal; others only warn.
+
+    Raises
+    ------
+    ValueError
+        Where a size differs.
+    """
     from trainers.parts.checkpoints import PRECISION
 
     complaint = f"{path} was learned with another CLIP than the weights of {name}; give the right ones with --backbone"

@@ -78,8 +78,7 @@ def image_reader(cfg: Any) -> Callable[[Path | Image.Image], torch.Tensor]:
     """
     from dassl.data.transforms import build_transform
     from dassl.utils.images import read_image, to_rgb
-
-    from .trained_run import quiet
+    from dassl.utils.logger import quiet
 
     with quiet():  # it prints its list of transforms
         transform: Any = build_transform(cfg, is_train=False)

@@ -1,8 +1,10 @@
-"""A trainer that predicts, rebuilt from what a run left: its folder, or the file that `results export` made of it.
+"""Rebuild the trainer of a run from what it left: its folder, or the file that `results export` made of it.
 
-One thing differs from a test.  PLOT's published stop rule looks at a whole batch of images at once, so that the score
-of an image would depend on its neighbours (by up to 0.007 in a logit, on the demo's test sets); here every transport
-problem stops on its own (TRAINER.PLOT.STOP each), which changed no prediction on these 1,680 images.
+There is one way to do so, `rebuild`.  It makes the trainer as the run's own test had it (for figures that look into a
+run), or to predict with.  To predict, one thing differs from a test: PLOT's published stop rule looks at a whole batch
+of images at once, so that the score of an image would depend on its neighbours (by up to 0.007 in a logit, on the
+demo's test sets); there every transport problem stops on its own (TRAINER.PLOT.STOP each), which changed no prediction
+on these 1,680 images.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from typing import Any, NamedTuple
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
-from ..plugins import load_remembered
-from .source import REMEDY, PredictError, RunFolder, Source
-from .trust import may_run
+from ..plugins import load_remembered, trainer_class
+from .source import REMEDY, PredictError, RunFolder, Source, kept_settings
+from .trust import may_run, trusting
 
 
 class Rebuilt(NamedTuple):
@@ -39,25 +41,40 @@ def open_source(run: str | Path) -> Source:
 
     path = Path(run)
     if path.is_dir():
-        return RunFolder.read(path)
+        return RunFolder.open(path).require_finished()
     if path.is_file():
         return ExportedFile.read(path)
     raise PredictError(f"{path} {'is neither file nor folder' if path.exists() else 'does not exist'}; {REMEDY}")
 
 
-def rebuild(source: Source, classes: Sequence[str] | None = None, backbone: str = "", device: str = "") -> Rebuilt:
-    """Build the trainer of a run without its data set, and restore what it learned.
+def rebuild(
+    source: Source,
+    classes: Sequence[str] | None = None,
+    backbone: str = "",
+    device: str = "",
+    root: str = "",
+    as_tested: bool = False,
+    verbose: bool = False,
+) -> Rebuilt:
+    """Build the trainer of a run and restore what it learned.
 
     Parameters
     ----------
     source
         What `open_source` returned.
     classes
-        Other class names than the run's.
+        Other class names than the run's; no data set is read then.
     backbone
         Where the weights are now, if they have moved.
     device
         cpu, cuda or cuda:1; by default the GPU, where there is one.
+    root
+        Where the data sets are now, if they have moved.
+    as_tested
+        With the whole config of the run, its seed and, unless `classes` are given, its data set.  Otherwise with what
+        predictions need, and no data set.
+    verbose
+        Print what building prints.
 
     Raises
     ------
@@ -65,22 +82,51 @@ def rebuild(source: Source, classes: Sequence[str] | None = None, backbone: str 
         For whatever is missing or does not fit.
     """
     from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed
 
     from ..execute import choose_device
 
-    names = choose_classes(source, classes)
+    source.check_places(backbone)
+    names = classes if as_tested else choose_classes(source, classes)
     load_remembered(source.config, source.path, may_run)
     try:
         choose_device(device)
     except ValueError as error:
         raise PredictError(str(error)) from None
     try:
-        with quiet():  # the answer is what belongs on the console
-            trainer = build_trainer(config_of(source, backbone, device), names)
+        with quiet(not verbose):  # the answer is what belongs on the console
+            cfg = _config_of(source, backbone, device, root, as_tested)
+            if as_tested and cfg.SEED >= 0:
+                set_random_seed(cfg.SEED)
+            trainer = build_trainer(cfg, names)
             source.restore(trainer)
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, AssertionError) as error:
         raise PredictError(f"cannot rebuild {source.path}: {error_text(error)}") from error
-    return Rebuilt(trainer, source, [str(name) for name in trainer.dm.dataset.classnames])
+    return Rebuilt(trainer, source, list(map(str, trainer.dm.dataset.classnames)))
+
+
+def load_trainer(
+    run: str | Path,
+    backbone: str = "",
+    root: str = "",
+    classnames: Sequence[str] | None = None,
+    trust_paths: bool = False,
+    verbose: bool = True,
+) -> Any:
+    """Return the trainer of a run as its own test had it, ready for `test` and `explain`.
+
+    Parameters are those of `rebuild`; `trust_paths` lets it open also what the run names outside of its folder.  Its
+    checkpoint is the best or the last one, or the one that it evaluated.
+
+    Raises
+    ------
+    ResultsError
+        Where the folder holds no run, names a file that may not be opened, or lacks something.
+    """
+    with trusting(trust_paths):
+        return rebuild(
+            RunFolder.open(Path(run)), classnames, backbone, root=root, as_tested=True, verbose=verbose
+        ).trainer
 
 
 def choose_classes(source: Source, classes: Sequence[str] | None) -> list[str]:
@@ -100,22 +146,26 @@ def choose_classes(source: Source, classes: Sequence[str] | None) -> list[str]:
     return names
 
 
-def config_of(source: Source, backbone: str, device: str) -> Any:
-    """Make the frozen config to predict with."""
+def _config_of(source: Source, backbone: str, device: str, root: str, as_tested: bool) -> Any:
+    """Return the frozen config to rebuild with; parameters as in `rebuild`."""
     from dassl.config import get_cfg_default, merge_options
-    from dassl.engine import TRAINER_REGISTRY
 
     from ..config import extend_cfg, set_key
 
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    merge_options(cfg, [word for pair in source.config.items() for word in pair], str(source.path))
-    set_key(cfg, "USE_CUDA", device != "cpu")
-    if backbone:
-        set_key(cfg, "MODEL.BACKBONE.NAME", backbone)
-    if source.trainer in TRAINER_REGISTRY.registered_names():
-        options = getattr(TRAINER_REGISTRY.get(source.trainer), "options_type", None)
+    settings = source.config if as_tested else kept_settings(source.config)
+    merge_options(cfg, [word for pair in settings.items() for word in pair], str(source.path))
+    changes: dict[str, Any] = {"MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}
+    if as_tested:
+        changes["OUTPUT_DIR"] = str(source.path)
+    else:
+        cfg.USE_CUDA = device != "cpu"
+        options = getattr(trainer_class(source.trainer), "options_type", None)
         if options is not None and cfg.TRAINER[options.node].get("STOP") == "batch":
-            set_key(cfg, f"TRAINER.{options.node}.STOP", "each")
+            changes[f"TRAINER.{options.node}.STOP"] = "each"
+    for key, value in changes.items():
+        if value:
+            set_key(cfg, key, value)
     cfg.freeze()
     return cfg

@@ -25,14 +25,14 @@ _trusts: ContextVar[bool] = ContextVar("trusts", default=False)
 
 
 def add_trust_paths(parser: argparse.ArgumentParser) -> None:
-    """The user's word on a command line, for `trusting`."""
+    """Declare --trust-paths, the user's word on a command line, for `trusting`."""
     text = "open also what the run names outside of its folder (weights, the checkpoint that it evaluated)"
     parser.add_argument(FLAG, action="store_true", help=text)
 
 
 @contextlib.contextmanager
 def trusting(word: bool = True) -> Iterator[None]:
-    """Within it, with the user's `word`, every path may be opened."""
+    """Open a context in which, with the user's `word`, every path may be opened."""
     token = _trusts.set(word or _trusts.get())
     try:
         yield
@@ -41,9 +41,21 @@ def trusting(word: bool = True) -> Iterator[None]:
 
 
 def check_places(source: Path, backbone: str, record: Mapping[str, Any]) -> None:
-    """Raise ResultsError where `source`, a run's folder or an exported file, would choose which file is opened here.
+    """Check the files that a run's folder, or an exported file, names.
 
-    backbone: the name or path of the weights in its config; "" where the user names them. record: its result.
+    Parameters
+    ----------
+    source
+        The folder or file.
+    backbone
+        The name or path of the weights in its config; "" where the user names them.
+    record
+        Its result, which for an evaluation names a checkpoint.
+
+    Raises
+    ------
+    ResultsError
+        Where `source` would choose which file outside of it is opened.
     """
     evaluated = record.get("checkpoint") if record.get("mode") == "eval" else None
     for what, place, flag in (("weights", backbone, "--backbone PATH or "), ("checkpoint", evaluated, "")):
@@ -61,7 +73,7 @@ def _may_open(place: Path, source: Path) -> bool:
 
 
 def may_run(plugin: str) -> bool:
-    """Whether a plugin may be imported because a run names it: by the user's word, or below a trusted folder.
+    """Tell whether a plugin may be imported because a run names it: by the user's word, or below a trusted folder.
 
     This project is no such folder, other than for files that are only read: a run that somebody else made may well lie
     in its `output`, together with code.  A module's name is not either: it could be any that Python finds.

@@ -1,8 +1,30 @@
-"""The published experiments as a table, and the one program behind the shell scripts beside it.
+"""The published experiments as a table, and the one program behind the shell scripts in scripts/.
 
     python scripts/experiments.py plot/main caltech101 4 [KEY VALUE ...]
 
-`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.
+`scripts/plot/main.sh caltech101 4` is the same; folders, arguments and fixed settings are the original's.  A line of
+the table says what a script takes, sets and loops over; `plan_jobs` turns it into runs, as `sweep.py` does with a grid.
+What follows is printed by the --help of every script.
+
+environment:
+  DATA     folder that holds the data sets (default: data, in the checkout)
+  OUTPUT   parent of all run folders (default: output, in the checkout)
+  CFG      another method config than the published one, where it is no argument
+  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
+  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
+           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
+  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
+
+flags:
+  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
+  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
+  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
+  --verbose  also show what the runs print
+
+A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
+finished epoch.
+exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
+143 stopped by SIGTERM
 """
 
 from __future__ import annotations
@@ -10,28 +32,23 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import posixpath
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dassl.utils.plugins import add_plugin_flag, use
+import yaml
 
-from ..layout import BASE_CLASSES, CONTEXT, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
+from .. import layout as layouts
+from ..layout import CONTEXT, Layout
 from ..plugins import CHECKOUT
-from .flags import (
-    add_run_flags,
-    add_worker_flags,
-    check_options,
-    options_with_flags,
-    split_options,
-)
+from .flags import add_sweep_flags, finish_args, split_options
 from .jobs import execute
 from .planning import Job, Plan, is_zero_shot, job_of
 
-SEEDS = ("1", "2", "3")
-SHOTS = ("1", "2", "4", "8", "16")
 ARGUMENTS = {  # what each stands for, and the values it can have: names, these words, or whole numbers from this one
     "DATASET": ("name in configs/datasets, e.g. caltech101", "name"),
     "CFG": ("name in configs/trainers, e.g. rn50_ep50", "name"),
@@ -52,25 +69,6 @@ OWN_KEYS = {  # never among KEY VALUE
     "TRAINER.NAME": "another script",
 }
 NARROWED = {"SHOTS": "SHOTS", "SEED": "SEEDS"}  # loops, and the variables of the environment that narrow them
-ENVIRONMENT = """environment:
-  DATA     folder that holds the data sets (default: data, in the checkout)
-  OUTPUT   parent of all run folders (default: output, in the checkout)
-  CFG      another method config than the published one, where it is no argument
-  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
-  STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
-           published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
-  PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
-
-flags:
-  --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
-  --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
-  --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
-  --verbose  also show what the runs print
-
-A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
-finished epoch.
-exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
-143 stopped by SIGTERM"""
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -78,7 +76,10 @@ exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command
 
 @dataclass(frozen=True)
 class Experiment:
-    """One script.  Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, and with CFG."""
+    """One published script.
+
+    Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, and with CFG.
+    """
 
     about: str
     arguments: tuple[str, ...]
@@ -97,6 +98,7 @@ class Experiment:
 
     @property
     def start_key(self) -> str:
+        """The config key of what its trainer starts from."""
         return f"TRAINER.{self.trainer.upper()}.PRETRAIN_DIR"
 
     @property
@@ -106,214 +108,79 @@ class Experiment:
 
     @property
     def evaluates(self) -> bool:
+        """Whether it only tests."""
         return bool(self.loads) or is_zero_shot(self.trainer)
 
 
-def few_shot(
-    trainer: str, context: tuple[object, ...] = (), prompts: str = "", shots: str = "{SHOTS}", layout: Layout = FEW_SHOT
-) -> str:
-    """A folder in some layout, with what the script's arguments say in braces; context: tokens, CSC and position."""
-    tokens = dict(zip(("tokens", "class_specific", "position"), context, strict=False))
-    return layout.folder(
-        trainer=trainer, dataset="{DATASET}", config="{CFG}", shots=shots, seed="{SEED}", prompts=prompts,
-        context=CONTEXT.folder(**tokens) if tokens else "",
-    )  # fmt: skip
+def read_experiments() -> dict[str, Experiment]:
+    """Read the table in experiments.yaml: {"plot/main": Experiment, ...}.
+
+    Raises
+    ------
+    TypeError
+        Naming a field that an experiment does not have, or lacks.
+    """
+    table = yaml.safe_load(Path(__file__).with_name("experiments.yaml").read_text(encoding="utf-8"))
+    return {name: _experiment(**entry) for name, entry in table.items()}
 
 
-COOP_PROMPT = {
-    "DATASET.NUM_SHOTS": "{SHOTS}",
-    "TRAINER.COOP.N_CTX": "{NCTX}",
-    "TRAINER.COOP.CSC": "{CSC}",
-    "TRAINER.COOP.CLASS_TOKEN_POSITION": "{CTP}",
-}
-IMAGENET = {"DATASET": "imagenet", "SHOTS": "16"}
+def _experiment(
+    trainer: str, arguments: str, about: str, folder: Any = (), loops: Any = (), options: Any = (), **fields: Any
+) -> Experiment:
+    """Make an experiment of its entry in the table, where values may be numbers and names may be short.
 
-EXPERIMENTS = {
-    "coop/main": Experiment(
-        about="CoOp, few-shot, seeds 1 to 3",
-        arguments=("DATASET", "CFG", "CTP", "NCTX", "SHOTS", "CSC"),
-        example="caltech101 rn50_ep50 end 16 1 False",
-        trainer="CoOp",
-        folder=few_shot("CoOp", ("{NCTX}", "{CSC}", "{CTP}")),
-        loops={"SEED": SEEDS},
-        options=COOP_PROMPT,
-    ),
-    "coop/eval": Experiment(
-        about="CoOp, the prompts of 16 ImageNet images a class on another data set, seeds 1 to 3",
-        arguments=("DATASET", "CFG"),
-        example="imagenetv2 rn50_ep50",
-        trainer="CoOp",
-        folder=few_shot("CoOp", (16, False, "end"), layout=TRANSFER, shots="16"),
-        fixed={"NCTX": "16", "CSC": "False", "CTP": "end"},
-        loops={"SEED": SEEDS},
-        options={key: value for key, value in COOP_PROMPT.items() if key != "DATASET.NUM_SHOTS"},
-        loads="coop/main",
-        source=IMAGENET,
-        epoch="50",
-    ),
-    "coop/zeroshot": Experiment(
-        about="CLIP with a hand-written prompt, no training, no seed",
-        arguments=("DATASET", "CFG"),
-        example="caltech101 rn50",
-        trainer="ZeroshotCLIP",
-        folder=few_shot("ZeroshotCLIP", layout=ZERO_SHOT),
-    ),
-    "plot/main": Experiment(
-        about="PLOT, few-shot, 1 to 16 shots, seeds 1 to 3",
-        arguments=("DATASET", "N"),
-        example="caltech101 4",
-        trainer="PLOT",
-        folder=few_shot("PLOT", (16, False, "end"), prompts="{N}"),
-        config="rn50",
-        loops={"SHOTS": SHOTS, "SEED": SEEDS},
-        options={
-            "DATASET.NUM_SHOTS": "{SHOTS}",
-            "TRAINER.PLOT.N": "{N}",
-            "TRAINER.PLOT.N_CTX": "16",
-            "TRAINER.PLOT.CSC": "False",
-            "TRAINER.PLOT.CLASS_TOKEN_POSITION": "end",
+    An option that begins with a dot is the trainer's own: .N of PLOT is TRAINER.PLOT.N.
+    """
+    own = f"TRAINER.{trainer.upper()}."
+    return Experiment(
+        trainer=trainer,
+        arguments=tuple(arguments.split()),
+        about=about.replace("{TRAINER}", trainer),
+        folder=_folder(trainer, **dict(folder)),
+        loops={name: tuple(map(str, values)) for name, values in dict(loops).items()},
+        options={re.sub(r"^\.", own, key): str(value) for key, value in dict(options).items()},
+        **{
+            name: {key: str(entry) for key, entry in value.items()} if isinstance(value, dict) else str(value)
+            for name, value in fields.items()
         },
-    ),
-}
+    )
 
 
-def generalisation(script: str, trainer: str, config: str) -> dict[str, Experiment]:
-    """The four scripts of base-to-new and cross-data-set evaluation, which are alike for every trainer."""
-    return {
-        f"{script}/base2new_train": Experiment(
-            about=f"{trainer}, base to new: train on 16 images of each class in the first half",
-            arguments=("DATASET", "SEED"),
-            example="caltech101 1",
-            trainer=trainer,
-            folder="base2new/" + few_shot(trainer, shots="16", layout=BASE_CLASSES),
-            config=config,
-            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "base"},
-        ),
-        f"{script}/base2new_test": Experiment(
-            about=f"{trainer}, base to new: test what base2new_train.sh learned on the other classes",
-            arguments=("DATASET", "SEED"),
-            example="caltech101 1",
-            trainer=trainer,
-            folder="base2new/" + few_shot(trainer, shots="16", layout=NEW_CLASSES),
-            config=config,
-            options={"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_CLASSES": "new"},
-            loads=f"{script}/base2new_train",
-        ),
-        f"{script}/xd_train": Experiment(
-            about=f"{trainer}, cross-data-set and domain shift: train on 16 ImageNet images a class",
-            arguments=("SEED",),
-            example="1",
-            trainer=trainer,
-            folder=few_shot(trainer, shots="16"),
-            config=config,
-            fixed=IMAGENET,
-            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
-        ),
-        f"{script}/xd_test": Experiment(
-            about=f"{trainer}, cross-data-set and domain shift: test what xd_train.sh learned on another data set",
-            arguments=("DATASET", "SEED"),
-            example="caltech101 1",
-            trainer=trainer,
-            folder=few_shot(trainer, shots="16", layout=TRANSFER),
-            config=config,
-            loads=f"{script}/xd_train",
-        ),
-    }
+def _folder(trainer: str, layout: str = "FEW_SHOT", below: str = "", context: str = "", **values: object) -> str:
+    """Describe the folder of runs in one of the layouts, with what is not known before a run in braces."""
+    described: Layout = getattr(layouts, layout)
+    tokens = dict(zip(("tokens", "class_specific", "position"), context.split(), strict=False))
+    values = {"shots": "{SHOTS}", "context": CONTEXT.folder(**tokens) if tokens else "", **values}
+    return posixpath.join(
+        below, described.folder(trainer=trainer, dataset="{DATASET}", config="{CFG}", seed="{SEED}", **values)
+    )
 
 
-def two_stages() -> dict[str, Experiment]:
-    """PLOT++: visual prompts, then both kinds from there, then a test of what came out."""
-    shared: dict[str, Any] = {
-        "arguments": ("DATASET", "M"),
-        "example": "caltech101 4",
-        "trainer": "PLOTPP",
-        "folder": few_shot("PLOTPP", (4, False, "end"), prompts="4_M{M}"),
-        "config": "vit",
-        "loops": {"SHOTS": SHOTS, "SEED": SEEDS},
-    }
-    keys = {
-        "DATASET.NUM_SHOTS": "{SHOTS}",
-        "TRAINER.PLOTPP.N": "4",
-        "TRAINER.PLOTPP.M": "{M}",
-        "TRAINER.PLOTPP.N_CTX": "4",
-        "TRAINER.PLOTPP.N_CTX_V": "2",
-        "TRAINER.PLOTPP.CSC": "False",
-        "TRAINER.PLOTPP.CLASS_TOKEN_POSITION": "end",
-    }
-    joint = keys | {"TRAINER.PLOTPP.MODEL_UPD": "joint", "TRAINER.PLOTPP.TRADE_OFF": "False"}
-    return {
-        "plotpp/main_visiononly": Experiment(
-            about="PLOT++, first stage: the visual prompts, 1 to 16 shots, seeds 1 to 3",
-            tree="_visiononly",
-            options=keys | {"TRAINER.PLOTPP.MODEL_UPD": "vision", "TRAINER.PLOTPP.TRADE_OFF": "True"},
-            **shared,
-        ),
-        "plotpp/main_joint": Experiment(
-            about="PLOT++, second stage: text and visual prompts, from the first stage of the same shots and seed",
-            tree="_joint",
-            options=joint,
-            starts="plotpp/main_visiononly",
-            **shared,
-        ),
-        "plotpp/evaluation": Experiment(
-            about="PLOT++, test what main_joint.sh learned",
-            tree="_eval",
-            options=joint,
-            loads="plotpp/main_joint",
-            **shared,
-        ),
-    }
-
-
-
-def adapters() -> dict[str, Experiment]:
-    """A cache of the few-shot images beside hand-written prompts, or beside those of a PLOT run."""
-    found = {
-        f"tip_adapter/{script}": Experiment(
-            about=f"{trainer}, few-shot, {does}, 1 to 16 shots, seeds 1 to 3",
-            arguments=("DATASET",),
-            example="caltech101",
-            trainer=trainer,
-            folder=few_shot(trainer),
-            config="rn50",
-            loops={"SHOTS": SHOTS, "SEED": SEEDS},
-            options={"DATASET.NUM_SHOTS": "{SHOTS}"},
-        )
-        for script, trainer, does in (
-            ("main", "TipAdapter", "without training"),
-            ("main_f", "TipAdapterF", "with keys that learn"),
-        )
-    }
-    plot = EXPERIMENTS["plot/main"]
-    return found | {
-        "plot_adapter/main": replace(
-            plot,
-            about="PLOT-Adapter, few-shot: what plot/main.sh learned, and a cache; 1 to 16 shots, seeds 1 to 3",
-            trainer="PLOTAdapter",
-            folder=plot.folder.replace("/PLOT/", "/PLOTAdapter/"),
-            options={key.replace(".PLOT.", ".PLOTADAPTER."): value for key, value in plot.options.items()},
-            starts="plot/main",
-        ),
-    }
-
-
-EXPERIMENTS |= two_stages()
-EXPERIMENTS |= adapters()
-EXPERIMENTS |= generalisation("cocoop", "CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1")
-EXPERIMENTS |= generalisation("plot", "PLOT", "rn50")
+EXPERIMENTS = read_experiments()
 
 
 # --- from a line of the table to runs --------------------------------------------------------------------
 
 
-def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> list[Job]:
-    """Every run of experiment `name`; `given` holds its arguments, and perhaps CFG.
+def plan_jobs(name: str, args: argparse.Namespace) -> list[Job]:
+    """Plan every run of an experiment: the loops of its script, or the parts of them that the environment leaves.
 
-    Builds all configs, so that a misspelt name or key is found before the first run starts.  Raises what the config
-    raises (ValueError, KeyError, OSError).
+    All configs are built, so that a misspelt name or key is found before the first run starts.
+
+    Parameters
+    ----------
+    name
+        Of the experiment, like "plot/main".
+    args
+        What `parse_args` returned.
+
+    Raises
+    ------
+    ValueError, KeyError, OSError
+        Whatever building a config finds wrong; ValueError also where nothing is there to start from, or to test.
     """
     experiment = EXPERIMENTS[name]
-    values = {"CFG": experiment.config, **experiment.fixed, **given}
+    values = {"CFG": experiment.config, **experiment.fixed, **args.values}
     loops = {name: args.only.get(name) or values for name, values in experiment.loops.items()}
     if args.stage1_seed and name in {other.starts for other in EXPERIMENTS.values() if other.second_stage}:
         loops["SEED"] = (args.stage1_seed,)
@@ -329,6 +196,10 @@ def plan_jobs(name: str, given: Mapping[str, str], args: argparse.Namespace) -> 
 
 
 def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
+    """Build one run of an experiment from the values of its arguments and loops.
+
+    The runs that it tests or starts from are built likewise: only their configs tell their folders and last epochs.
+    """
     experiment = EXPERIMENTS[name]
     model_dir = load_epoch = ""
     if experiment.loads:
@@ -355,7 +226,7 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
 
 
 def usage(name: str) -> str:
-    """How to call the script of one experiment."""
+    """Return the --help of the script of one experiment."""
     experiment = EXPERIMENTS[name]
     script = f"scripts/{name}.sh"
     lines = [f"usage: {script} {' '.join(experiment.arguments)} [KEY VALUE ...]", f"{experiment.about}.", ""]
@@ -373,36 +244,49 @@ def usage(name: str) -> str:
         lines += [f"loads:  OUTPUT{source.tree}/{source.folder.format(**loaded)}"]
     if experiment.starts:
         lines += [f"from:   OUTPUT{EXPERIMENTS[experiment.starts].tree}/{EXPERIMENTS[experiment.starts].folder}"]
-    return "\n".join([*lines, "", ENVIRONMENT])
+    environment = "".join((__doc__ or "").partition("environment:")[1:])
+    return "\n".join([*lines, "", environment.rstrip()])
 
 
 def overview() -> str:
-    scripts = [f"scripts/{name}.sh {' '.join(one.arguments)}\n    {one.about}" for name, one in EXPERIMENTS.items()]
+    """Return the list of all scripts, with their arguments and what they do."""
+    scripts = [f"scripts/{name}.sh {' '.join(e.arguments)}\n    {e.about}" for name, e in EXPERIMENTS.items()]
     head = ["usage: python scripts/experiments.py NAME ARGUMENTS [KEY VALUE ...]",
             "The same as scripts/NAME.sh ARGUMENTS [KEY VALUE ...]; NAME --help says more.", ""]
     return "\n".join([*head, *scripts])
 
 
 def check_arguments(name: str, words: Sequence[str]) -> dict[str, str]:
-    """{argument: value}.  Raises ValueError that says which one is missing, or wrong and what it can be."""
+    """Match words to the arguments of a script.
+
+    Returns
+    -------
+    dict
+        {argument: value}.
+
+    Raises
+    ------
+    ValueError
+        Saying which one is missing, or wrong and what it can be.
+    """
     arguments = EXPERIMENTS[name].arguments
     if len(words) < len(arguments):
         raise ValueError(f"missing: {' '.join(arguments[len(words) :])}")
     if len(words) > len(arguments):
         raise ValueError(f"too many arguments: {' '.join(words[len(arguments) :])} (KEY VALUE pairs have a dot in KEY)")
-    given = dict(zip(arguments, words, strict=True))
-    for argument, word in given.items():
+    values = dict(zip(arguments, words, strict=True))
+    for argument, word in values.items():
         kind = ARGUMENTS[argument][1]
         if isinstance(kind, tuple) and word not in kind:
             raise ValueError(f"{argument} is {word!r}; use {' or '.join(kind)}")
         if isinstance(kind, int) and not (word.isdecimal() and str(int(word)) == word and int(word) >= kind):
             raise ValueError(f"{argument} is {word!r}; use a whole number, {kind} or more")
-    return given
+    return values
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; exit status as in the help text."""
-    words, options = split_options(sys.argv[1:] if argv is None else argv, ())
+    """Run the command line, by default that of the program; returns the exit status as in the help text."""
+    words, options = split_options(sys.argv[1:] if argv is None else argv)
     name = next(iter(words), "")
     if name in ("", "-h", "--help"):
         print(overview(), file=sys.stdout if name else sys.stderr)
@@ -415,7 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     args = parse_args(name, words[1:], options)
-    return execute(lambda: plan_jobs(name, args.values, args), args.jobs, args.verbose, args.dry_run, args.devices)
+    return execute(lambda args: plan_jobs(name, args), args)
 
 
 def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argparse.Namespace:
@@ -433,18 +317,16 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
     Returns
     -------
     Namespace
-        The flags, `values` (of the arguments, and perhaps CFG), `opts`, `root`, `output`, `only` (the loops that the
-        environment narrows) and `stage1_seed`.  What cannot be ends the program with status 2, as argparse does.
+        The flags, `values` (of the arguments, and CFG where the environment has it), `opts`, `root`, `output`, `only`
+        (the loops that the environment narrows) and `stage1_seed`.  What cannot be ends the program with status 2, as
+        argparse does.
     """
     parser = argparse.ArgumentParser(
         f"scripts/{name}.sh", usage=usage(name).removeprefix("usage: "), add_help=False, allow_abbrev=False
     )
     parser.add_argument("words", nargs="*")
-    add_worker_flags(parser)
-    add_run_flags(parser)
-    add_plugin_flag(parser)
+    add_sweep_flags(parser)
     args = parser.parse_intermixed_args(words)
-    args.opts = options_with_flags(args, options)
     args.root, args.output = _place("DATA", "data"), _place("OUTPUT", "output")
     experiment = EXPERIMENTS[name]
     try:
@@ -456,17 +338,16 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
         args.stage1_seed = os.environ.get("STAGE1_SEED", "")
         if args.stage1_seed and not args.stage1_seed.isdecimal():
             raise ValueError(f"STAGE1_SEED is {args.stage1_seed!r}; use a seed, such as 1, or leave it unset")
-        check_options(options, OWN_KEYS | set_here, "script")
-        args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
+    finish_args(parser, args, options, OWN_KEYS | set_here, "script")
     if experiment.config and os.environ.get("CFG"):
         args.values["CFG"] = os.environ["CFG"]
     return args
 
 
 def _numbers(variable: str, least: Any) -> tuple[str, ...]:
-    """The numbers in a variable of the environment; () where it is not set.  Raises ValueError below `least`."""
+    """Read the numbers in a variable of the environment; () where it is not set, ValueError below `least`."""
     words = os.environ.get(variable, "").split()
     for word in words:
         if not (word.isdecimal() and int(word) >= least):
@@ -475,6 +356,6 @@ def _numbers(variable: str, least: Any) -> tuple[str, ...]:
 
 
 def _place(variable: str, default: str) -> str:
-    """A folder from the environment; the default is in the checkout, wherever the script is called from."""
+    """Read a folder from the environment; the default is in the checkout, wherever the script is called from."""
     return os.environ.get(variable) or (default if Path.cwd() == CHECKOUT else str(CHECKOUT / default))
 

@@ -6,11 +6,14 @@ run, a `Plan`, and get a `Job`.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
 
 from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT
 from ..plugins import CHECKOUT, config_folders, configured_trainers, trainer_class
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
     from ..config import Request
+
+with open(Path(__file__).with_name("grid.yaml"), encoding="utf-8") as _file:
+    DEFAULT_GRID: Mapping[str, list[Any]] = yaml.safe_load(_file)  # {"trainers": ..., "shots": ..., "seeds": ...}
 
 
 class Job(NamedTuple):
@@ -109,34 +115,28 @@ def job_of(plan: Plan) -> Job:
 
 
 def grid(
-    trainers: Sequence[str],
-    datasets: Sequence[str],
-    config: str,
-    root: str,
-    output: str | Path,
-    shots: Sequence[int],
-    seeds: Sequence[int],
-    options: Sequence[str] = (),
-    plugins: Sequence[str] = (),
-) -> list[Job]:
+    trainers: Sequence[str], datasets: Sequence[str], config: str, root: str, output: str | Path, shots: Sequence[int],
+    seeds: Sequence[int], options: Sequence[str] = (), plugins: Sequence[str] = (),
+) -> list[Job]:  # fmt: skip
     """Plan every run of a grid: zero-shot first, and last what starts from other runs.
 
-    Parameters and errors as in `Plan` and `job_of`.  Values that are given twice count once; a zero-shot trainer has
-    one run for all shots and seeds.
+    Parameters and errors as in `Plan` and `job_of`; trainers, shots and seeds that are empty are those of grid.yaml.
+    Values that are given twice count once; a zero-shot trainer has one run for all shots and seeds.
     """
-    names = list(dict.fromkeys(trainers))
+    names, counts, draws = (
+        list(dict.fromkeys(map(str, axis or DEFAULT_GRID[name])))
+        for name, axis in (("trainers", trainers), ("shots", shots), ("seeds", seeds))
+    )
     plans = []
-    for dataset in dict.fromkeys(datasets):
-        for trainer in names:
-            stage = stage_of(trainer, names)
-            plan = Plan(trainer, dataset, config, root, output, options=options, plugins=plugins, stage=stage)
-            if is_zero_shot(trainer):
-                plans.append(replace(plan, evaluates=True))
-                continue
-            for count in map(str, dict.fromkeys(shots)):
+    for dataset, trainer in itertools.product(dict.fromkeys(datasets), names):
+        stage = stage_of(trainer, names)
+        plan = Plan(trainer, dataset, config, root, output, options=options, plugins=plugins, stage=stage)
+        if is_zero_shot(trainer):
+            plans.append(replace(plan, evaluates=True))
+        else:
+            for count, seed in itertools.product(counts, draws):
                 with_shots = ["DATASET.NUM_SHOTS", count, *options]
-                for seed in map(str, dict.fromkeys(seeds)):
-                    plans.append(replace(plan, options=with_shots, shots=count, seed=seed))
+                plans.append(replace(plan, options=with_shots, shots=count, seed=seed))
     plans.sort(key=lambda plan: (plan.stage, not is_zero_shot(plan.trainer)))
     return list(map(job_of, plans))
 
@@ -145,23 +145,26 @@ def grid(
 
 
 def is_zero_shot(trainer: str) -> bool:
-    """Whether a trainer sees no training image, so that one run stands for all shots and seeds."""
+    """Tell whether a trainer sees no training image, so that one run stands for all shots and seeds."""
     return getattr(trainer_class(trainer), "zero_shot", False)
 
 
 def config_family(trainer: str) -> str:
-    """The folder in configs/trainers with the configs of a trainer: its own, or the one that it declares."""
+    """Return the folder in configs/trainers with the configs of a trainer: its own, or the one that it declares."""
     return getattr(trainer_class(trainer), "config_family", "") or trainer
 
 
 def stage_of(trainer: str, others: Sequence[str]) -> int:
-    """How many trainings of `others` must be over before this trainer can start from them."""
+    """Return how many trainings of `others` must be over before this trainer can start from them.
+
+    A trainer that starts from no other has 0, PLOTAdapter beside PLOT has 1.
+    """
     first = getattr(trainer_class(trainer), "starts_from", "")
     return 1 + stage_of(first, others) if first in others and first != trainer else 0
 
 
 def own_options(cfg: Any) -> Mapping[str, Any]:
-    """The trainer's own node of a config."""
+    """Return the trainer's own node of a config, such as TRAINER.PLOT; {} where it has none."""
     return cfg.TRAINER.get(cfg.TRAINER.NAME) or cfg.TRAINER.get(cfg.TRAINER.NAME.upper()) or {}
 
 
@@ -169,17 +172,23 @@ def own_options(cfg: Any) -> Mapping[str, Any]:
 
 
 def run_folder(cfg: CfgNode, dataset: str, config: str) -> Path:
-    """The folder of a few-shot or zero-shot run, from the values that its config really holds."""
+    """Return the folder of a few-shot or zero-shot run, from the values that its config really holds.
+
+    Parameters
+    ----------
+    cfg
+        Built and checked: the options of the command line, and the published schedule, are in it.
+    dataset, config
+        Names in configs/datasets and configs/trainers/<trainer>: the folder's name has these, not the data set's class.
+    """
     trainer = cfg.TRAINER.NAME
     if is_zero_shot(trainer):
         return Path(ZERO_SHOT.folder(trainer=trainer, config=config, dataset=dataset))
     options = own_options(cfg)
     context = prompts = ""
     if "N_CTX" in options:
-        position = options.get("CLASS_TOKEN_POSITION", "end")
-        context = CONTEXT.folder(
-            tokens=options["N_CTX"], class_specific=options.get("CSC", False), position=position
-        )
+        position, specific = options.get("CLASS_TOKEN_POSITION", "end"), options.get("CSC", False)
+        context = CONTEXT.folder(tokens=options["N_CTX"], class_specific=specific, position=position)
     if "N" in options:
         prompts = str(options["N"]) + (f"_M{options['M']}" if "M" in options else "")
     return Path(FEW_SHOT.folder(
@@ -189,9 +198,17 @@ def run_folder(cfg: CfgNode, dataset: str, config: str) -> Path:
 
 
 def config_file(name: str) -> Path:
-    """configs/<name>.yaml, of the checkout or of a plugin; relative to the working folder where that is the checkout.
+    """Find configs/<name>.yaml, of the checkout or of a plugin.
 
-    Raises ValueError, with the names that there are, where there is none.
+    Returns
+    -------
+    Path
+        Relative to the working folder where that is the checkout, so that command lines stay short.
+
+    Raises
+    ------
+    ValueError
+        With the names that there are, where there is none.
     """
     from dassl.utils.tools import did_you_mean
 

@@ -1,9 +1,15 @@
-"""Processes that each make one run after another, and end with the one that started them."""
+"""Processes that each make one run after another, and end with the one that started them.
+
+A run is made in a process of its own so that several share the cores, or have a GPU each.  A process keeps the models
+and data that it has loaded for its next run.  Signals go along: SIGUSR1 asks every run to keep its state and go on,
+SIGTERM and Ctrl-C to keep it and stop; and where the sweep itself is killed, the processes notice and stop likewise.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import multiprocessing
 import os
 import queue
@@ -24,20 +30,20 @@ KEEP = getattr(signal, "SIGUSR1", None)  # asks runs to keep their states and go
 
 
 def check_devices(devices: Sequence[str]) -> None:
-    """Raises ValueError for a GPU that there is not: the processes that it is for would work on the CPU instead."""
+    """Raise ValueError for a GPU that this machine lacks: the process would work on the CPU instead."""
     import torch
 
-    there = torch.cuda.device_count()
+    count = torch.cuda.device_count()
     for name in devices:
         number = name.removeprefix("cuda:")  # or the name of a GPU, or of a part of one, for CUDA_VISIBLE_DEVICES
-        renumbered = "CUDA_VISIBLE_DEVICES" in os.environ and there
-        if not there or (number.isdecimal() and int(number) >= there and not renumbered):
-            known = ", ".join(map(str, range(there))) or "none; leave --devices out to work on the CPU"
+        renumbered = "CUDA_VISIBLE_DEVICES" in os.environ and count
+        if not count or (number.isdecimal() and int(number) >= count and not renumbered):
+            known = ", ".join(map(str, range(count))) or "none; leave --devices out to work on the CPU"
             raise ValueError(f"--devices {','.join(devices)}: there is no GPU {name!r}; GPUs here: {known}")
 
 
 def _in_worker(request: Request) -> tuple[dict[str, Any], str]:
-    """One run in a process of its own: its record, and what it warned of."""
+    """Make one run in this process; return its record, and what it warned of."""
     from dassl.utils.logger import quiet
     from runs import execute
 
@@ -51,8 +57,11 @@ def _in_worker(request: Request) -> tuple[dict[str, Any], str]:
 
 
 def _start_worker(threads: int, device: str | None) -> None:
-    """Choose the device, which must happen before anything looks for one, and end when the process that started this
-    one does: nobody else would ever tell a worker to.  Ctrl-C is for that process, which passes it on as SIGTERM."""
+    """Prepare a new process: its device, its threads, and the signals that it listens to.
+
+    The device must be chosen before anything looks for one.  Ctrl-C is for the process that started this one, which
+    passes it on as SIGTERM.  A thread waits for the end of that process: nothing else would ever stop a worker then.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if KEEP is not None:
         signal.signal(KEEP, lambda number, frame: None)  # between two runs; each has a handler of its own
@@ -81,16 +90,23 @@ def _end_without_parent() -> None:
 
 
 class Workers:
-    """`count` processes with equal shares of the cores, and `devices` dealt out in turns.
+    """Processes with equal shares of the cores.
 
     Each is a pool of its own: a process that dies, for want of memory perhaps, costs its call and no other.
+
+    Parameters
+    ----------
+    count
+        How many there are.
+    devices
+        GPUs, dealt out in turns; none: each process sees what this one sees.
     """
 
     def __init__(self, count: int, devices: Sequence[str] = ()) -> None:
         self._others = set(multiprocessing.active_children())
         self.share = max(1, (os.cpu_count() or 1) // count)
-        self.devices = [devices[number % len(devices)].removeprefix("cuda:") if devices else None
-                        for number in range(count)]
+        names = itertools.cycle([name.removeprefix("cuda:") for name in devices] or [None])
+        self.devices = list(itertools.islice(names, count))
         self.pools = [self._start(device) for device in self.devices]
         self.idle: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in range(count):
@@ -101,7 +117,7 @@ class Workers:
         return ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker, initargs=(self.share, device))
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What `function` returns in the next process that is free; for several threads."""
+        """Return what `function` returns in the next process that is free; several threads may call."""
         number = self.idle.get()
         if KEEP is not None:  # would end a process that has only begun to start: it inherits this
             signal.pthread_sigmask(signal.SIG_BLOCK, {KEEP})
@@ -121,7 +137,7 @@ class Workers:
 
     @contextlib.contextmanager
     def passing_on(self) -> Iterator[None]:
-        """Within it SIGUSR1 reaches the runs.  For the main thread, which alone can heed signals."""
+        """Open a context in which SIGUSR1 reaches the runs; only the main thread can receive signals."""
         if KEEP is None or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -141,7 +157,10 @@ class Workers:
         return set(multiprocessing.active_children()) - self._others
 
     def stop(self) -> None:
-        """End the processes now: runs in training keep their state first.  A second Ctrl-C does not wait for that."""
+        """End the processes now; runs in training keep their state first.
+
+        A second Ctrl-C does not wait for that: it kills them.
+        """
         mine = self._processes()
         try:
             for process in mine:
@@ -155,18 +174,18 @@ class Workers:
 
 @contextlib.contextmanager
 def workers(
-    count: int, tell: Callable[[str], None], devices: Sequence[str] = ()
+    count: int, report: Callable[[str], None], devices: Sequence[str] = ()
 ) -> Iterator[Callable[[Request], dict[str, Any]]]:
-    """A `run` for several threads, which hands each run to one of `count` processes that share the cores.
+    """Start processes, and return a function that makes one run in the next one that is free; see `Workers`.
 
-    Each process loads models and data once, and keeps to one of `devices`, where there are any.
+    Several threads may call it.  Each process loads models and data once.  `report` gets the lines that a run warns of.
     """
     processes = Workers(count, devices)
 
     def run(request: Request) -> dict[str, Any]:
         result, warned = processes.call(_in_worker, request)
         for line in filter(str.strip, warned.splitlines()):
-            tell(line)
+            report(line)
         return result
 
     try:

@@ -8,9 +8,10 @@ import torch
 import train
 from dassl.engine import TRAINER_REGISTRY
 from results.__main__ import main as results
+from runs.files import ResultsError
 from runs.record import read_classnames
-from runs.restore.trained_run import load_trainer
-from runs.writing import evaluated_checkpoint
+from runs.restore.rebuilding import load_trainer
+from runs.restore.source import evaluated_checkpoint
 from tests.support.closeness import assert_close
 from tests.support.programs import ADAPTERS, arguments, make_world
 
@@ -78,5 +79,5 @@ def test_a_record_that_does_not_tell_the_classes(tmp_path):
 @pytest.mark.parametrize("few", [[], ["cat"]])
 def test_fewer_than_two_classes_are_an_error(world, tmp_path, few):
     train.run(arguments(world, tmp_path / "run", trainer="ZeroshotCLIP", flags=["--eval-only"]))
-    with pytest.raises(ValueError, match="at least two classes"):
+    with pytest.raises(ResultsError, match="at least two classes"):
         load_trainer(tmp_path / "run", classnames=few)

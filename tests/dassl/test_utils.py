@@ -124,7 +124,7 @@ def test_availability_suggests_the_nearest_and_on_a_tie_the_later_name():
         U.check_availability("plot", ["PLOT", "TipAdapter"])
     assert U.get_most_similar_str_to_a_from_b("ab", ["ax", "ay"]) == "ay"
     assert U.get_most_similar_str_to_a_from_b("ab", []) is None
-    with pytest.raises(ValueError, match="known: none"):
+    with pytest.raises(ValueError, match="no choice 'Plot'; none are known yet"):
         U.check_availability("Plot", [])
 
 

@@ -26,7 +26,7 @@ from predict import PredictError, load
 from results.__main__ import main as results
 from runs.record import read_result
 from runs.restore.exported import MARK, ExportedFile, sealed
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.dassl.test_inference import TRAINERS
 from tests.support.closeness import assert_close, relative_difference
 from tests.support.programs import arguments, make_world

@@ -1,20 +1,24 @@
 """The benchmark runs, compares what it times, and says so; no test looks at a time."""
 import json
+import os
+import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 
 from benchmarks import machine, neighbour, original, subjects
-from benchmarks.__main__ import SUBJECTS, main
+from benchmarks.__main__ import main
 from benchmarks.floor import operations
 from benchmarks.measure import NEW, Process
+from benchmarks.sizes import SUBJECTS, Sizes
 from runs.record import read_result
 from tests.support.closeness import assert_close
 from tests.support.programs import REPOSITORY, arguments, make_world
 
-SMALL = {"backbone": "RN50", "classes": 3, "prompts": 2, "context": 2, "batch": 2}
+SMALL = Sizes("RN50", classes=3, prompts=2, context=2, batch=2)
 
 
 def test_small_run_writes_its_rows(tmp_path, capsys):
@@ -27,8 +31,8 @@ def test_small_run_writes_its_rows(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_old_and_new_agree_on_result_and_gradient(name):
-    small = SMALL | ({"backbone": "ViT-B/32"} if name.startswith("plotpp") else {})
-    old, new = (SUBJECTS[name].make(side, **small) for side in ("old", "new"))
+    small = SMALL._replace(backbone="ViT-B/32") if name.startswith("plotpp") else SMALL
+    old, new = map(SUBJECTS[name].make(small), ("old", "new"))
     for a, b in zip(old(), new(), strict=True):
         assert_close(a, b, 1e-4)
 
@@ -47,7 +51,7 @@ def test_whole_runs_of_the_original_kind_learn_the_same(tmp_path, trainer):
     assert (old.get("transport") is None) and (new.get("transport") is None) == (trainer == "CoOp")
 
 
-def fails(side, **settings):
+def fails(side):
     raise ValueError("nothing to measure")
 
 
@@ -59,7 +63,16 @@ def test_sizes_are_positive(option, capsys):
 
 
 def test_a_subject_that_fails_says_why():
-    with pytest.raises(RuntimeError, match="nothing to measure"), Process(NEW, fails, {}):
+    with pytest.raises(ValueError, match="nothing to measure"), Process(NEW, fails):
+        pass
+
+
+def is_killed(side):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_subject_that_is_killed_says_what_to_do():
+    with pytest.raises(RuntimeError, match="give fewer --classes"), Process(NEW, is_killed):
         pass
 
 
@@ -70,15 +83,16 @@ def test_names_are_distinct_and_the_reference_counts_its_iterations():
 
 def test_operations_are_those_of_the_architecture():
     """By hand: 12 layers, E = 512, 24 E^2 a token forwards and as much backwards; the last layer needs less."""
-    few, more = (operations(**SMALL | {"classes": classes}) for classes in (3, 6))
+    few, more = (operations(SMALL._replace(classes=classes)) for classes in (3, 6))
     assert few.convolutions == more.convolutions == pytest.approx(2 * 10.7e9, rel=0.02)
-    learner = subjects.learner_of(subjects.clip_model("RN50", with_images=False), 6, 2, 2)
+    learner = subjects.learner_of(subjects.clip_model("RN50", with_images=False), SMALL._replace(classes=6))
     tokens = 2 * sum(learner.words.lengths[3:])
     assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)
 
 
 def test_a_step_is_the_same_however_its_threads_wait(tmp_path):
-    row = neighbour.compare("a step", [{"folder": str(tmp_path), "threads": 1}], 1)
+    step = partial(neighbour.training_step, folder=str(tmp_path), threads=1)
+    row = neighbour.compare("a step", [step], 1)
     assert row.difference == 0 and row.old > 0 < row.new
 
 

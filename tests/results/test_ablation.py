@@ -21,7 +21,7 @@ from results.figures.style import drawing
 from results.inspection.ablation import choose_settings, measure
 from results.numbers.ablation import Ablation, Row, read_ablation
 from results.tables.ablation import HEADS, conclusions, format_ablation
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
 from tests.support.records import make_record, write_run

@@ -17,7 +17,7 @@ from PIL import Image
 from results.__main__ import main
 from results.figures.claims import draw_claims
 from results.inspection.claims import Ranking, Seen, claims, rank, see_test
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.plot_runs import copy_run
 

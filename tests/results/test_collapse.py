@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
 from trainers.parts.model import PromptModel

@@ -29,7 +29,7 @@ from results.numbers import feature_map
 from results.numbers.feature_map import Features, make_map
 from runs.files import ResultsError
 from runs.restore.images import image_reader
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
 from tests.support.records import make_record, write_run

@@ -20,7 +20,7 @@ from results.numbers.plans import prompt_maps, relative
 from runs.files import ResultsError
 from runs.record import read_classnames
 from runs.restore.images import image_reader
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.plot_runs import copy_run
 from tests.support.records import make_record, write_run
 

@@ -20,7 +20,7 @@ from runs.keys import CHANCE, NO_EFFECT, PLACE, SCHEDULE, START, effective, flat
 from runs.methods import data_path, name_methods
 from runs.record import find_runs
 from runs.restore.source import kept_settings
-from runs.sweeps.jobs import check_same_run
+from runs.sweeps.states import check_same_run
 from tests.support.programs import REPOSITORY, arguments, make_world
 from tests.support.records import make_record, write_run
 
@@ -109,7 +109,8 @@ def seen_by(key: str, folder: Path) -> set[str]:
         one = make_record("PLOT", 4, 1 + number) | {"trainer": "PLOTPP", "config": json.loads(json.dumps(cfg))}
         write_run(folder / str(number), one)
     try:
-        check_same_run(types.SimpleNamespace(cfg=second, folder=folder / "0"))
+        job = types.SimpleNamespace(cfg=second, folder=folder / "0")
+        check_same_run(job, {"config": json.loads(json.dumps(first))})
     except ValueError:
         noticed.add("sweep")
     summary = summarise(find_runs(folder))

@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 
 from results.__main__ import main as results
-from runs.sweeps.experiments import EXPERIMENTS, SHOTS, main
+from runs.sweeps.experiments import EXPERIMENTS, main
 from tests.support.programs import REPOSITORY, make_world
 
+SHOTS = ("1", "2", "4", "8", "16")
 COCOOP = "vit_b16_c4_ep10_batch1_ctxv1"
 # script, arguments, folders below OUTPUT ({s} is the seed, where the script loops over seeds 1 to 3)
 FOLDERS = [

@@ -28,11 +28,11 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.plain import writing
 from dassl.utils import atomic_write, set_random_seed
 from dassl.utils.checkpoint import CheckpointError
-from runs.environment import commit_of_program
 from runs.folder import open_run
 from runs.lock import RunFolderError, hold_folder
 from runs.record import is_complete, read_classnames, read_result
-from runs.writing import evaluated_checkpoint, write_result
+from runs.restore.source import evaluated_checkpoint
+from runs.writing import commit_of_program, write_result
 from tests.dassl.test_utils import run_python
 from tests.support.engine import CLASSES, TinyPlugin, tiny_cfg
 from tests.support.programs import REPOSITORY

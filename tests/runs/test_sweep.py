@@ -23,7 +23,9 @@ from results.__main__ import main as results
 from runs.folder import open_run
 from runs.lock import hold_folder
 from runs.plugins import CHECKOUT as ROOT
-from runs.sweeps.jobs import Job, progress, run_jobs, work_of
+from runs.sweeps.jobs import run_jobs
+from runs.sweeps.planning import Job
+from runs.sweeps.progress import progress, work_of
 from runs.sweeps.sweep import main, parse_args, plan_jobs
 from runs.sweeps.workers import Workers
 from tests.support.closeness import assert_close

@@ -12,7 +12,7 @@ from predict import PredictError, load
 from predict.__main__ import main as predict
 from results.__main__ import main as results
 from runs.files import ResultsError
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from runs.restore.trust import PROJECT, check_places, trusting
 from tests.predict.test_predict import rewritten
 from tests.support.programs import arguments, make_world

@@ -16,7 +16,7 @@ from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from results.__main__ import main as results
 from runs.config import request_of
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import ADAPTERS, arguments, failure, make_world, plot_run
 

@@ -1,7 +1,10 @@
 """Which code the key of kept features depends on: all that runs while they are computed, and nothing else."""
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import json
+import linecache
 import sys
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from trainers.parts.feature_cache import steps_of
 from trainers.parts.feature_code import PACKAGES, code_digest, code_of
 from trainers.parts.model import encode_images
 from trainers.parts.views import Views
+from trainers.plot.trainer import PLOT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,6 +145,57 @@ def test_nothing_else_does(starts, monkeypatch, module, old, new):
     before = code_digest(starts)
     edited(monkeypatch, module, old, new)
     assert code_digest(starts) == before
+
+
+PLUGIN = """
+from trainers.plot.trainer import PLOT
+
+SCALE = 2.0
+
+
+def scaled(features, factor=SCALE):
+    return features._replace(pooled=features.pooled * factor)
+
+
+class Louder(PLOT):
+    def encode(self, images):
+        return scaled(super().encode(images))
+
+    def learns(self, name):
+        return "ctx" in name
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Import the plugin, as it is or with other words in it."""
+
+    def load(old: str = "", new: str = ""):
+        file = tmp_path / "louder.py"
+        file.write_text(PLUGIN.replace(old, new))
+        monkeypatch.delitem(sys.modules, "louder", raising=False)
+        spec = importlib.util.spec_from_file_location("louder", file)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "louder", module)
+        spec.loader.exec_module(module)
+        linecache.clearcache()
+        forget()
+        return module.Louder
+
+    return load
+
+
+def test_code_of_a_plugin_counts_as_ours(starts, plugin):
+    own = code_of({PLOT.encode})
+    assert {name for module, name in own if module == "trainers.clip_trainer"} == {"ClipTrainer.encode"}
+    followed = code_of({plugin().encode})
+    assert {name for module, name in followed if module == "louder"} == {"Louder.encode", "scaled", "SCALE"}
+    digests = {code_digest(starts | {PLOT.encode}), code_digest(starts | {plugin().encode})}
+    digests.add(code_digest(starts | {plugin("2.0", "3.0").encode}))
+    digests.add(code_digest(starts | {plugin("* factor", "+ factor").encode}))
+    assert len(digests) == 4
+    assert code_digest(starts | {plugin('"ctx" in', '"bias" in').encode}) in digests  # it decides no feature
+    assert code_of({json.dumps, torch.nn.Linear}) == {}  # installed code counts by its version
 
 
 def test_only_the_image_side_is_followed(starts):

@@ -11,7 +11,7 @@ import train
 from clip.features import ImageFeatures
 from clip.model import build_model
 from results.__main__ import main as results
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close, relative_difference
 from tests.support.golden_data import tiny_state_dict
 from tests.support.programs import arguments, make_world

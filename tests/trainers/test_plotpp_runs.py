@@ -13,7 +13,7 @@ import clip
 import train
 from results.__main__ import main as results
 from runs.config import request_of
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from runs.sweeps.experiments import main as experiment
 from tests.support.closeness import assert_close
 from tests.support.golden_data import tiny_state_dict

@@ -9,7 +9,7 @@ import clip
 import train
 from dassl.engine import TRAINER_REGISTRY
 from results.__main__ import main as results
-from runs.restore.trained_run import load_trainer
+from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import ADAPTERS, arguments, make_world
 

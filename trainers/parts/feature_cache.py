@@ -64,6 +64,9 @@ class FeatureCache:
         What is computed on, and with; both are part of the key.
     use
         False: nothing is read or kept.
+    code
+        Functions in which it is decided what `encode` gives, besides what `describe` finds itself: a subclass of a
+        trainer may have replaced them.
     """
 
     def __init__(
@@ -73,9 +76,10 @@ class FeatureCache:
         device: torch.device,
         precision: str,
         use: bool = True,
+        code: Iterable[Callable[..., Any]] = (),
     ) -> None:
         self.store, self.encode, self.use = store, encode, use
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.code = device, precision, tuple(code)
         self._last_line = ""
 
     def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]]:
@@ -118,7 +122,8 @@ class FeatureCache:
                 raise NotCacheable("FEATURE_CACHE.USE is False")
             if tower is None or any(parameter.requires_grad for parameter in tower[0].parameters()):
                 raise NotCacheable("the image side learns")
-            facts = describe(*tower, loader) | {"precision": self.precision, "processor": processor(self.device)}
+            facts = describe(*tower, loader, self.code)
+            facts |= {"precision": self.precision, "processor": processor(self.device)}
             key = key_of(facts)
             return Entry(key, facts, self.store.open(key))
         except NotCacheable as reason:
@@ -174,7 +179,9 @@ class NotCacheable(Exception):
     """Why features cannot be kept."""
 
 
-def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
+def describe(
+    tower: nn.Module, kind: str, loader: Any, code: Iterable[Callable[..., Any]] = ()
+) -> dict[str, Any]:
     """Describe everything that the features of a loader's images depend on.
 
     Parameters
@@ -183,6 +190,8 @@ def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
         The image tower, and what is needed of it.
     loader
         Its data set's files and transform, and the size of its batches.
+    code
+        What else is called on the way to the features.
 
     Returns
     -------
@@ -200,7 +209,7 @@ def describe(tower: nn.Module, kind: str, loader: Any) -> dict[str, Any]:
     if type(images) is not DatasetWrapper or not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
         raise NotCacheable("the images do not come one after another from files")
     steps = list(steps_of(images.transform))
-    starts = {encode_images, type(dataset), type(images), *map(type, tower.modules()), *map(type, steps)}
+    starts = {encode_images, type(dataset), type(images), *map(type, tower.modules()), *map(type, steps), *code}
     return {
         "code": code_digest(starts),
         "weights": tower_digest(tower),

@@ -1,7 +1,8 @@
 """The code that decides what image features are, and a digest of that and of no other.
 
 It begins where features do, at some classes and functions, and follows every name that they mention through our own
-packages: functions and constants, classes with those of their methods that are mentioned somewhere along the way.
+packages, and through other code that no package manager has installed, such as a plugin's: functions and constants,
+classes with those of their methods that are mentioned somewhere along the way.
 Compared is what computes: comments, docstrings, annotations, and what is only said (printed, warned of, raised) are
 left out, so a better message leaves the features valid that are kept on disk.
 """
@@ -11,11 +12,14 @@ import ast
 import hashlib
 import inspect
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
-PACKAGES = ("clip", "dassl", "trainers")  # other code counts by the versions of its packages
+PACKAGES = ("clip", "dassl", "trainers")
+INSTALLED = {"site-packages", "dist-packages"}  # folders of packages, which count by their versions
 CALLED_BY_TORCH = ("forward", "backward")
 SAYING = ("print", "warnings.warn", "tqdm.write")
 
@@ -36,7 +40,7 @@ def code_of(starts: Iterable[Callable[..., Any]]) -> dict[Place, str]:
     dict
         {(module, name): code without comments and messages}; a class without its methods, which stand for themselves.
     """
-    return dict(_code_of(frozenset((start.__module__, start.__qualname__.partition(".")[0]) for start in starts)))
+    return dict(_code_of(frozenset((start.__module__, start.__qualname__) for start in starts)))
 
 
 @lru_cache(maxsize=64)
@@ -56,9 +60,10 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
             collected[place] = ""
             waiting.append((place, _module(place[0]).definitions[place[1]]))
 
-    for place in starts:
-        if _is_ours(place[0]):
-            find(place)
+    for module, name in starts:
+        if _is_ours(module):
+            known = name in _module(module).definitions  # a method is; what is defined in a function comes with that
+            find((module, name if known else name.partition(".")[0]))
     while waiting:
         (module, name), statements = waiting.pop()
         for statement in statements:
@@ -76,8 +81,9 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
                     find(_resolve(module, node.id))
         for known in [key for key in methods if key in mentioned or key.startswith("__")]:
             for place, code in methods.pop(known):
-                collected[place] = ""
-                waiting.append((place, [code]))
+                if place not in collected:
+                    collected[place] = ""
+                    waiting.append((place, [code]))
     return collected
 
 
@@ -115,6 +121,8 @@ def _module(name: str) -> _Module:
                 module.imports[alias.asname or alias.name] = target
         elif isinstance(statement, ast.FunctionDef | ast.ClassDef):
             module.definitions.setdefault(statement.name, []).append(statement)
+            for method in _without_methods(statement)[1] if isinstance(statement, ast.ClassDef) else ():
+                module.definitions.setdefault(f"{statement.name}.{method.name}", []).append(method)
         else:
             for node in ast.walk(statement):
                 if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -149,8 +157,17 @@ def _resolve(module: str, name: str, attribute: str = "") -> Place | None:
 
 
 def _is_ours(module: str) -> bool:
-    """Whether a module is of one of our packages, and imported."""
-    return module.partition(".")[0] in PACKAGES and module in sys.modules
+    """Whether a module is imported, and of one of our packages or not installed by a package manager."""
+    return module in sys.modules and (module.partition(".")[0] in PACKAGES or _is_plain_code(module))
+
+
+@cache
+def _is_plain_code(module: str) -> bool:
+    """Whether a module is a Python file that belongs to no installed package, so that no version stands for it."""
+    file = Path(getattr(sys.modules[module], "__file__", None) or "")
+    if file.suffix != ".py" or not file.is_file() or INSTALLED & set(file.parts):
+        return False
+    return not file.resolve().is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
 
 
 def _without_methods(node: ast.ClassDef) -> tuple[ast.ClassDef, list[ast.FunctionDef]]:

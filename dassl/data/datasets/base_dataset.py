@@ -11,6 +11,7 @@ import os
 import os.path as osp
 import random
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,13 @@ from dassl.utils.unpacking import unpack
 log = logging.getLogger(__name__)
 
 
+def _read_only(attribute: str) -> Any:
+    """Return a property that shows an attribute of the object, and cannot be set."""
+    return property(attrgetter(attribute))
+
+
 class Datum:
-    """One image on disk with its label.
+    """One image on disk with its label; its parameters are read-only attributes.
 
     Code that has already checked many paths at once may build instances around the constructor with
     `Datum.__new__` and the four underscored attributes, as unpickling does.
@@ -49,25 +55,10 @@ class Datum:
         self._domain = domain
         self._classname = classname
 
-    @property
-    def impath(self) -> str:
-        """Path of the file."""
-        return self._impath
-
-    @property
-    def label(self) -> int:
-        """The class, from 0."""
-        return self._label
-
-    @property
-    def domain(self) -> int:
-        """The domain, from 0."""
-        return self._domain
-
-    @property
-    def classname(self) -> str:
-        """The name of the class."""
-        return self._classname
+    impath: str = _read_only("_impath")
+    label: int = _read_only("_label")
+    domain: int = _read_only("_domain")
+    classname: str = _read_only("_classname")
 
     def __repr__(self) -> str:
         rest = f"label={self._label}, domain={self._domain}, classname={self._classname!r}"
@@ -91,6 +82,12 @@ class DatasetBase:
         Folder below DATASET.ROOT, set by subclasses; absolute once built.
     domains : sequence of str
         The domains that a user may choose from, set by subclasses.
+    lab2cname : dict
+        Label -> class name, by ascending label. Read-only, as are all that follow, and the four lists.
+    classnames : list of str
+        Class names by label.
+    num_classes : int
+        Number of classes C: the largest label + 1.
 
     Raises
     ------
@@ -123,40 +120,13 @@ class DatasetBase:
                 f"label {first_few(unused)}; give every class an image or number the labels without gaps"
             )
 
-    @property
-    def train_x(self) -> list[Datum]:
-        """Labelled training images."""
-        return self._train_x
-
-    @property
-    def train_u(self) -> list[Datum] | None:
-        """Unlabelled training images."""
-        return self._train_u
-
-    @property
-    def val(self) -> list[Datum] | None:
-        """Validation images."""
-        return self._val
-
-    @property
-    def test(self) -> list[Datum] | None:
-        """Test images."""
-        return self._test
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        """Label -> class name, by ascending label."""
-        return self._lab2cname
-
-    @property
-    def classnames(self) -> list[str]:
-        """Class names by label."""
-        return self._classnames
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C: the largest label + 1."""
-        return self._num_classes
+    train_x: list[Datum] = _read_only("_train_x")
+    train_u: list[Datum] | None = _read_only("_train_u")
+    val: list[Datum] | None = _read_only("_val")
+    test: list[Datum] | None = _read_only("_test")
+    lab2cname: dict[int, str] = _read_only("_lab2cname")
+    classnames: list[str] = _read_only("_classnames")
+    num_classes: int = _read_only("_num_classes")
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
