@@ -28,13 +28,14 @@ exit status: 0 done, 1 failed, 2 bad command line or config, 128 + signal (130: 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from dassl.utils.plugins import add_plugin_flag
 
 from .plugins import configured_trainers
 
 
-def documented_parser(text: str | None, **options: str) -> argparse.ArgumentParser:
+def documented_parser(text: str | None, **options: Any) -> argparse.ArgumentParser:
     """Return a parser whose --help shows a module's docstring, so that the text stands in one place.
 
     Parameters
