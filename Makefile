@@ -58,7 +58,7 @@ test: $(VENV)/.develop
 
 $(OLDEST)/.develop: setup.py
 	$(PYTHON) -m venv --clear $(OLDEST)
-	sed -n 's/^        "\([A-Za-z_]*\)>=\([0-9.]*\)".*/\1==\2.*/p' setup.py > $(OLDEST)/constraints.txt
+	sed -n 's/^        "\([A-Za-z0-9_]*\)>=\([0-9.]*\)".*/\1==\2.*/p' setup.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --editable '.[test]' --constraint $(OLDEST)/constraints.txt
 	touch $@
 

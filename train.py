@@ -11,11 +11,11 @@ import sys
 from typing import Any
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
+from dassl.plain.console import piped
 from dassl.plain.text import error_text
 from dassl.plain.writing import disk_failed
 from dassl.utils.tools import end_bars
 from runs.command_line import build_parser
-from runs.sweeps.flags import piped
 
 
 def run(argv: list[str] | None = None) -> dict[str, Any]:

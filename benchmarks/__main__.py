@@ -25,7 +25,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runs.sweeps.flags import positive
+from dassl.plain.console import positive
 
 from .sizes import ARCHITECTURES, EVALUATION_CLASSES, SUBJECTS, SWEEP_CLASSES, Sizes
 

@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from dassl.plain.console import run_command
 from dassl.plain.writing import disk_failed
 
 if TYPE_CHECKING:
@@ -102,13 +103,12 @@ def main(argv: list[str] | None = None) -> int:
 
     store = FeatureStore(args.dir)
     entries = store.entries()
-    try:
-        if args.action == "show":
-            return show(store, entries)
-        return verify(entries) if args.action == "verify" else clear(store, entries, args.keys)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1 if disk_failed(error) else 2
+    actions = {
+        "show": lambda: show(store, entries),
+        "verify": lambda: verify(entries),
+        "clear": lambda: clear(store, entries, args.keys),
+    }
+    return run_command(actions[args.action], (OSError,), disk_failed)
 
 
 if __name__ == "__main__":

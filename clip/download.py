@@ -129,11 +129,6 @@ def digest_of(path: str | Path, algorithm: str = "sha256") -> str:
 # --- CLIP's weights --------------------------------------------------------------------------------------
 
 
-def default_root() -> Path:
-    """Return where weights are kept if nobody says otherwise: ~/.cache/clip, as upstream."""
-    return Path.home() / ".cache" / "clip"
-
-
 def mirrored(url: str) -> str:
     """`url`, or its place on the mirror that CLIP_MIRROR names."""
     mirror = os.environ.get("CLIP_MIRROR", "").rstrip("/")
@@ -162,7 +157,7 @@ def download(url: str, root: str | Path | None = None) -> str:
         As `download_file` does.
     """
     *_, expected, name = url.split("/")
-    root = Path(root).expanduser() if root is not None else default_root()
+    root = Path.home() / ".cache" / "clip" if root is None else Path(root).expanduser()
     return str(download_file(Source(mirrored(url)), root / name, Digest("sha256", expected), "CLIP_MIRROR"))
 
 

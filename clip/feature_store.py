@@ -45,11 +45,6 @@ READ_AT_ONCE = 1 << 26  # bytes, when checksums are computed
 _verified: dict[str, tuple[int, ...]] = {}  # folder -> inodes and times of the files that this process has checked
 
 
-def default_folder() -> Path:
-    """Name the folder that PLOT_FEATURE_CACHE names, or ~/.cache/plot-features."""
-    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "plot-features")
-
-
 def shown(size: float) -> str:
     """Write a number of bytes for people: "2.3 MB"."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -148,13 +143,14 @@ class FeatureStore:
     Parameters
     ----------
     folder
-        Made when something is first written; None or "" for `default_folder`.
+        Made when something is first written; None or "" for the one that PLOT_FEATURE_CACHE
+        names, or else ~/.cache/plot-features.
     limit
         In bytes, for all entries together.
     """
 
     def __init__(self, folder: str | Path | None = None, limit: float = float("inf")) -> None:
-        self.folder = Path(folder).expanduser() if folder else default_folder()
+        self.folder = Path(folder or os.environ.get(VARIABLE) or "~/.cache/plot-features").expanduser()
         self.limit = limit
 
     def open(self, key: str) -> ImageFeatures | None:
@@ -317,13 +313,10 @@ class Writer:
 
     def _give_up(self, problem: str) -> None:
         self.problem = problem
-        self._close()
-        remove(self.folder)
-
-    def _close(self) -> None:
         for file in self._files.values():
             with suppress(OSError):
                 file.close()
+        remove(self.folder)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None or self.seen != self.count:

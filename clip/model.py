@@ -25,29 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .features import ImageFeatures, check_kind
-from .vit import (  # all under this module's name too, as in the original
-    ACTIVATIONS,
-    LayerNorm,
-    QuickGELU,
-    ResidualAttentionBlock,
-    Transformer,
-    VisionTransformer,
-)
 
-__all__ = [
-    "ACTIVATIONS",
-    "AttentionPool2d",
-    "Bottleneck",
-    "CLIP",
-    "LayerNorm",
-    "ModifiedResNet",
-    "QuickGELU",
-    "ResidualAttentionBlock",
-    "Transformer",
-    "VisionTransformer",
-    "build_model",
-    "convert_weights",
-]
+# all under this module's name too, as in the original
+from .vit import ACTIVATIONS as ACTIVATIONS
+from .vit import LayerNorm, Transformer, VisionTransformer
+from .vit import QuickGELU as QuickGELU
+from .vit import ResidualAttentionBlock as ResidualAttentionBlock
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's training images, red green blue in [0, 1]
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)

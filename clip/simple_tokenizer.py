@@ -92,8 +92,6 @@ class SimpleTokenizer:
         self.bpe_ranks: dict[tuple[str, str], int] = theirs.bpe_ranks
         self.byte_encoder: dict[int, str] = theirs.byte_encoder
         self.byte_decoder: dict[str, int] = theirs.byte_decoder
-        self.cache: dict[str, str] = theirs.cache
-        self.pat = theirs.pat
         self._encode = lru_cache(maxsize=100_000)(lambda text: tuple(theirs.encode(text)))
 
     def bpe(self, token: str) -> str:

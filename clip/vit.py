@@ -92,15 +92,6 @@ class ResidualAttentionBlock(nn.Module):
         x = x + self.attention(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
-    def forward_first(self, x: Tensor) -> Tensor:
-        """Compute the layer's output for the first token alone; for layers without a mask.
-
-        x (L, B, E) -> (B, E).  All tokens are keys and values; only one asks, and only one passes the MLP.
-        """
-        y = self.ln_1(x)
-        first = x[:1] + self.attn(y[:1], y, y, need_weights=False)[0]
-        return (first + self.mlp(self.ln_2(first)))[0]
-
     def forward_value(self, x: Tensor) -> Tensor:
         """Compute the layer with every token attending to itself only: of the attention, the value path remains.
 
@@ -140,14 +131,13 @@ class Transformer(nn.Module):
 
     def first_token(self, x: Tensor) -> Tensor:
         """Compute what the last layer gives for the first token alone, (B, E); for stacks without a mask."""
-        x = self.resblocks[:-1](x)
-        return self.resblocks[-1].forward_first(x)
+        return self.resblocks(x)[0]
 
     def first_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`first_token` (B, E), and what the last layer's value path gives for the others (L - 1, B, E)."""
         x = self.resblocks[:-1](x)
         last = self.resblocks[-1]
-        return last.forward_first(x), last.forward_value(x[1:])
+        return last(x)[0], last.forward_value(x[1:])
 
 
 class VisionTransformer(nn.Module):

@@ -10,7 +10,7 @@ import os
 import sys
 from importlib import import_module
 
-from dassl.plain.text import error_text
+from dassl.plain.console import not_negative, positive, run_command
 from dassl.utils.plugins import PluginError, add_plugin_flag, use
 
 from .catalogue import OWN, UsageError, published
@@ -90,42 +90,29 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME", help=NAME_HELP)
     meaning = f"{ROOT_HELP}; default: $DATA, as for the scripts, or data"
     sub.add_argument("--root", default=os.environ.get("DATA") or "data", help=meaning)
-    sub.add_argument("--shots", type=_positive, required=True, metavar="K", help="images per class")
-    sub.add_argument("--seed", type=_not_negative, default=1, metavar="S", help="default: 1")
+    sub.add_argument("--shots", type=positive, required=True, metavar="K", help="images per class")
+    sub.add_argument("--seed", type=not_negative, default=1, metavar="S", help="default: 1")
     sub.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default: text")
     sub.add_argument("--out", metavar="FILE", help="write there instead of to the console")
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
-def _not_negative(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0: only a run with a seed can be repeated")
-    return int(text)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
+    return run_command(
+        lambda: run(argv),
+        expected=(OSError, ValueError, ImportError),
+        failed=lambda error: not isinstance(error, UsageError | PluginError),
+        interrupted="interrupted; a fetch goes on from here when it is started again",
+        closed=1,
+    )
+
+
+def run(argv: list[str] | None) -> int:
+    """Read a command line, and let the module of its command do the work."""
     options = build_parser().parse_args(argv)
-    try:
-        use(options.plugins)
-        status = import_module(f".{options.module}", __package__).run(options)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; a fetch goes on from here when it is started again", file=sys.stderr)
-        return 130
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error_text(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError | PluginError) else 1
+    use(options.plugins)
+    return import_module(f".{options.module}", __package__).run(options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
@@ -79,29 +78,20 @@ def few_shot(
 
 
 def _draw(dataset: DatasetBase, train: Items, val: Items | None, shots: int, seed: int) -> Picks:
-    """Draw train, then val, from one stream of random numbers."""
-    with _seeded(seed):
-        train = dataset.generate_fewshot_dataset(train, num_shots=shots)
-        if val:
-            val = dataset.generate_fewshot_dataset(val, num_shots=min(shots, MOST_VAL_SHOTS))
-    return train, val
+    """Draw train, then val, from the random numbers that a run with this seed starts with.
 
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Set Python's random state to what it is at the start of a run with this seed; put it back afterwards.
-
-    So a run continues with the same random numbers whether or not its picks were found in a file.
+    Python's random state is put back afterwards, so that a run continues with the same random numbers whether or not
+    its picks were found in a file.
     """
-    if seed < 0:
-        yield
-        return
     state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
+    if seed >= 0:
+        random.seed(seed)
+    train = dataset.generate_fewshot_dataset(train, num_shots=shots)
+    if val:
+        val = dataset.generate_fewshot_dataset(val, num_shots=min(shots, MOST_VAL_SHOTS))
+    if seed >= 0:
         random.setstate(state)
+    return train, val
 
 
 def _warn_of_small_classes(train: Items, shots: int) -> None:

@@ -7,6 +7,7 @@ import os.path as osp
 import shlex
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, NoReturn, TypeVar
 
 from dassl.utils import write_json
@@ -73,18 +74,14 @@ def require_files(paths: Sequence[str], named_by: str, remedy: str) -> None:
     remedy
         What to do, for the end of the message.
     """
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for path in paths:
-        folder, name = osp.split(path)
-        if folder not in listings:
-            try:
-                listings[folder] = set(os.listdir(folder))
-            except OSError:
-                listings[folder] = set()
-        # Some file systems find a name although they list another spelling of it (case, Unicode form).
-        if name not in listings[folder] and not (listings[folder] and osp.exists(path)):
-            missing.append(path)
+
+    @cache
+    def listed(folder: str) -> frozenset[str]:
+        return frozenset(os.listdir(folder) if osp.isdir(folder) else ())
+
+    # Some file systems find a name although they list another spelling of it (case, Unicode form).
+    unlisted = [path for path in paths if osp.basename(path) not in listed(osp.dirname(path))]
+    missing = [path for path in unlisted if not (listed(osp.dirname(path)) and osp.exists(path))]
     if missing:
         shown = "\n  ".join(map(repr, missing[:5])) + ("\n  ..." if len(missing) > 5 else "")
         raise FileNotFoundError(

@@ -56,14 +56,10 @@ def find_folder(root: str, kind: Declared) -> str | None:
     names: dict[str, str] = {}
     for folder in list_folders(root):
         names.setdefault(_spelling(folder), folder)
-    spellings = map(_spelling, (kind.dataset_dir, *kind.published.aliases, registered_name(kind)))
+    kind_name = (kind if isinstance(kind, type) else type(kind)).__name__
+    spellings = map(_spelling, (kind.dataset_dir, *kind.published.aliases, kind_name))
     match = next((names[spelling] for spelling in spellings if spelling in names), None)
     return osp.join(root, match) if match else None
-
-
-def registered_name(kind: Declared) -> str:
-    """Return the data set's name in the registry."""
-    return (kind if isinstance(kind, type) else type(kind)).__name__
 
 
 def _spelling(name: str) -> str:

@@ -68,10 +68,10 @@ def split_from_tables(folder: str, table: str, test_table: str, inspect: Inspect
     require_files([row.path for row in rows], table, f"relative paths are relative to {folder}")
 
     labels = {label: position for position, label in enumerate(sorted({row.label for row in rows}, key=_label_order))}
-    parts: dict[str, Items] = {"": [], "train": [], "val": [], "test": []}
     split_of = {row.path: row.split for row in rows}
-    for item in inspect([new_datum(row.path, labels[row.label], row.classname) for row in rows]):
-        parts[split_of[item.impath]].append(item)
+    items = inspect([new_datum(row.path, labels[row.label], row.classname) for row in rows])
+    parts: dict[str, Items] = {"": [], "train": [], "val": [], "test": []}
+    parts |= grouped(items, lambda item: split_of[item.impath])
     if not parts[""]:
         if not parts["test"] and parts["val"]:
             print(f"Note: {table} has no test rows: its val rows are the test set; there is no val set")

@@ -206,7 +206,7 @@ class Pen:
         else:
             self._fill(pixels, ink, texture, jitter(self.style.palette[second], self.rng))
         if self.style.outline is not None:
-            self._contour(pixels, closed=True)
+            self._contour(pixels)
         if part:
             self._remember(part, form, colour, texture, unit)
 
@@ -284,9 +284,8 @@ class Pen:
         reach = self.style.wobble * self.side
         return [(x + self.rng.gauss(0, reach), y + self.rng.gauss(0, reach)) for x, y in pixels]
 
-    def _contour(self, pixels: Points, closed: bool) -> None:
+    def _contour(self, pixels: Points) -> None:
         """Draw the outline, as often as the style says."""
         width = max(1, round(self.style.outline_width * self.side))
-        ring = [*pixels, pixels[0]] if closed else pixels
         for _ in range(self.style.strokes):
-            self._draw.line(self._shaky(ring), fill=self.style.outline, width=width, joint="curve")
+            self._draw.line(self._shaky([*pixels, pixels[0]]), fill=self.style.outline, width=width, joint="curve")

@@ -48,7 +48,7 @@ def article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def describe(part: Part, rng: Random, colours: bool = True, plain_form: bool | None = None) -> str:
+def describe(part: Part, rng: Random, colours: bool) -> str:
     """Describe one part by a noun phrase without article: "striped red sail", or "red triangle" by its form.
 
     Parameters
@@ -59,11 +59,8 @@ def describe(part: Part, rng: Random, colours: bool = True, plain_form: bool | N
         Source of the choice of words.
     colours
         Whether the colour may be told: not where the manner of the picture hides it.
-    plain_form
-        Whether to call the part by its form; by default in three of ten phrases.
     """
-    by_form = rng.random() < 0.3 if plain_form is None else plain_form
-    noun = part.shape if by_form else part.name
+    noun = part.shape if rng.random() < 0.3 else part.name
     words = [noun]
     if colours and not noun.startswith(part.colour) and rng.random() < 0.8:
         words.insert(0, part.colour)
@@ -138,8 +135,7 @@ def _parts_only(thing: Thing, rng: Random, colours: bool) -> str:
     relation = (
         rng.choice(("above", "over", "on top of")) if second.y - first.y > 0.08 else rng.choice(("next to", "and"))
     )
-    body = f"{article(describe(first, rng, colours))} {relation} {article(describe(second, rng, colours))}"
-    return body
+    return f"{article(describe(first, rng, colours))} {relation} {article(describe(second, rng, colours))}"
 
 
 def _pair(scene: Scene, rng: Random, mirrored: bool, colours: bool) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from dassl.plain.console import positive, run_command
 from dassl.plain.image_formats import image_suffixes
-from dassl.plain.text import columns, error_text, plain_warnings, printable
+from dassl.plain.text import columns, plain_warnings, printable
 from dassl.plain.writing import disk_failed
 from dassl.utils.plugins import PluginError, add_plugin_flag, use
 from runs.files import DiskError, ResultsError, is_special, to_stderr
@@ -24,7 +25,6 @@ from runs.restore.images import find_images
 from runs.restore.rebuilding import open_source, rebuild
 from runs.restore.source import PredictError
 from runs.restore.trust import add_trust_paths, trusting
-from runs.sweeps.flags import positive
 
 from .classifier import BATCH_SIZE, Classifier, Prediction
 from .formats import FORMATS
@@ -215,23 +215,17 @@ def write(file: IO[str], text: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line, by default that of this process; returns the exit status as in the help text."""
-    for console in (sys.stdout, sys.stderr):
-        if hasattr(console, "reconfigure"):
-            console.reconfigure(errors="replace")
-    try:
+
+    def work() -> int:
         args = build_parser().parse_args(argv)
         with trusting(args.trust_paths), plain_warnings():
             return run(args)
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ResultsError, PluginError, OSError, RuntimeError) as error:
-        if os.environ.get("PLOT_TRACEBACK"):
-            raise
-        to_stderr(f"error: {error_text(error)}")
-        return 1 if isinstance(error, DiskError) or disk_failed(error) else 2
-    except KeyboardInterrupt:
-        return 130
+
+    return run_command(
+        work,
+        expected=(ResultsError, PluginError, OSError, RuntimeError),
+        failed=lambda error: isinstance(error, DiskError) or disk_failed(error),
+    )
 
 
 if __name__ == "__main__":

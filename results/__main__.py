@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from dassl.plain.console import run_command
 from dassl.plain.text import plain_warnings
 from dassl.utils.plugins import PluginError, use
-from runs.files import DiskError, ResultsError, to_stderr
+from runs.files import DiskError, ResultsError
 from runs.restore.trust import trusting
 
 from .commands import accuracies, classes, export, inspection, protocols
@@ -35,27 +36,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line, by default that of this process; returns the exit status as in the help text."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a console without ± shows ?, instead of failing
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["sweep"]:  # reads its own command line
         from runs.sweeps.sweep import main as sweep
 
         return sweep(words[1:])
-    args = build_parser().parse_args(argv)
-    try:
-        use(args.plugins)
-        with trusting(getattr(args, "trust_paths", False)), plain_warnings():
-            return args.run(args)
-    except (ResultsError, PluginError) as error:
-        to_stderr(f"error: {error}")
-        return 1 if isinstance(error, DiskError) else 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # | head
-        sys.stderr.close()
-        return 0
+    expected = (ResultsError, PluginError)
+    return run_command(lambda: run(words), expected, lambda error: isinstance(error, DiskError))
+
+
+def run(words: list[str]) -> int:
+    """Run one of COMMANDS."""
+    args = build_parser().parse_args(words)
+    use(args.plugins)
+    with trusting(getattr(args, "trust_paths", False)), plain_warnings():
+        return args.run(args)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dassl.plain.console import piped
 from runs.sweeps.experiments import main
-from runs.sweeps.flags import piped
 
 if __name__ == "__main__":
     sys.exit(piped(main))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runs.sweeps.flags import piped
+from dassl.plain.console import piped
 from runs.sweeps.sweep import main
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from dassl.engine import TRAINER_REGISTRY
 from .clip_trainer import ClipTrainer
 from .parts.model import PromptModel, pooled
 from .parts.options import INIT, ContextOptions, option
-from .parts.prompts import PromptLearner, announce, context_settings
+from .parts.prompts import PromptLearner, start_learner
 
 REDUCTION = 16  # the network's hidden width is the feature width over this
 TOKENS_AT_ONCE = 65_536  # suffix tokens of all images that are encoded together when no gradient is wanted
@@ -100,14 +100,8 @@ class CoCoOp(ClipTrainer):
 
     def assemble(self, clip_model: CLIP) -> CoCoOpModel:
         """Build a CoCoOpModel of the options."""
-        learner = ConditionalPromptLearner(
-            self.dm.dataset.classnames,
-            clip_model,
-            n_context=self.options.n_context,
-            init=self.options.init,
-            **context_settings(self.options.context_precision, clip_model, self.cfg.SEED),
-        )
-        announce(learner)
+        names = self.dm.dataset.classnames
+        learner = start_learner(ConditionalPromptLearner, self.options, names, clip_model, self.cfg.SEED)
         return CoCoOpModel(learner, clip_model)
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:

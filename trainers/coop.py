@@ -17,7 +17,7 @@ from dassl.engine import TRAINER_REGISTRY
 from .clip_trainer import ClipTrainer
 from .parts.model import PromptModel, pooled
 from .parts.options import ContextOptions, PhraseOptions
-from .parts.prompts import PromptLearner, announce, context_settings
+from .parts.prompts import PromptLearner, start_learner
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,6 @@ class CoOp(ClipTrainer):
         options = self.options
         if options.class_specific and options.init:
             print("TRAINER.COOP.CTX_INIT overrides TRAINER.COOP.CSC: one context for all classes")
-        learner = PromptLearner(
-            self.dm.dataset.classnames,
-            clip_model,
-            n_context=options.n_context,
-            class_specific=options.class_specific and not options.init,
-            init=options.init,
-            position=options.position,
-            **context_settings(options.context_precision, clip_model, self.cfg.SEED),
-        )
-        announce(learner)
-        return CoOpModel(learner, clip_model)
+        specific, names = options.class_specific and not options.init, self.dm.dataset.classnames
+        layout = {"class_specific": specific, "position": options.position}
+        return CoOpModel(start_learner(PromptLearner, options, names, clip_model, self.cfg.SEED, **layout), clip_model)

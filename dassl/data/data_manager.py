@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -177,9 +178,9 @@ class DataManager:
         self.test_loader = loader(options.TEST, dataset.test, is_train=False)
 
         self.dataset = dataset
-        self.num_classes = dataset.num_classes
-        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
-        self.lab2cname = dataset.lab2cname
+        self._num_classes = dataset.num_classes
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self._lab2cname = dataset.lab2cname
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
@@ -189,6 +190,10 @@ class DataManager:
             return build_transform(cfg, is_train=is_train)
         log.info(f"* Using custom transform for {'training' if is_train else 'testing'}")
         return custom
+
+    num_classes = property(attrgetter("_num_classes"), doc="Number of classes.")
+    num_source_domains = property(attrgetter("_num_source_domains"), doc="Number of names in DATASET.SOURCE_DOMAINS.")
+    lab2cname = property(attrgetter("_lab2cname"), doc="{label: class name}.")
 
     def show_dataset_summary(self, cfg: Any) -> None:
         """Print a table of the data set's name, domains and sizes."""

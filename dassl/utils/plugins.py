@@ -35,7 +35,17 @@ def add_plugin_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def use(flags: Iterable[str] = ()) -> list[str]:
-    """Load the plugins of a command line and of the environment; returns them, paths made absolute, each once.
+    """Load the plugins of a command line and of the environment.
+
+    Parameters
+    ----------
+    flags
+        Paths or names of modules; `~` is the home folder, also where no shell has replaced it.
+
+    Returns
+    -------
+    list of str
+        All of them, each once, paths made absolute: what a run's record keeps.
 
     Raises
     ------
@@ -43,7 +53,8 @@ def use(flags: Iterable[str] = ()) -> list[str]:
         Where one is not there, has the name of another module, or fails while it is imported.
     """
     words = [*flags, *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]
-    plugins = list(dict.fromkeys(os.path.abspath(word) if os.path.exists(word) else word for word in words))
+    paths = map(os.path.expanduser, words)
+    plugins = list(dict.fromkeys(os.path.abspath(path) if os.path.exists(path) else path for path in paths))
     load(plugins)
     return plugins
 

@@ -30,7 +30,7 @@ from typing import Any
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import SplitDataset
-from ..files import IMAGE_SUFFIXES, first_few, list_folders, list_images
+from ..files import IMAGE_SUFFIXES, first_few, grouped, list_folders, list_images
 from ..splits import Items, new_datum, split_classes
 from ..tables import SPLIT_NAMES, Inspect, as_clip_reads, split_from_tables
 
@@ -166,10 +166,8 @@ def _read_classes(folder: str, inspect: Inspect) -> dict[str, Items]:
         )
     if stray := list_images(folder):
         warnings.warn(f"{len(stray)} images lie directly in {folder}, in no class folder; ignored", stacklevel=2)
-    left: dict[str, Items] = {name: [] for name in names}
-    for item in inspect([item for items in classes.values() for item in items]):
-        left[item.classname].append(item)
-    return left
+    left = grouped(inspect([item for items in classes.values() for item in items]), lambda item: item.classname)
+    return {name: left.get(name, []) for name in names}
 
 
 def _like_train(classes: dict[str, Items], train: dict[str, Items], split: str) -> Items:

@@ -105,7 +105,7 @@ class ImageNet(ImageNetFamily):
     read_classnames = staticmethod(read_classnames)
 
     @property
-    def val(self) -> Items | None:
+    def val(self) -> Items | None:  # type: ignore[override]
         """The test set itself: nothing may be chosen by it."""
         return self.test
 

@@ -32,7 +32,13 @@ from .imagenet import (
     list_classes,
 )
 
+HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"  # home of two of them
 WORDNET_ID = r"n\d{8}"
+
+
+def images_at(url: str, folder: str, inside: str, gigabytes: float) -> tuple[Download, ...]:
+    """Return the archive whose folder `inside` becomes the images' `folder`, and ImageNet's class names."""
+    return Download("images", url, gives={folder: inside}, gigabytes=gigabytes), CLASSNAMES_TXT
 
 
 class ImageNetVariant(ImageNetFamily):
@@ -79,15 +85,10 @@ class ImageNetV2(ImageNetVariant):
         aliases=("imagenet-v2", "imagenet_v2", "ImageNetV2", "imagenetv2-matched-frequency-format-val"),
         image_holds="0",
     )
-    downloads = (
-        Download(
-            "images",
-            "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
-            gives={"imagenetv2-matched-frequency-format-val": "imagenetv2-matched-frequency-format-val"},
-            gigabytes=1.3,
-        ),
-        CLASSNAMES_TXT,
-    )
+    downloads = images_at(
+        "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
+        image_folder, image_folder, gigabytes=1.3,
+    )  # fmt: skip
 
     def label(self, listing: Listing, names: OrderedDict[str, str]) -> Items:
         """Give the images the label that their folder is called by: 10 comes after 9."""
@@ -125,14 +126,10 @@ class ImageNetSketch(ImageNetVariant):
         image_aliases=("sketch",),
         image_holds=WORDNET_ID,
     )
-    downloads = (
-        Download(
-            "images",
-            "https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",
-            gives={"images": "sketch"}, gigabytes=7,
-        ),
-        CLASSNAMES_TXT,
-    )
+    downloads = images_at(
+        "https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",
+        image_folder, "sketch", gigabytes=7,
+    )  # fmt: skip
 
 
 @DATASET_REGISTRY.register()
@@ -153,13 +150,7 @@ class ImageNetA(ImageNetVariant):
         aliases=("imagenet-a", "imagenet_a", "ImageNet-A"),
         image_holds=WORDNET_ID,
     )
-    downloads = (
-        Download(
-            "images", "https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
-            gives={"imagenet-a": "imagenet-a"}, gigabytes=0.7,
-        ),
-        CLASSNAMES_TXT,
-    )
+    downloads = images_at(f"{HENDRYCKS}/imagenet-a.tar", image_folder, image_folder, gigabytes=0.7)
 
 
 @DATASET_REGISTRY.register()
@@ -181,10 +172,4 @@ class ImageNetR(ImageNetVariant):
         aliases=("imagenet-r", "imagenet_r", "ImageNet-R"),
         image_holds=WORDNET_ID,
     )
-    downloads = (
-        Download(
-            "images", "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
-            gives={"imagenet-r": "imagenet-r"}, gigabytes=2.2,
-        ),
-        CLASSNAMES_TXT,
-    )
+    downloads = images_at(f"{HENDRYCKS}/imagenet-r.tar", image_folder, image_folder, gigabytes=2.2)

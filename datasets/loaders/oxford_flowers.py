@@ -13,6 +13,7 @@ from dassl.utils import read_json
 
 from ..annotations import read_mat
 from ..base import SplitDataset
+from ..files import grouped
 from ..published import Download, Published, drive_url
 from ..splits import Items, new_datum, split_classes
 from . import VGG
@@ -65,9 +66,8 @@ class OxfordFlowers(SplitDataset):
         """50 / 20 / 30 of each class; classes in the order of the images, as in the published split."""
         names = read_json(self.annotation("cat_to_name.json"))
         numbers = read_mat(self.annotation("imagelabels.mat"), "labels")
-        classes: dict[str, Items] = {}
-        for image, number in enumerate(map(int, numbers), start=1):
-            path = osp.join(self.image_dir, f"image_{image:05d}.jpg")
-            item = new_datum(path, number - 1, names[str(number)])
-            classes.setdefault(item.classname, []).append(item)
-        return split_classes(classes)
+        items = [
+            new_datum(osp.join(self.image_dir, f"image_{image:05d}.jpg"), number - 1, names[str(number)])
+            for image, number in enumerate(map(int, numbers), start=1)
+        ]
+        return split_classes(grouped(items, lambda item: item.classname))

@@ -12,35 +12,25 @@ from runs.files import to_stderr
 from ..numbers.protocols import PROTOCOLS
 from .command import ALLOW_MISSING, SPREAD, TEXT, Command, argument, command, deliver
 
-HELP = {  # of each protocol: what it reads and shows, and examples
-    "fewshot": (
-        "Reads <dataset>/<trainer>/<config>_<shots>shots/... and ZeroshotCLIP/<config>/<dataset>. "
-        "A block a data set, and the average over data sets.",
-        """\
-python -m results fewshot output
-python -m results fewshot output --published --format latex --out fewshot.tex
-python -m results fewshot output --datasets protocol --shots 1 2 4 8 16""",
-    ),
-    "base2new": (
-        "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean: "
-        "the average over data sets, and a block a data set.",
-        """\
-python -m results base2new output
-python -m results base2new output --datasets protocol --format markdown""",
-    ),
-    "crossdataset": (
-        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a data set, and the average of the targets.",
-        """\
-python -m results crossdataset output
-python -m results crossdataset output --ci95 --format csv --out cross.csv""",
-    ),
-    "domain": (
-        "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... A row a variant of ImageNet, and their average.",
-        """\
-python -m results domain output
-python -m results domain output --datasets protocol --format latex""",
-    ),
+READS = {  # what the table of each protocol reads and shows
+    "fewshot": "Reads <dataset>/<trainer>/<config>_<shots>shots/... and ZeroshotCLIP/<config>/<dataset>. "
+    "A block a data set, and the average over data sets.",
+    "base2new": "Reads base2new/train_base and base2new/test_new. Base, new and their harmonic mean: "
+    "the average over data sets, and a block a data set.",
+    "crossdataset": "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... "
+    "A row a data set, and the average of the targets.",
+    "domain": "Reads imagenet/<trainer>/... and evaluation/<trainer>/.... "
+    "A row a variant of ImageNet, and their average.",
 }
+HELP = """{title}: table over data sets.
+
+{reads}
+
+Examples
+--------
+python -m results {name} output
+python -m results {name} output --published --format latex --out {name}.tex
+python -m results {name} output --datasets protocol --ci95 --format markdown"""
 ARGUMENTS = (
     argument("output", metavar="OUTPUT", help="folder with run folders under the original's names"),
     *TEXT,
@@ -81,8 +71,7 @@ def protocol_table(args: argparse.Namespace) -> int:
 def _protocol_command(name: str) -> Command:
     protocol = PROTOCOLS[name]
     which = lambda parser: parser.set_defaults(protocol=name)  # noqa: E731
-    text, examples = HELP[name]
-    text = f"{protocol.title}: table over data sets.\n\n{text}\n\nExamples\n--------\n{examples}"
+    text = HELP.format(name=name, title=protocol.title, reads=READS[name])
     return command(name, which, *ARGUMENTS, *[BY_SHOTS] * protocol.by_shots, help=text)(protocol_table)
 
 

@@ -7,7 +7,6 @@ characters a figure needs beyond the usual font, finds installed families that h
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -45,11 +44,6 @@ def cover(figure: Figure) -> None:
         _reported.update(new)
         shown = " ".join(sorted(new)[:12])
         to_stderr(f"figures: no installed font has {len(new)} of the characters in names ({shown}); {REMEDY}")
-
-
-def quiet_glyphs() -> None:
-    """To be called within `warnings.catch_warnings`: `cover` has said it, once and with a remedy."""
-    warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
 
 
 def _shows(letter: str) -> bool:

@@ -51,8 +51,7 @@ def draw_map(feature_map: FeatureMap) -> Figure:
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")
     axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=FAINT)
+    axes.spines[:].set(visible=True, color=FAINT)
     set_title(axes, feature_map.title)
     heading = "class (numbers:\nits prompts)" if features.prompt_number.max() > 1 else "class (1: its\nprompt)"
     figure.legend(loc="outside right upper", title=heading, alignment="left")

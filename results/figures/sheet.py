@@ -38,12 +38,9 @@ class Sheet:
         """Add axes without ticks, in a thin frame."""
         place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
         axes = self.figure.add_axes(place)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.grid(False)
-        for spine in axes.spines.values():
-            spine.set_visible(True)
-            spine.set_color(FAINT)
+        axes.spines[:].set(visible=True, color=FAINT)
         return axes
 
     def text(self, left: float, top: float, text: str, size: float = 8.5, **style: Any) -> None:

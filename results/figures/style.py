@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runs.files import ResultsError, write_atomic
 
-from .fonts import cover, quiet_glyphs
+from .fonts import cover
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +29,7 @@ INK, FAINT = "#1f2328", "#c9d1d9"
 PAGE_INK, PAGE_FAINT = "#010203", "#010204"
 TITLE = 48  # letters of a line of a title that is not measured
 SUFFIXES = (".png", ".svg", ".pdf")
+STYLE = Path(__file__).with_name("plot.mplstyle")
 
 
 class Look(NamedTuple):
@@ -63,45 +64,11 @@ def drawing(ink: str = INK, faint: str = FAINT) -> Iterator[None]:
     ink, faint
         Colours of text and frames, and of grid lines; for inline SVG the stand-ins PAGE_INK and PAGE_FAINT.
     """
-    import matplotlib
+    from matplotlib import style
 
-    with matplotlib.rc_context(_style(ink, faint)):
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with style.context([STYLE, dict.fromkeys(inked, ink) | {"grid.color": faint}]):
         yield
-
-
-def _style(ink: str, faint: str) -> Any:
-    """Make matplotlib's settings for text and frames in `ink` and grid lines in `faint`."""
-    return {
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.labelsize": 10,
-        "legend.fontsize": 9,
-        "legend.frameon": False,
-        "text.color": ink,
-        "text.parse_math": False,  # a dollar sign in a name begins no formula
-        "axes.labelcolor": ink,
-        "axes.edgecolor": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.8,
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "grid.color": faint,
-        "grid.linewidth": 0.6,
-        "lines.linewidth": 1.8,
-        "lines.markersize": 6,
-        "lines.markeredgewidth": 0,
-        "svg.fonttype": "none",
-        "savefig.dpi": 160,
-        "figure.dpi": 100,
-        "path.simplify": True,
-    }
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -164,21 +131,25 @@ def save_figure(figure: Figure, path: str | Path, dpi: int | None = None) -> Pat
     ResultsError
         For another ending, or where the file cannot be written.
     """
-    import matplotlib
-
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ResultsError(f"cannot draw to {path}: its name must end in one of {', '.join(SUFFIXES)}")
     dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    options: dict[str, Any] = {"format": suffix[1:], "metadata": dates[suffix], "facecolor": "white", "dpi": dpi}
+    with _writing(figure, path.name):
+        return write_atomic(path, lambda file: figure.savefig(file, **options))
+
+
+@contextlib.contextmanager
+def _writing(figure: Figure, salt: str) -> Iterator[None]:
+    """Let a figure become a file: with a font for every letter, and ids that follow from `salt` alone."""
+    import matplotlib
+
     cover(figure)
-    with matplotlib.rc_context({"svg.hashsalt": path.name, "svg.fonttype": "none"}), warnings.catch_warnings():
-        quiet_glyphs()
-        options: dict[str, Any] = {"dpi": dpi} if dpi else {}
-        return write_atomic(
-            path,
-            lambda file: figure.savefig(file, format=suffix[1:], metadata=dates[suffix], facecolor="white", **options),
-        )
+    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # `cover` has told
+        yield
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
@@ -195,12 +166,8 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     """
     import html
 
-    import matplotlib
-
     buffer = io.BytesIO()
-    cover(figure)
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
-        quiet_glyphs()
+    with _writing(figure, name):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     svg = buffer.getvalue().decode("utf-8")
     svg = svg[svg.index("<svg") :]

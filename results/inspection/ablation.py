@@ -76,19 +76,26 @@ def measure(trainer: Any, settings: Sequence[Transport], split: str) -> tuple[li
     rows, images
         In the order of `settings`; and how many images there were.
     """
+    import torch
+
+    from trainers.plot.evidence import TransportStatistics
+
     model = trainer.model
     own = model.transport
-    tallies = [_Tally() for _ in settings]
+    tallies = [TransportStatistics() for _ in settings]
+    hits: list[list[Tensor]] = [[torch.zeros(0, dtype=torch.bool)] for _ in settings]
     # images are encoded under a setting that looks at places, if there is one: pooled features come along
     serving = next((setting for setting in settings if not setting.pooled), own)
     with _matched_by(model, serving), test_batches(trainer, split) as batches:
         for batch in batches:
             images, labels = trainer.parse_batch_test(batch)
             features = trainer.encode(images)
-            for setting, tally in zip(settings, tallies, strict=True):
+            for setting, tally, correct in zip(settings, tallies, hits, strict=True):
                 with _matched_by(model, setting), trainer.autocast():
-                    tally.update(model.explain(features, keep_plan=False), labels)
-    right = [tally.right() for tally in tallies]
+                    output = model.explain(features, keep_plan=False)
+                    tally.update(output)
+                correct.append((output.logits.argmax(dim=1) == labels).cpu())
+    right = [torch.cat(correct) for correct in hits]  # (images,) each
     reference = right[settings.index(own)]
     rows = [
         Row(
@@ -98,32 +105,11 @@ def measure(trainer: Any, settings: Sequence[Transport], split: str) -> tuple[li
             int(this.sum()),
             int((reference & ~this).sum()),
             int((this & ~reference).sum()),
-            tally.statistics.summary() or {},
+            tally.summary() or {},
         )
         for setting, tally, this in zip(settings, tallies, right, strict=True)
     ]
     return rows, len(reference)
-
-
-class _Tally:
-    """Counts what comes of one setting."""
-
-    def __init__(self) -> None:
-        from trainers.plot.evidence import TransportStatistics
-
-        self.statistics = TransportStatistics()
-        self._right: list[Tensor] = []
-
-    def update(self, output: Any, labels: Tensor) -> None:
-        """Add a batch: what `model.explain` returned, and the true labels (B,)."""
-        self.statistics.update(output)
-        self._right.append(output.logits.argmax(dim=1) == labels)
-
-    def right(self) -> Tensor:
-        """Which images are right: (images,) bool."""
-        import torch
-
-        return torch.cat(self._right).cpu() if self._right else torch.zeros(0, dtype=torch.bool)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ claim is the largest), "claimed": [{"path", "true", "predicted", "value"}, best 
 
 from __future__ import annotations
 
-import heapq
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ def claims(plan: np.ndarray, similarity: np.ndarray) -> np.ndarray:
 class Ranking:
     """Keeps, of a stream of images, the `count` best of every prompt, and no other; among equals the earlier.
 
-    A heap a prompt, the worst of its best on top, so that a test of any length needs no more memory than what is shown.
+    A test of any length needs no more memory than what is shown.
     """
 
     def __init__(self, count: int) -> None:
@@ -84,7 +83,7 @@ class Ranking:
         self.images = 0
         self.sums: np.ndarray | float = 0.0  # (N,)
         self.foremost: np.ndarray | float = 0.0  # (N,)
-        self._best: list[list[tuple[float, int, Claimed]]] = []  # by prompt a heap, the worst first
+        self._best: list[list[Claimed]] = []  # by prompt, best first
 
     def add(self, seen: Seen) -> None:
         """Count an image, and keep it where it is among the best of a prompt."""
@@ -94,14 +93,14 @@ class Ranking:
         self.sums = self.sums + seen.claims
         self.foremost = self.foremost + (np.arange(prompts) == seen.claims.argmax())
         for prompt, best in enumerate(self._best):
-            value = float(seen.claims[prompt])
-            if len(best) < self.count or (value, -seen.index) > best[0][:2]:
-                claimed = Claimed(value, seen.index, seen.predicted, seen.mass[:, prompt].copy())
-                (heapq.heappush if len(best) < self.count else heapq.heapreplace)(best, (value, -seen.index, claimed))
+            value, mass = float(seen.claims[prompt]), seen.mass[:, prompt].copy()
+            best.append(Claimed(value, seen.index, seen.predicted, mass))
+            best.sort(key=lambda claimed: (-claimed.value, claimed.index))
+            del best[self.count :]
 
     def best(self) -> list[list[Claimed]]:
         """List the images that each prompt claims most, by prompt, best first."""
-        return [[claimed for _, _, claimed in sorted(best, reverse=True)] for best in self._best]
+        return self._best
 
 
 def rank(stream: Iterable[Seen], count: int) -> Ranking:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +113,10 @@ def spread_over_classes(test: Sequence[Any], count: int) -> list[Any]:
     The classes take turns: first the first image (by path) of each, then the second.  Where already the first turn is
     too long, its images are picked at even distances.
     """
-    by_label = defaultdict(list)
-    for item in sorted(test, key=lambda item: (item.label, str(item.impath))):
-        by_label[item.label].append(item)
-    if count < len(by_label):
-        firsts = [items[0] for items in by_label.values()]
+    items = sorted(test, key=lambda item: (item.label, str(item.impath)))
+    classes = [list(members) for _, members in groupby(items, lambda item: item.label)]
+    if count < len(classes):
+        firsts = [members[0] for members in classes]
         return [firsts[index * len(firsts) // count] for index in range(count)]
-    turns = zip_longest(*by_label.values())
+    turns = zip_longest(*classes)
     return [item for turn in turns for item in turn if item is not None][:count]

@@ -57,13 +57,9 @@ def vocabulary(embedding: Tensor) -> Vocabulary:
     import torch
 
     embedding = embedding.detach().float().cpu()
-    first: dict[bytes, int] = {}
-    shared: set[int] = set()
-    for index, row in enumerate(embedding.numpy()):
-        earlier = first.setdefault(row.tobytes(), index)
-        if earlier != index:
-            shared |= {earlier, index}
-    ids = [index for index in range(len(embedding)) if index not in shared]
+    rows = [row.tobytes() for row in embedding.numpy()]
+    times = Counter(rows)
+    ids = [index for index, row in enumerate(rows) if times[row] == 1]
     if len(ids) < 2:
         raise ResultsError("the backbone's words have no embeddings of their own: there is nothing to compare with")
     vectors = embedding[ids]
@@ -120,8 +116,8 @@ class Vector(NamedTuple):
     of_class: str | None  # None where all classes share it
     prompt: int  # from 1
     token: int  # from 1
-    token_ids: list[int]
     words: list[str]
+    token_ids: list[int]
     distances: list[float]
 
 
@@ -185,7 +181,7 @@ def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
     vectors = []
     for place, row, at in zip(places, indices.tolist(), distances.tolist(), strict=True):
         ids = [known.ids[index] for index in row]
-        vectors.append(Vector(*place, ids, [spell(token) for token in ids], at))
+        vectors.append(Vector(*place, [spell(token) for token in ids], ids, at))
     names_of_run = (trainer.cfg.TRAINER.NAME, trainer.cfg.MODEL.BACKBONE.NAME)
     shifted = not method.can_be_mapped
     return Words(*names_of_run, shifted, prompts, context, flat.norm(dim=1).median().item(), known, vectors)
@@ -276,17 +272,7 @@ def _plain(words: Words, run: RunAtRest) -> dict[str, Any]:
             "median_length": known.length,
         },
         "median_length": words.length,
-        "vectors": [
-            {
-                "class": vector.of_class,
-                "prompt": vector.prompt,
-                "token": vector.token,
-                "words": vector.words,
-                "token_ids": vector.token_ids,
-                "distances": vector.distances,
-            }
-            for vector in words.vectors
-        ],
+        "vectors": [dict(zip(("class", *Vector._fields[1:]), vector, strict=True)) for vector in words.vectors],
     }
 
 

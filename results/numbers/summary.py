@@ -105,11 +105,11 @@ def summarise(runs: Sequence[Run]) -> Summary:
         for (dataset, path), members in group(kind, lambda run: (run.dataset, data_path(run))).items():
             cells: dict[tuple[str, int], Cell] = {}
             for name in names:
-                expected = _expected([run for run in kind if method_of[run] == name], seeds)
+                seeded = any(run.seed >= 0 for run in kind if method_of[run] == name)  # else it has one run
                 here = [run for run in members if method_of[run] == name and run.complete]
                 for count in sorted(shots) if methods[name][0].trained else [ZERO_SHOT]:
                     chosen, rest = _one_per_seed([run for run in here if run.shots == count])
-                    cells[name, count] = Cell(chosen, expected)
+                    cells[name, count] = Cell(chosen, len(seeds) if seeded else 1)
                     repeated += rest
             columns = sorted({count for _, count in cells}, key=lambda count: (count == ALL_IMAGES, count))
             title = f"{dataset} ({names_of_data[path]})" if path else dataset
@@ -127,11 +127,6 @@ def _one_per_seed(runs: list[Run]) -> tuple[list[Run], list[Run]]:
         chosen += kept
         rest += [run for run in members if run not in kept]
     return chosen, rest
-
-
-def _expected(runs: list[Run], seeds: set[int]) -> int:
-    """Count the runs that a method should have in a cell: one a seed, or one where it has no seeds."""
-    return len(seeds) if any(run.seed >= 0 for run in runs) else 1
 
 
 def qualifier(classes: str, split: str) -> str:

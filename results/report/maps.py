@@ -11,7 +11,7 @@ import numpy as np
 
 from ..inspection.maps import FOLDER
 from ..numbers.feature_map import OWN
-from .parts import Picture, pictures
+from .parts import pictures
 
 MOST_MAPS = 6
 
@@ -19,8 +19,7 @@ MOST_MAPS = 6
 def maps(output: Path) -> dict[str, Any] | None:
     """Show the pictures below `output`, up to MOST_MAPS."""
     paths = sorted(path for path in output.glob(f"**/{FOLDER}/*.png") if path.with_suffix(".npz").exists())
-    read = lambda path: Picture.read(path, *describe(path))  # noqa: E731
-    shown = pictures(output, paths, MOST_MAPS, lambda path: path.parent.parent, read)
+    shown = pictures(output, [(path, path) for path in paths], MOST_MAPS, describe)
     return {"maps": shown} if shown else None
 
 

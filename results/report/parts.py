@@ -94,22 +94,20 @@ def figure(drawn: Figure, name: str, description: str) -> Markup:
 
 
 def pictures(
-    output: Path, items: Sequence[Any], most: int, run_of: Callable[[Any], Path], read: Callable[[Any], Picture]
+    output: Path, items: Sequence[tuple[Path, Any]], most: int, describe: Callable[[Any], tuple[str, str]]
 ) -> Pictures | None:
-    """Read the first few of items that lie beside runs, run by run.
+    """Read the first few of the pictures that lie in folders of runs, run by run.
 
     Parameters
     ----------
     output
         The folder of all runs.
     items
-        Whatever stands for a picture.
+        PNG in a folder of the run's, and what `describe` takes.
     most
         How many are read.
-    run_of
-        The folder of the run that an item lies below.
-    read
-        Takes an item into the page.
+    describe
+        Returns words for those who cannot see the picture, and its caption.
 
     Returns
     -------
@@ -117,8 +115,8 @@ def pictures(
         None without any item.
     """
     by_run: dict[str, list[Picture]] = {}
-    for item in items[:most]:
-        by_run.setdefault(relative_to(run_of(item), output), []).append(read(item))
+    for path, about in items[:most]:
+        by_run.setdefault(relative_to(path.parent.parent, output), []).append(Picture.read(path, *describe(about)))
     return Pictures(list(by_run.items()), max(0, len(items) - most)) if items else None
 
 

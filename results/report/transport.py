@@ -7,9 +7,9 @@ right, and a picture is looked for nowhere but beside its list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
 from runs.files import read_shaped, to_stderr
@@ -20,7 +20,7 @@ from ..inspection.transport import FOLDER, INDEX
 from ..numbers.cells import shots_name, spread
 from ..numbers.plans import DIAGNOSTICS
 from ..numbers.summary import Summary
-from .parts import Picture, Pictures, Table, cells, pictures
+from .parts import Table, cells, pictures
 
 MOST_PICTURES, MOST_SHEETS = 12, 6  # in the report; the files stay where they are
 FILES = Each(TEXT)  # by format
@@ -35,35 +35,27 @@ CLAIMS = {
 }
 
 
-class Listed(NamedTuple):
-    """A picture that a list beside a run names."""
-
-    path: Path  # of the list
-    entry: dict[str, Any]
-    picture: Path
-
-
 def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
     """Show how far the plans are from uniform, what solving them took, and the pictures that exist."""
     maps = [
-        Listed(index, entry, path)
+        (path, entry)
         for index, listed in read_lists(output, INDEX, MAPS)
         for entry in listed.get("pictures") or ()
         if (path := picture_beside(index, entry))
     ]
     sheets = [
-        Listed(path, listed, picture)
+        (picture, listed)
         for path, listed in read_lists(output, f"{NAME}*.json", CLAIMS)
         if (picture := picture_beside(path, listed))
     ]
     data = {
         "table": diagnostics(summary),
-        "maps": _beside(output, maps, MOST_PICTURES, describe_map),
-        "claims": _beside(output, sheets, MOST_SHEETS, describe_claims),
+        "maps": pictures(output, maps, MOST_PICTURES, describe_map),
+        "claims": pictures(output, sheets, MOST_SHEETS, describe_claims),
         "table_has_no_places": any(
             run.method.transports and not run.method.has_places for run in summary.complete_runs
         ),
-        "maps_have_no_places": any(listed.entry["grid"] is None for listed in maps),
+        "maps_have_no_places": any(entry["grid"] is None for _, entry in maps),
     }
     return data if data["table"] or data["maps"] or data["claims"] else None
 
@@ -86,13 +78,6 @@ def diagnostics(summary: Summary) -> Table | None:
         rows.append(cells(name, shots_name(shots), *numbers))
     head = ["method", "shots", *(diagnostic.heading for diagnostic in DIAGNOSTICS)]
     return Table("Transport in the final test", head, rows) if rows else None
-
-
-def _beside(output: Path, items: list[Listed], most: int, describe: Any) -> Pictures | None:
-    """Take the pictures of lists into the page, under the runs that they lie below."""
-    run_of: Callable[[Listed], Path] = lambda listed: listed.path.parent.parent  # noqa: E731
-    read: Callable[[Listed], Picture] = lambda listed: Picture.read(listed.picture, *describe(listed.entry))  # noqa: E731
-    return pictures(output, items, most, run_of, read)
 
 
 def describe_map(entry: dict[str, Any]) -> tuple[str, str]:

@@ -132,7 +132,7 @@ def _experiment(
     An option that begins with a dot is the trainer's own: .N of PLOT is TRAINER.PLOT.N.
     """
     own = f"TRAINER.{trainer.upper()}."
-    others: dict[str, Any] = {
+    as_text: dict[str, Any] = {
         name: {key: str(entry) for key, entry in value.items()} if isinstance(value, dict) else str(value)
         for name, value in fields.items()
     }
@@ -143,7 +143,7 @@ def _experiment(
         folder=_folder(trainer, **dict(folder)),
         loops={name: tuple(map(str, values)) for name, values in dict(loops).items()},
         options={re.sub(r"^\.", own, key): str(value) for key, value in dict(options).items()},
-        **others,
+        **as_text,
     )
 
 

@@ -1,18 +1,16 @@
 """What the command lines of `sweep`, `experiments` and other programs share.
 
 A sweep's command line is flags, then KEY VALUE pairs of the config.  argparse alone cannot tell where the flags end,
-since a flag may take any number of values: `split_options` finds the first word that looks like a config key.  Here
-too are the types of numbers on command lines, and `piped`, which makes a program a good neighbour of `| head`.
+since a flag may take any number of values: `split_options` finds the first word that looks like a config key.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from dassl.plain.console import positive
 from dassl.utils.plugins import add_plugin_flag, use
 
 TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
@@ -59,26 +57,7 @@ def is_key(word: str) -> bool:
     return re.fullmatch(r"[A-Z][A-Z0-9_]*(\.\w+)+", word) is not None or word in TOP_KEYS
 
 
-# --- types for argparse ----------------------------------------------------------------------------------
-
-
-def positive(text: str) -> int:
-    """Read a whole number of 1 or more."""
-    return _whole(text, 1)
-
-
-def not_negative(text: str) -> int:
-    """Read a whole number of 0 or more: below, train.py draws without a seed, and seed-1 is no seed's folder."""
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    if not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, {least} or more")
-    return int(text)
-
-
-# --- flags and output that programs share ----------------------------------------------------------------
+# --- flags that programs share ----------------------------------------------------------------
 
 
 def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
@@ -112,14 +91,3 @@ def finish_args(
     except ValueError as error:
         parser.error(str(error))
     args.opts = ["DATASET.SKIP_BAD", "True"] * args.skip_bad + list(options)
-
-
-def piped(main: Callable[[], int]) -> int:
-    """Return the exit status of `main`; 1 where the reader of its output has gone, as in `| head`."""
-    try:
-        status = main()
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1

@@ -219,7 +219,10 @@ def config_file(name: str) -> Path:
             return Path(os.path.relpath(path)) if Path.cwd() == CHECKOUT and configs.parent == CHECKOUT else path
         known |= {file.stem for file in path.parent.glob("*.yaml")}
     kind, _, rest = name.partition("/")
+    remedy = "; --plugin FOLDER adds those of a plugin"
     if not known and kind == "trainers":
         trainer = rest.partition("/")[0]
-        raise ValueError(f"no trainer {trainer!r} in configs/trainers" + did_you_mean(trainer, configured_trainers()))
-    raise ValueError(f"no config {CHECKOUT / 'configs' / name}.yaml; known: {', '.join(sorted(known)) or 'none'}")
+        near = did_you_mean(trainer, configured_trainers())
+        raise ValueError(f"no trainer {trainer!r} in configs/trainers{near}{remedy}")
+    shown = ", ".join(sorted(known)) or "none"
+    raise ValueError(f"no config {CHECKOUT / 'configs' / name}.yaml; known: {shown}{remedy}")

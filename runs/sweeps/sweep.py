@@ -34,8 +34,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dassl.plain.console import not_negative, positive
+
 from ..command_line import documented_parser
-from .flags import add_sweep_flags, finish_args, not_negative, positive, split_options
+from .flags import add_sweep_flags, finish_args, split_options
 from .jobs import execute
 from .planning import DEFAULT_GRID, Job, grid
 

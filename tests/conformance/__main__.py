@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from runs.sweeps.flags import piped
+from dassl.plain.console import piped
 
 from .cases import Unsupported, check, is_case
 from .compare import Comparison

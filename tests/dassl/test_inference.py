@@ -57,7 +57,7 @@ def test_an_evaluation_stands_for_the_checkpoint_that_it_evaluated(world, tmp_pa
     for epoch in (2, 3):
         shutil.copy(run / "prompt_learner" / f"model.pth.tar-{epoch}", bare / "prompt_learner")
     train.run(arguments(world, evaluated, flags=["--eval-only", "--model-dir", str(bare), "--load-epoch", "2"]))
-    assert evaluated_checkpoint(evaluated) == (str(bare), 2) and evaluated_checkpoint(run) == (str(run), None)
+    assert evaluated_checkpoint(evaluated) == (str(bare), 2) and evaluated_checkpoint(run) == (str(run), 3)
     names = read_classnames(evaluated)
     second = load_trainer(run, classnames=names)
     second.load_model(str(run), epoch=2)

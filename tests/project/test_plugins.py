@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -193,8 +194,9 @@ def test_a_run_that_serves_its_own_classes_only_says_so(world):
 
 def test_the_environment_may_name_the_plugin(world):
     line = "python -m predict ~/runs/sweep:LinearProbe@4 ~/pictures/squares/images --format csv"
-    done = world.run(line, PLOT_PLUGINS=str(world.home / "mine"))
-    assert done.status == 0 and done.out == (world.home / "from-run.csv").read_text()
+    for places in (str(world.home / "mine"), os.pathsep.join(["", "~/mine"])):
+        done = world.run(line, PLOT_PLUGINS=places)
+        assert done.status == 0 and done.out == (world.home / "from-run.csv").read_text()
 
 
 LOOKING = (
@@ -252,9 +254,9 @@ def test_code_below_the_checkout_or_of_a_module_is_not_trusted_either(world, mon
 def test_an_unknown_trainer_or_data_set_is_named(world):
     line = "python scripts/sweep.py --root ~/pictures --output ~/none --dataset {} --config demo --trainers {}"
     done = world.run(line.format("demo", "SmoothPLOT"))
-    assert done.status == 2 and "no trainer 'SmoothPLOT'" in done.err and "did you mean 'PLOT'" in done.err
+    assert done.status == 2 and "no trainer 'SmoothPLOT'" in done.err and "--plugin FOLDER" in done.err
     done = world.run(line.format("squares", "CoOp"))
-    assert done.status == 2 and "squares.yaml" in done.err
+    assert done.status == 2 and "squares.yaml" in done.err and "--plugin FOLDER" in done.err
 
 
 BROKEN = {

@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -197,15 +199,11 @@ def encode_keys(
     """
     blocks = [list(range(first, min(first + batch_size, len(images)))) for first in range(0, len(images), batch_size)]
     loader = DataLoader(images, batch_sampler=[b for b in blocks for _ in range(passes)], num_workers=num_workers)
-    batches = iter(loader)
+    looks = (view(batch["img"]) for batch in loader)
     keys = []
     with tqdm(total=passes * len(images), desc="Encoding the cache", unit="image", disable=None, leave=False) as bar:
         for block in blocks:
-            total: ImageFeatures | None = None
-            for _ in range(passes):
-                seen = view(next(batches)["img"])
-                total = seen if total is None else ImageFeatures(*(a + b for a, b in zip(total, seen, strict=True)))
-                bar.update(len(block))
-            assert total is not None
+            total = reduce(lambda so_far, look: ImageFeatures(*map(torch.add, so_far, look)), islice(looks, passes))
             keys.append(keys_of(ImageFeatures(*(tensor / passes for tensor in total))))
+            bar.update(passes * len(block))
     return torch.cat(keys, dim=1)

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..parts.options import Options, option
 from ..parts.rules import Rule, above_zero, at_least, one_of, two_numbers
 from ..plot.options import FUSE_GLOBAL, PlotOptions
 from ..plot.transport import MATCHINGS
-from .tuned import PLOT_ADAPTER, TIP_ADAPTER, Tuned, epochs_for, grid, tuned_for
+from .tuned import PLOT_ADAPTER, TIP_ADAPTER, Tuned, grid, tuned_for
 
 PRECISIONS = ("fp16", "fp32", "bf16")  # no amp: no gradient reaches the towers
 SEARCHES = ("val", "full_val", "train", "none")
@@ -135,18 +135,3 @@ class PlotAdapterOptions(PlotOptions, LearningOptions):
     pretrained: str = option(
         "PRETRAIN_DIR", "", "checkpoint or folder of the PLOT run; empty: OUTPUT_DIR, with PLOT instead of PLOTAdapter"
     )
-
-
-def untrained(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """Tip-Adapter has no epochs, whatever a preset says."""
-    return {"OPTIM.MAX_EPOCH": 0}
-
-
-def tip_recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """Tip-Adapter-F's published epochs, as a default."""
-    return {"OPTIM.MAX_EPOCH": epochs_for(TIP_ADAPTER, dataset_name)}
-
-
-def plot_recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-    """PLOT-Adapter's published epochs, as a default."""
-    return {"OPTIM.MAX_EPOCH": epochs_for(PLOT_ADAPTER, dataset_name)}

@@ -13,7 +13,7 @@ from ..parts.starts import start_file, warn_of_leak, warn_of_places
 from ..plot.evidence import TransportEvidence
 from ..plot.trainer import build_plot
 from .model import PlotAdapterModel
-from .options import PlotAdapterOptions, plot_recipe
+from .options import PlotAdapterOptions
 from .trainer import AdapterTrainer
 
 
@@ -30,7 +30,6 @@ class PLOTAdapter(AdapterTrainer):
 
     options_type = PlotAdapterOptions
     options: PlotAdapterOptions
-    recipe = staticmethod(plot_recipe)
     learned_tensors = ("keys", "labels", "ctx", "_extra_state")
     transports = has_places = True
     starts_from = "PLOT"

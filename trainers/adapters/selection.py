@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -133,10 +135,9 @@ def _whole(cfg: Any) -> Any:
 def _spare(cfg: Any, dataset: Any) -> list[Any]:
     """Draw training images that are not among the few-shot ones, min(shots, 4) a class where there are as many."""
     taken = {item.impath for item in dataset.train_x}
-    by_label: dict[int, list[Any]] = {}
-    for item in _whole(cfg).train_x:
-        if item.impath not in taken:
-            by_label.setdefault(item.label, []).append(item)
+    label = attrgetter("label")
+    spare = sorted((item for item in _whole(cfg).train_x if item.impath not in taken), key=label)
+    classes = [list(items) for _, items in groupby(spare, label)]
     draw = random.Random(cfg.SEED if cfg.SEED >= 0 else None)
     count = min(cfg.DATASET.NUM_SHOTS, MOST_VAL_SHOTS)
-    return [item for _, items in sorted(by_label.items()) for item in draw.sample(items, min(count, len(items)))]
+    return [item for items in classes for item in draw.sample(items, min(count, len(items)))]

@@ -26,8 +26,9 @@ from ..parts.hand_written import ENSEMBLE, class_features
 from . import leaky
 from .cache import Cache, check_cache, encode_keys
 from .model import TipModel
-from .options import AdapterOptions, LearningOptions, TipAdapterFOptions, TipAdapterOptions, tip_recipe, untrained
+from .options import AdapterOptions, LearningOptions, TipAdapterFOptions, TipAdapterOptions
 from .selection import search, validation_images
+from .tuned import epochs_for
 
 TUNED = "upstream-tuned: alpha, beta and the ranges of their search"
 NAME = "adapter"  # of the folder that checkpoints go to
@@ -66,6 +67,12 @@ class AdapterTrainer(ClipTrainer):
         return False
 
     # --- building ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def recipe(cls, dataset_name: str, num_shots: int) -> dict[str, Any]:
+        """Return upstream's epochs, as a default; where nothing learns there are none, whatever a preset says."""
+        learns = issubclass(cls.options_type, LearningOptions)
+        return {"OPTIM.MAX_EPOCH": epochs_for(cls.options_type.table, dataset_name) if learns else 0}
 
     @classmethod
     def check_cfg(cls, cfg: Any) -> None:
@@ -336,7 +343,6 @@ class TipAdapter(AdapterTrainer):
     """Tip-Adapter: the keys are the features of the few-shot images; nothing is trained."""
 
     options_type = TipAdapterOptions
-    recipe = staticmethod(untrained)
 
 
 @TRAINER_REGISTRY.register()
@@ -344,7 +350,6 @@ class TipAdapterF(AdapterTrainer):
     """Tip-Adapter-F: the keys are where training starts."""
 
     options_type = TipAdapterFOptions
-    recipe = staticmethod(tip_recipe)
 
 
 def by_batch(optim_cfg: Any, batches: int) -> Any:

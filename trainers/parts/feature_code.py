@@ -62,8 +62,8 @@ def _code_of(starts: frozenset[Place]) -> dict[Place, str]:
 
     for module, name in starts:
         if _is_ours(module):
-            known = name in _module(module).definitions  # a method is; what is defined in a function comes with that
-            find((module, name if known else name.partition(".")[0]))
+            whole = name in _module(module).definitions  # a method is; what is defined in a function comes with that
+            find((module, name if whole else name.partition(".")[0]))
     while waiting:
         (module, name), statements = waiting.pop()
         for statement in statements:

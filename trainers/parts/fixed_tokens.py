@@ -110,22 +110,15 @@ class FixedTokens(nn.Module):
         self.sources = torch.tensor(rows)
 
         self.shared = 0 if self.class_specific else before
-        ids: list[int] = []
-        slots: list[int] = []
-        slot_sources: list[int] = []
-        lengths: list[int] = []
-        for c, (row, end) in enumerate(zip(rows, self.end.tolist(), strict=True)):
-            suffix = row[1 + self.shared : end + 1]
-            for source in suffix:
-                if source < 0:
-                    slots.append(len(ids))
-                    slot_sources.append(-1 - source + (c * n if self.class_specific else 0))
-                ids.append(int(self.ids[c, max(source, 0)]))
-            lengths.append(len(suffix))
-        self.lengths = tuple(lengths)
-        self.register_buffer("suffix_ids", torch.tensor(ids), persistent=False)
-        self.register_buffer("slots", torch.tensor(slots, dtype=torch.int64), persistent=False)
-        self.register_buffer("slot_sources", torch.tensor(slot_sources, dtype=torch.int64), persistent=False)
+        suffixes = [row[1 + self.shared : end + 1] for row, end in zip(rows, self.end.tolist(), strict=True)]
+        self.lengths = tuple(map(len, suffixes))
+        sources = torch.tensor([source for suffix in suffixes for source in suffix])  # (T,)
+        classes = torch.arange(len(rows)).repeat_interleave(torch.tensor(self.lengths))  # (T,) the class of each
+        slots = (sources < 0).nonzero().flatten()
+        first = classes[slots] * n if self.class_specific else 0  # context token of the class, or of all classes
+        self.register_buffer("suffix_ids", self.ids[classes, sources.clamp(min=0)], persistent=False)
+        self.register_buffer("slots", slots, persistent=False)
+        self.register_buffer("slot_sources", first - 1 - sources[slots], persistent=False)
 
 
 def words_of(classnames: Sequence[str]) -> list[str]:

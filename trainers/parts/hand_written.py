@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -45,14 +46,13 @@ def class_features(clip_model: CLIP, templates: Sequence[str], classnames: Seque
         (C, D), float32, of unit length: normalised for each template, averaged, normalised again.
     """
     names = [name.replace("_", " ") for name in classnames]
-    total: Tensor | None = None
-    for template in templates:
+
+    def described_by(template: str) -> Tensor:
         tokens = clip.tokenize([template.format(name) for name in names]).to(clip_model.logit_scale.device)
         features = torch.cat([clip_model.encode_text(part) for part in tokens.split(TEXT_BATCH)])
-        features = F.normalize(features.float(), dim=-1)
-        total = features if total is None else total + features
-    assert total is not None
-    return F.normalize(total / len(templates), dim=-1)
+        return F.normalize(features.float(), dim=-1)
+
+    return F.normalize(reduce(torch.add, map(described_by, templates)) / len(templates), dim=-1)
 
 
 class ZeroShotModel(nn.Module):
@@ -67,6 +67,7 @@ class ZeroShotModel(nn.Module):
     """
 
     kind = "pooled"  # what is needed of an image, see `encode_images`
+    image_side_learns = False
     text: Tensor
 
     def __init__(self, clip_model: CLIP, text: Tensor) -> None:
@@ -74,11 +75,6 @@ class ZeroShotModel(nn.Module):
         self.image_encoder = clip_model.visual
         self.logit_scale = clip_model.logit_scale
         self.register_buffer("text", text, persistent=False)
-
-    @property
-    def image_side_learns(self) -> bool:
-        """Whether what `encode` gives may change from step to step."""
-        return False
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         """Ask the frozen tower about images; features are handed through."""

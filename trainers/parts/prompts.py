@@ -5,8 +5,8 @@ The rest, and where the context stands in it, is trainers/fixed_tokens.py.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from clip.prompt_text import PromptTokens
 
 from .fixed_tokens import FixedTokens, bpe, embed, tokenize, words_of
 from .options import POSITIONS
+
+Learner = TypeVar("Learner", bound="PromptLearner")
 
 RANDOM_STD = 0.02  # as CoOp
 COPY_NOISE_STD = 0.01  # between prompts that start from the same phrase: equal prompts get equal gradients for ever
@@ -145,7 +147,9 @@ class PromptLearner(ContextLearner):
         self.n_context = start.shape[1]
         self.initial_words = (init or words).replace("_", " ")  # of all prompts, for the log
         if class_specific:
-            start = self._per_class(start, len(classnames), random=not init, generator=generator)
+            start = start.expand(len(classnames), -1, -1, -1).clone()  # (C, N, n, E)
+            if not init:
+                start.normal_(std=RANDOM_STD, generator=generator)
         self.ctx = nn.Parameter((start if self.has_prompt_axis else start.squeeze(-3)).to(dtype))
 
         tokens = tokenize(words, classnames, self.n_context)  # (C, 77)
@@ -189,13 +193,6 @@ class PromptLearner(ContextLearner):
             start = start + noise.to(start)
         return start, phrases[0]
 
-    def _per_class(self, start: Tensor, n_classes: int, random: bool, generator: torch.Generator | None) -> Tensor:
-        """Make (C, N, n, E): fresh random vectors for every class, or a copy of the phrase's."""
-        if random:
-            return torch.empty(n_classes, *start.shape).normal_(std=RANDOM_STD, generator=generator)
-        return start.expand(n_classes, -1, -1, -1).clone()
-
-
 def context_settings(precision: str, clip_model: CLIP, seed: int) -> dict[str, Any]:
     """Choose number format and random state that contexts start with, as arguments of a prompt learner.
 
@@ -215,12 +212,31 @@ def context_settings(precision: str, clip_model: CLIP, seed: int) -> dict[str, A
     }
 
 
-def announce(learner: PromptLearner) -> None:
-    """Say in the log what the context starts from."""
+def start_learner(
+    kind: Callable[..., Learner], options: Any, classnames: Sequence[str], clip_model: CLIP, seed: int, **settings: Any
+) -> Learner:
+    """Build a prompt learner, and say in the log what its context starts from.
+
+    Parameters
+    ----------
+    kind
+        PromptLearner, or what extends it.
+    options
+        ContextOptions with a phrase to start from (`init`).
+    classnames, clip_model
+        As of PromptLearner.
+    seed
+        As of `context_settings`.
+    settings
+        Further arguments of the learner.
+    """
+    chosen = context_settings(options.context_precision, clip_model, seed) | settings
+    learner = kind(classnames, clip_model, n_context=options.n_context, init=options.init, **chosen)
     start = "class-specific contexts" if learner.class_specific else "a generic context"
     print(f"Initializing {start}" + (" from given words" if learner.from_phrase else ""))
     print(f'Initial context: "{learner.initial_words}"')
     print(f"Number of context words (tokens): {learner.n_context}")
+    return learner
 
 
 def random_context(

@@ -9,7 +9,7 @@ from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
 from ..clip_trainer import ClipTrainer
-from ..parts.prompts import PromptLearner, announce, context_settings
+from ..parts.prompts import PromptLearner, start_learner
 from ..parts.starts import warn_of_places
 from .evidence import TransportEvidence
 from .model import PlotModel
@@ -71,15 +71,6 @@ def build_plot(
         f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}; "
         f"local features: {options.dense}"
     )
-    learner = PromptLearner(
-        classnames,
-        clip_model,
-        n_context=options.n_context,
-        n_prompts=options.n_prompts,
-        class_specific=options.class_specific,
-        init=options.init,
-        position=options.position,
-        **context_settings(options.context_precision, clip_model, seed),
-    )
-    announce(learner)
+    layout = {key: getattr(options, key) for key in ("n_prompts", "class_specific", "position")}
+    learner = start_learner(PromptLearner, options, classnames, clip_model, seed, **layout)
     return PlotModel(learner, clip_model, options.transport(), options.fuses_global(dataset_name), options.dense)
