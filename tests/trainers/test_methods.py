@@ -85,7 +85,9 @@ def test_options_are_those_of_the_methods():
 
 
 def test_facts_are_read_off_the_class():
-    for name in DATASET_REGISTRY.registered_names():
+    ours = [name for name in DATASET_REGISTRY.registered_names() if hasattr(DATASET_REGISTRY.get(name), "template")]
+    assert len(ours) > 15
+    for name in ours:  # others come from other tests
         kind, facts = DATASET_REGISTRY.get(name), dataset_facts(name)
         assert facts.is_imagenet_itself == (name == "ImageNet") and facts.is_imagenet == name.startswith("ImageNet")
         assert facts.template == kind.template and facts.prompt_starts == kind.prompt_starts

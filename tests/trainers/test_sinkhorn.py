@@ -61,15 +61,15 @@ def test_never_leaves_the_numbers(seed, rows, columns, epsilon, dtype, stop, max
     assert_close(solved.marginal_error, error, 1e-3, floor=1e-3)
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 0.1, 0.02, 1e-3])
-def test_converges_to_pots_log_domain_solution(epsilon):
+@pytest.mark.parametrize(("epsilon", "iterations"), [(0.5, 500), (0.1, 2_000), (0.02, 5_000), (1e-3, 20_000)])
+def test_converges_to_pots_log_domain_solution(epsilon, iterations):
     ot = pytest.importorskip("ot")
     cost = random_cost(5, groups=2, rows=8, columns=3)
-    plans = rows_first(sinkhorn(cost, epsilon, max_iterations=20_000, threshold=0.0, stop="each").plan)
+    plans = rows_first(sinkhorn(cost, epsilon, max_iterations=iterations, threshold=0.0, stop="each").plan)
     for g, problem in enumerate(rows_first(cost)):
         a, b = np.full(8, 1 / 8), np.full(3, 1 / 3)
         # POT's own stop rule warns at 1e-3, where it converges no faster than we do
-        limits = {"numItermax": 20_000, "stopThr": 0, "warn": False}
+        limits = {"numItermax": iterations, "stopThr": 0, "warn": False}
         expected = ot.sinkhorn(a, b, problem.numpy(), epsilon, method="sinkhorn_log", **limits)
         assert_close(plans[g].numpy(), expected, 1e-5)
 
