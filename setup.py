@@ -27,7 +27,7 @@ setup(
         "numpy>=1.24",
         "pillow>=9.4",
         "tabulate>=0.9",
-        "filelock>=3.13",  # torch has it too
+        "filelock>=4.0",  # torch has it too; older ones wait for locks of their own process, or that forked children hold
         "wcwidth>=0.2.6",  # columns of a terminal that a text takes; tabulate asks it too
         "tqdm>=4.65",
         "jinja2>=3.1",  # pages of the report; torch has it too
