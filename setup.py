@@ -27,7 +27,7 @@ setup(
         "numpy>=1.24",
         "pillow>=9.4",
         "tabulate>=0.9",
-        "filelock>=4.0",  # torch has it too; older ones wait for locks of their own process, or that forked children hold
+        "filelock>=4.0",  # older ones wait for ever for a lock of their own process, or that a forked child holds
         "wcwidth>=0.2.6",  # columns of a terminal that a text takes; tabulate asks it too
         "tqdm>=4.65",
         "jinja2>=3.1",  # pages of the report; torch has it too
