@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import ResultsError
+from ..plugins import CHECKOUT
 
 FLAG = "--trust-paths"
 TRUSTED = "PLOT_TRUSTED"
-PROJECT = Path(__file__).resolve().parents[2]
 UNNEEDED = ("_DIR", "_PATH", "INIT_WEIGHTS", "RESUME", "CACHE.DIR")  # ends of keys: places for training only
 
 _trusts: ContextVar[bool] = ContextVar("trusts", default=False)
@@ -69,7 +69,7 @@ def check_places(source: Path, backbone: str, record: Mapping[str, Any]) -> None
 
 def _may_open(place: Path, source: Path) -> bool:
     own = source if source.is_dir() else source.parent
-    return may_run(str(place)) or _is_below(place, [PROJECT, own])
+    return may_run(str(place)) or _is_below(place, [CHECKOUT, own])
 
 
 def may_run(plugin: str) -> bool:

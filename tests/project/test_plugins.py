@@ -242,11 +242,12 @@ def test_a_foreign_record_runs_no_code(world):
 
 
 def test_code_below_the_checkout_or_of_a_module_is_not_trusted_either(world, monkeypatch):
-    from runs.restore.trust import PROJECT, may_run, trusting
+    from runs.restore.trust import CHECKOUT, may_run, trusting
 
     monkeypatch.setenv("PLOT_TRUSTED", str(world.home))
-    monkeypatch.chdir(PROJECT)
-    assert may_run(str(world.home / "mine")) and not any(map(may_run, (str(PROJECT / "tests"), "tests", "antigravity")))
+    monkeypatch.chdir(CHECKOUT)
+    assert may_run(str(world.home / "mine"))
+    assert not any(map(may_run, (str(CHECKOUT / "tests"), "tests", "antigravity")))
     with trusting():
         assert may_run("antigravity")
 

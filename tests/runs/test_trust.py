@@ -13,7 +13,7 @@ from predict.__main__ import main as predict
 from results.__main__ import main as results
 from runs.files import ResultsError
 from runs.restore.rebuilding import load_trainer
-from runs.restore.trust import PROJECT, check_places, trusting
+from runs.restore.trust import CHECKOUT, check_places, trusting
 from tests.predict.test_predict import rewritten
 from tests.support.programs import arguments, make_world
 
@@ -41,7 +41,7 @@ def test_what_may_be_opened(tmp_path, monkeypatch, wary):
         folder.mkdir()
         (folder / "a.pt").touch()
     (source / "link.pt").symlink_to(other / "a.pt")
-    for name in ("RN50", "demo-rn", "", str(source / "a.pt"), str(PROJECT / "clip/weights/demo_rn.safetensors")):
+    for name in ("RN50", "demo-rn", "", str(source / "a.pt"), str(CHECKOUT / "clip/weights/demo_rn.safetensors")):
         check_places(source, name, {"mode": "train", "checkpoint": str(other / "a.pt")})
     check_places(source / "export.safetensors", str(source / "a.pt"), {})
     check_places(source, str(tmp_path / "gone.pt"), {})  # nothing to be opened; others say that it is gone
