@@ -103,6 +103,12 @@ def read_weights(path: str | Path, activation: str = "auto") -> Weights:
     return Weights(state_dict, activation, pixels.get("mean"), pixels.get("std"))
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file of any of the formats, in any layout, under the names that they have there."""
+    entries, facts = _read(path)
+    return _unwrapped(entries, facts, path)
+
+
 def _read(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """Content of a file and the facts that it states beside the tensors."""
     if path.suffix == ".safetensors":
@@ -307,46 +313,75 @@ def open_clip_name(name: str) -> tuple[str, str] | None:
     return (model, tag) if slash and tag and model in open_clip_configs() else None
 
 
-def fetch_open_clip(model: str, tag: str, activation: str = "auto", root: str | None = None) -> Weights:
-    """Get weights that open_clip publishes, through its own table and download.
+def locate_open_clip(model: str, tag: str, root: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Download weights that open_clip publishes, through its own table, unless they are in its cache.
 
     Parameters
     ----------
     model, tag
         As in `open_clip.list_pretrained()`.
-    activation
-        "auto" takes what open_clip's tables say.
     root
         Folder for the download; None for open_clip's own.
+
+    Returns
+    -------
+    tuple
+        The file, and what open_clip says of it: `mean`, `std`, `interpolation`, `resize_mode`, `quick_gelu`, ...
 
     Raises
     ------
     ValueError
-        For an unknown tag, or an architecture that is not OpenAI's.
+        For an unknown tag.
     RuntimeError
         If the download fails; says how to do without.
     """
     import open_clip  # takes seconds, and only these names need it
 
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    published = open_clip.pretrained.get_pretrained_cfg(model, tag)
-    if not published:
-        near = difflib.get_close_matches(tag, tags, 1)
-        raise ValueError(f"open_clip publishes no weights {tag!r} for {model}; "
-                         + (f"did you mean {near[0]!r}? " if near else "") + f"known: "
-                                                                             f"{', '.join(tags) or 'none'}")
-    config = open_clip_configs()[model]
-    refuse_unlike_openai(config, f"open_clip's {model}")
-    if activation == "auto":
-        quick = tag == "openai" or "quickgelu" in published.get("url", "") or published.get("quick_gelu")
-        activation = "quick_gelu" if quick or config.get("quick_gelu") else "gelu"
+    published = published_open_clip(model, tag)
     try:
-        path = open_clip.pretrained.download_pretrained(published, cache_dir=root)
+        return open_clip.pretrained.download_pretrained(published, cache_dir=root), published
     except Exception as error:  # every kind that urllib and the hub's client raise
         source = published.get("hf_hub") or published.get("url")
+        quick = is_quick(model, tag, published)
         raise RuntimeError(f"cannot download {model}/{tag} ({source}): {error}. On a machine without "
                            "network, get the file elsewhere and give its path as the name, with the "
-                           f"activation {activation!r}; the hub's mirror and cache are HF_ENDPOINT and "
-                           "HF_HOME") from error
+                           f"activation {'quick_gelu' if quick else 'gelu'!r}; the hub's mirror and cache are "
+                           "HF_ENDPOINT and HF_HOME") from error
+
+
+def published_open_clip(model: str, tag: str) -> dict[str, Any]:
+    """Look up what open_clip says of weights that it publishes; ValueError for an unknown tag."""
+    import open_clip
+
+    published = open_clip.pretrained.get_pretrained_cfg(model, tag)
+    if not published:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        near = difflib.get_close_matches(tag, tags, 1)
+        raise ValueError(f"open_clip publishes no weights {tag!r} for {model}; "
+                         + (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(tags) or 'none'}")
+    return published
+
+
+def is_quick(model: str, tag: str, published: Mapping[str, Any]) -> bool:
+    """Whether published weights were trained with the quick GELU, by all that open_clip says of them."""
+    quick = tag == "openai" or "quickgelu" in published.get("url", "") or published.get("quick_gelu")
+    return bool(quick or open_clip_configs()[model].get("quick_gelu"))
+
+
+def fetch_open_clip(model: str, tag: str, activation: str = "auto", root: str | None = None) -> Weights:
+    """Get weights that open_clip publishes, of an architecture like OpenAI's.
+
+    Parameters
+    ----------
+    model, tag, root
+        As of `locate_open_clip`, which also says what is raised.
+    activation
+        "auto" takes what open_clip's tables say.
+    """
+    published = published_open_clip(model, tag)
+    refuse_unlike_openai(open_clip_configs()[model], f"open_clip's {model}")
+    if activation == "auto":
+        activation = "quick_gelu" if is_quick(model, tag, published) else "gelu"
+    path, _ = locate_open_clip(model, tag, root)
     weights = read_weights(path, activation)
     return weights._replace(pixel_mean=published.get("mean"), pixel_std=published.get("std"))

@@ -9,7 +9,7 @@ import torch
 
 import clip
 from clip.frozen import freeze_image_tower
-from clip.model import CLIP, convert_weights
+from clip.model import CLIP
 
 KEPT = 2  # models that a process keeps for its next run
 
@@ -59,11 +59,7 @@ def _frozen_clip(name: str, file_state: Any, activation: str, precision: str, de
     model = clip.load_clip_to_cpu(name, activation).float()
     freeze_image_tower(model.visual)
     if precision in ("fp16", "bf16"):
-        convert_weights(model)
-    if precision == "bf16":
-        for parameter in model.parameters():
-            if parameter.dtype == torch.float16:
-                parameter.data = parameter.data.to(torch.bfloat16)
+        model.lower(torch.float16 if precision == "fp16" else torch.bfloat16)
     return model.requires_grad_(False).eval()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clip.features import ImageFeatures
 from clip.model import CLIP
-from clip.prompt_text import TextEncoder
+from clip.prompt_text import prompt_encoder
 
 from .prompts import ContextLearner
 
@@ -37,8 +37,8 @@ class PromptModel(nn.Module):
     def __init__(self, prompt_learner: ContextLearner, clip_model: CLIP) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
-        self.image_encoder = clip_model.visual
-        self.text_encoder = TextEncoder(clip_model)
+        self.image_encoder: Any = clip_model.visual
+        self.text_encoder: Any = prompt_encoder(clip_model)
         self.logit_scale = clip_model.logit_scale
         self._keeps_text = False
         self._kept_text: Tensor | None = None
@@ -46,7 +46,7 @@ class PromptModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What images are converted to; as CLIP.dtype, it follows `.float()` and the like."""
-        return self.image_encoder.conv1.weight.dtype
+        return self.image_encoder.dtype
 
     @property
     def kind(self) -> str:
@@ -102,7 +102,7 @@ class PromptModel(nn.Module):
 
 
 @torch.no_grad()
-def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
+def encode_images(tower: Any, images: Tensor, kind: str) -> ImageFeatures:
     """Compute features of images, laid out as they are when read from a file.
 
     Parameters
@@ -114,12 +114,10 @@ def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
     kind
         "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
     """
-    conv1: Any = tower.conv1
-    images = images.to(conv1.weight.dtype)
+    images = images.to(tower.dtype)
     if kind == "pooled":
         return ImageFeatures.without_places(tower(images)).contiguous()
-    dense: Any = tower.forward_dense
-    return dense(images, kind).contiguous()
+    return tower.forward_dense(images, kind).contiguous()
 
 
 def pooled(image: ImageFeatures) -> Tensor:
