@@ -8,8 +8,7 @@
     prompt_text        the fast path of the text encoder for prompts that share their beginning
     frozen, packed     frozen towers in the form that is cheapest to evaluate
     openclip           other architectures, through open_clip's modules
-    weights, torchscript, download
-                       the formats that are read, and where they come from
+    loading            the formats of weights that are read, and where they come from
     feature_store      image features kept on disk
     tokens, simple_tokenizer
                        rows of token ids, byte-pair encoding

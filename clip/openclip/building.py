@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..model import check_keys
 from ..vit import ACTIVATIONS
-from ..weights import read_tensors
+from ..loading.weights import read_tensors
 from .model import OpenClip
 from .sources import Source
 from .tokens import load_tokens

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..weights import is_quick, locate_open_clip, oddities, open_clip_configs, open_clip_name, published_open_clip
+from ..loading.weights import is_quick, locate_open_clip, oddities, open_clip_configs, open_clip_name, published_open_clip
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = (  # names of weights in such a folder, the first that is there
