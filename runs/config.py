@@ -89,6 +89,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs: quick_gelu, gelu, or auto (what the weights say)
+    cfg.INPUT.EXIF_ORIENTATION = False  # turn pictures as their EXIF tag says, as viewers do; data set Folder: True
+    cfg.INPUT.ALPHA = ""  # colour under transparent pixels: white, grey or black; "": as stored; data set Folder: white
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
@@ -167,6 +169,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
 
 OUR_NUMBERS = dict.fromkeys(("DATALOADER.KEEP_MB", "DATALOADER.TRAIN_X.VIEWS", "FEATURE_CACHE.MAX_GB"), at_least(0))
 OUR_NAMES = {
+    "INPUT.ALPHA": ("", "white", "grey", "black"),
     "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),
     "MODEL.BACKBONE.ACTIVATION": ("auto", "quick_gelu", "gelu"),
 }

@@ -1,10 +1,14 @@
 """Rebuild the trainer of a run from what it left: its folder, or the file that `results export` made of it.
 
 There is one way to do so, `rebuild`.  It makes the trainer as the run's own test had it (for figures that look into a
-run), or to predict with.  To predict, one thing differs from a test: PLOT's published stop rule looks at a whole batch
-of images at once, so that the score of an image would depend on its neighbours (by up to 0.007 in a logit, on the
-demo's test sets); there every transport problem stops on its own (TRAINER.PLOT.STOP each), which changed no prediction
-on these 1,680 images.
+run), or to predict with.  To predict, two things differ from a test:
+
+- PLOT's published stop rule looks at a whole batch of images at once, so that the score of an image would depend on its
+  neighbours (by up to 0.007 in a logit, on the demo's test sets); there every transport problem stops on its own
+  (TRAINER.PLOT.STOP each), which changed no prediction on these 1,680 images.
+- A test on a published data set reads its files as they are stored, as the published results do.  What is predicted are
+  a person's pictures: they are read as a person sees them, upright and without what lies under transparent pixels.
+  A run on own pictures has read those by keys that it has recorded, and reads others likewise.
 """
 
 from __future__ import annotations
@@ -160,6 +164,8 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
     if as_tested:
         changes["OUTPUT_DIR"] = str(source.path)
     else:
+        if not _of_own_pictures(cfg):
+            changes |= {"INPUT.EXIF_ORIENTATION": True, "INPUT.ALPHA": cfg.INPUT.ALPHA or "white"}
         cfg.USE_CUDA = device != "cpu"
         options = getattr(trainer_class(source.trainer), "options_type", None)
         if options is not None and cfg.TRAINER[options.node].get("STOP") == "batch":
@@ -169,3 +175,11 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
             set_key(cfg, key, value)
     cfg.freeze()
     return cfg
+
+
+def _of_own_pictures(cfg: Any) -> bool:
+    """Whether a run's data set is the user's own pictures; one that is not registered here is a plugin's."""
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    known = cfg.DATASET.NAME in DATASET_REGISTRY.registered_names()
+    return known and getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "own_pictures", False)
