@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Unreadable = Callable[[Path | None, Exception], None]
 
 BATCH_SIZE = 64
+NONE = "none of these"  # the answer for an image whose likeliest class is not likely enough
 
 
 class Prediction(NamedTuple):
@@ -57,6 +58,10 @@ class Prediction(NamedTuple):
     def best(self) -> str:
         """The likeliest class."""
         return self.classes[self.ranking[0]]
+
+    def answer(self, threshold: float | None = None) -> str:
+        """Return the likeliest class, or NONE where its probability is below `threshold` (None: never)."""
+        return NONE if threshold is not None and self.probabilities.max() < threshold else self.best
 
 
 class Classifier:

@@ -180,7 +180,7 @@ def pictures(folder: Path) -> list[Path]:
         "rgba.png": (whole.convert("RGBA"), {}),
         "deep.png": (Image.fromarray(np.arange(60_000, dtype=np.uint16).reshape(200, 300)), {}),
         "bit.png": (whole.convert("1"), {}),
-        "large.webp": (whole.resize((5000, 3000)), {"method": 0}),
+        "large.webp": (whole.resize((2500, 1500)), {"method": 0}),
         "thin.bmp": (whole.resize((3, 300)), {}),
         "dot.png": (whole.resize((1, 1)), {}),
     }
