@@ -7,8 +7,7 @@
     features           what the image encoder returns: one vector for the image, and one per place
     prompt_text        the fast path of the text encoder for prompts that share their beginning
     frozen, packed     frozen towers in the form that is cheapest to evaluate
-    weights, torchscript, download
-                       the formats that are read, and where they come from
+    loading            the formats of weights that are read, and where they come from
     feature_store      image features kept on disk
     simple_tokenizer   byte-pair encoding
 

@@ -14,32 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .download import MODELS_URL, download
+from .loading.download import download
+from .loading.releases import RELEASES
+from .loading.weights import Weights, fetch_open_clip, open_clip_name, read_weights
 from .model import CLIP, PIXEL_MEAN, PIXEL_STD, build_model
 from .simple_tokenizer import END, START, default_tokenizer
-from .weights import Weights, fetch_open_clip, open_clip_name, read_weights
 
 __all__ = ["available_models", "build_model", "load", "load_clip_to_cpu", "tokenize"]
 
-_DIGESTS = {  # name: (SHA-256 of the file, its name)
-    "RN50": ("afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", "RN50.pt"),
-    "RN101": ("8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599", "RN101.pt"),
-    "RN50x4": ("7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd", "RN50x4.pt"),
-    "RN50x16": ("52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa", "RN50x16.pt"),
-    "RN50x64": ("be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c", "RN50x64.pt"),
-    "ViT-B/32": ("40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af", "ViT-B-32.pt"),
-    "ViT-B/16": ("5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f", "ViT-B-16.pt"),
-    "ViT-L/14": ("b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836", "ViT-L-14.pt"),
-    "ViT-L/14@336px":
-        ("3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02", "ViT-L-14-336px.pt"),
-}
-_MODELS = {name: f"{MODELS_URL}/{digest}/{file}" for name, (digest, file) in _DIGESTS.items()}
+_MODELS = {release.name: release.url for release in RELEASES.values()}
 _PACKAGED = {name: Path(__file__).parent / "weights" / f"{name.replace('-', '_')}.safetensors"
              for name in ("demo-rn", "demo-vit")}
 
 
 def _download(url: str, root: str | Path | None = None) -> str:
-    """Fetch the file at `url` into `root` (default ~/.cache/clip) unless it is there; see clip/download.py."""
+    """Fetch the file at `url` into `root` (default ~/.cache/clip) unless it is there; see clip/loading/download.py."""
     return download(url, root)
 
 
@@ -126,7 +115,7 @@ def load_clip_to_cpu(name: str | Path, activation: str = "auto") -> CLIP:
     UnknownModel
         For a name that is none and no file either.
     RuntimeError, ValueError
-        As `clip.weights.read_weights`.
+        As `clip.loading.weights.read_weights`.
     """
     return _built(_weights(str(name), activation), str(name), convert=None)
 

@@ -11,7 +11,7 @@ import os.path as osp
 import warnings
 from collections.abc import Sequence
 
-from clip.download import digest_of
+from clip.loading.download import digest_of
 from dassl.plain.text import printable
 
 from ..files import grouped, list_images, relative_posix

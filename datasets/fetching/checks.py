@@ -1,6 +1,6 @@
 """How a downloaded file is known to be the published one, where no hash of the file itself is known.
 
-Each is a check as clip/download.py wants it: `problem` says what is wrong with a file, the text what is right.
+Each is a check as clip/loading/download.py wants it: `problem` says what is wrong with a file, the text what is right.
 """
 
 from __future__ import annotations

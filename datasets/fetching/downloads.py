@@ -10,7 +10,7 @@ from __future__ import annotations
 import os.path as osp
 from collections.abc import Sequence
 
-from clip.download import Check, Digest
+from clip.loading.download import Check, Digest
 
 from ..base import SplitDataset
 from ..layout import Layout, find_file, find_images

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from clip.download import Check, download_file, locked
+from clip.loading.download import Check, download_file, locked
 from dassl.utils.unpacking import BadArchive, unpack
 
 from ..base import SplitDataset

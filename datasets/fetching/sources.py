@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
-from clip.download import TIMEOUT, Source, request
+from clip.loading.download import TIMEOUT, Source, request
 
 from ..published import DRIVE
 

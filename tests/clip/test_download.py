@@ -1,4 +1,4 @@
-"""clip/download.py against a small server on this machine that can be told to misbehave."""
+"""clip/loading/download.py against a small server on this machine that can be told to misbehave."""
 from __future__ import annotations
 
 import contextlib
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from clip import clip as clip_module
-from clip import download as download_module
-from clip.download import MODELS_URL, Source, digest_of, download_file, mirrored
+from clip.loading import download as download_module
+from clip.loading.download import MODELS_URL, Source, digest_of, download_file, mirrored
 from tests.support.file_server import FileServer, without_proxies
 
 BODY = bytes(range(256)) * 1000  # 256,000 bytes

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from clip import clip as clip_module
 from clip.features import ImageFeatures
-from clip.model import CLIP, SIZE_KEYS, LayerNorm, build_model, check_keys, convert_weights, sizes_of
+from clip.loading.layout import SIZE_KEYS, sizes_of
+from clip.model import CLIP, LayerNorm, build_model, check_keys, convert_weights
 from tests.support.closeness import relative_difference
 from tests.support.golden_data import GOLDEN, read_npz, tiny_state_dict
 

@@ -1,4 +1,4 @@
-"""clip/weights.py and clip.load: the same weights in every wrapping, and others refused."""
+"""clip/loading/weights.py and clip.load: the same weights in every wrapping, and others refused."""
 from __future__ import annotations
 
 import hashlib
@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Tuple  # noqa: UP035 (TorchScript reads annotations)
 
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 
 import clip
 from clip import clip as clip_module
-from clip import weights as weights_module
-from clip.model import CLIP, PIXEL_MEAN, SIZE_KEYS, build_model
-from clip.torchscript import read_torchscript
-from clip.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
+from clip.loading import weights as weights_module
+from clip.loading.layout import SIZE_KEYS
+from clip.loading.releases import RELEASES
+from clip.loading.torchscript import read_torchscript
+from clip.loading.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
+from clip.model import CLIP, PIXEL_MEAN, build_model
 from dassl.utils import load_checkpoint
 from tests.support.closeness import assert_close
 from tests.support.golden_data import GOLDEN, read_npz, tiny_state_dict
@@ -345,7 +348,7 @@ def test_on_another_engine_only_openais_archives_are_read(armed, tmp_path, monke
     assert target.read_text() == "precious"
     known = torchscript(state_dicts["tiny_vit"], tmp_path / "tiny.pt")
     digest = hashlib.sha256(known.read_bytes()).hexdigest()
-    monkeypatch.setitem(clip_module._DIGESTS, "RN50", (digest, "RN50.pt"))
+    monkeypatch.setitem(RELEASES, "RN50", replace(RELEASES["RN50"], sha256=digest))
     assert read_weights(known).state_dict.keys() >= set(SIZE_KEYS)
     torch.save(small_state(), tmp_path / "plain.pt")
     assert read_weights(tmp_path / "plain.pt").state_dict.keys() == small_state().keys()

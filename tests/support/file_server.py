@@ -24,6 +24,8 @@ class FileServer:
                 outer.requests.append((self.path, self.headers.get("Range")))
                 outer.answer(self)
 
+            do_HEAD = do_GET  # the same headers; `answer` leaves the body out
+
             def log_message(self, *args):
                 pass
 
@@ -35,6 +37,10 @@ class FileServer:
     def find(self, request) -> bytes | None:
         """The file that a request asks for; None if there is none, or if the request has been answered here."""
         raise NotImplementedError
+
+    def extra(self, request, body: bytes) -> dict[str, str]:
+        """Further headers of an answer."""
+        return {}
 
     def answer(self, request):
         if self.status != 200:
@@ -60,10 +66,12 @@ class FileServer:
             request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
             request.send_response(200)
-        for name, value in known.items():
+        for name, value in {**known, **self.extra(request, body)}.items():
             request.send_header(name, value)
         request.send_header("Content-Length", str(len(body) - start))
         request.end_headers()
+        if request.command == "HEAD":
+            return None
         request.wfile.write(body[start : len(body) if self.cut is None else start + self.cut])
         if self.hold:
             self.hold.wait(60)

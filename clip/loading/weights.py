@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .model import ACTIVATIONS, HEAD_WIDTH, SIZE_KEYS, sizes_of
+from .layout import ACTIVATIONS, HEAD_WIDTH, SIZE_KEYS, sizes_of
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 PREFIXES = ("module.", "_orig_mod.")
@@ -133,11 +133,11 @@ def _unpickled(path: Path) -> Any:
 
 def _unpickled_by_torch(path: Path) -> Any:
     """Read the same by torch's own means: of TorchScript archives, whose code it would run, only OpenAI's releases."""
-    from .clip import _DIGESTS
     from .download import digest_of
+    from .releases import RELEASES
 
     if _is_torchscript(path):
-        if digest_of(path) not in {digest for digest, _ in _DIGESTS.values()}:
+        if digest_of(path) not in {release.sha256 for release in RELEASES.values()}:
             raise RuntimeError(f"{path} is a TorchScript archive and none of OpenAI's releases. To read it would run "
                                "its code; where you trust it, save torch.jit.load(...).state_dict() with torch.save")
         with warnings.catch_warnings():  # of torch.jit, which is out of fashion
