@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from clip.loading.layout import SIZE_KEYS
 from dassl.engine import build_trainer
 from dassl.utils.logger import quiet
 from runs.config import request_of
@@ -53,7 +54,10 @@ def world(sizes: Sizes, shots: int, images: int) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        torch.save(clip_model(sizes.backbone).state_dict(), folder / "weights.pt")
+        model = clip_model(sizes.backbone)
+        stated = (model.visual.input_resolution, model.context_length, model.vocab_size)  # as OpenAI's archives do
+        entries = {name: torch.tensor(size) for name, size in zip(SIZE_KEYS, stated, strict=True)}
+        torch.save(model.state_dict() | entries, folder / "weights.pt")
         random = np.random.default_rng(0)
         names = class_names(sizes.classes)
         for split, count in (("train", sizes.classes * shots), ("test", images)):

@@ -17,7 +17,6 @@ Importing this package imports no torch; the first use of one of its functions d
 """
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
@@ -56,10 +55,3 @@ def open_clip_model(source: Source, activation: str = "auto", root: str | None =
 
     return build(source, activation, root)
 
-
-def weights_file(name: str) -> Path | None:
-    """Find the file of weights that a path stands for: itself, or that in a folder of open_clip's layout."""
-    from .openclip.sources import weights_in
-
-    path = Path(name)
-    return path if path.is_file() else weights_in(path)

@@ -1,7 +1,8 @@
 """Names to models: what `clip.load`, `clip.tokenize` and the loaders inside CoOp's family of trainers call.
 
 A name is one of OpenAI's releases (`_MODELS`), a model packaged here ("demo-rn", "demo-vit"), open_clip's architecture
-and tag ("ViT-B-32/laion2b_s34b_b79k"), or the path of a weights file.
+and tag ("ViT-B-32/laion2b_s34b_b79k"), a repository of the Hugging Face hub ("hf://openai/clip-vit-base-patch32"), or
+the path of a file or folder of weights.
 """
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ from torch import Tensor
 import clip
 
 from .loading.download import download
+from .loading.hub import hub_name
+from .loading.open_clip_table import open_clip_name
+from .loading.published import fetch_hub_model, fetch_open_clip
 from .loading.releases import RELEASES
-from .loading.weights import Weights, fetch_open_clip, open_clip_name, read_weights
+from .loading.weights import Weights, read_weights
 from .model import CLIP, PIXEL_MEAN, PIXEL_STD, build_model
 from .tokens import ClipTokens
 
@@ -56,24 +60,30 @@ def _weights(name: str, activation: str = "auto", root: str | Path | None = None
                                "repository: restore the file, or make it anew with "
                                "demo/train_resnet.py (the ViT with demo/train_vit.py)")
         return read_weights(_PACKAGED[name], activation)
-    if file := clip.weights_file(name):
-        return read_weights(file, activation)
+    if Path(name).exists():
+        return read_weights(name, activation)
+    if repository := hub_name(name):
+        return read_weights(fetch_hub_model(repository), activation)
     if parts := open_clip_name(name):
         return fetch_open_clip(*parts, activation, None if root is None else str(root))
     raise _unknown(name)
 
 
 def check_model_name(name: str) -> None:
-    """Raise UnknownModel unless `name` may be a model's: known, open_clip's, or a file's. Reads no weights.
+    """Raise UnknownModel for a name that is neither known, nor open_clip's or the hub's, nor a path. Reads no weights.
 
     Raises
     ------
     ValueError
-        Also for a model of open_clip that cannot be built, as far as its config tells.
+        Also for a model of open_clip that cannot be built, as far as its config on this machine tells.
     """
-    if not (name in _MODELS or name in _PACKAGED or clip.weights_file(name) or open_clip_name(name)):
+    try:
+        known = name in _MODELS or name in _PACKAGED or hub_name(name) or open_clip_name(name)
+    except ValueError as error:
+        raise UnknownModel(error.args[0]) from None
+    if not known and not Path(name).exists():
         raise _unknown(name)
-    if name not in _MODELS:
+    if name not in _MODELS and not hub_name(name):
         clip.open_clip_source(str(_PACKAGED.get(name, name)))
 
 
@@ -82,8 +92,9 @@ def _unknown(name: str) -> UnknownModel:
     near = difflib.get_close_matches(name, known, 1)
     return UnknownModel(f"no CLIP model named {name!r} and no file there; "
                         + (f"did you mean {near[0]!r}? " if near else "")
-                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', "
-                          "or the path of a weights file, or of a folder with open_clip_config.json")
+                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', models of "
+                          "the Hugging Face hub like 'hf://openai/clip-vit-base-patch32', or the path of a weights file "
+                          "or of a folder with weights and config.json or open_clip_config.json")
 
 
 def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..model import check_keys
 from ..vit import ACTIVATIONS
-from ..loading.weights import read_tensors
+from ..loading.files import read_file
 from .model import OpenClip
 from .sources import Source
 from .tokens import load_tokens
@@ -60,7 +60,7 @@ def build(source: Source, activation: str = "auto", root: str | None = None) -> 
             f"{source.name}: open_clip cannot build this architecture ({type(error).__name__}: {error}); it may need a "
             "newer open_clip_torch or timm"
         ) from error
-    entries = fitted(read_tensors(source.locate(root)), parts)
+    entries = fitted(read_file(source.locate(root))[0], parts)
     check_keys(entries, parts, f"architecture of {source.name}")
     parts.load_state_dict(entries)
     model: Any = parts

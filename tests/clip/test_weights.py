@@ -20,11 +20,14 @@ from torch import Tensor, nn
 
 import clip
 from clip import clip as clip_module
+from clip.loading import open_clip_table
 from clip.loading import weights as weights_module
 from clip.loading.layout import SIZE_KEYS
+from clip.loading.open_clip_table import oddities, open_clip_configs, open_clip_name
+from clip.loading.published import fetch_open_clip
 from clip.loading.releases import RELEASES
 from clip.loading.torchscript import read_torchscript
-from clip.loading.weights import fetch_open_clip, oddities, open_clip_configs, open_clip_name, read_weights
+from clip.loading.weights import read_weights
 from clip.model import CLIP, PIXEL_MEAN, build_model
 from dassl.utils import load_checkpoint
 from tests.support.closeness import assert_close
@@ -178,8 +181,12 @@ def test_a_published_name_is_looked_for_in_the_download_root(tmp_path, monkeypat
 def test_an_unknown_name_suggests_the_nearest(tmp_path):
     with pytest.raises(RuntimeError, match="no CLIP model named 'ViT-B16'.*did you mean 'ViT-B/16'.*RN50x4"):
         clip.load("ViT-B16", device="cpu")
-    with pytest.raises(RuntimeError, match="no file there"):
+    with pytest.raises(RuntimeError, match="no file there.*'hf://openai/clip-vit-base-patch32'"):
+        clip.load_clip_to_cpu(tmp_path / "absent.pt")
+    with pytest.raises(FileNotFoundError, match="no weights file at .* folder without any of .*model.safetensors"):
         clip.load_clip_to_cpu(tmp_path)
+    with pytest.raises(ValueError, match="'hf://a/b/c' is not hf://USER/REPOSITORY"):
+        clip_module.check_model_name("hf://a/b/c")
 
 
 @pytest.mark.parametrize("name", clip_module._PACKAGED)
@@ -222,7 +229,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
     ({"visual.trunk.stem.weight": torch.zeros(2)}, "image tower of timm"),
     ({"text.transformer.weight": torch.zeros(2)}, "CustomTextCLIP"),
     ({"text_decoder.a": torch.zeros(2), "visual.conv1.weight": torch.zeros(2)}, "CoCa"),
-    ({"vision_model.a": torch.zeros(2)}, "Hugging Face"),
+    ({"vision_model.a": torch.zeros(2)}, "transformers' CLIPModel has no entry 'vision_model.a'"),
     ({"visual.trunk.a": torch.zeros(2), "logit_bias": torch.zeros(())}, "timm|SigLIP"),
 ])
 def test_other_models_are_recognised(tmp_path, content, message):
@@ -402,20 +409,22 @@ def test_a_file_with_the_sizes_of_another_architecture_is_refused(tmp_path, monk
     """ViT-H/14 has OpenAI's names and shapes but heads of width 80; here with its own small stand-in."""
     config = {"embed_dim": 8, "vision_cfg": {"layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
               "text_cfg": {"width": 64, "heads": 1, "layers": 1}}
-    monkeypatch.setattr(weights_module, "open_clip_configs", lambda: {"ViT-tiny": config})
+    monkeypatch.setattr(open_clip_table, "open_clip_configs", lambda: {"ViT-tiny": config})
     torch.save(small_state(), tmp_path / "h.pt")
     with pytest.raises(ValueError, match=r"h.pt: .*head_width=32 \(according to open_clip's ViT-tiny"):
         read_weights(tmp_path / "h.pt")
     plain = config | {"vision_cfg": config["vision_cfg"] | {"head_width": 64}}
-    monkeypatch.setattr(weights_module, "open_clip_configs", lambda: {"ViT-tiny": config, "plain": plain})
-    assert read_weights(tmp_path / "h.pt").activation == "quick_gelu"
+    monkeypatch.setattr(open_clip_table, "open_clip_configs", lambda: {"ViT-tiny": config, "plain": plain})
+    with pytest.raises(ValueError, match=r"h.pt: nothing .* models of its sizes \(plain\) are published with either"):
+        read_weights(tmp_path / "h.pt")
+    assert read_weights(tmp_path / "h.pt", "gelu").activation == "gelu"
 
 
 def test_vit_h_is_refused_by_its_sizes():
     with torch.device("meta"):
         huge = CLIP(1024, 224, 32, 1280, 14, 77, 49408, 1024, 16, 24).state_dict()
     with pytest.raises(ValueError, match="head_width=80"):
-        weights_module._refuse_by_table(huge)
+        weights_module._known_architectures(huge)
 
 
 @pytest.mark.parametrize("name, facts, want", [
@@ -431,10 +440,13 @@ def test_the_activation_is_found_out_or_asked_for(tmp_path, name, facts, want):
         save_file(small_state(), path)
     else:
         torch.save({"state_dict": small_state(), **facts} if facts else small_state(), path)
-    if want:
+    if name == "ViT-B-32.pt":  # a file's name is no evidence, and nobody publishes such sizes
+        with pytest.warns(UserWarning, match="ViT-B-32.pt does not tell .* quick_gelu is assumed"):
+            assert clip.load_clip_to_cpu(path).activation == want
+    elif want:
         assert clip.load_clip_to_cpu(path).activation == want
     else:
-        with pytest.raises(ValueError, match="say activation='gelu'.* MODEL.BACKBONE.ACTIVATION"):
+        with pytest.raises(ValueError, match="say activation='quick_gelu' .* 'gelu' .* MODEL.BACKBONE.ACTIVATION"):
             clip.load_clip_to_cpu(path)
     assert clip.load_clip_to_cpu(path, activation="gelu").activation == "gelu"
 
@@ -477,8 +489,8 @@ def test_release_names_tell_the_activation_as_open_clips_table_does():
         if config and not oddities(config) and re.search(r"-[0-9a-f]{8}\.pt$", name):
             seen += 1
             quick = published.get("quick_gelu", "quickgelu" in name)  # older tables do not say
-            found = weights_module._activation(Path(name), {}, {}, None)
-            assert found == ("quick_gelu" if quick else "gelu"), (model, tag)
+            told = weights_module._activation(Path(name), {}, {}, None, {})
+            assert told == ("quick_gelu" if quick else "gelu"), (model, tag)
     assert seen > 10
 
 
