@@ -93,7 +93,7 @@ def _unknown(name: str) -> UnknownModel:
     return UnknownModel(f"no CLIP model named {name!r} and no file there; "
                         + (f"did you mean {near[0]!r}? " if near else "")
                         + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', models of "
-                          "the Hugging Face hub like 'hf://openai/clip-vit-base-patch32', or the path of a weights file "
+                          "the Hugging Face hub like 'hf://openai/clip-vit-base-patch32', or the path of weights, "
                           "or of a folder with weights and config.json or open_clip_config.json")
 
 
