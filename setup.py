@@ -35,9 +35,10 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.12"],
+        "heic": ["pillow-heif>=0.16"],  # pictures of Apple's phones
         "map": ["scikit-learn>=1.3"],  # `python -m results map --method tsne`
         "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3", "scikit-learn>=1.3",
-                 "scipy>=1.10", "tensorboard>=2.12"],
+                 "scipy>=1.10", "tensorboard>=2.12", "pillow-heif>=0.16"],
         "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],
     },
 )

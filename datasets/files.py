@@ -13,7 +13,6 @@ from typing import Any, NoReturn, TypeVar
 from dassl.utils import write_json
 
 Item = TypeVar("Item")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def relative_posix(path: str, folder: str) -> str:
@@ -30,9 +29,22 @@ def list_folders(folder: str) -> list[str]:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the endings of the names of pictures: of all that the engine reads, as they are found everywhere else."""
+    try:
+        from dassl.plain.image_formats import image_suffixes as read_here
+    except ImportError:  # upstream's engine has no list: it reads whatever Pillow does
+        from PIL import Image
+
+        Image.init()
+        return frozenset(Image.registered_extensions())
+    return read_here()
+
+
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name counts as an image: visible, with a suffix of IMAGE_SUFFIXES."""
-    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
+    """Whether a file of this name counts as an image: visible, with a suffix of `image_suffixes`."""
+    return not name.startswith(".") and osp.splitext(name)[1].lower() in image_suffixes()
 
 
 def list_images(folder: str, nested: bool = False) -> list[str]:

@@ -8,11 +8,12 @@ On the command line that is `python -m predict RUN photos`, in Python
         print(prediction.path, prediction.top(3))
 
 No data set is needed or read.  `classifier` predicts, `read_ahead` reads the images while it does, `formats` writes the
-predictions as text, and `__main__` is the command line; `runs.restore.source` says what RUN may be.
+predictions as text, `sorting` copies images into a folder for each class, and `__main__` is the command line;
+`runs.restore.source` says what RUN may be.
 """
 import dassl  # noqa: F401  (before torch: how its threads wait)
 from runs.restore.source import PredictError
 
-from .classifier import Classifier, Prediction, load
+from .classifier import NONE, Classifier, Prediction, load
 
-__all__ = ["Classifier", "Prediction", "PredictError", "load"]
+__all__ = ["NONE", "Classifier", "Prediction", "PredictError", "load"]

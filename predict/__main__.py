@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from dassl.plain.console import positive, run_command
+from dassl.plain.devices import add_device_flag
 from dassl.plain.image_formats import image_suffixes
 from dassl.plain.text import columns, plain_warnings, printable
 from dassl.plain.writing import disk_failed
@@ -26,8 +27,9 @@ from runs.restore.rebuilding import open_source, rebuild
 from runs.restore.source import PredictError
 from runs.restore.trust import add_trust_paths, trusting
 
-from .classifier import BATCH_SIZE, Classifier, Prediction
-from .formats import FORMATS
+from .classifier import BATCH_SIZE, NONE, Classifier, Prediction
+from .formats import FORMATS, Layout
+from .sorting import Sorter, check_target
 
 HEAT_MAPS = "heatmaps"
 WIDEST_PATH = 60  # of the column of paths in a table
@@ -36,12 +38,16 @@ EXAMPLES = f"""examples:
   python -m predict RUN cat.jpg dog.jpg --top 5
   python -m predict RUN photos --out predictions.csv  # or .json; --format says it otherwise
   python -m predict RUN photos --classes cat "guinea pig"
+  python -m predict RUN photos --threshold 0.6        # below that probability: none of these
+  python -m predict RUN photos --sort-into sorted     # copies to sorted/cat, sorted/dog, ...; nothing is moved
   python -m predict RUN photos --explain              # heat maps of a PLOT run, in {HEAT_MAPS}/
   python -m results export RUN --out pets.safetensors && python -m predict pets.safetensors photos
 
-Images are read and cropped as in a test of the run.  What is no image is named on stderr when its turn comes and left
+Images are read as a person sees them (turned upright, transparency on white; a run on own pictures by its own keys),
+and cropped as in a test of the run.  What is no image is named on stderr when its turn comes and left
 out: of a long list nothing is read twice, and a bad file costs no other its answer.  json is an array with one object
-a line, and exact; csv has a line an image and rank: path,rank,class,probability, where a name that a spreadsheet would
+a line, and exact; csv has a line an image and rank: path,rank,class,probability (both also the answer, where there is
+a threshold), where a name that a spreadsheet would
 compute (=1+1) comes after an apostrophe, and control characters are written out.  Of the published test one thing
 differs: with PLOT the score of an image does not depend on the other images (TRAINER.PLOT.STOP each).
 
@@ -67,9 +73,13 @@ def build_parser() -> argparse.ArgumentParser:
     classes = parser.add_mutually_exclusive_group()
     classes.add_argument("--classes", nargs="+", metavar="NAME", help="other class names than the run's")
     classes.add_argument("--classes-file", default="", metavar="FILE", help="the same from a file, one a line")
+    text = f'where the likeliest class has a probability below P, the answer is "{NONE}"; 0 to 1'
+    add("--threshold", type=probability, metavar="P", help=text)
+    text = "copy each image into the folder of its class below FOLDER; nothing is moved or overwritten"
+    add("--sort-into", default="", metavar="FOLDER", help=text)
     add("--skip-bad", action="store_true", help="images that cannot be read are no failure; they are listed at the end")
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
-    add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
+    add_device_flag(parser)
     add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
     add_plugin_flag(parser)
     add_trust_paths(parser)
@@ -78,6 +88,17 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"also draw what each prompt of a PLOT run is matched with; default: {HEAT_MAPS}",
     )  # fmt: skip
     return parser
+
+
+def probability(text: str) -> float:
+    """Read a number from 0 to 1; a type for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a probability, from 0 to 1")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,6 +112,10 @@ def run(args: argparse.Namespace) -> int:
     if args.explain:
         source.check_explains()
     classes = read_classes(args.classes_file) if args.classes_file else args.classes
+    if args.threshold is not None and NONE in (classes or source.classnames() or ()):
+        raise PredictError(f'--threshold: there is a class "{NONE}", so that the answer would not be clear; rename it')
+    if args.sort_into:
+        check_target(Path(args.sort_into), args.paths)
     paths = find_images(args.paths, leave_out=Path(args.explain) if args.explain else None)
     if args.out and Path(args.out).is_dir():
         raise PredictError(f"--out {args.out} is a folder; name a file")
@@ -103,13 +128,16 @@ def run(args: argparse.Namespace) -> int:
         from dassl.utils.memory import keep_freed_memory
 
         keep_freed_memory()
+    sorter = Sorter(Path(args.sort_into), classifier.classes, args.threshold) if args.sort_into else None
     unreadable: list[str] = []
     with output(args.out) as file:
         predictions = stream(classifier, paths, unreadable, not args.skip_bad, bool(args.explain))
         if args.explain:
             predictions = drawn(predictions, Path(args.explain), len(paths))
+        if sorter:
+            predictions = sorter.sort(predictions)
         width = min(WIDEST_PATH, max(map(columns, paths)))
-        for text in FORMATS[style](predictions, args.top, width):
+        for text in FORMATS[style](predictions, Layout(args.top, width, args.threshold)):
             write(file, text)
         if len(unreadable) == len(paths):
             raise PredictError("no image could be read: nothing is predicted")
@@ -119,6 +147,8 @@ def run(args: argparse.Namespace) -> int:
             to_stderr(f"  {reason}")
     if args.out:
         to_stderr(f"written: {args.out}")
+    if sorter:
+        to_stderr(sorter.summary())
     if args.explain:
         count = len(paths) - len(unreadable)
         to_stderr(f"written: {count} heat map{'s' * (count != 1)} in {args.explain}")

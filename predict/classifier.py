@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dassl.plain.devices import AUTO
 from runs.restore.images import image_reader
 from runs.restore.rebuilding import Rebuilt, open_source, rebuild
 from runs.restore.source import PredictError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Unreadable = Callable[[Path | None, Exception], None]
 
 BATCH_SIZE = 64
+NONE = "none of these"  # the answer for an image whose likeliest class is not likely enough
 
 
 class Prediction(NamedTuple):
@@ -57,6 +59,10 @@ class Prediction(NamedTuple):
     def best(self) -> str:
         """The likeliest class."""
         return self.classes[self.ranking[0]]
+
+    def answer(self, threshold: float | None = None) -> str:
+        """Return the likeliest class, or NONE where its probability is below `threshold` (None: never)."""
+        return NONE if threshold is not None and self.probabilities.max() < threshold else self.best
 
 
 class Classifier:
@@ -173,7 +179,7 @@ def load(
     run: str | Path,
     classes: Sequence[str] | None = None,
     backbone: str = "",
-    device: str = "",
+    device: str = AUTO,
     batch_size: int = BATCH_SIZE,
     trust_paths: bool = False,
 ) -> Classifier:
@@ -188,7 +194,7 @@ def load(
     backbone
         Where the weights are now, if they have moved.
     device
-        cpu, cuda or cuda:1; by default the GPU, where there is one.
+        cpu, cuda, cuda:1, mps or auto: the GPU where there is one.
     batch_size
         How many images are encoded together.
     trust_paths

@@ -25,6 +25,7 @@ from torchvision.transforms import InterpolationMode
 
 from dassl.config.defaults import KEEP_MB
 from dassl.config.values import check_values
+from dassl.utils.images import AS_STORED, Reading
 
 from .datasets import build_dataset
 from .datasets.base_dataset import Datum
@@ -218,7 +219,7 @@ class DatasetWrapper(Dataset):
     Parameters
     ----------
     cfg : CfgNode
-        The whole tree; read are INPUT and DATALOADER.
+        The whole tree; read are INPUT (also how stored pixels become a picture, see `Reading`) and DATALOADER.
     data_source : sequence of Datum
         The images.
     transform : callable or sequence of callables, optional
@@ -235,7 +236,8 @@ class DatasetWrapper(Dataset):
         When a sample is taken whose file cannot be read as an image; it names the file.
     """
 
-    is_train = False  # these two are here for subclasses whose constructor does not call ours
+    is_train = False  # these three are here for subclasses whose constructor does not call ours
+    reading: Reading = AS_STORED
     _seed: int | None = None
 
     def __init__(
@@ -249,6 +251,7 @@ class DatasetWrapper(Dataset):
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
+        self.reading = Reading.from_cfg(cfg)
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
@@ -265,7 +268,7 @@ class DatasetWrapper(Dataset):
         """Decode the training images before an epoch, while worker processes can still inherit them."""
         if self.is_train and (num_workers == 0 or workers_share_memory()):
             megabytes = self.cfg.DATALOADER.get("KEEP_MB", KEEP_MB)
-            IMAGES.fill((item.impath for item in self.data_source), megabytes * 1e6)
+            IMAGES.fill((item.impath for item in self.data_source), megabytes * 1e6, self.reading)
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -283,7 +286,7 @@ class DatasetWrapper(Dataset):
             "impath": item.impath,
             "index": idx,
         }
-        image = IMAGES.read(item.impath)
+        image = IMAGES.read(item.impath, self.reading)
         if self.transform is None:
             output["img"] = image
         elif isinstance(self.transform, (list, tuple)):

@@ -13,7 +13,7 @@ from wcwidth import wcswidth
 
 __all__ = [
     "GOES_ON", "columns", "csv_line", "error_text", "first_few", "pad", "plain_warnings", "printable",
-    "printable_lines",
+    "printable_lines", "shortened",
 ]  # fmt: skip
 
 GOES_ON = "** The run goes on: "  # in a log, then date and time: what is above came from an earlier start of the run
@@ -102,3 +102,23 @@ def columns(text: object) -> int:
 def pad(text: object, width: int) -> str:
     """Return `printable(text)`, filled up with spaces to so many columns."""
     return printable(text) + " " * (width - columns(text))
+
+
+def shortened(text: object, width: int, keep_end: bool = False) -> str:
+    """Return `printable(text)` in at most so many columns; … stands for what is left out.
+
+    Parameters
+    ----------
+    text
+        Anything.
+    width : int
+        In columns, 1 or more.
+    keep_end : bool
+        Leave out the beginning, as of a path, whose end tells more, and not the end.
+    """
+    shown = printable(text)
+    if columns(shown) <= width:
+        return shown
+    while columns(shown) > width - 1:
+        shown = shown[1:] if keep_end else shown[:-1]
+    return f"…{shown}" if keep_end else f"{shown}…"

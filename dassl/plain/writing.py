@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["atomic_write", "clear_leftovers", "disk_failed", "host", "lives", "require_room", "room"]
+__all__ = ["atomic_write", "clear_leftovers", "copy_new", "disk_failed", "host", "lives", "require_room", "room"]
 
 StrPath = str | os.PathLike[str]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -72,6 +72,32 @@ def atomic_write(path: StrPath, mode: str = "w", size: int | None = None) -> Ite
             text = f"{os.strerror(error.errno or 0)} while writing {path}{room(folder, size)}: {kept}; {remedy}"
             raise OSError(error.errno, text) from error
         raise
+
+
+def copy_new(source: StrPath, target: StrPath) -> None:
+    """Copy a file, with its times, to a name that nothing has: it appears there whole or not at all.
+
+    Raises
+    ------
+    FileExistsError
+        Where something has that name; it stays as it is.
+    OSError
+        Where copying fails; nothing is left behind.
+    """
+    temporary = temporary_name(target)
+    try:
+        shutil.copy2(source, temporary)
+        try:
+            os.link(temporary, target)  # which, unlike a rename, never takes another file's place
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links: first take the name, then fill it
+            with open(target, "xb"):
+                pass
+            os.replace(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 def disk_failed(error: BaseException) -> bool:

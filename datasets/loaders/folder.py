@@ -9,30 +9,37 @@ or DATASET.FOLDER.CSV, a table with the columns `path` and `label`, and optional
 test) and `classname`; DATASET.FOLDER.TEST_CSV may name a second table with the test images. Relative paths
 are relative to the folder. Without `classname` the label is the class's name.
 
-Images are .jpg, .jpeg, .png, .webp or .bmp, at any depth below their class folder; names that start with a
-dot are ignored. Class names are the folders' names as they are (trainers read "_" as a space), labels their
-sorted order. Few-shot picks and base/new classes work as for every data set; nothing is written into your
-folder.
+Images are files with the suffix of a format that is read anywhere here (.jpg, .png, .webp, .tif, .gif, .heic, ...), at
+any depth below their class folder; names that start with a dot are ignored. What is no image, or lies in no class
+folder, is named once and left out; so are class folders without an image and those that operating systems make. Class
+names are the folders' names as they are (trainers read "_" as a space), labels their sorted order. Few-shot picks and
+base/new classes work as for every data set; nothing is written into your folder.
 
-All images are looked at before a run, also those that it does not use. With DATASET.SKIP_BAD those that cannot be
-read count as if they were not there: splits and picks are those of the others. `python -m datasets check FOLDER
-folder` names them, and files that are there twice.
+Pictures are read as a person sees them (INPUT.EXIF_ORIENTATION and INPUT.ALPHA, which configs/datasets/folder.yaml
+sets). All are looked at before a run, also those that it does not use. With DATASET.SKIP_BAD those that cannot be read
+count as if they were not there: splits and picks are those of the others. `python -m datasets check FOLDER folder`
+names them, and files that are there twice.
 """
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 import shlex
 import warnings
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import SplitDataset
-from ..files import IMAGE_SUFFIXES, first_few, grouped, list_folders, list_images
+from ..files import first_few, grouped, is_image_name, list_folders, list_images, relative_posix
 from ..splits import Items, new_datum, split_classes
 from ..tables import SPLIT_NAMES, Inspect, as_clip_reads, split_from_tables
+
+SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}  # in lower case
+SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
 @DATASET_REGISTRY.register()
@@ -147,27 +154,49 @@ def _split_folders(folder: str) -> dict[str, str]:
 
 def _read_classes(folder: str, inspect: Inspect) -> dict[str, Items]:
     """Map every class name to its images, sorted by path; labels follow the sorted names."""
-    names = list_folders(folder)
+    folders = [name for name in list_folders(folder) if name.lower() not in SYSTEM_FOLDERS]
+    paths = {name: list_images(osp.join(folder, name), nested=True) for name in folders}
+    names = [name for name in folders if paths[name]]
     if not names:
-        raise ValueError(f"no class folders in {folder}; expected {osp.join(folder, '<class>', '*.jpg')}")
+        expected = osp.join(folder, "<class>", "*.jpg")
+        raise ValueError(f"no class folders in {folder}; expected {expected}{_left_out(folder, folders)}")
     of_name: dict[str, str] = {}
     for name in names:
         seen = of_name.setdefault(as_clip_reads(name), name)
         if seen != name:
             raise ValueError(f"{folder} has the classes {seen!r} and {name!r}; CLIP cannot tell them apart")
-    classes = {}
-    for label, name in enumerate(names):
-        paths = list_images(osp.join(folder, name), nested=True)
-        classes[name] = [new_datum(path, label, name) for path in paths]
-    if empty := [name for name, items in classes.items() if not items]:
-        raise ValueError(
-            f"no image in class folder {first_few(map(repr, empty))} of {folder} (images are "
-            f"{', '.join(IMAGE_SUFFIXES)}); add some or move the folder away"
-        )
-    if stray := list_images(folder):
-        warnings.warn(f"{len(stray)} images lie directly in {folder}, in no class folder; ignored", stacklevel=2)
+    if left_out := _left_out(folder, [name for name in folders if not paths[name]]):
+        warnings.warn(f"{folder} holds what is left out{left_out}", stacklevel=2)
+    classes = {name: [new_datum(path, label, name) for path in paths[name]] for label, name in enumerate(names)}
     left = grouped(inspect([item for items in classes.values() for item in items]), lambda item: item.classname)
     return {name: left.get(name, []) for name in names}
+
+
+def _left_out(folder: str, empty: Sequence[str]) -> str:
+    """Say what of a folder of class folders is not used, and why: by name and number; "" where there is nothing.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    empty
+        Its sub-folders that hold no image.
+    """
+    loose = [osp.basename(path) for path in list_images(folder)]
+    others = [
+        relative_posix(osp.join(here, name), folder)
+        for here, _, names in os.walk(folder)
+        if here != folder and not _is_hidden(osp.relpath(here, folder))
+        for name in sorted(names)
+        if not (name.startswith(".") or is_image_name(name) or name.lower() in SYSTEM_FILES)
+    ]
+    kinds = {"class folders without an image": empty, "images in no class folder": loose, "other files": others}
+    return "".join(f"; {kind} ({len(names)}): {first_few(map(repr, names))}" for kind, names in kinds.items() if names)
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a relative path leads through a hidden folder, or through one that an operating system makes."""
+    return any(part.startswith(".") and part != "." or part.lower() in SYSTEM_FOLDERS for part in path.split(os.sep))
 
 
 def _like_train(classes: dict[str, Items], train: dict[str, Items], split: str) -> Items:

@@ -74,15 +74,17 @@ def _same(here: str, name: str, folder: Path | None) -> bool:
 def image_reader(cfg: Any) -> Callable[[Path | Image.Image], torch.Tensor]:
     """Build a function from a file, or a PIL image, to what the network gets of it in a test, (3, H, W).
 
-    The function raises OSError or ValueError for a file that is no image.
+    Its pixels are taken as INPUT.EXIF_ORIENTATION and INPUT.ALPHA say.  The function raises OSError or ValueError for a
+    file that is no image.
     """
     from dassl.data.transforms import build_transform
-    from dassl.utils.images import read_image, to_rgb
+    from dassl.utils.images import Reading, read_image, to_rgb
     from dassl.utils.logger import quiet
 
+    reading = Reading.from_cfg(cfg)
     with quiet():  # it prints its list of transforms
         transform: Any = build_transform(cfg, is_train=False)
-    return lambda image: transform(read_image(str(image)) if isinstance(image, Path) else to_rgb(image))
+    return lambda image: transform(read_image(image, reading) if isinstance(image, Path) else to_rgb(image, reading))
 
 
 def to_picture(tensor: torch.Tensor, cfg: Any) -> np.ndarray:

@@ -1,10 +1,14 @@
 """Rebuild the trainer of a run from what it left: its folder, or the file that `results export` made of it.
 
 There is one way to do so, `rebuild`.  It makes the trainer as the run's own test had it (for figures that look into a
-run), or to predict with.  To predict, one thing differs from a test: PLOT's published stop rule looks at a whole batch
-of images at once, so that the score of an image would depend on its neighbours (by up to 0.007 in a logit, on the
-demo's test sets); there every transport problem stops on its own (TRAINER.PLOT.STOP each), which changed no prediction
-on these 1,680 images.
+run), or to predict with.  To predict, two things differ from a test:
+
+- PLOT's published stop rule looks at a whole batch of images at once, so that the score of an image would depend on its
+  neighbours (by up to 0.007 in a logit, on the demo's test sets); there every transport problem stops on its own
+  (TRAINER.PLOT.STOP each), which changed no prediction on these 1,680 images.
+- A test on a published data set reads its files as they are stored, as the published results do.  What is predicted are
+  a person's pictures: they are read as a person sees them, upright and without what lies under transparent pixels.
+  A run on own pictures has read those by keys that it has recorded, and reads others likewise.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dassl.plain.devices import AUTO, choose_device, set_device_keys
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
@@ -51,7 +56,7 @@ def rebuild(
     source: Source,
     classes: Sequence[str] | None = None,
     backbone: str = "",
-    device: str = "",
+    device: str = AUTO,
     root: str = "",
     as_tested: bool = False,
     verbose: bool = False,
@@ -67,7 +72,7 @@ def rebuild(
     backbone
         Where the weights are now, if they have moved.
     device
-        cpu, cuda or cuda:1; by default the GPU, where there is one.
+        As of --device (dassl/plain/devices.py), whatever the run was made on.
     root
         Where the data sets are now, if they have moved.
     as_tested
@@ -83,8 +88,6 @@ def rebuild(
     """
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
-
-    from ..execute import choose_device
 
     source.check_places(backbone)
     names = classes if as_tested else choose_classes(source, classes)
@@ -112,6 +115,7 @@ def load_trainer(
     classnames: Sequence[str] | None = None,
     trust_paths: bool = False,
     verbose: bool = True,
+    device: str = AUTO,
 ) -> Any:
     """Return the trainer of a run as its own test had it, ready for `test` and `explain`.
 
@@ -125,7 +129,7 @@ def load_trainer(
     """
     with trusting(trust_paths):
         return rebuild(
-            RunFolder.open(Path(run)), classnames, backbone, root=root, as_tested=True, verbose=verbose
+            RunFolder.open(Path(run)), classnames, backbone, device, root, as_tested=True, verbose=verbose
         ).trainer
 
 
@@ -157,10 +161,12 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
     settings = source.config if as_tested else kept_settings(source.config)
     merge_options(cfg, [word for pair in settings.items() for word in pair], str(source.path))
     changes: dict[str, Any] = {"MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}
+    set_device_keys(cfg, device)
     if as_tested:
         changes["OUTPUT_DIR"] = str(source.path)
     else:
-        cfg.USE_CUDA = device != "cpu"
+        if not _of_own_pictures(cfg):
+            changes |= {"INPUT.EXIF_ORIENTATION": True, "INPUT.ALPHA": cfg.INPUT.ALPHA or "white"}
         options = getattr(trainer_class(source.trainer), "options_type", None)
         if options is not None and cfg.TRAINER[options.node].get("STOP") == "batch":
             changes[f"TRAINER.{options.node}.STOP"] = "each"
@@ -169,3 +175,11 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
             set_key(cfg, key, value)
     cfg.freeze()
     return cfg
+
+
+def _of_own_pictures(cfg: Any) -> bool:
+    """Whether a run's data set is the user's own pictures; one that is not registered here is a plugin's."""
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    known = cfg.DATASET.NAME in DATASET_REGISTRY.registered_names()
+    return known and getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "own_pictures", False)

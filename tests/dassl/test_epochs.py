@@ -19,6 +19,7 @@ from dassl.data.image_memory import IMAGES, ImageMemory
 from dassl.data.integrity import unreadable
 from dassl.data.transforms import build_transform
 from dassl.utils import read_image, set_random_seed
+from dassl.utils.images import Reading
 from dassl.utils.rng import get_rng_state, set_rng_state
 from tests.support.data import write_picture
 
@@ -266,9 +267,9 @@ def test_a_data_set_of_a_plugin_that_leaves_out_our_constructor(items):
 def count_decoding(monkeypatch):
     decoded = []
 
-    def counting(path):
+    def counting(path, reading):
         decoded.append(str(path))
-        return read_image(path)
+        return read_image(path, reading)
 
     monkeypatch.setattr(image_memory, "read_image", counting)
     return decoded
@@ -298,6 +299,19 @@ def test_a_changed_file_is_read_again(items):
     os.unlink(path)
     with pytest.raises(FileNotFoundError):
         memory.read(path)
+
+
+def test_an_image_is_kept_as_it_was_read(items):
+    memory, path = ImageMemory(), items[0].impath
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20), "red").save(path, exif=exif)
+    memory.fill([path], 1e9)
+    assert memory.read(path).size == (30, 20) and not memory.holds(path, Reading(upright=True))
+    assert memory.read(path, Reading(upright=True)).size == (20, 30)
+    memory.fill([path], 1e9, Reading(upright=True))
+    assert memory.holds(path) and memory.holds(path, Reading(upright=True)) and memory.read(path).size == (30, 20)
+    assert memory.size == 30 * 20 * image_memory.BYTES_PER_PIXEL
 
 
 def test_the_least_recently_used_make_room(items):

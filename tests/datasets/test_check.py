@@ -263,7 +263,7 @@ def test_pictures_of_ones_own(tmp_path, capsys):
     (tmp_path / "yak").mkdir()
     assert main(["check", str(tmp_path), "folder"]) == 1
     said = capsys.readouterr().out
-    assert "no image in class folder 'yak'" in said and "7 of 28 images cannot be read" in said
+    assert "class folders without an image (1): 'yak'" in said and "7 of 28 images cannot be read" in said
 
 
 # --- picks -----------------------------------------------------------------------------------------------

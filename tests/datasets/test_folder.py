@@ -45,15 +45,21 @@ def test_class_folders(tmp_path):
 
 def test_what_counts_as_an_image(tmp_path):
     write_class_folders(tmp_path, {"a": 0, "b": 6})
-    for name in ("1.JPG", "2.jpeg", "3.Png", "4.webp", "5.bmp", "deep/er/6.jpg", "with space/ü.jpg"):
+    images = "1.JPG 2.jpeg 3.Png 4.webp 5.bmp 6.tif 7.gif 8.jfif 9.HEIC".split()
+    for name in (*images, "deep/er/6.jpg", "with space/ü.jpg"):
         (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "a" / name).touch()
     for name in (".7.jpg", "8.txt", "jpg", "Thumbs.db", ".hidden/9.jpg"):
         (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "a" / name).touch()
-    write_class_folders(tmp_path, {".git": 3})
-    dataset = folder(tmp_path)
-    assert dataset.classnames == ["a", "b"] and sum(sizes(dataset)) == 7 + 6
+    write_class_folders(tmp_path, {".git": 3, "__MACOSX": 1, "empty": 0})
+    with pytest.warns(UserWarning, match="left out") as caught:
+        dataset = folder(tmp_path)
+    assert dataset.classnames == ["a", "b"] and sum(sizes(dataset)) == len(images) + 2 + 6
+    (message,) = (str(warning.message) for warning in caught)
+    assert message.endswith(
+        "; class folders without an image (1): 'empty'; other files (2): 'a/8.txt', 'a/jpg'"
+    )
 
 
 def test_links_to_class_folders_are_followed(tmp_path):
@@ -100,7 +106,7 @@ def test_a_configuration_without_our_keys(tmp_path):
 
 def test_stray_images_are_mentioned(tmp_path):
     write_class_folders(tmp_path, TEN | {".": 2})
-    with pytest.warns(UserWarning, match="2 images lie directly in"):
+    with pytest.warns(UserWarning, match=r"images in no class folder \(2\): '000.jpg', '001.jpg'"):
         assert sizes(folder(tmp_path)) == [15, 6, 9]
 
 
@@ -153,7 +159,7 @@ def test_split_folders_are_no_classes(tmp_path):
         for name in names:
             write_class_folders(root / name, dict.fromkeys(TEN, 2))
         (root / names[0] / "all of them.jpg").touch()
-        with pytest.warns(UserWarning, match="1 images lie directly in"):
+        with pytest.warns(UserWarning, match=r"images in no class folder \(1\): 'all of them.jpg'"):
             dataset = folder(root)
         assert sizes(dataset) == [6, 0, 6] and dataset.classnames == ["Zebra", "ant", "red_panda"]
 
@@ -161,16 +167,14 @@ def test_split_folders_are_no_classes(tmp_path):
 WRONG_FOLDERS = {
     "empty": ({}, "no class folders in .*expected .*<class>"),
     "one class": ({"only": 9}, "one class only, 'only'; is it the folder above the one"),
-    "no image": ({"a": 9, "b": 0, "c": 0}, "no image in class folder 'b', 'c' of"),
+    "no image": ({"a": 0, "b": 0}, r"no class folders in .*; class folders without an image \(2\): 'a', 'b'"),
+    "one class left": ({"a": 9, "b": 0}, "one class only, 'a'"),
     "too small": ({"a": 9, "b": 3}, "a class needs 4 images or more .*'b' has 3"),
     "class only in test": (
         {"train/cats": 2, "train/dogs": 2, "test/cat": 2},
         r"'cat' of test/ .*did you mean 'cats'",
     ),
-    "empty in test": (
-        {"train/a": 2, "train/b": 2, "test/b": 2, "test/a": 0},
-        "no image in class folder 'a' of .*test",
-    ),
+    "empty in train": ({"train/a": 2, "train/b": 2, "train/c": 0, "test/c": 2}, "class 'c' of test/ has no folder in"),
     "one name": ({"Guinea_pig": 9, "dog": 9, "guinea pig": 9}, "classes 'Guinea_pig' and 'guinea pig'; CLIP cannot"),
     "two vals": ({"train/a": 2, "val/a": 2, "valid/a": 2}, "two folders for val: 'val' and 'valid'"),
 }

@@ -180,7 +180,7 @@ def pictures(folder: Path) -> list[Path]:
         "rgba.png": (whole.convert("RGBA"), {}),
         "deep.png": (Image.fromarray(np.arange(60_000, dtype=np.uint16).reshape(200, 300)), {}),
         "bit.png": (whole.convert("1"), {}),
-        "large.webp": (whole.resize((5000, 3000)), {"method": 0}),
+        "large.webp": (whole.resize((2500, 1500)), {"method": 0}),
         "thin.bmp": (whole.resize((3, 300)), {}),
         "dot.png": (whole.resize((1, 1)), {}),
     }
@@ -189,10 +189,24 @@ def pictures(folder: Path) -> list[Path]:
     return [folder / name for name in saved]
 
 
-def test_images_are_read_as_in_training(trained, tmp_path):
+@pytest.mark.parametrize(("dataset", "upright", "background"), [
+    ("Caltech101", True, "white"),  # of which the run's own test read the files as they are stored
+    ("Folder", False, ""),  # as the user chose
+    ("Folder", True, "black"),
+])
+def test_images_are_read_as_a_person_sees_them(exported, tmp_path, dataset, upright, background):
     paths = pictures(tmp_path / "pictures")
-    classifier = load(trained("CoOp"), device="cpu", batch_size=1)
+
+    def of_own_pictures(about):
+        assert about["config"]["INPUT.EXIF_ORIENTATION"] is False and about["config"]["INPUT.ALPHA"] == ""
+        if dataset == "Folder":
+            about["config"] |= {"INPUT.EXIF_ORIENTATION": upright, "INPUT.ALPHA": background}
+        about["config"]["DATASET.NAME"] = dataset
+
+    file = rewritten(exported("CoOp"), tmp_path / "a.safetensors", of_own_pictures)
+    classifier = load(file, device="cpu", batch_size=1)
     cfg = classifier.trainer.cfg
+    assert (upright, background) == (cfg.INPUT.EXIF_ORIENTATION, cfg.INPUT.ALPHA)
     data = DatasetWrapper(cfg, [Datum(str(path)) for path in paths], build_transform(cfg, is_train=False))
     for path, item in zip(paths, data, strict=True):
         with torch.no_grad():

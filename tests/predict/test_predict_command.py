@@ -88,9 +88,79 @@ def test_csv_and_table_say_the_same(world, photos, capsys):
     assert [row["rank"] for row in rows] == ["1", "2"] * 5
     assert {row["path"] for row in rows} == set(map(str, find_images([photos])))
     _, text, _ = predicted(capsys, world / "plot", photos, "--top", "2", "--device", "cpu")
-    for line, *ranked in zip(text.splitlines(), rows[::2], rows[1::2], strict=True):
+    heading, *lines = text.splitlines()
+    assert heading.split() == "image class 1 prob. class 2 prob.".split()
+    for line, *ranked in zip(lines, rows[::2], rows[1::2], strict=True):
         words = [word for row in ranked for word in (*row["class"].split(), f"{float(row['probability']):.3f}")]
-        assert line.split() == [*ranked[0]["path"].split(), *words]
+        path, shown = ranked[0]["path"], line[: heading.index("class 1")].rstrip()
+        assert shown == path or (shown[0] == "…" and path.endswith(shown[1:]) and len(shown) == 60)
+        assert line[heading.index("class 1") :].split() == words and len(line) == len(heading)
+        assert line.index(words[0]) == heading.index("class 1")
+
+
+def test_columns_stay_in_line_whatever_the_names(world, photos, capsys):
+    names = ["猫", "n" * 40, "a fairly long name of a class"]
+    status, text, _ = predicted(
+        capsys, world / "zero", photos, "--classes", *names, "--threshold", "1", "--top", "9", "--device", "cpu"
+    )
+    lines = text.splitlines()
+    assert status == 0 and len({wcswidth(line) for line in lines}) == 1 and len(lines) == 6
+    assert "n" * 23 + "…" in text and "n" * 24 not in text
+    assert any("none of these" in line for line in lines[1:]) and lines[0].split()[:2] == ["image", "answer"]
+
+
+# --- none of these ---------------------------------------------------------------------------------------
+
+
+def test_what_is_not_likely_enough_is_none_of_these(world, photos, capsys):
+    words = [world / "plot", photos, "--device", "cpu", "--top", "1"]
+    plain = json.loads(predicted(capsys, *words, "--format", "json")[1])
+    best = sorted(entry["predictions"][0]["probability"] for entry in plain)
+    threshold = repr((best[2] + best[3]) / 2)  # three of five images are below
+    status, text, err = predicted(capsys, *words, "--format", "json", "--threshold", threshold)
+    assert (status, err) == (0, "")
+    found = json.loads(text)
+    answers = [entry.pop("answer") for entry in found]
+    assert found == plain and answers.count("none of these") == 3
+    expected = [
+        score["class"] if score["probability"] >= float(threshold) else "none of these"
+        for entry in plain
+        for score in entry["predictions"]
+    ]
+    assert answers == expected
+    rows = list(csv.DictReader(io.StringIO(predicted(capsys, *words, "--format", "csv", "--threshold", threshold)[1])))
+    assert list(rows[0]) == ["path", "rank", "class", "probability", "answer"]
+    assert [row["answer"] for row in rows] == expected
+    table = predicted(capsys, *words, "--threshold", threshold)[1].splitlines()
+    assert [expected[index] in line for index, line in enumerate(table[1:])] == [True] * 5
+    nothing = json.loads(predicted(capsys, *words, "--format", "json", "--threshold", "0")[1])
+    assert [entry["answer"] for entry in nothing] == [entry["predictions"][0]["class"] for entry in plain]
+
+
+# --- sorting ---------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_sorted_by_copying(world, photos, capsys, tmp_path):
+    shutil.copytree(photos, tmp_path / "in")
+    (tmp_path / "in" / "deep" / "b.png").write_bytes((tmp_path / "in" / "a.jpg").read_bytes())  # another b.png
+    (tmp_path / "in" / "broken.png").write_text("no image")
+    before = {path: path.read_bytes() for path in (tmp_path / "in").rglob("*") if path.is_file()}
+    words = [world / "zero", tmp_path / "in", "--sort-into", tmp_path / "out", "--device", "cpu", "--format", "json"]
+    status, text, err = predicted(capsys, *words)
+    assert status == 1 and "left out: " in err and "copied: 6 images into" in err
+    best = {Path(entry["path"]): entry["predictions"][0]["class"] for entry in json.loads(text)}
+    copies = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert sorted(copies.values()) == sorted(before[path] for path in best)
+    for path, name in best.items():
+        assert any(copy.parent.name == name and content == before[path] for copy, content in copies.items())
+    assert {path: path.read_bytes() for path in before} == before
+    status, _, err = predicted(capsys, *words)  # once more: nothing is twice there
+    assert status == 1 and "copied: 0 images into" in err and "6 there already" in err
+    assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == set(copies)
+    status, text, err = predicted(capsys, *words, "--skip-bad", "--threshold", "1")
+    unsure = [entry["answer"] for entry in json.loads(text)].count("none of these")
+    assert status == 0 and unsure and f"copied: {unsure} image" in err and f"(none of these {unsure})" in err
+    assert len(list((tmp_path / "out" / "none of these").iterdir())) == unsure
 
 
 def test_nothing_is_lost_between_batches(world, photos, capsys):
@@ -129,7 +199,7 @@ def test_heat_maps(world, photos, capsys, tmp_path):
     words = [world / "plot", tmp_path / "p", "--device", "cpu", "--explain", tmp_path / "p" / "maps"]
     for _ in range(2):  # the second time the maps lie among the images
         status, text, err = predicted(capsys, *words)
-        assert status == 1 and len(text.splitlines()) == 5 and "1 of 6 images could not be read" in err
+        assert status == 1 and len(text.splitlines()) == 6 and "1 of 6 images could not be read" in err
         assert f"written: 5 heat maps in {tmp_path / 'p' / 'maps'}\n" in err
         maps = sorted((tmp_path / "p" / "maps").iterdir())
         assert [path.name for path in maps] == ["01-a.png", "02-b.png", "03-d, e.png", "04-c.png", "05-f.png"]
@@ -163,9 +233,9 @@ def test_folders_are_searched_and_files_taken_as_given(photos, tmp_path):
 def test_folders_without_images(tmp_path):
     with pytest.raises(PredictError, match="it is empty"):
         find_images([tmp_path])
-    for name in ("a.heic", "b.HEIC", "LICENSE"):
+    for name in ("a.psd", "b.PSD", "LICENSE"):
         (tmp_path / name).touch()
-    with pytest.raises(PredictError, match=r"it holds 2 \.heic, 1 files without suffix"):
+    with pytest.raises(PredictError, match=r"it holds 2 \.psd, 1 files without suffix"):
         find_images([tmp_path])
 
 
@@ -236,7 +306,7 @@ def test_names_command_neither_a_terminal_nor_a_spreadsheet(world, photos, capsy
         Path(entry["path"]).name for entry in json.loads(found["json"][1])
     ]
     lines = found["table"][1].splitlines()
-    assert len(lines) == 3 and len({wcswidth(line) for line in lines}) == 1  # the Chinese name is two columns wide
+    assert len(lines) == 4 and len({wcswidth(line) for line in lines}) == 1  # the Chinese name is two columns wide
 
 
 def test_reading_ahead_is_bounded_and_in_order():
@@ -296,6 +366,15 @@ def complaints(world: Path, photos: Path, folder: Path) -> dict[str, tuple[list[
         "no classes": ([world / "zero", photos, "--classes-file", os.devnull], "names no class; write one a line"),
         "no such classes": ([world / "zero", photos, "--classes-file", folder / "no.txt"], "cannot be read"),
         "out is a folder": ([world / "zero", photos, "--out", folder], "is a folder; name a file"),
+        "threshold and a class": (
+            [world / "zero", photos, "--threshold", "0.5", "--classes", "cat", "none of these"],
+            'there is a class "none of these"',
+        ),
+        "sorted among the images": (
+            [world / "zero", photos, "--sort-into", photos / "deep" / "sorted"],
+            f"deep/sorted lies in {photos}, which is searched",
+        ),
+        "sorted into a file": ([world / "zero", photos, "--sort-into", photos / "a.jpg"], "a.jpg is a file"),
         "out is an image": ([world / "zero", photos, "--out", photos / "a.jpg"], "would overwrite an image with text"),
     }
 
@@ -324,8 +403,7 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(world, photos, tmp_path
 def test_what_is_wrong_later(world, photos, capsys):
     for words, said in {
         ("--classes", "a", "a"): "class 'a' is given more than once",
-        ("--device", "cuda:99"): "--device cuda:99: this machine has cpu",
-        ("--device", "tpu"): "--device tpu: this machine has cpu",
+        ("--device", "cuda:99"): "cuda:99 was asked for, but this machine has",
         ("--backbone", "no-such-clip"): "no CLIP model named 'no-such-clip'",
         ("--backbone", str(world / "tiny_vit.pt")): "reads 64 x 64 images",
     }.items():
@@ -346,7 +424,8 @@ def test_a_run_that_does_not_tell_its_classes(world, photos, capsys, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    ["", "RUN", "RUN p --top 0", "RUN p --format xml", "RUN p --batch-size x", "RUN p --classes a --classes-file b"],
+    ["", "RUN", "RUN p --top 0", "RUN p --threshold 1.5", "RUN p --threshold nan", "RUN p --format xml",
+     "RUN p --batch-size x", "RUN p --classes a --classes-file b"],
 )
 def test_bad_command_lines(words, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -118,7 +118,7 @@ def _as_before():
     ("trainers.parts.model", "images.to(conv1.weight.dtype)", "images.float()"),
     ("trainers.parts.views", "divmod(index, len(self.images))", "divmod(index, self.count)"),
     ("dassl.data.data_manager", "transform(image)", "transform(image.copy())"),
-    ("dassl.data.image_memory", "else read_image(path)", "else read_image(path).copy()"),
+    ("dassl.data.image_memory", "else read_image(path, reading)", "else read_image(path, reading).copy()"),
     ("dassl.data.data_manager", "InterpolationMode(cfg.INPUT.INTERPOLATION)", "InterpolationMode.LANCZOS"),
     ("dassl.utils.images", ">> 8", ">> 7"),
 ])

@@ -12,6 +12,7 @@ GPU that picks its kernels by trying them rounds on its own anyway.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -39,6 +40,7 @@ DETERMINISTIC = ("Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNorma
 SEEDED = ("RandomResizedCrop", "RandomHorizontalFlip", "RandomGrayscale", "ColorJitter")  # whose repr is complete
 COMPUTED_BY = (PIL, torchvision, torch)  # packages whose version may change a pixel or a rounding
 DECODERS = ("jpg", "libjpeg_turbo", "webp")  # libraries that Pillow was built with, and may have been with others
+PLUGIN_DECODERS = ("pillow-heif",)  # packages that bring Pillow further formats, where they are installed
 
 Tower = tuple[nn.Module, str]  # a frozen image tower, and what is needed of it: see `encode_images`
 
@@ -214,14 +216,24 @@ def describe(
         "code": code_digest(starts),
         "weights": tower_digest(tower),
         "kind": kind,
+        "reading": list(getattr(images, "reading", ())),  # upstream's engine knows one way only
         "transform": describe_transform(steps, DETERMINISTIC + SEEDED if views else DETERMINISTIC),
         "batch": loader.batch_size,
         "images": len(images),
         "files": files_digest([item.impath for item in images.data_source]),
         "versions": {package.__name__: str(package.__version__) for package in COMPUTED_BY}
-        | {library: str(PIL.features.version(library)) for library in DECODERS},
+        | {library: str(PIL.features.version(library)) for library in DECODERS}
+        | {name: _installed(name) for name in PLUGIN_DECODERS},
         **views,
     }
+
+
+def _installed(package: str) -> str:
+    """Return the version of an installed package, "" where it is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def processor(device: torch.device) -> str:
