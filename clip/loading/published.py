@@ -78,7 +78,7 @@ def fetch_hub_model(name: HubName) -> Path:
     try:
         config = fetch_optional(repository, "open_clip_config.json", revision)
         if config is not None:
-            files = OPEN_CLIP
+            files: tuple[str, ...] = OPEN_CLIP
             refuse_unlike_openai(json.loads(config.read_text(encoding="utf-8"))["model_cfg"], "open_clip_config.json")
         else:
             files, config = TRANSFORMERS, fetch_file(repository, "config.json", revision)
