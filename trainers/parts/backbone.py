@@ -15,7 +15,7 @@ KEPT = 2  # models that a process keeps for its next run
 
 
 def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
-    """Load the CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), frozen, in evaluation mode.
+    """Load the CLIP of cfg.MODEL.BACKBONE.NAME (a name or a path, as of `clip.load`), frozen, in evaluation mode.
 
     A later run of this process gets the same object, unless the file has changed: it may be moved to `device`, and
     must not be changed in any other way.  The first run gets it on the CPU.
@@ -45,12 +45,11 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
     return model
 
 
-def _file_state(path: str) -> tuple[int, int, int] | None:
-    """Describe a file by what changes with it; None for a name that is no file."""
-    if not os.path.isfile(path):
-        return None
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _file_state(path: str) -> tuple[tuple[int, int, int], ...]:
+    """Describe a file, or the files of a folder, by what changes with them; () for a name that is neither."""
+    files = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
+    stats = [os.stat(file) for file in files if os.path.isfile(file)]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 @lru_cache(maxsize=KEPT)
