@@ -65,7 +65,12 @@ def build(source: Source, activation: str = "auto", root: str | None = None) -> 
     parts.load_state_dict(entries)
     model: Any = parts
     described = {"vision_cfg": source.config["vision_cfg"], "quick_gelu": quick}
-    return OpenClip(model.visual, model.text, model.logit_scale, model.logit_bias, tokens, source, described).eval()
+    try:
+        built = OpenClip(model.visual, model.text, model.logit_scale, model.logit_bias, tokens, source, described)
+        built.eval().visual.try_out()
+    except ValueError as error:
+        raise ValueError(f"{source.name}: {error}") from None
+    return built
 
 
 def build_parts(config: Mapping[str, Any], quick: bool) -> nn.Module:

@@ -79,7 +79,7 @@ def effective_precision(precision: str, device: torch.device) -> str:
 
 
 def _check_input(settings: Any, model: CLIP, name: str) -> None:
-    """Refuse images of the wrong size; warn of pixels that are normalised otherwise than in CLIP's training."""
+    """Refuse images of the wrong size; warn of images that are prepared otherwise than in CLIP's training."""
     side = model.visual.input_resolution
     if tuple(settings.SIZE) != (side, side):
         shown = " x ".join(str(pixels) for pixels in settings.SIZE)
@@ -95,3 +95,12 @@ def _check_input(settings: Any, model: CLIP, name: str) -> None:
             f"{list(model.pixel_std)}, but INPUT.PIXEL_MEAN is {list(settings.PIXEL_MEAN)} and INPUT.PIXEL_STD "
             f"{list(settings.PIXEL_STD)}"
         )
+    for key, trained, what in (
+        ("INTERPOLATION", model.interpolation, "images resized by"),
+        ("RESIZE", model.resize_mode, "images whose sides were resized as"),
+    ):
+        if trained != settings.get(key, trained):
+            print(
+                f"Warning: {name} was trained on {what} {trained}, but INPUT.{key} is {settings[key]}; set it to "
+                f"{trained}, or expect a lower accuracy"
+            )
