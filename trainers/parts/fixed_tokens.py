@@ -74,7 +74,7 @@ class FixedTokens(nn.Module):
     def place(self, contexts: Tensor) -> PromptTokens:
         """Put contexts (N, 1, n, E) or (N, C, n, E), for any N, into the prompts."""
         learned = contexts.flatten(1, 2)  # (N, n, E) or (N, C*n, E)
-        start = self.vocabulary[self.ids[0, 0]].to(learned).expand(len(learned), 1, -1)
+        start = self.vocabulary[self.ids[:1, 0]].to(learned).expand(len(learned), 1, -1)  # (N, 1, E)
         prefix = torch.cat([start, learned[:, : self.shared]], dim=1)  # (N, P, E)
         suffix = self.vocabulary[self.suffix_ids].to(learned)[None]  # (1, T, E)
         if len(self.slots):
