@@ -26,8 +26,8 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
         MODEL.BACKBONE and INPUT are read.
     precision
         "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format, while
-        normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a
-        CPU they become fp32.
+        normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need CUDA; elsewhere they
+        become fp32.
     device
         Where the run computes.
 
@@ -70,10 +70,11 @@ def effective_precision(precision: str, device: torch.device) -> str:
     precision
         As asked for.
     device
-        A CPU computes fp16 and amp in fp32.
+        Only CUDA computes in fp16 and amp: a CPU is slow and inexact in half precision, and on mps the gradient scaler
+        is younger than the oldest torch that this works with.
     """
-    if device.type == "cpu" and precision in ("fp16", "amp"):
-        print(f"PREC {precision} needs an accelerator; computing in fp32 on this CPU")
+    if device.type != "cuda" and precision in ("fp16", "amp"):
+        print(f"PREC {precision} needs CUDA; computing in fp32 on {device.type}")
         return "fp32"
     return precision
 
