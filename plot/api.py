@@ -27,6 +27,7 @@ def train(
     root: Place = "data",
     output: Place = "output",
     options: Mapping[str, Any] | None = None,
+    device: str = "auto",
     plugins: Sequence[str] = (),
     verbose: bool = False,
 ) -> Run:
@@ -48,6 +49,8 @@ def train(
         Parent of all run folders; the run's own has the usual name below it.
     options
         Config keys, {"TRAINER.PLOT.N": 2}.
+    device
+        cpu, cuda, cuda:1, mps or auto: the GPU where there is one.
     plugins
         Folders, files or modules that register further trainers and data sets.
     verbose
@@ -62,7 +65,7 @@ def train(
     """
     return sweep(
         [trainer], [dataset], config, shots=[shots], seeds=[seed], root=root, output=output, options=options,
-        plugins=plugins, verbose=verbose,
+        device=device, plugins=plugins, verbose=verbose,
     )[0]  # fmt: skip
 
 
@@ -76,6 +79,7 @@ def sweep(
     root: Place = "data",
     output: Place = "output",
     options: Mapping[str, Any] | None = None,
+    device: str = "auto",
     plugins: Sequence[str] = (),
     jobs: int = 1,
     verbose: bool = False,
@@ -96,7 +100,8 @@ def sweep(
     from runs.sweeps.jobs import make_runs
     from runs.sweeps.planning import grid
 
-    words = [word for key, value in (options or {}).items() for word in (key, str(value))]
+    settings = {"DEVICE": device, **(options or {})}
+    words = [word for key, value in settings.items() for word in (key, str(value))]
     planned: list[Job] = grid(
         trainers, datasets, config, str(root), output, shots, seeds, words, use(plugins)
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from dassl.plain.console import positive, run_command
+from dassl.plain.devices import add_device_flag
 from dassl.plain.image_formats import image_suffixes
 from dassl.plain.text import columns, plain_warnings, printable
 from dassl.plain.writing import disk_failed
@@ -78,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sort-into", default="", metavar="FOLDER", help=text)
     add("--skip-bad", action="store_true", help="images that cannot be read are no failure; they are listed at the end")
     add("--batch-size", type=positive, default=BATCH_SIZE, metavar="B", help=f"images at a time; default: {BATCH_SIZE}")
-    add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
+    add_device_flag(parser)
     add("--backbone", default="", metavar="PATH", help="where CLIP's weights are now, if they have moved")
     add_plugin_flag(parser)
     add_trust_paths(parser)

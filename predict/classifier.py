@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dassl.plain.devices import AUTO
 from runs.restore.images import image_reader
 from runs.restore.rebuilding import Rebuilt, open_source, rebuild
 from runs.restore.source import PredictError
@@ -178,7 +179,7 @@ def load(
     run: str | Path,
     classes: Sequence[str] | None = None,
     backbone: str = "",
-    device: str = "",
+    device: str = AUTO,
     batch_size: int = BATCH_SIZE,
     trust_paths: bool = False,
 ) -> Classifier:
@@ -193,7 +194,7 @@ def load(
     backbone
         Where the weights are now, if they have moved.
     device
-        cpu, cuda or cuda:1; by default the GPU, where there is one.
+        cpu, cuda, cuda:1, mps or auto: the GPU where there is one.
     batch_size
         How many images are encoded together.
     trust_paths

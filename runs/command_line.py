@@ -30,6 +30,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from dassl.plain.devices import add_device_flag
 from dassl.utils.plugins import add_plugin_flag
 
 from .plugins import configured_trainers
@@ -70,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--eval-only", action="store_true", help="test only")
     add("--model-dir", default="", metavar="DIR", help="what --eval-only tests: a run's folder, an exported file, or hf://USER/REPOSITORY")
     add("--load-epoch", type=int, metavar="E", help="checkpoint of this epoch; default: the best, or else the last")
-    add("--device", default="", metavar="NAME", help="cpu, cuda or cuda:1; default: the GPU where there is one")
+    add_device_flag(parser)
     add("--no-train", action="store_true", help="build everything and stop")
     add("--show-keys", action="store_true", help="list the config keys of the trainers and exit")
     add_plugin_flag(parser)

@@ -1,7 +1,7 @@
 """One run in this process, from its request to its record.
 
-`run` chooses the device, claims the output folder, opens the log, builds the trainer, looks at the images that it will
-need, trains or tests, and writes the record.  Whatever can be wrong is looked for before any long work.
+`run` makes sure of the device, claims the output folder, opens the log, builds the trainer, looks at the images that it
+will need, trains or tests, and writes the record.  Whatever can be wrong is looked for before any long work.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from yacs.config import CfgNode
 
 from dassl.data import check_images
 from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.plain.devices import choose_device
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
@@ -34,23 +35,6 @@ from .config import Request
 from .folder import holds_checkpoints, last_epoch, open_run
 from .lock import hold_folder
 from .writing import write_result
-
-
-def choose_device(name: str) -> None:
-    """Make "cuda:1" the GPU that "cuda" means; "" leaves the choice as it is.
-
-    Raises
-    ------
-    ValueError
-        For a device that this machine does not have, with those that it has.
-    """
-    if name in ("", "cpu"):
-        return
-    known = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    device = "cuda:0" if name == "cuda" else name
-    if device not in known:
-        raise ValueError(f"--device {name}: this machine has {', '.join(['cpu', *known])}")
-    torch.cuda.set_device(known.index(device))
 
 
 def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
@@ -97,7 +81,7 @@ def run(request: Request, load: Callable[[Any], None] | None = None) -> dict[str
     """
     cfg = request.cfg
     load_plugins(cfg.PLUGINS)  # a worker of a sweep has not seen the command line
-    choose_device(request.args.device)
+    choose_device(cfg.DEVICE, cfg.USE_CUDA)
     check_starts(request)
     with hold_folder(cfg.OUTPUT_DIR):
         goes_on = open_run(cfg, request.mode)

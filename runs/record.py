@@ -82,6 +82,7 @@ RESULT = {  # what each entry must be where it is there; older records lack some
     key: Maybe(shape)
     for shape, keys in (
         (TEXT, "mode trainer dataset backbone subsample_classes split checkpoint protocol config_digest finished"),
+        (TEXT, "device"),
         (WHOLE, "shots seed"),
         (COUNT, "total correct epochs"),
         (PERCENT, "accuracy"),

@@ -27,6 +27,7 @@ from yacs.config import CfgNode
 import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
+from dassl.plain.devices import describe_device
 from dassl.utils.checkpoint import BEST_NAME, checksum
 from dassl.utils.logger import warned
 from dassl.utils.tools import atomic_write
@@ -94,6 +95,7 @@ def write_result(
         "selection": getattr(trainer, "selection", None),
         "transport": trainer.diagnostics(),
         "history": trainer.history,
+        "device": describe_device(trainer.device),
         "seconds": {"total": seconds, "train": getattr(trainer, "train_seconds", None), "test": test.get("seconds")},
         "peak_memory_mb": _peak_memory_mb(),
         "peak_cuda_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None,

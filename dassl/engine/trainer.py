@@ -38,6 +38,7 @@ from dassl.data import DataManager, fingerprint
 from dassl.data.datasets import DatasetBase
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.plain.devices import AUTO, choose_device
 from dassl.utils import (
     AverageMeter,
     MetricMeter,
@@ -82,7 +83,8 @@ class SimpleTrainer(TrainerBase):
     dm : DataManager
         `dm.dataset.classnames` is what prompts are made of.
     device : torch.device
-        CUDA where there is a GPU and USE_CUDA, else the CPU; `build_model` may change it.
+        What the key DEVICE names (dassl/plain/devices.py); without it, or with "auto", CUDA where there is a GPU and
+        USE_CUDA, else the CPU.  `build_model` may change it.
     epoch, start_epoch, max_epoch : int
         The present epoch from 0, the first one of this process, and their number.
     batch_idx, num_batches : int
@@ -99,7 +101,7 @@ class SimpleTrainer(TrainerBase):
         self.check_cfg(cfg)
         check_names(cfg.TEST, "TEST")
         check_values(cfg.TRAIN, "TRAIN")
-        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.device = choose_device(cfg.get("DEVICE", AUTO), cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch: int = cfg.OPTIM.MAX_EPOCH
         self.output_dir: str = cfg.OUTPUT_DIR

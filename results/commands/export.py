@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from dassl.plain.devices import add_device_flag
 from runs.files import to_stdout
 from runs.names import add_run_argument, run_of
 from runs.restore.trust import add_trust_paths
@@ -19,6 +21,7 @@ NAME = "classifier.safetensors"
     add_run_argument,
     argument("--out", metavar="FILE", help=f"default: RUN/{NAME}"),
     argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved"),
+    partial(add_device_flag, default="cpu"),
     add_trust_paths,
 )
 def export(args: argparse.Namespace) -> int:
@@ -41,7 +44,7 @@ def export(args: argparse.Namespace) -> int:
     folder = run_of(args)
     if not folder.is_dir():
         raise PredictError(f"{folder} is no folder; give the folder of a finished run")
-    restored = rebuild(open_source(folder), backbone=args.backbone, device="cpu")
+    restored = rebuild(open_source(folder), backbone=args.backbone, device=args.device)
     path = write(restored, Path(args.out or folder / NAME))
     to_stdout(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(restored.classes)} classes)")
     return 0

@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from dassl.plain.devices import add_device_flag
 from runs.names import add_run_argument, run_of
 from runs.restore.trust import add_trust_paths
 
@@ -56,6 +57,7 @@ RUN = (
     add_run_argument,
     argument("--root", default="", metavar="DIR", help="where the data sets are now, if they have moved"),
     argument("--backbone", default="", metavar="PATH", help="where the weights are now, if they have moved"),
+    add_device_flag,
     add_trust_paths,
     argument("--verbose", action="store_true", help="also show what building the model prints"),
 )
@@ -63,7 +65,7 @@ BESIDE = folder("default: RUN/transport, where `report` looks")
 
 
 def _run(args: argparse.Namespace) -> RunAtRest:
-    return RunAtRest(run_of(args), args.backbone, args.root, args.verbose)
+    return RunAtRest(run_of(args), args.backbone, args.root, args.verbose, args.device)
 
 
 @command(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dassl.plain.devices import AUTO
 from dassl.utils.logger import quiet
 from runs.restore.rebuilding import load_trainer
 
@@ -26,12 +27,15 @@ class RunAtRest:
         Folder of the data sets, if they have moved.
     verbose
         Whether what building the model prints is shown.
+    device
+        Where to compute, as of --device.
     """
 
     folder: Path
     backbone: str = ""
     root: str = ""
     verbose: bool = False
+    device: str = AUTO
 
     def rebuild(self, classnames: Sequence[str] | None = None) -> Any:
         """Build its trainer, with what it learned; given class names, no data set is read.
@@ -41,7 +45,9 @@ class RunAtRest:
         ResultsError
             For whatever is missing or wrong.
         """
-        return load_trainer(self.folder, self.backbone, self.root, classnames, verbose=self.verbose)
+        return load_trainer(
+            self.folder, self.backbone, self.root, classnames, verbose=self.verbose, device=self.device
+        )
 
     def quiet(self) -> AbstractContextManager[Any]:
         """Keep stdout clean of what the engine prints, unless `verbose`."""

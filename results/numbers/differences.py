@@ -98,9 +98,8 @@ def _of_all(runs: Sequence[Run]) -> Iterator[Difference]:
         having = [run for run in runs if key in (run.record.get("versions") or {})]
         read = lambda run, key=key: run.record["versions"][key] or "unknown"  # noqa: E731
         yield from _difference(version_name(key), "all methods", having, read)
-    having = [run for run in runs if "peak_cuda_memory_mb" in run.record]
-    device = lambda run: "CPU" if run.record["peak_cuda_memory_mb"] is None else "GPU"  # noqa: E731
-    yield from _difference("device", "all methods", having, device)
+    having = [run for run in runs if "device" in run.record]
+    yield from _difference("device", "all methods", having, lambda run: run.record["device"])
 
 
 def version_name(key: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dassl.plain.devices import AUTO, choose_device, set_device_keys
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
@@ -56,7 +57,7 @@ def rebuild(
     source: Source,
     classes: Sequence[str] | None = None,
     backbone: str = "",
-    device: str = "",
+    device: str = AUTO,
     root: str = "",
     as_tested: bool = False,
     verbose: bool = False,
@@ -72,7 +73,7 @@ def rebuild(
     backbone
         Where the weights are now, if they have moved.
     device
-        cpu, cuda or cuda:1; by default the GPU, where there is one.
+        As of --device (dassl/plain/devices.py), whatever the run was made on.
     root
         Where the data sets are now, if they have moved.
     as_tested
@@ -88,8 +89,6 @@ def rebuild(
     """
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
-
-    from ..execute import choose_device
 
     source.check_places(backbone)
     names = classes if as_tested else choose_classes(source, classes)
@@ -117,6 +116,7 @@ def load_trainer(
     classnames: Sequence[str] | None = None,
     trust_paths: bool = False,
     verbose: bool = True,
+    device: str = AUTO,
 ) -> Any:
     """Return the trainer of a run as its own test had it, ready for `test` and `explain`.
 
@@ -130,7 +130,7 @@ def load_trainer(
     """
     with trusting(trust_paths):
         return rebuild(
-            RunFolder.open(Path(run)), classnames, backbone, root=root, as_tested=True, verbose=verbose
+            RunFolder.open(Path(run)), classnames, backbone, device, root, as_tested=True, verbose=verbose
         ).trainer
 
 
@@ -162,12 +162,12 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
     settings = source.config if as_tested else kept_settings(source.config)
     merge_options(cfg, [word for pair in settings.items() for word in pair], str(source.path))
     changes: dict[str, Any] = {"MODEL.BACKBONE.NAME": backbone, "DATASET.ROOT": root}
+    set_device_keys(cfg, device)
     if as_tested:
         changes["OUTPUT_DIR"] = str(source.path)
     else:
         if not _of_own_pictures(cfg):
             changes |= {"INPUT.EXIF_ORIENTATION": True, "INPUT.ALPHA": cfg.INPUT.ALPHA or "white"}
-        cfg.USE_CUDA = device != "cpu"
         options = getattr(trainer_class(source.trainer), "options_type", None)
         if options is not None and cfg.TRAINER[options.node].get("STOP") == "batch":
             changes[f"TRAINER.{options.node}.STOP"] = "each"

@@ -17,6 +17,7 @@ environment:
 
 flags:
   --dry-run  list the runs and their state, run nothing; with --verbose also their command lines
+  --device D  compute on cpu, cuda, cuda:1 or mps; default: auto, the GPU where there is one
   --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
   --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
   --verbose  also show what the runs print

@@ -11,9 +11,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from dassl.plain.console import positive
+from dassl.plain.devices import AUTO, add_device_flag
 from dassl.utils.plugins import add_plugin_flag, use
 
-TOP_KEYS = ("USE_CUDA", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
+TOP_KEYS = ("USE_CUDA", "DEVICE", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
 
 # --- KEY VALUE pairs -------------------------------------------------------------------------------------
@@ -67,6 +68,7 @@ def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--jobs", type=positive, metavar="N", help=jobs)
     add("--devices", type=lambda text: text.replace(" ", "").split(","), default=[], metavar="D,D", help=devices)
+    add_device_flag(parser)
     add("--skip-bad", action="store_true", help="go on without images that cannot be read (DATASET.SKIP_BAD True)")
     add("--verbose", action="store_true", help="also show what the runs print")
     add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
@@ -90,4 +92,7 @@ def finish_args(
         args.plugins = use(args.plugins)
     except ValueError as error:
         parser.error(str(error))
-    args.opts = ["DATASET.SKIP_BAD", "True"] * args.skip_bad + list(options)
+    if args.devices and args.device != AUTO:
+        parser.error("give --device or --devices: one device for all runs, or GPUs that they take in turns")
+    device = ["DEVICE", args.device] if args.device != AUTO else []
+    args.opts = [*device, *["DATASET.SKIP_BAD", "True"] * args.skip_bad, *options]

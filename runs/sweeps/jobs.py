@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
+from dassl.plain.devices import choose_device
 from dassl.plain.text import error_text, printable_lines
 
 from .planning import Job
@@ -142,6 +143,8 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
     try:
         jobs = plan(args)
         check_devices(args.devices)
+        for name in {job.cfg.DEVICE for job in jobs}:
+            choose_device(name)
     except (ValueError, LookupError, OSError, AssertionError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 1 if disk_failed(error) else 2

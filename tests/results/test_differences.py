@@ -65,7 +65,7 @@ def test_a_sweep_has_no_unexpected_difference(tmp_path):
     ("changes", "expected"),
     [
         ({"versions": {"torch": "2.6.0"}}, {("torch version", "all methods"): {"2.5.0": 2, "2.6.0": 1}}),
-        ({"peak_cuda_memory_mb": 5.0}, {}),  # the others do not say
+        ({"device": "mps"}, {}),  # the others do not say
         ({"config": {"DATALOADER.NUM_WORKERS": 8}}, {}),  # likewise
         ({"config": {"DATALOADER.TRAIN_X.BATCH_SIZE": 8}}, None),  # then it is another method
         ({"total": 100}, {("test images of Demo", "all methods"): {"400": 2, "100": 1}}),
@@ -93,11 +93,11 @@ def test_device_and_commit(tmp_path):
     versions = {"commit": "aaaa"}
     assert found(
         tmp_path,
-        make_record("CoOp", 4, 1, peak_cuda_memory_mb=None, versions=versions),
-        make_record("PLOT", 4, 1, peak_cuda_memory_mb=900.0, versions={"commit": "aaaa-dirty"}),
-        make_record("PLOT", 4, 2, peak_cuda_memory_mb=900.0, versions={"commit": ""}),
+        make_record("CoOp", 4, 1, device="cpu", versions=versions),
+        make_record("PLOT", 4, 1, device="cuda, H200", versions={"commit": "aaaa-dirty"}),
+        make_record("PLOT", 4, 2, device="cuda, H200", versions={"commit": ""}),
     ) == {
-        ("device", "all methods"): {"GPU": 2, "CPU": 1},
+        ("device", "all methods"): {"cuda, H200": 2, "cpu": 1},
         ("commit", "all methods"): {"aaaa": 1, "aaaa-dirty": 1, "unknown": 1},
     }
 

@@ -332,3 +332,8 @@ def test_plot_and_then_its_adapter_for_real(tmp_path, capsys, monkeypatch):
 def test_bad_pictures_are_left_out_where_that_is_asked_for(capsys, flags):
     assert main(["coop/zeroshot", "demo", "demo", *flags, "--dry-run", "--verbose", "USE_CUDA", "False"]) == 0
     assert ("DATASET.SKIP_BAD True USE_CUDA False" in capsys.readouterr().out) == bool(flags)
+
+
+def test_a_script_takes_a_device(capsys):
+    assert main(["coop/zeroshot", "demo", "demo", "--device", "cpu", "--dry-run", "--verbose"]) == 0
+    assert "DEVICE cpu" in capsys.readouterr().out

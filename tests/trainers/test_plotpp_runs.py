@@ -368,7 +368,8 @@ def test_the_shell_script_reaches_the_table():
 
 
 def test_device_of_old_command_lines(world, tmp_path, capsys):
-    assert "this machine has cpu" in failure(capsys, options_of(world, tmp_path / "a", flags=("--device", "cuda:9")))
+    words = options_of(world, tmp_path / "a", flags=("--device", "cuda:9"))
+    assert "cuda:9 was asked for, but this machine has" in failure(capsys, words)
     words = ["--device", "cpu", "--trainer", "PLOTPP", "--backbone", "ViT-B/16", "DATASET.NAME", "Demo"]
     cfg = request_of(words).cfg
     assert cfg.USE_CUDA is False
