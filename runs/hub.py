@@ -86,8 +86,8 @@ def fetch_export(name: str) -> Path:
         return fetch_file(place.repository, place.file, place.revision)
     except NotInRepository as error:
         raise ResultsError(
-            f"{name} holds no {place.file}{_contents(place)}; `python -m results export RUN --push USER/REPOSITORY` puts "
-            "one into a repository"
+            f"{name} holds no {place.file}{_contents(place)}; `python -m results export RUN --push USER/REPOSITORY` "
+            "puts one into a repository"
         ) from error
     except HubError as error:
         raise ResultsError(f"cannot get {name} from {endpoint()}: {error}; {_remedy(error, place)}") from error
@@ -118,5 +118,5 @@ def _remedy(error: HubError, place: HubPlace) -> str:
     if isinstance(cause, RepositoryNotFoundError):
         return "look for a slip in the name; for a private one set HF_TOKEN, or log in with `hf auth login`"
     if isinstance(cause, RevisionNotFoundError):
-        return f"it has no revision {place.revision!r}: leave it out for the newest, or look it up on the page of the files"
+        return f"it has no revision {place.revision!r}: leave that out for the newest, or look it up on the hub"
     return "without a network, get the file elsewhere and give its path; HF_ENDPOINT names a mirror"

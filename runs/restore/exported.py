@@ -92,7 +92,7 @@ class ExportedFile(Source):
         PredictError
             Where its trainer is another.
         """
-        if cfg.TRAINER.NAME != self.trainer:
+        if self.trainer != cfg.TRAINER.NAME:
             raise PredictError(
                 f"--model-dir: {self.path} was learned by {self.trainer}, and the trainer here is {cfg.TRAINER.NAME}; "
                 f"say --trainer {self.trainer}, with one of its configs (configs/trainers/{self.trainer})"
@@ -109,11 +109,11 @@ class ExportedFile(Source):
         names = list(map(str, trainer.dm.dataset.classnames))
         if self.class_specific and names != list(self.names):
             raise ValueError(
-                f"{self.path} learned something for each of its {len(self.names)} classes, and the {len(names)} classes of "
-                "this data set are not the same; test it on those, or take one that has the same prompts for all classes"
+                f"{self.path} learned something for each of its {len(self.names)} classes, and the {len(names)} "
+                "classes of this data set are not the same; test it on those, or take one whose prompts serve all classes"
             )
         settings = effective(flatten(trainer.cfg))
-        learned = {key: value for key, value in self.config.items() if key.startswith(("TRAINER.", "INPUT."))}
+        learned = {key: value for key, value in flatten(self.config).items() if key.startswith(("TRAINER.", "INPUT."))}
         if changes := differences(learned, settings):
             print(f"Note: this test is set up otherwise than the run that made {self.path}: {changes}")
         self.restore(trainer)
