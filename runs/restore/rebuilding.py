@@ -21,6 +21,7 @@ from dassl.plain.devices import AUTO, choose_device, set_device_keys
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
+from ..hub import fetch_export, is_on_hub
 from ..plugins import load_remembered, trainer_class
 from .source import REMEDY, PredictError, RunFolder, Source, kept_settings
 from .trust import may_run, trusting
@@ -40,11 +41,11 @@ def open_source(run: str | Path) -> Source:
     Raises
     ------
     PredictError
-        Where it is neither the folder of a finished run nor an exported file.
+        Where it is neither the folder of a finished run nor an exported file, here or on the hub (hf://USER/REPOSITORY).
     """
     from .exported import ExportedFile
 
-    path = Path(run)
+    path = fetch_export(run) if is_on_hub(run) else Path(run)
     if path.is_dir():
         return RunFolder.open(path).require_finished()
     if path.is_file():
