@@ -197,7 +197,6 @@ def _digest(content: bytes) -> str:
 
 def frozen_facts(trainer: Any) -> dict[str, Tensor]:
     """Return what tells a trainer's CLIP from others: one row of its token embedding (E,), and its logit scale ()."""
-    from clip import tokenize
     from dassl.utils.logger import quiet
     from trainers.parts.backbone import load_backbone
 
@@ -205,7 +204,7 @@ def frozen_facts(trainer: Any) -> dict[str, Tensor]:
         return {}
     with quiet():
         model = load_backbone(trainer.cfg, trainer.precision, trainer.device)  # the very object that the trainer has
-    start = model.token_embedding.weight[int(tokenize("")[0, 0])]
+    start = model.token_embedding.weight[int(model.tokens("")[0, 0])]
     return {"frozen.start_of_text": start, "frozen.logit_scale": model.logit_scale}
 
 
