@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    text = "folder of a finished run, a file that `python -m results export` wrote, hf://USER/REPOSITORY with such a file"
+    text = "folder of a finished run, a file that `python -m results export` wrote, or hf://USER/REPOSITORY of one"
     add_run_argument(parser, text)
     add("paths", metavar="PATH", nargs="+", help="image, or folder that is searched for images at any depth")
     add("--format", choices=tuple(FORMATS), help="default: what --out ends in, else table")

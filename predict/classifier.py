@@ -188,8 +188,8 @@ def load(
     Parameters
     ----------
     run
-        Its folder, a file that `python -m results export` wrote, or hf://USER/REPOSITORY[@REVISION][/FOLDER] with such a
-        file.
+        Its folder, a file that `python -m results export` wrote, or hf://USER/REPOSITORY[@REVISION][/FOLDER] that holds
+        one.
     classes
         Other class names than the run's.
     backbone

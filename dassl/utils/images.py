@@ -169,7 +169,7 @@ def _upper_bits(image: Image.Image) -> Image.Image:
 
 def _without_alpha(image: Image.Image, background: str) -> Image.Image:
     """Lay a picture on a coloured ground; one without transparency is merely converted."""
-    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa") and "transparency" not in image.info:
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, background)
     ground.alpha_composite(image.convert("RGBA"))

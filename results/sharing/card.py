@@ -7,6 +7,7 @@ left to whoever shares the file.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from clip.loading.hub import SCHEME
+from clip.loading.open_clip_table import open_clip_name
 from clip.loading.releases import RELEASES
 from dassl.plain.text import printable
 from runs.files import ResultsError, write_text
+from runs.restore.rebuilding import of_own_pictures
 from runs.restore.source import WEIGHTS
 
 from .published import departures
@@ -115,12 +118,17 @@ def _is_card(path: Path) -> bool:
 def title_of(source: Source) -> str:
     """Name a classifier: "PLOT on Caltech101, RN50, 16 shots"."""
     shots = source.result.get("shots")
-    parts = [_backbone(source), f"{shots} shots" if isinstance(shots, int) and shots > 0 else ""]
+    parts = [_backbone(source), _count(shots, "shot") if isinstance(shots, int) and shots > 0 else ""]
     return ", ".join([f"{source.trainer} on {_dataset(source)}", *filter(None, parts)])
 
 
 def _dataset(source: Source) -> str:
-    return str(source.result.get("dataset") or source.config.get("DATASET.NAME") or "unknown data")
+    name = str(source.result.get("dataset") or source.config.get("DATASET.NAME") or "unknown data")
+    return "own pictures" if of_own_pictures(name) else name
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _backbone(source: Source) -> str:
@@ -140,6 +148,10 @@ def _base_model(source: Source) -> str:
     name = str(source.config.get("MODEL.BACKBONE.NAME", ""))
     if name in RELEASES:
         return RELEASES[name].repository
+    if published := open_clip_name(name):
+        import open_clip  # which takes seconds, and has been imported to load these weights
+
+        return str((open_clip.get_pretrained_cfg(*published) or {}).get("hf_hub") or "").rstrip("/")
     return name.removeprefix(SCHEME).partition("@")[0] if name.startswith(SCHEME) else ""
 
 
@@ -156,9 +168,10 @@ def _front_matter(source: Source) -> dict[str, Any]:
         front["base_model"] = base
     if isinstance(result.get("accuracy"), int | float):
         dataset = printable(_dataset(source))
+        split = result.get("split") or "test"
         measured = {
             "task": {"type": "image-classification"},
-            "dataset": {"type": dataset.lower(), "name": dataset, "split": result.get("split") or "test"},
+            "dataset": {"type": dataset.lower().replace(" ", "-"), "name": dataset, "split": split},
             "metrics": [{"type": "accuracy", "name": "accuracy (%)", "value": round(result["accuracy"], 2)}],
         }
         front["model-index"] = [{"name": printable(title_of(source)), "results": [measured]}]
@@ -179,7 +192,8 @@ def _summary(source: Source, classes: Sequence[str]) -> str:
 def _facts(source: Source, classes: Sequence[str]) -> list[tuple[str, str]]:
     result = source.result
     shots, seed = result.get("shots"), result.get("seed")
-    training = f"{shots} images a class" if isinstance(shots, int) and shots > 0 else "all images of the training split"
+    few = isinstance(shots, int) and shots > 0
+    training = f"{_count(shots, 'image')} a class" if few else "all images of the training split"
     facts = {
         "method": source.trainer,
         "backbone": _backbone(source) + " (a file of weights)" * needs_own_weights(source),
@@ -212,7 +226,7 @@ def _use(file: str, repository: str, source: Source) -> list[str]:
         _block("sh", f"python -m predict {place} photos{backbone}\n"
                      f"python -m predict {place} photos{backbone} --threshold 0.5 --sort-into sorted"),
         "From Python:",
-        _block("python", f"import plot\n\nclassifier = plot.load({(place if repository else file)!r}{option})\n"
+        _block("python", f"import plot\n\nclassifier = plot.load({json.dumps(place if repository else file)}{option})\n"
                          'print(classifier("photo.jpg")[0].top(3))'),
     ]  # fmt: skip
 

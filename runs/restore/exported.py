@@ -110,7 +110,7 @@ class ExportedFile(Source):
         if self.class_specific and names != list(self.names):
             raise ValueError(
                 f"{self.path} learned something for each of its {len(self.names)} classes, and the {len(names)} "
-                "classes of this data set are not the same; test it on those, or take one whose prompts serve all classes"
+                "classes of this data set are not the same; test it on those, or take one whose prompts serve any"
             )
         settings = effective(flatten(trainer.cfg))
         learned = {key: value for key, value in flatten(self.config).items() if key.startswith(("TRAINER.", "INPUT."))}

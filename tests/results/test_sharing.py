@@ -78,7 +78,8 @@ def test_the_card_says_what_the_run_has_recorded(run, world, capsys):
     assert index["metrics"][0]["value"] == round(record["accuracy"], 2)
     assert index["dataset"]["name"] == "Caltech101"
     for text in ("# CoOp on Caltech101, tiny_rn.pt, 2 shots",
-                 f"{record['accuracy']:.2f} % on {record['total']:,} images", "| seed | 1 |", f"python -m predict {FILE} photos --backbone WEIGHTS",
+                 f"{record['accuracy']:.2f} % on {record['total']:,} images", "| seed | 1 |",
+                 f"python -m predict {FILE} photos --backbone WEIGHTS",
                  ", ".join(record["data"]["classnames"]), "96 x 96 pixels", "transparency was dropped"):  # fmt: skip
         assert text in card, text
     settings = card[card.index("## Training") :]
@@ -103,7 +104,7 @@ def test_the_card_of_a_run_as_published(world):
     card = card_text(source, ["cat"], FILE, "me/cats")
     assert "With the published settings (`configs/trainers/CoOp/rn50_ep50.yaml`)." in card
     assert front_matter(card)["base_model"] == "timm/resnet50_clip.openai"
-    assert "python -m predict hf://me/cats photos\n" in card and "plot.load('hf://me/cats')" in card
+    assert "python -m predict hf://me/cats photos\n" in card and 'plot.load("hf://me/cats")' in card
     other = card_text(published_run(world, **changes | {"MODEL.BACKBONE.NAME": "hf://openai/clip@v1"}), ["a"], FILE)
     assert front_matter(other)["base_model"] == "openai/clip"
 
