@@ -78,7 +78,8 @@ def to_openai(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ValueError
         Naming an entry that has no place there, or one that is missing.
     """
-    result, pieces = {}, {}
+    result: dict[str, Tensor] = {}
+    pieces: dict[str, dict[str, Tensor]] = {}  # of each in_proj
     for name, tensor in state_dict.items():
         block = BLOCK.fullmatch(name)
         if name in PLAIN:

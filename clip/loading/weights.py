@@ -90,7 +90,7 @@ def _from_openai(path: Path, state_dict: dict[str, Tensor], facts: Mapping[str, 
     """Check a state dict that is in OpenAI's layout, with what open_clip's config beside it says."""
     refuse_foreign(state_dict)
     beside = _beside(path, "open_clip_config.json")
-    config, pixels = None, {}
+    config, pixels = None, dict[str, Any]()
     if beside is not None:
         if not isinstance(beside.get("model_cfg"), Mapping):
             raise ValueError("the open_clip_config.json beside it is no config of open_clip (no model_cfg); mend it or "
