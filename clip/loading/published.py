@@ -114,7 +114,7 @@ def fetch_hub_model(name: HubName) -> Path:
     try:
         config = fetch_optional(repository, "open_clip_config.json", revision)
         if config is not None:
-            files: tuple[str, ...] = OPEN_CLIP  # which `read_weights`, or clip/openclip, may refuse
+            files: tuple[str, ...] = OPEN_CLIP  # `read_weights` or clip/openclip say whether they can be used
         else:
             files, config = TRANSFORMERS, fetch_file(repository, "config.json", revision)
             check_config(json.loads(config.read_text(encoding="utf-8")))
@@ -125,7 +125,8 @@ def fetch_hub_model(name: HubName) -> Path:
     except HubError as error:
         raise RuntimeError(f"cannot get {repository} from {endpoint()}: {error}. Without network, get its files "
                            "elsewhere (config.json, preprocessor_config.json and the weights) and give their folder "
-                           "as the name; the hub's mirror is HF_ENDPOINT, its cache HF_HOME") from error
+                           "as the name; the hub's mirror is HF_ENDPOINT, its cache HF_HOME, and HF_HUB_OFFLINE=1 "
+                           "uses the cache alone") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"hf://{repository}: {error.args[0] if error.args else error}") from error
 

@@ -33,6 +33,11 @@ def test_every_file_merges_and_names_what_exists(path):
         assert cfg.INPUT.SIZE[0] == cfg.INPUT.SIZE[1]
     elif path.parent.name == "datasets":
         assert cfg.DATASET.NAME in DATASET_REGISTRY.registered_names()
+        kind, reading = DATASET_REGISTRY.get(cfg.DATASET.NAME), (cfg.INPUT.EXIF_ORIENTATION, cfg.INPUT.ALPHA)
+        if kind.own_pictures:
+            assert reading == (True, "white")
+        if kind.published:  # whose numbers are compared
+            assert reading == (False, "")
     else:
         assert path.parent.name in TRAINER_REGISTRY.registered_names()
         assert cfg.MODEL.BACKBONE.NAME
