@@ -62,6 +62,14 @@ def test_presets_of_backbones_prepare_images_as_they_were_trained():
         assert cfg.INPUT.SIZE[0] == config["vision_cfg"]["image_size"], path.stem
 
 
+def test_the_page_lists_every_preset():
+    page = (REPOSITORY / "docs" / "backbones.md").read_text()
+    for path in (REPOSITORY / "configs/backbones").glob("*.yaml"):
+        cfg = full_tree()
+        merge_file(cfg, str(path))
+        assert f"| `{path.stem}` | `{cfg.MODEL.BACKBONE.NAME}` | {cfg.INPUT.SIZE[0]}" in page, path.stem
+
+
 def test_a_backbones_preset_stands_upon_a_methods_config():
     trainers = ["ZeroshotCLIP", "CoOp", "CoCoOp", "PLOT", "TipAdapterF"]
     grid = planning.grid(trainers, ["caltech101"], "siglip_b16", "data", "output", [1], [1])
