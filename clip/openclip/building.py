@@ -6,7 +6,7 @@ and CoCa become one shape: `visual`, `text` and a temperature.  CoCa's decoder, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -118,12 +118,13 @@ def fitted(tensors: Mapping[str, Tensor], parts: Any) -> dict[str, Tensor]:
     parts
         What they are for.
     """
-    from open_clip import convert
     from open_clip.model import convert_to_custom_text_state_dict
 
     entries = {key: value for key, value in tensors.items() if not key.startswith(DECODER) and key not in MASKS}
-    if change := getattr(convert, "convert_state_dict", None):  # newer than 2.24
-        entries = change(parts, entries)
+    with suppress(ImportError):  # open_clip 2.24 knows no other layouts yet
+        from open_clip.convert import convert_state_dict
+
+        entries = convert_state_dict(parts, entries)
     entries = convert_to_custom_text_state_dict(entries)
     if (ids := entries.pop(f"{EMBEDDING}ids", None)) is not None:
         rows = entries[f"{EMBEDDING}weight"]
