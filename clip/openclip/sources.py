@@ -119,7 +119,9 @@ def _usual_pixels(model: str) -> dict[str, Any]:
 
 
 def _refuse(config: dict[str, Any], name: str) -> None:
-    """Refuse a text tower of transformers, into which open_clip lets no token embeddings."""
+    """Refuse text towers that give no feature of a text, or into which open_clip lets no token embeddings."""
+    if config["text_cfg"].get("pool_type") == "none":
+        raise ValueError(f"{name}: its text tower pools nothing (text_cfg.pool_type none), so a text has no feature")
     if tower := config["text_cfg"].get("hf_model_name"):
         raise ValueError(
             f"{name} reads texts with {tower}, a text tower of Hugging Face transformers: prompts are learned as token "

@@ -283,6 +283,7 @@ def test_the_architecture_is_part_of_what_features_depend_on(folder, models):
     ({"vision_cfg": {"image_size": [64, 32]}}, "64 x 32 pixels, and only square"),
     ({"vision_cfg": {"timm_model_name": "no_such_trunk"}}, "open_clip cannot build this architecture .*Unknown model"),
     ({"text_cfg": {"hf_model_name": "roberta-base"}}, "reads texts with roberta-base"),
+    ({"text_cfg": {"pool_type": "none"}}, "pools nothing"),
     ({"text_cfg": {"tokenizer_kwargs": {"reduction_mask": "random"}}}, "options that are not known, .*reduction_mask"),
     ({"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}, "options trust_remote_code; known are clean"),
     ({"vision_cfg": {"timm_model_kwargs": {"checkpoint_path": "x"}}}, "checkpoint_path would fetch or read other"),
