@@ -137,6 +137,8 @@ def test_pixels_are_normalised_as_the_preprocessor_says(saved, tmp_path):
 def test_what_a_preprocessor_may_leave_out():
     assert pixels_of({}, 224) == {}
     assert pixels_of({"size": 224, "crop_size": 224}, 224) == {}  # files of 2021
+    with pytest.raises(ValueError, match="says image_mean 0.5, and not three numbers"):
+        pixels_of({"image_mean": 0.5}, 224)
     assert pixels_of({"do_normalize": False}, 224) == {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
@@ -165,6 +167,8 @@ def test_the_activation_is_that_of_transformers_own_config(config, activation):
     ({"text_config": {"hidden_act": "gelu_new"}}, "hidden_act gelu_new, which is none of quick_gelu, gelu"),
     ({"text_config": {"eos_token_id": 49406}}, "read at token 49406, and not at the last of the vocabulary, 49407"),
     ({"model_type": "siglip"}, "of type 'siglip', not 'clip'"),
+    ({"text_config": ["a"]}, "holds no object where it should describe the text tower"),
+    ({"vision_config": {"hidden_size": "768"}}, "says hidden_size '768' of the vision tower, which is no int"),
 ])
 def test_what_would_be_computed_otherwise_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
