@@ -36,10 +36,10 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.12"],
-        "heic": ["pillow-heif>=0.16"],  # pictures of Apple's phones
+        "heic": ["pillow-heif>=0.13"],  # pictures of Apple's phones
         "map": ["scikit-learn>=1.3"],  # `python -m results map --method tsne`
         "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3", "scikit-learn>=1.3",
-                 "scipy>=1.10", "tensorboard>=2.12", "pillow-heif>=0.16",
+                 "scipy>=1.10", "tensorboard>=2.12", "pillow-heif>=0.13",
                  "transformers>=4.40"],  # whose CLIPModel its layout is compared with; none older was tried
         "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],
     },

@@ -49,9 +49,9 @@ class HubPlace(NamedTuple):
         return f"{self.folder}/{FILE}" if self.folder else FILE
 
 
-def is_on_hub(name: object) -> bool:
+def is_on_hub(name: str) -> bool:
     """Tell a name of the hub from a path."""
-    return isinstance(name, str) and name.startswith(SCHEME)
+    return name.startswith(SCHEME)
 
 
 def place_of(name: str) -> HubPlace:

@@ -192,8 +192,9 @@ def _summary(source: Source, classes: Sequence[str]) -> str:
 def _facts(source: Source, classes: Sequence[str]) -> list[tuple[str, str]]:
     result = source.result
     shots, seed = result.get("shots"), result.get("seed")
-    few = isinstance(shots, int) and shots > 0
-    training = f"{_count(shots, 'image')} a class" if few else "all images of the training split"
+    training = "all images of the training split"
+    if isinstance(shots, int) and shots > 0:
+        training = f"{_count(shots, 'image')} a class"
     facts = {
         "method": source.trainer,
         "backbone": _backbone(source) + " (a file of weights)" * needs_own_weights(source),
@@ -238,13 +239,16 @@ def _classes(classes: Sequence[str]) -> list[str]:
 
 
 def _pictures(source: Source) -> str:
+    """Say how pictures were read in training."""
     config = source.config
     height, width = config.get("INPUT.SIZE", (224, 224))
+    squashed = config.get("INPUT.RESIZE") == "squash"
+    sides = "both sides resized" if squashed else "the shorter side resized, then the centre cut out"
     upright = "turned upright by their EXIF tag" if config.get("INPUT.EXIF_ORIENTATION") else "not turned"
     alpha = f"laid on {config['INPUT.ALPHA']}" if config.get("INPUT.ALPHA") else "dropped"
     return (
-        f"Resized to {height} x {width} pixels ({config.get('INPUT.INTERPOLATION', 'bicubic')}), centre crop. In "
-        f"training they were {upright}, and transparency was {alpha} (`INPUT.EXIF_ORIENTATION`, `INPUT.ALPHA`)."
+        f"{height} x {width} pixels, {config.get('INPUT.INTERPOLATION', 'bicubic')}: {sides}. In training they were "
+        f"{upright}, and transparency was {alpha} (`INPUT.EXIF_ORIENTATION`, `INPUT.ALPHA`)."
     )
 
 

@@ -45,7 +45,7 @@ def open_source(run: str | Path) -> Source:
     """
     from .exported import ExportedFile
 
-    path = fetch_export(run) if is_on_hub(run) else Path(run)
+    path = fetch_export(run) if isinstance(run, str) and is_on_hub(run) else Path(run)
     if path.is_dir():
         return RunFolder.open(path).require_finished()
     if path.is_file():
