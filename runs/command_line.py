@@ -66,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--config-file", default="", metavar="YAML", help="method config, e.g. configs/trainers/PLOT/rn50.yaml")
     add("--dataset-config-file", default="", metavar="YAML", help="e.g. configs/datasets/caltech101.yaml")
     add("--trainer", default="", metavar="NAME", help=", ".join(configured_trainers()))
-    add("--backbone", default="", metavar="NAME", help="CLIP instead of the config's: a name in configs/backbones, one of its weights, or their path")
+    text = "CLIP instead of the config's: a name in configs/backbones, of its weights, or their path"
+    add("--backbone", default="", metavar="NAME", help=text)
     add("--head", default="", metavar="NAME", help="head name (for plugins that use it)")
     add("--eval-only", action="store_true", help="test only")
     add("--model-dir", default="", metavar="DIR", help="what --eval-only tests: a run's folder, an exported file, or hf://USER/REPOSITORY")

@@ -1,7 +1,7 @@
 """The config of a run: every key declared, files and command line merged, checked, frozen.
 
-Later wins: defaults, data set file, method file, preset of a backbone (--backbone), flags, KEY VALUE pairs.  The trainer's published schedule then fills
-the keys that neither a file nor the command line has set.
+Later wins: defaults, data set file, method file, preset of a backbone (--backbone), flags, KEY VALUE pairs.  The
+trainer's published schedule then fills the keys that neither a file nor the command line has set.
 """
 
 from __future__ import annotations

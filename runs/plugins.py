@@ -1,8 +1,8 @@
 """Plugins as runs know them: remembered by their records, and holding configs of their own.
 
 `dassl.utils.plugins` imports them.  A run remembers its plugins in the config key PLUGINS.  A plugin that is a folder
-may also hold `configs/datasets/*.yaml`, `configs/trainers/<Trainer>/*.yaml` and `configs/backbones/*.yaml`, which sweeps
-find by name.
+may also hold `configs/datasets/*.yaml`, `configs/trainers/<Trainer>/*.yaml` and `configs/backbones/*.yaml`, which
+sweeps find by name.
 """
 
 from __future__ import annotations

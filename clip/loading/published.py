@@ -64,8 +64,8 @@ def locate_open_clip(model: str, tag: str, root: str | None = None) -> Path:
         activation = "quick_gelu" if is_quick(model, tag, published) else "gelu"
         raise RuntimeError(f"cannot download {model}/{tag} ({source}): {error}. On a machine without "
                            "network, get the file elsewhere and give its path as the name, with the "
-                           f"activation {activation!r} (or, of an architecture unlike OpenAI's, {model}/PATH); the "
-                           "hub's mirror and cache are HF_ENDPOINT and HF_HOME") from error
+                           f"activation {activation!r} (or, of an architecture unlike OpenAI's, {model}/PATH); "
+                           "the hub's mirror and cache are HF_ENDPOINT and HF_HOME") from error
 
 
 def published_open_clip(model: str, tag: str) -> dict[str, Any]:

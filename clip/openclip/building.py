@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..loading.files import read_file
 from ..model import check_keys
 from ..vit import ACTIVATIONS
-from ..loading.files import read_file
 from .model import OpenClip
 from .sources import Source
 from .tokens import load_tokens
@@ -87,7 +87,8 @@ def build_parts(config: Mapping[str, Any], quick: bool) -> nn.Module:
         parts.visual = open_clip_model._build_vision_tower(width, vision, **settings)
     parts.text = open_clip_model._build_text_tower(width, deepcopy(dict(config["text_cfg"])), **settings)
     parts.logit_scale = nn.Parameter(torch.zeros([]))
-    parts.logit_bias = None if config.get("init_logit_bias") is None else nn.Parameter(torch.zeros([]))
+    no_bias = config.get("init_logit_bias") is None
+    parts.register_parameter("logit_bias", None if no_bias else nn.Parameter(torch.zeros([])))
     return parts
 
 

@@ -105,8 +105,8 @@ class ImageTower(nn.Module):
         """Say why there are no local features of a kind; "" where there are."""
         if check_kind(kind) == "value" and not self.values_known():
             return (
-                "the local features 'value' are those of a last attention whose weights are known, as in OpenAI's towers "
-                f"and open_clip's own ViTs, not of {self._kind}; use 'tokens'"
+                "the local features 'value' are those of a last attention whose weights are known, as in OpenAI's "
+                f"towers and open_clip's own ViTs, not of {self._kind}; use 'tokens'"
             )
         return self._missing
 

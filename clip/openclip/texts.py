@@ -2,8 +2,8 @@
 
 SigLIP and MobileCLIP-S let every token see every other, the padding among them; SigLIP reads the last position of the
 row; CoCa appends a class token that sees all words.  Nothing of a prompt can be shared with another one then, and the
-rows (N * C, L) are encoded whole: C prompts cost L tokens each, where the shared-prefix path (clip/prompt_text.py) costs
-a few.  The blocks are those of clip/frozen.py, where they compute what open_clip's do, and else open_clip's.
+rows (N * C, L) are encoded whole: each costs L tokens, where the shared-prefix path (clip/prompt_text.py) costs a few.
+The blocks are those of clip/frozen.py where these compute what open_clip's do, and else open_clip's.
 
 Axis letters: N prompts, C classes, R rows, L positions of a row, P prefix tokens, E token width, D feature width.
 """

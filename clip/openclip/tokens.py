@@ -26,7 +26,7 @@ def load_tokens(source: Source) -> Tokens:
     options = dict(text.get("tokenizer_kwargs") or {})
     if not name:
         if options:
-            raise ValueError(f"{source.name}: its config gives CLIP's tokenizer the options {options}, which are unknown")
+            raise ValueError(f"{source.name}: its config gives CLIP's tokenizer options that are not known, {options}")
         return ClipTokens(length)
     own = source.folder is not None and any((source.folder / file).is_file() for file in FILES)
     place = str(source.folder) if own else name
@@ -74,8 +74,8 @@ class HubTokens(Tokens):
         self.end = tuple(0 if token == dropped else token for token in whole[at + len(text) :])
         if not self.end or self(PROBE).tolist() != tokenizer([PROBE]).tolist():
             raise ValueError(
-                f"{name}: its tokenizer {self._inner.name_or_path} does not write [start] text [end] [padding]; prompts "
-                "cannot be built with it"
+                f"{name}: its tokenizer {self._inner.name_or_path} does not write [start] text [end] [padding]; "
+                "prompts cannot be built with it"
             )
 
     def encode(self, text: str) -> list[int]:

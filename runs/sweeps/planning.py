@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..config import Request
 
-BASES = ("vit_b16", "vit_b16_c4_ep10_batch1_ctxv1", "rn50")  # what a backbone's preset is put upon: the first that there is
+BASES = ("vit_b16", "vit_b16_c4_ep10_batch1_ctxv1", "rn50")  # a backbone's preset is put upon the first that there is
 
 with open(Path(__file__).with_name("grid.yaml"), encoding="utf-8") as _file:
     DEFAULT_GRID: Mapping[str, list[Any]] = yaml.safe_load(_file)  # {"trainers": ..., "shots": ..., "seeds": ...}

@@ -196,7 +196,7 @@ def test_the_tokenizer_of_a_model(models, folder):
     config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = str(missing / "nowhere" / "at" / "all")
     (missing / "open_clip_config.json").write_text(json.dumps(config))
     (missing / "open_clip_model.safetensors").write_bytes(b"")  # it is not looked at before the tokenizer
-    with pytest.raises(RuntimeError, match="no-tokenizer reads texts with the tokenizer .*put its files .tokenizer.json"):
+    with pytest.raises(RuntimeError, match="reads texts with the tokenizer .*put its files .tokenizer.json"):
         clip.load_clip_to_cpu(str(missing))
 
 
@@ -236,6 +236,7 @@ def test_files_are_told_apart(models, folder, tmp_path):
     assert clip.load_clip_to_cpu(str(file)).visual.described == expected
     check_model_name(str(file))
     source = find_source(f"EVA02-B-16/{file}")
+    assert find_source(f"ViT-B-16-SigLIP/{file}").pixels["resize_mode"] == "squash"
     assert source.file == file and source.config["vision_cfg"]["timm_model_name"] == "eva02_base_patch16_clip_224"
     assert find_source("ViT-B-32/openai") is None and find_source("RN50") is None
     with pytest.raises(ValueError, match="no weights 'webly' for ViT-B-16-SigLIP; did you mean 'webli'"):
@@ -276,7 +277,7 @@ def test_the_architecture_is_part_of_what_features_depend_on(folder, models):
     ({"vision_cfg": {"image_size": [64, 32]}}, "64 x 32 pixels, and only square"),
     ({"vision_cfg": {"timm_model_name": "no_such_trunk"}}, "open_clip cannot build this architecture .*Unknown model"),
     ({"text_cfg": {"hf_model_name": "roberta-base"}}, "reads texts with roberta-base"),
-    ({"text_cfg": {"tokenizer_kwargs": {"reduction_mask": "random"}}}, "the options .*reduction_mask"),
+    ({"text_cfg": {"tokenizer_kwargs": {"reduction_mask": "random"}}}, "options that are not known, .*reduction_mask"),
 ])  # fmt: skip
 def test_configs_that_cannot_be_used(models, folder, tmp_path, change, message):
     target = tmp_path / "model"

@@ -132,7 +132,7 @@ def test_words_read_as_the_tokenizer_shows_them():
     for text in ("photo", "!", "é", "naïve", "日"):
         ids = clip.tokenize([text])[0, 1:].long().tolist()
         end = ids.index(49407)
-        assert "".join(ClipTokens().spell(token) for token in ids[:end] if "\\x" not in ClipTokens().spell(token)) in text
+        assert "".join(word for word in map(ClipTokens().spell, ids[:end]) if "\\x" not in word) in text
     assert ClipTokens().spell(clip.tokenize(["photo"])[0, 1].item()) == "photo"
     assert ClipTokens().spell(49406) == "<|startoftext|>"
     assert ClipTokens().spell(default_tokenizer().encoder["Ã"]) == "\\xc3"  # the first byte of two

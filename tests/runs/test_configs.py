@@ -55,16 +55,24 @@ def test_presets_of_backbones_prepare_images_as_they_were_trained():
         if not (parts := open_clip_name(cfg.MODEL.BACKBONE.NAME)):  # a release of OpenAI's
             continue
         published, config = open_clip.pretrained.get_pretrained_cfg(*parts), open_clip.get_model_config(parts[0])
-        keys = ("PIXEL_MEAN", "mean"), ("PIXEL_STD", "std"), ("INTERPOLATION", "interpolation"), ("RESIZE", "resize_mode")
-        for key, theirs in keys:
+        keys = {"PIXEL_MEAN": "mean", "PIXEL_STD": "std", "INTERPOLATION": "interpolation", "RESIZE": "resize_mode"}
+        for key, theirs in keys.items():
             expected = published[theirs]
             assert cfg.INPUT[key] == (list(expected) if isinstance(expected, tuple) else expected), (path.stem, key)
         assert cfg.INPUT.SIZE[0] == config["vision_cfg"]["image_size"], path.stem
 
 
+def test_the_page_lists_every_preset():
+    page = (REPOSITORY / "docs" / "backbones.md").read_text()
+    for path in (REPOSITORY / "configs/backbones").glob("*.yaml"):
+        cfg = full_tree()
+        merge_file(cfg, str(path))
+        assert f"| `{path.stem}` | `{cfg.MODEL.BACKBONE.NAME}` | {cfg.INPUT.SIZE[0]}" in page, path.stem
+
+
 def test_a_backbones_preset_stands_upon_a_methods_config():
-    grid = planning.grid(["ZeroshotCLIP", "CoOp", "CoCoOp", "PLOT", "TipAdapterF"], ["caltech101"], "siglip_b16", "data",
-                         "output", [1], [1])  # fmt: skip
+    trainers = ["ZeroshotCLIP", "CoOp", "CoCoOp", "PLOT", "TipAdapterF"]
+    grid = planning.grid(trainers, ["caltech101"], "siglip_b16", "data", "output", [1], [1])
     for job in grid:
         assert job.cfg.MODEL.BACKBONE.NAME == "ViT-B-16-SigLIP/webli" and job.cfg.INPUT.RESIZE == "squash"
         assert "normalize" in job.cfg.INPUT.TRANSFORMS and "siglip_b16" in str(job.folder)

@@ -98,7 +98,8 @@ def save(kind: str, folder: Path) -> tuple[Path, Any]:
     squashed = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     config = {"model_cfg": model_config(kind), "preprocess_cfg": squashed if kind == "siglip" else {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, folder / "open_clip_model.safetensors")
     if "hf_tokenizer_name" in config["model_cfg"]["text_cfg"]:
         save_tokenizer(folder)
     return folder, model
@@ -116,5 +117,5 @@ def save_tokenizer(folder: Path) -> None:
     tokenizer.train_from_iterator([WORDS.lower()] * 3, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    about = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(about))
+    about = {"eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about | {"tokenizer_class": "PreTrainedTokenizerFast"}))

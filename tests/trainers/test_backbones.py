@@ -16,7 +16,8 @@ from tests.support.programs import arguments, failure, make_world
 
 KINDS = ("eva02", "siglip", "mobileclip", "convnext", "coca")
 FULL = ("siglip", "mobileclip", "coca")  # their prompts are encoded in full length
-PIXELS = {"siglip": ["INPUT.RESIZE", "squash", "INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]", "INPUT.PIXEL_STD", "[0.5, 0.5, 0.5]"]}
+HALF = "[0.5, 0.5, 0.5]"
+PIXELS = {"siglip": ["INPUT.RESIZE", "squash", "INPUT.PIXEL_MEAN", HALF, "INPUT.PIXEL_STD", HALF]}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,8 @@ def test_what_does_not_fit_is_named_before_any_work(world, runs, tmp_path, capsy
     assert "vision transformer of OpenAI's architecture" in refused("eva02", trainer="PLOTPP")
     assert "too long for context length 40" in refused("siglip", "TRAINER.PLOT.N_CTX", "38")
     assert "reads texts with roberta-base" in refused("eva02", "MODEL.BACKBONE.NAME", "roberta-ViT-B-32/laion2b")
-    train.run(options(world, tmp_path / "other", "siglip", "INPUT.RESIZE", "shortest", "INPUT.INTERPOLATION", "bilinear"))
+    otherwise = ["INPUT.RESIZE", "shortest", "INPUT.INTERPOLATION", "bilinear"]
+    train.run(options(world, tmp_path / "other", "siglip", *otherwise))
     log = (tmp_path / "other" / "log.txt").read_text()
     assert "sides were resized as squash, but INPUT.RESIZE is shortest; set it to squash" in log
     assert "resized by bicubic, but INPUT.INTERPOLATION is bilinear" in log

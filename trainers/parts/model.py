@@ -140,8 +140,8 @@ def require_places(tower: Any, kind: str) -> None:
     reason = tower.no_places(kind) if hasattr(tower, "no_places") else ""
     if reason:
         raise ValueError(
-            f"this MODEL.BACKBONE.NAME has no local features to be matched: {reason}. Choose another backbone, or a method "
-            "that looks at the pooled feature: CoOp, or MATCHING global"
+            f"this MODEL.BACKBONE.NAME has no local features to be matched: {reason}. Choose another backbone, or a "
+            "method that looks at the pooled feature: CoOp, or MATCHING global"
         )
 
 
