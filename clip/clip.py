@@ -31,7 +31,7 @@ __all__ = ["available_models", "build_model", "load", "load_clip_to_cpu", "token
 
 _MODELS = {release.name: release.url for release in RELEASES.values()}
 _PACKAGED = {name: Path(__file__).parent / "weights" / f"{name.replace('-', '_')}.safetensors"
-             for name in ("demo-rn", "demo-vit")}
+             for name in ("demo-rn", "demo-vit", "photos")}
 
 
 def _download(url: str, root: str | Path | None = None) -> str:

@@ -114,7 +114,7 @@ def fetch_hub_model(name: HubName) -> Path:
     try:
         config = fetch_optional(repository, "open_clip_config.json", revision)
         if config is not None:
-            files: tuple[str, ...] = OPEN_CLIP  # of which `read_weights` or clip/openclip say whether they can be used
+            files: tuple[str, ...] = OPEN_CLIP  # `read_weights` or clip/openclip say whether they can be used
         else:
             files, config = TRANSFORMERS, fetch_file(repository, "config.json", revision)
             check_config(json.loads(config.read_text(encoding="utf-8")))

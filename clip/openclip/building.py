@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model import check_keys
@@ -112,7 +113,7 @@ def fitted(tensors: Mapping[str, Tensor], parts: Any) -> dict[str, Tensor]:
     tensors
         In one of the layouts of open_clip, or as Apple published MobileCLIP.  A table of token embeddings may be
         compact: `text.token_embedding.ids` (K,) names the tokens of the first K rows, and the last row is for all
-        others.
+        others; rows narrower than the tower are 0 in the dimensions that they lack.
     parts
         What they are for.
     """
@@ -125,6 +126,7 @@ def fitted(tensors: Mapping[str, Tensor], parts: Any) -> dict[str, Tensor]:
     entries = convert_to_custom_text_state_dict(entries)
     if (ids := entries.pop(f"{EMBEDDING}ids", None)) is not None:
         rows = entries[f"{EMBEDDING}weight"]
+        rows = F.pad(rows, (0, parts.text.token_embedding.weight.shape[1] - rows.shape[1]))
         table = rows[-1].expand(parts.text.vocab_size, -1).clone()
         table[ids.long()] = rows[:-1]
         entries[f"{EMBEDDING}weight"] = table

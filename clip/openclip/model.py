@@ -14,6 +14,12 @@ from .images import make_tower
 from .sources import Source
 from .texts import FullTextEncoder, shares_prefix
 
+ALSO_LOWERED = {  # parameters by the class in open_clip that they are of, which meet those that `CLIP.lower` converts
+    "LayerScale": ("gamma",),
+    "AttentionalPooler": ("query",),
+    "Attention": ("in_proj_weight", "in_proj_bias", "head_scale"),
+}
+
 
 class OpenClip(CLIP):
     """Image and text tower of open_clip under the names and methods of OpenAI's CLIP.
@@ -126,5 +132,6 @@ class OpenClip(CLIP):
         if hasattr(self.visual.visual, "trunk"):
             self.visual.to(dtype)
         for module in self.modules():
-            if type(module).__name__ == "LayerScale":
-                module.to(dtype)
+            for name in ALSO_LOWERED.get(type(module).__name__, ()):
+                if isinstance(parameter := getattr(module, name, None), nn.Parameter):
+                    parameter.data = parameter.data.to(dtype)
