@@ -7,18 +7,24 @@
     features           what the image encoder returns: one vector for the image, and one per place
     prompt_text        the fast path of the text encoder for prompts that share their beginning
     frozen, packed     frozen towers in the form that is cheapest to evaluate
+    openclip           other architectures, through open_clip's modules
     loading            the formats of weights that are read, and where they come from
     feature_store      image features kept on disk
-    simple_tokenizer   byte-pair encoding
+    tokens, simple_tokenizer
+                       rows of token ids, byte-pair encoding
 
 Importing this package imports no torch; the first use of one of its functions does.
 """
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
 
 if TYPE_CHECKING:
     from .clip import available_models, load, load_clip_to_cpu, tokenize
+    from .openclip import Source
+    from .openclip.model import OpenClip
 
 __all__ = ["available_models", "load", "load_clip_to_cpu", "tokenize"]
 
@@ -31,3 +37,21 @@ def __getattr__(name: str) -> Any:
 
     globals()[name] = function = getattr(import_module(".clip", __name__), name)
     return function
+
+
+# --- the other architectures: clip/clip.py asks here, since no module imports what is built upon it -------
+
+
+def open_clip_source(name: str) -> Source | None:
+    """Find the model of another architecture than OpenAI's that a name stands for; see clip/openclip/sources.py."""
+    from .openclip import find_source
+
+    return find_source(name)
+
+
+def open_clip_model(source: Source, activation: str = "auto", root: str | None = None) -> OpenClip:
+    """Build it; see clip/openclip/building.py."""
+    from .openclip import build
+
+    return build(source, activation, root)
+

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import clip
+
 from .loading.download import download
 from .loading.hub import hub_name
 from .loading.open_clip_table import open_clip_name
@@ -22,18 +24,39 @@ from .loading.published import fetch_hub_model, fetch_open_clip
 from .loading.releases import RELEASES
 from .loading.weights import Weights, read_weights
 from .model import CLIP, PIXEL_MEAN, PIXEL_STD, build_model
-from .simple_tokenizer import END, START, default_tokenizer
+from .sources import fetch
+from .tokens import ClipTokens
 
 __all__ = ["available_models", "build_model", "load", "load_clip_to_cpu", "tokenize"]
 
 _MODELS = {release.name: release.url for release in RELEASES.values()}
 _PACKAGED = {name: Path(__file__).parent / "weights" / f"{name.replace('-', '_')}.safetensors"
-             for name in ("demo-rn", "demo-vit")}
+             for name in ("demo-rn", "demo-vit", "photos")}
 
 
 def _download(url: str, root: str | Path | None = None) -> str:
-    """Fetch the file at `url` into `root` (default ~/.cache/clip) unless it is there; see clip/loading/download.py."""
-    return download(url, root)
+    """Return a file with the weights that `url` names, fetched into `root` unless it is there.
+
+    Parameters
+    ----------
+    url
+        A value of `_MODELS`, or any address that ends in SHA-256 and name of a file.
+    root
+        Folder of the weights; default ~/.cache/clip.
+
+    Returns
+    -------
+    str
+        Path of the archive; or, where only the hub has the weights, of a plain state dict.  Trainers of CoOp's family
+        try `torch.jit.load` first and then `torch.load`, and so read either.
+
+    Raises
+    ------
+    RuntimeError
+        As `clip.sources.fetch`, and for other addresses `clip.loading.download.download_file`.
+    """
+    release = next((release for release in RELEASES.values() if url == release.url), None)
+    return download(url, root) if release is None else str(fetch(release, root))
 
 
 def available_models() -> list[str]:
@@ -68,13 +91,21 @@ def _weights(name: str, activation: str = "auto", root: str | Path | None = None
 
 
 def check_model_name(name: str) -> None:
-    """Raise UnknownModel for a name that is neither known, nor open_clip's or the hub's, nor a path. Reads nothing."""
+    """Raise UnknownModel for a name that is neither known, nor open_clip's or the hub's, nor a path. Reads no weights.
+
+    Raises
+    ------
+    ValueError
+        Also for a model of open_clip that cannot be built, as far as its config on this machine tells.
+    """
     try:
         known = name in _MODELS or name in _PACKAGED or hub_name(name) or open_clip_name(name)
     except ValueError as error:
         raise UnknownModel(error.args[0]) from None
     if not known and not Path(name).exists():
         raise _unknown(name)
+    if name not in _MODELS and not hub_name(name):
+        clip.open_clip_source(str(_PACKAGED.get(name, name)))
 
 
 def _unknown(name: str) -> UnknownModel:
@@ -82,9 +113,9 @@ def _unknown(name: str) -> UnknownModel:
     near = difflib.get_close_matches(name, known, 1)
     return UnknownModel(f"no CLIP model named {name!r} and no file there; "
                         + (f"did you mean {near[0]!r}? " if near else "")
-                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', models of "
-                          "the Hugging Face hub like 'hf://openai/clip-vit-base-patch32', or the path of a weights file "
-                          "or of a folder with config.json and weights")
+                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', models "
+                          "of the Hugging Face hub like 'hf://openai/clip-vit-base-patch32', or the path of a weights "
+                          "file, or of a folder with weights and config.json or open_clip_config.json")
 
 
 def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:
@@ -102,6 +133,25 @@ def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:
         raise RuntimeError(f"{name}: {error.args[0] if error.args else error}") from error
     if weights.pixel_mean and weights.pixel_std:
         model.pixel_mean, model.pixel_std = tuple(weights.pixel_mean), tuple(weights.pixel_std)
+    return model
+
+
+def _model(name: str, activation: str, root: str | None, convert: bool | None) -> CLIP:
+    """Build a model: by clip/model.py where it has OpenAI's architecture, by open_clip's modules where it has not.
+
+    Parameters
+    ----------
+    name, activation, root
+        As of `load`.
+    convert
+        As of `_built`; the latter are float32, or with True fp16 where they can be.
+    """
+    source = None if name in _MODELS else clip.open_clip_source(str(_PACKAGED.get(name, name)))
+    if source is None:
+        return _built(_weights(name, activation, root), name, convert)
+    model = clip.open_clip_model(source, activation, root)
+    if convert:
+        model.lower(torch.float16)
     return model
 
 
@@ -128,7 +178,7 @@ def load_clip_to_cpu(name: str | Path, activation: str = "auto") -> CLIP:
     RuntimeError, ValueError
         As `clip.loading.weights.read_weights`.
     """
-    return _built(_weights(str(name), activation), str(name), convert=None)
+    return _model(str(name), activation, None, convert=None)
 
 
 def load(name: str, device: str | torch.device | None = None, jit: bool = False,
@@ -157,20 +207,23 @@ def load(name: str, device: str | torch.device | None = None, jit: bool = False,
     if jit:
         warnings.warn("jit=True is ignored: the model built from the weights computes the same", stacklevel=2)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = _built(_weights(str(name), activation, download_root), str(name), convert=device.type != "cpu")
-    return model.to(device), preprocess(model.visual.input_resolution, model.pixel_mean, model.pixel_std)
+    model = _model(str(name), activation, download_root, convert=device.type != "cpu")
+    transform = preprocess(model.visual.input_resolution, model.pixel_mean, model.pixel_std,
+                           model.interpolation, model.resize_mode)
+    return model.to(device), transform
 
 
-def preprocess(n_px: int, mean: Sequence[float] = PIXEL_MEAN,
-               std: Sequence[float] = PIXEL_STD) -> Callable[[Any], Tensor]:
+def preprocess(n_px: int, mean: Sequence[float] = PIXEL_MEAN, std: Sequence[float] = PIXEL_STD,
+               interpolation: str = "bicubic", resize_mode: str = "shortest") -> Callable[[Any], Tensor]:
     """Make the transform of a PIL image to (3, n_px, n_px).
 
-    Shorter side to n_px by bicubic interpolation, centre, RGB, [0, 1], normalised with `mean` and `std`.
+    Shorter side to n_px (both sides, where `resize_mode` is "squash"), centre, RGB, [0, 1], normalised with `mean` and
+    `std`.
     """
     from torchvision import transforms as T
 
     return T.Compose([
-        T.Resize(n_px, interpolation=T.InterpolationMode.BICUBIC),
+        T.Resize((n_px, n_px) if resize_mode == "squash" else n_px, interpolation=T.InterpolationMode(interpolation)),
         T.CenterCrop(n_px),
         _to_rgb,
         T.ToTensor(),
@@ -212,15 +265,4 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: boo
     >>> tokenize("a photo of a dog.")[0, :8].tolist()
     [49406, 320, 1125, 539, 320, 1929, 269, 49407]
     """
-    tokenizer = default_tokenizer()
-    start, end = tokenizer.encoder[START], tokenizer.encoder[END]
-    rows = []
-    for text in [texts] if isinstance(texts, str) else texts:
-        ids = [start, *tokenizer.encode(text), end]
-        if len(ids) > context_length:
-            if not truncate:
-                raise RuntimeError(f"Input {text!r} is too long for context length {context_length}: it has "
-                                   f"{len(ids)} tokens with start and end; shorten it, or pass truncate=True")
-            ids = ids[: context_length - 1] + [end]
-        rows.append(ids + [0] * (context_length - len(ids)))
-    return torch.tensor(rows, dtype=torch.long).reshape(-1, context_length)
+    return ClipTokens(context_length)(texts, truncate)

@@ -12,17 +12,28 @@ Three things are done once instead of in every pass:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .model import Bottleneck, ModifiedResNet, QuickGELU, ResidualAttentionBlock, Transformer, VisionTransformer
+from .model import Bottleneck, ModifiedResNet, QuickGELU, Transformer, VisionTransformer
 from .packed import FrozenLinear, PackedLinear, Prepared, can_pack, frozen_linear
 from .vit import QUICK_GELU
 
 PARTS = {"qkv": slice(0, 3), "q": slice(0, 1), "kv": slice(1, 3)}  # of the fused input projection, in thirds
+
+
+def can_freeze(block: Any) -> bool:
+    """Whether `FrozenBlock` computes what a layer does: ours, or open_clip's usual one.
+
+    open_clip's blocks with a normalisation within the attention or the MLP are others.
+    """
+    return isinstance(block.attn, nn.MultiheadAttention) and {*dict(block.mlp.named_children())} == {
+        "c_fc", "gelu", "c_proj",
+    }  # fmt: skip
 
 
 class FrozenBlock:
@@ -33,11 +44,12 @@ class FrozenBlock:
     Parameters
     ----------
     block
-        The layer; its mask, if it has one, is not applied here.
+        A layer as `can_freeze` allows it; its mask, if it has one, is not applied here.
     """
 
-    def __init__(self, block: ResidualAttentionBlock) -> None:
+    def __init__(self, block: Any) -> None:
         self.ln_1, self.ln_2 = block.ln_1, block.ln_2
+        self._scales = [getattr(block, name, None) for name in ("ls_1", "ls_2")]  # LayerScale of open_clip's
         self.heads = block.attn.num_heads
         self._in = (block.attn.in_proj_weight, block.attn.in_proj_bias)
         self._projections: dict[str, FrozenLinear] = {}
@@ -45,7 +57,8 @@ class FrozenBlock:
 
         first, second = block.mlp.c_fc, block.mlp.c_proj
         self._activation: Callable[[Tensor], Tensor] = block.mlp.gelu
-        if isinstance(block.mlp.gelu, QuickGELU) and can_pack(first.weight) and can_pack(second.weight):
+        quick = type(block.mlp.gelu).__name__ == QuickGELU.__name__  # open_clip has a class of this name, too
+        if quick and can_pack(first.weight) and can_pack(second.weight):
             self._fc = FrozenLinear(first.weight * QUICK_GELU, first.bias * QUICK_GELU)
             self._proj = FrozenLinear(second.weight / QUICK_GELU, second.bias)
             self._activation = F.silu
@@ -76,16 +89,27 @@ class FrozenBlock:
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Compute the layer's output at tokens x (N, T, E), given what their heads mixed (N, H, T, d)."""
-        x = x + self._out(mixed.transpose(1, 2).flatten(2))
-        return x + self._proj(self._activation(self._fc(self.ln_2(x))))
+        scale_1, scale_2 = self._scales
+        attended = self._out(mixed.transpose(1, 2).flatten(2))
+        x = x + (attended if scale_1 is None else scale_1(attended))
+        changed = self._proj(self._activation(self._fc(self.ln_2(x))))
+        return x + (changed if scale_2 is None else scale_2(changed))
 
-    def layer(self, x: Tensor) -> Tensor:
-        """Compute the whole layer over tokens (N, T, E) that all see each other."""
+    def layer(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute the whole layer over tokens (N, T, E).
+
+        Parameters
+        ----------
+        x
+            Tokens.
+        mask
+            Bool, broadcast to (N, H, T, T): True where a token (row) sees another (column); None where all do.
+        """
         q, k, v = self.project(self.ln_1(x), "qkv")
-        return self.finish(x, F.scaled_dot_product_attention(q, k, v))
+        return self.finish(x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
 
-def frozen_blocks(transformer: Transformer) -> list[FrozenBlock]:
+def frozen_blocks(transformer: Any) -> list[FrozenBlock]:
     """Prepare every layer of a transformer."""
     return [FrozenBlock(block) for block in transformer.resblocks]
 
@@ -135,7 +159,9 @@ class FrozenTransformer(Transformer):
 
 @torch.no_grad()
 def freeze_image_tower(visual: nn.Module) -> None:
-    """Bring a VisionTransformer or a ModifiedResNet into the form described above, in place; no other tower changes.
+    """Bring a VisionTransformer or a ModifiedResNet into the form described above, in place.
+
+    Another tower may have a method `freeze` of its own; else it does not change.
 
     Afterwards a ResNet cannot be trained and its state dict has no BatchNorm entries; features differ from before by
     rounding (about 1e-6 of the largest in float32).
@@ -158,6 +184,8 @@ def freeze_image_tower(visual: nn.Module) -> None:
         pool = visual.attnpool
         for name in ("q_proj", "k_proj", "v_proj", "c_proj"):
             setattr(pool, name, PackedLinear(getattr(pool, name)))
+    elif freeze := getattr(visual, "freeze", None):
+        freeze()
 
 
 def _fold(module: nn.Module, *pairs: tuple[str, str]) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from .features import ImageFeatures, check_kind
 from .loading.layout import HEAD_WIDTH, SIZE_KEYS, describe, sizes_of
+from .tokens import ClipTokens, Tokens
 
 # all under this module's name too, as in the original
 from .vit import ACTIVATIONS as ACTIVATIONS
@@ -207,6 +208,11 @@ class ModifiedResNet(nn.Module):
         rest = [Bottleneck(planes * Bottleneck.expansion, planes) for _ in range(1, blocks)]
         return nn.Sequential(Bottleneck(inplanes, planes, stride), *rest)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What images are converted to; ask again after `.float()` or `.half()`."""
+        return self.conv1.weight.dtype
+
     def feature_map(self, x: Tensor) -> Tensor:
         """Map images (B, 3, H, W) to the last convolutional map (B, 32 * width, H/32, W/32)."""
         x = x.to(self.conv1.weight.dtype)
@@ -273,6 +279,8 @@ class CLIP(nn.Module):
         self.activation = activation
         self.pixel_mean: tuple[float, ...] = PIXEL_MEAN  # what images are normalised with
         self.pixel_std: tuple[float, ...] = PIXEL_STD
+        self.interpolation, self.resize_mode = "bicubic", "shortest"  # of the shorter side; then the centre
+        self.logit_bias: nn.Parameter | None = None  # of models trained with a sigmoid, see clip/openclip/model.py
         self.visual: ModifiedResNet | VisionTransformer
         if isinstance(vision_layers, int):
             assert vision_patch_size is not None, "a ViT needs vision_patch_size"
@@ -317,7 +325,12 @@ class CLIP(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the image encoder's first weights; ask again after `.float()` or `.half()`."""
-        return self.visual.conv1.weight.dtype
+        return self.visual.dtype
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokenizer that the text encoder was trained with."""
+        return ClipTokens(self.context_length)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) as features (B, D), not normalised."""
@@ -353,6 +366,13 @@ class CLIP(nn.Module):
         text_features = F.normalize(self.encode_text(text), dim=-1)
         logits = self.logit_scale.exp() * image_features @ text_features.T
         return logits, logits.T
+
+    def lower(self, dtype: torch.dtype) -> None:
+        """Convert the weights that `convert_weights` makes fp16 to `dtype`, fp16 or bf16, in place."""
+        convert_weights(self)
+        for parameter in self.parameters():
+            if parameter.dtype == torch.float16:
+                parameter.data = parameter.data.to(dtype)
 
 
 # --- precision, and the way back from a state dict ------------------------------------------------------

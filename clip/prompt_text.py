@@ -55,6 +55,9 @@ class PromptTokens(NamedTuple):
 class TextEncoder(nn.Module):
     """The frozen text tower of a CLIP model, under the attribute names that whole-model checkpoints use.
 
+    Text attention must be causal, the feature be read at the end-of-text token, and the layers be such as
+    `frozen.can_freeze` allows; towers of open_clip that are otherwise have an encoder of their own (`prompt_encoder`).
+
     Parameters
     ----------
     clip_model
@@ -77,7 +80,11 @@ class TextEncoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What the tower computes in."""
-        return self.text_projection.dtype
+        return self.transformer.resblocks[0].mlp.c_fc.weight.dtype
+
+    def project(self, x: Tensor) -> Tensor:
+        """Bring tokens (..., E) behind the last layer into the joint space (..., D)."""
+        return projected(self.ln_final(x), self.text_projection)
 
     def forward(self, prompts: PromptTokens) -> Tensor:
         """Encode prompts as features (N, C, D), not normalised."""
@@ -123,7 +130,20 @@ class TextEncoder(nn.Module):
         (q,) = last.project(normed[:, layout.ends], "q")  # (N, H, C, d)
         mixed = _attend(q, keys_values[-2], keys_values[-1], k, v, layout.groups)
         x = last.finish(x[:, layout.ends], mixed)  # (N, C, E), the shortest class first
-        return (self.ln_final(x) @ self.text_projection)[:, layout.back]
+        return self.project(x)[:, layout.back]
+
+
+def prompt_encoder(clip_model: CLIP) -> nn.Module:
+    """Make what encodes a model's prompts, PromptTokens -> features (N, C, D): the model's own encoder, or the above."""
+    own = getattr(clip_model, "prompt_encoder", None)
+    return own() if own else TextEncoder(clip_model)
+
+
+def projected(x: Tensor, projection: Tensor | nn.Linear | None) -> Tensor:
+    """Multiply with a projection: a matrix (E, D) as OpenAI's, or what open_clip has in its place."""
+    if projection is None:
+        return x
+    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
 def encode_full(text: TextEncoder, prompts: Tensor, end: Tensor) -> Tensor:
@@ -146,7 +166,7 @@ def encode_full(text: TextEncoder, prompts: Tensor, end: Tensor) -> Tensor:
     x = prompts.to(text.dtype) + text.positional_embedding.to(text.dtype)
     x = text.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)  # the tower wants the sequence first
     x = text.ln_final(x)[torch.arange(len(x), device=x.device), end]
-    return x @ text.text_projection
+    return projected(x, text.text_projection)
 
 
 # --- where every suffix token lies -----------------------------------------------------------------------

@@ -176,6 +176,11 @@ class VisionTransformer(nn.Module):
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What images are converted to; ask again after `.float()` or `.half()`."""
+        return self.conv1.weight.dtype
+
     def embed(self, x: Tensor) -> Tensor:
         """Turn images (B, 3, H, W) into tokens (B, 1 + M, E): class token, then patches, positions added.
 

@@ -145,7 +145,8 @@ def load(run: Place | Run, **options: Any) -> Classifier:
     Parameters
     ----------
     run
-        What `train` returned, a folder, a short name ("output:PLOT@16"), or an exported file.
+        What `train` returned, a folder, a short name ("output:PLOT@16"), an exported file, or one on the Hugging Face
+        hub ("hf://me/pets-plot").
     options
         As in `predict.load`: classes, backbone, device, batch_size, trust_paths.
     """

@@ -1,6 +1,6 @@
 """The config of a run: every key declared, files and command line merged, checked, frozen.
 
-Later wins: defaults, data set file, method file, flags, KEY VALUE pairs.  The trainer's published schedule then fills
+Later wins: defaults, data set file, method file, preset of a backbone (--backbone), flags, KEY VALUE pairs.  The trainer's published schedule then fills
 the keys that neither a file nor the command line has set.
 """
 
@@ -34,6 +34,7 @@ from dassl.utils.tools import path_hint
 from trainers.parts.feature_cache import MAX_GB
 
 from .command_line import build_parser
+from .plugins import backbone_preset
 
 
 class Request(NamedTuple):
@@ -146,7 +147,12 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     for path in (args.dataset_config_file, args.config_file):
         if path:
             explicit |= merge_file(cfg, path)
+    preset = backbone_preset(args.backbone) if args.backbone else None
+    if preset:
+        explicit |= merge_file(cfg, preset)
     for flag, key in FLAGS.items():
+        if flag == "backbone" and preset:
+            continue
         if value := getattr(args, flag):
             set_key(cfg, key, value)
     cfg.PLUGINS = tuple(args.plugins)

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .files import INDEX, OPEN_CLIP, TRANSFORMERS
 from .hub import HubError, HubName, NotInRepository, endpoint, fetch_file, fetch_optional
@@ -13,48 +15,82 @@ from .weights import Weights, read_weights
 
 
 def fetch_open_clip(model: str, tag: str, activation: str = "auto", root: str | None = None) -> Weights:
-    """Get weights that open_clip publishes, through its own table and download.
+    """Get weights that open_clip publishes, of an architecture like OpenAI's.
+
+    Parameters
+    ----------
+    model, tag, root
+        As of `locate_open_clip`, which also says what is raised.
+    activation
+        "auto" takes what open_clip's tables say.
+
+    Raises
+    ------
+    ValueError
+        For an architecture that is not OpenAI's.
+    """
+    published = published_open_clip(model, tag)
+    refuse_unlike_openai(open_clip_configs()[model], f"open_clip's {model}")
+    if activation == "auto":
+        activation = "quick_gelu" if is_quick(model, tag, published) else "gelu"
+    weights = read_weights(locate_open_clip(model, tag, root), activation)
+    return weights._replace(pixel_mean=published.get("mean"), pixel_std=published.get("std"))
+
+
+def locate_open_clip(model: str, tag: str, root: str | None = None) -> Path:
+    """Download weights that open_clip publishes, through its own table, unless they are in its cache.
 
     Parameters
     ----------
     model, tag
         As in `open_clip.list_pretrained()`.
-    activation
-        "auto" takes what open_clip's tables say.
     root
         Folder for the download; None for open_clip's own.
 
     Raises
     ------
     ValueError
-        For an unknown tag, or an architecture that is not OpenAI's.
+        For an unknown tag.
     RuntimeError
         If the download fails; says how to do without.
     """
-    import open_clip  # takes seconds, and only these names need it
+    import open_clip
 
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    published = open_clip.pretrained.get_pretrained_cfg(model, tag)
-    if not published:
-        near = difflib.get_close_matches(tag, tags, 1)
-        raise ValueError(f"open_clip publishes no weights {tag!r} for {model}; "
-                         + (f"did you mean {near[0]!r}? " if near else "") + f"known: "
-                                                                             f"{', '.join(tags) or 'none'}")
-    config = open_clip_configs()[model]
-    refuse_unlike_openai(config, f"open_clip's {model}")
-    if activation == "auto":
-        quick = tag == "openai" or "quickgelu" in published.get("url", "") or published.get("quick_gelu")
-        activation = "quick_gelu" if quick or config.get("quick_gelu") else "gelu"
+    published = published_open_clip(model, tag)
     try:
-        path = open_clip.pretrained.download_pretrained(published, cache_dir=root)
+        return Path(open_clip.pretrained.download_pretrained(published, cache_dir=root))
     except Exception as error:  # every kind that urllib and the hub's client raise
         source = published.get("hf_hub") or published.get("url")
+        activation = "quick_gelu" if is_quick(model, tag, published) else "gelu"
         raise RuntimeError(f"cannot download {model}/{tag} ({source}): {error}. On a machine without "
                            "network, get the file elsewhere and give its path as the name, with the "
-                           f"activation {activation!r}; the hub's mirror and cache are HF_ENDPOINT and "
-                           "HF_HOME") from error
-    weights = read_weights(path, activation)
-    return weights._replace(pixel_mean=published.get("mean"), pixel_std=published.get("std"))
+                           f"activation {activation!r} (or, of an architecture unlike OpenAI's, {model}/PATH); the hub's "
+                           "mirror and cache are HF_ENDPOINT and HF_HOME") from error
+
+
+def published_open_clip(model: str, tag: str) -> dict[str, Any]:
+    """Look up what open_clip says of weights that it publishes: `mean`, `std`, `interpolation`, `quick_gelu`, ...
+
+    Raises
+    ------
+    ValueError
+        For an unknown tag.
+    """
+    import open_clip  # takes seconds, and only these names need it
+
+    published = open_clip.pretrained.get_pretrained_cfg(model, tag)
+    if not published:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        near = difflib.get_close_matches(tag, tags, 1)
+        raise ValueError(f"open_clip publishes no weights {tag!r} for {model}; "
+                         + (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(tags) or 'none'}")
+    return published
+
+
+def is_quick(model: str, tag: str, published: Mapping[str, Any]) -> bool:
+    """Whether published weights were trained with the quick GELU, by all that open_clip says of them."""
+    quick = tag == "openai" or "quickgelu" in published.get("url", "") or published.get("quick_gelu")
+    return bool(quick or open_clip_configs()[model].get("quick_gelu"))
 
 
 def fetch_hub_model(name: HubName) -> Path:
@@ -78,8 +114,7 @@ def fetch_hub_model(name: HubName) -> Path:
     try:
         config = fetch_optional(repository, "open_clip_config.json", revision)
         if config is not None:
-            files = OPEN_CLIP
-            refuse_unlike_openai(json.loads(config.read_text(encoding="utf-8"))["model_cfg"], "open_clip_config.json")
+            files: tuple[str, ...] = OPEN_CLIP  # `read_weights` or clip/openclip say whether they can be used
         else:
             files, config = TRANSFORMERS, fetch_file(repository, "config.json", revision)
             check_config(json.loads(config.read_text(encoding="utf-8")))
@@ -90,7 +125,8 @@ def fetch_hub_model(name: HubName) -> Path:
     except HubError as error:
         raise RuntimeError(f"cannot get {repository} from {endpoint()}: {error}. Without network, get its files "
                            "elsewhere (config.json, preprocessor_config.json and the weights) and give their folder "
-                           "as the name; the hub's mirror is HF_ENDPOINT, its cache HF_HOME") from error
+                           "as the name; the hub's mirror is HF_ENDPOINT, its cache HF_HOME, and HF_HUB_OFFLINE=1 "
+                           "uses the cache alone") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"hf://{repository}: {error.args[0] if error.args else error}") from error
 

@@ -78,7 +78,8 @@ def to_openai(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ValueError
         Naming an entry that has no place there, or one that is missing.
     """
-    result, pieces = {}, {}
+    result: dict[str, Tensor] = {}
+    pieces: dict[str, dict[str, Tensor]] = {}  # of each in_proj
     for name, tensor in state_dict.items():
         block = BLOCK.fullmatch(name)
         if name in PLAIN:
@@ -147,7 +148,8 @@ def check_config(config: Mapping[str, Any]) -> str:
         problems.append(f"hidden_act is {first} in the text tower and {second} in the image tower")
     if problems:
         raise ValueError("this architecture differs from OpenAI's CLIP and would be computed wrongly: "
-                         f"{', '.join(problems)} (according to config.json)")
+                         f"{', '.join(problems)} (according to config.json). Where open_clip has the model, name it "
+                         "as open_clip does (ARCHITECTURE/TAG): its own modules compute it then")
     return first
 
 

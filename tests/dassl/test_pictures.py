@@ -96,7 +96,10 @@ def transparent(kind: str) -> Image.Image:
 @pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "P bytes", "RGB", "L", "I;16"])
 def test_what_nobody_sees_is_not_read(tmp_path, kind):
     image, path = transparent(kind), tmp_path / "a.png"
-    image.save(path, transparency=image.info.get("transparency"))
+    try:
+        image.save(path, transparency=image.info.get("transparency"))
+    except OSError:
+        pytest.skip("this Pillow cannot write such a file")
     visible = (255, 0, 0) if kind in ("RGBA", "P", "P bytes", "RGB") else (128, 128, 128)
     for background, colour in (("white", (255, 255, 255)), ("black", (0, 0, 0)), ("grey", (128, 128, 128))):
         seen = read_image(path, Reading(background=background))

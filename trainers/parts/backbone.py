@@ -9,13 +9,13 @@ import torch
 
 import clip
 from clip.frozen import freeze_image_tower
-from clip.model import CLIP, convert_weights
+from clip.model import CLIP
 
 KEPT = 2  # models that a process keeps for its next run
 
 
 def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
-    """Load the CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), frozen, in evaluation mode.
+    """Load the CLIP of cfg.MODEL.BACKBONE.NAME (a name or a path, as of `clip.load`), frozen, in evaluation mode.
 
     A later run of this process gets the same object, unless the file has changed: it may be moved to `device`, and
     must not be changed in any other way.  The first run gets it on the CPU.
@@ -45,12 +45,11 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
     return model
 
 
-def _file_state(path: str) -> tuple[int, int, int] | None:
-    """Describe a file by what changes with it; None for a name that is no file."""
-    if not os.path.isfile(path):
-        return None
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _file_state(path: str) -> tuple[tuple[int, int, int], ...]:
+    """Describe a file, or the files of a folder, by what changes with them; () for a name that is neither."""
+    files = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
+    stats = [os.stat(file) for file in files if os.path.isfile(file)]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 @lru_cache(maxsize=KEPT)
@@ -59,11 +58,7 @@ def _frozen_clip(name: str, file_state: Any, activation: str, precision: str, de
     model = clip.load_clip_to_cpu(name, activation).float()
     freeze_image_tower(model.visual)
     if precision in ("fp16", "bf16"):
-        convert_weights(model)
-    if precision == "bf16":
-        for parameter in model.parameters():
-            if parameter.dtype == torch.float16:
-                parameter.data = parameter.data.to(torch.bfloat16)
+        model.lower(torch.float16 if precision == "fp16" else torch.bfloat16)
     return model.requires_grad_(False).eval()
 
 
@@ -85,7 +80,7 @@ def effective_precision(precision: str, device: torch.device) -> str:
 
 
 def _check_input(settings: Any, model: CLIP, name: str) -> None:
-    """Refuse images of the wrong size; warn of pixels that are normalised otherwise than in CLIP's training."""
+    """Refuse images of the wrong size; warn of images that are prepared otherwise than in CLIP's training."""
     side = model.visual.input_resolution
     if tuple(settings.SIZE) != (side, side):
         shown = " x ".join(str(pixels) for pixels in settings.SIZE)
@@ -101,3 +96,12 @@ def _check_input(settings: Any, model: CLIP, name: str) -> None:
             f"{list(model.pixel_std)}, but INPUT.PIXEL_MEAN is {list(settings.PIXEL_MEAN)} and INPUT.PIXEL_STD "
             f"{list(settings.PIXEL_STD)}"
         )
+    for key, trained, what in (
+        ("INTERPOLATION", model.interpolation, "images resized by"),
+        ("RESIZE", model.resize_mode, "images whose sides were resized as"),
+    ):
+        if trained != settings.get(key, trained):
+            print(
+                f"Warning: {name} was trained on {what} {trained}, but INPUT.{key} is {settings[key]}; set it to "
+                f"{trained}, or expect a lower accuracy"
+            )

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from clip.model import CLIP
-from clip.simple_tokenizer import END, START, default_tokenizer
 
 from .fixed_tokens import embed, words_of
 
@@ -42,16 +41,16 @@ def check_names(clip_model: CLIP, classnames: Sequence[str], backbone: str, deci
         For a name that is empty or cut short, and where names are decisive but leave at most half as many classes to
         tell apart as there are.
     """
-    tokenizer = default_tokenizer()
-    marks = {tokenizer.encoder[START], tokenizer.encoder[END]}
+    tokenizer = clip_model.tokens
+    marks = {*tokenizer.start, *tokenizer.end}
     ids = [tokenizer.encode(words) for words in words_of(classnames)]
     for name, tokens in zip(classnames, ids, strict=True):
         if not tokens:
             raise ValueError(f"the class name {name!r} holds nothing that CLIP reads; give the class another name")
         if marks & set(tokens):
             raise ValueError(
-                f"the class name {name!r} holds CLIP's own mark of where a text starts or ends ({START} and {END}), so "
-                "it would be cut short there; give the class another name"
+                f"the class name {name!r} holds CLIP's own mark of where a text starts or ends "
+                f"({tokenizer.decode([*tokenizer.start, *tokenizer.end])}), so it would be cut short there; give the class another name"
             )
 
     distinct = list(dict.fromkeys(token for tokens in ids for token in tokens))

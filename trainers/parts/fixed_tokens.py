@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-import clip
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
+from clip.tokens import Tokens
 
 
 class FixedTokens(nn.Module):
@@ -23,7 +23,8 @@ class FixedTokens(nn.Module):
     clip_model
         Whose token table is used.
     tokens
-        (C, 77), tokenised prompts in which positions 1 ... n stand for the context and the class name follows.
+        (C, 77), tokenised prompts in which the n positions behind the start stand for the context and the class name
+        follows.  77 is CLIP's context length; other models have another.
     n_context
         n.
     name_lengths
@@ -65,7 +66,8 @@ class FixedTokens(nn.Module):
         super().__init__()
         self.n_context = n_context
         self.class_specific = class_specific
-        self.end = tokens.argmax(dim=1)  # (C,) position of end-of-text, the largest id
+        self.start = len(clip_model.tokens.start)  # 1, or 0 where a tokenizer puts nothing before the text
+        self.end = clip_model.tokens.ends(tokens)  # (C,) position of end-of-text
         distinct, ids = tokens.unique(return_inverse=True)
         self.register_buffer("vocabulary", embed(clip_model, distinct), persistent=False)
         self.register_buffer("ids", ids, persistent=False)
@@ -74,7 +76,7 @@ class FixedTokens(nn.Module):
     def place(self, contexts: Tensor) -> PromptTokens:
         """Put contexts (N, 1, n, E) or (N, C, n, E), for any N, into the prompts."""
         learned = contexts.flatten(1, 2)  # (N, n, E) or (N, C*n, E)
-        start = self.vocabulary[self.ids[:1, 0]].to(learned).expand(len(learned), 1, -1)  # (N, 1, E)
+        start = self.vocabulary[self.ids[0, : self.start]].to(learned).expand(len(learned), -1, -1)
         prefix = torch.cat([start, learned[:, : self.shared]], dim=1)  # (N, P, E)
         suffix = self.vocabulary[self.suffix_ids].to(learned)[None]  # (1, T, E)
         if len(self.slots):
@@ -99,26 +101,26 @@ class FixedTokens(nn.Module):
         A source is a position in the tokenised prompt, or -1 - j for context token j.  A suffix is what follows the
         shared prefix, up to and including the end-of-text token.
         """
-        n, length = self.n_context, self.ids.shape[1]
+        n, length, first = self.n_context, self.ids.shape[1], self.start + self.n_context
         before = {"end": n, "middle": n // 2, "front": 0}[position]  # context tokens ahead of the name
         context = [-1 - j for j in range(n)]
         rows = []
         for name_length in name_lengths:
-            name = list(range(1 + n, 1 + n + name_length))
-            rest = list(range(1 + n + name_length, length))
-            rows.append([0, *context[:before], *name, *context[before:], *rest])
+            name = list(range(first, first + name_length))
+            rest = list(range(first + name_length, length))
+            rows.append([*range(self.start), *context[:before], *name, *context[before:], *rest])
         self.sources = torch.tensor(rows)
 
         self.shared = 0 if self.class_specific else before
-        suffixes = [row[1 + self.shared : end + 1] for row, end in zip(rows, self.end.tolist(), strict=True)]
+        suffixes = [row[self.start + self.shared : end + 1] for row, end in zip(rows, self.end.tolist(), strict=True)]
         self.lengths = tuple(map(len, suffixes))
         sources = torch.tensor([source for suffix in suffixes for source in suffix])  # (T,)
         classes = torch.arange(len(rows)).repeat_interleave(torch.tensor(self.lengths))  # (T,) the class of each
         slots = (sources < 0).nonzero().flatten()
-        first = classes[slots] * n if self.class_specific else 0  # context token of the class, or of all classes
+        own = classes[slots] * n if self.class_specific else 0  # context token of the class, or of all classes
         self.register_buffer("suffix_ids", self.ids[classes, sources.clamp(min=0)], persistent=False)
         self.register_buffer("slots", slots, persistent=False)
-        self.register_buffer("slot_sources", first - 1 - sources[slots], persistent=False)
+        self.register_buffer("slot_sources", own - 1 - sources[slots], persistent=False)
 
 
 def words_of(classnames: Sequence[str]) -> list[str]:
@@ -126,21 +128,49 @@ def words_of(classnames: Sequence[str]) -> list[str]:
     return [name.replace("_", " ") for name in classnames]
 
 
-def bpe(texts: Sequence[str]) -> list[list[int]]:
-    """Tokenise each text on its own, without start and end."""
-    tokens = clip.tokenize(list(texts))
-    ends = tokens.argmax(dim=1).tolist()
-    return [row[1:end].tolist() for row, end in zip(tokens, ends, strict=True)]
+def name_lengths(tokens: Tokens, words: str, classnames: Sequence[str]) -> list[int]:
+    """Count the tokens of each class's name, as it stands behind `words`."""
+    before = len(tokens.encode(words))
+    return [len(tokens.encode(f"{words} {name}")) - before for name in words_of(classnames)]
 
 
-def tokenize(words: str, classnames: Sequence[str], n_context: int) -> Tensor:
-    """Tokenise `words` and each class's name as a sentence: ids (C, 77); ValueError for what is too long."""
+def tokenize(tokens: Tokens, words: str, classnames: Sequence[str], n_context: int) -> Tensor:
+    """Tokenise `words` and each class's name as a sentence.
+
+    Parameters
+    ----------
+    tokens
+        The tokenizer of the model.
+    words
+        Whose first `n_context` tokens stand for the context.
+    classnames
+        C names, `_` read as space.
+    n_context
+        n.
+
+    Returns
+    -------
+    Tensor
+        Ids (C, 77).
+
+    Raises
+    ------
+    ValueError
+        For what is too long, and for a tokenizer that reads `words` otherwise in front of a name than alone.
+    """
     try:
-        return clip.tokenize([f"{words} {name}." for name in words_of(classnames)]).long()
+        rows = tokens([f"{words} {name}." for name in words_of(classnames)])
     except RuntimeError as error:
-        reason = str(error).rpartition(";")[0]  # without the remedy of who calls clip.tokenize
+        reason = str(error).rpartition(";")[0]  # without the remedy of who calls the tokenizer
         remedy = f"the context takes {n_context} of them: shorten the name, or lower N_CTX, or shorten CTX_INIT"
         raise ValueError(f"{reason}; {remedy}") from None
+    expected = torch.tensor(tokens.encode(words)[:n_context], dtype=rows.dtype)
+    if not (rows[:, len(tokens.start) :][:, : len(expected)] == expected).all():
+        raise ValueError(
+            f"the tokenizer of this backbone reads {words!r} otherwise in front of a class name than alone; set CTX_INIT "
+            "to words that it keeps apart from what follows"
+        )
+    return rows
 
 
 @torch.no_grad()

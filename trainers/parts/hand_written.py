@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import clip
 from clip.features import ImageFeatures
 from clip.model import CLIP
 
@@ -48,7 +47,7 @@ def class_features(clip_model: CLIP, templates: Sequence[str], classnames: Seque
     names = [name.replace("_", " ") for name in classnames]
 
     def described_by(template: str) -> Tensor:
-        tokens = clip.tokenize([template.format(name) for name in names]).to(clip_model.logit_scale.device)
+        tokens = clip_model.tokens([template.format(name) for name in names]).to(clip_model.logit_scale.device)
         features = torch.cat([clip_model.encode_text(part) for part in tokens.split(TEXT_BATCH)])
         return F.normalize(features.float(), dim=-1)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from clip.features import ImageFeatures
 from clip.model import CLIP
-from clip.prompt_text import TextEncoder
+from clip.prompt_text import prompt_encoder
 
 from .prompts import ContextLearner
 
@@ -37,8 +37,10 @@ class PromptModel(nn.Module):
     def __init__(self, prompt_learner: ContextLearner, clip_model: CLIP) -> None:
         super().__init__()
         self.prompt_learner = prompt_learner
-        self.image_encoder = clip_model.visual
-        self.text_encoder = TextEncoder(clip_model)
+        self.image_encoder: Any = clip_model.visual
+        self.text_encoder: Any = prompt_encoder(clip_model)
+        if note := getattr(self.text_encoder, "note", ""):
+            print(note)
         self.logit_scale = clip_model.logit_scale
         self._keeps_text = False
         self._kept_text: Tensor | None = None
@@ -46,7 +48,7 @@ class PromptModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What images are converted to; as CLIP.dtype, it follows `.float()` and the like."""
-        return self.image_encoder.conv1.weight.dtype
+        return self.image_encoder.dtype
 
     @property
     def kind(self) -> str:
@@ -102,7 +104,7 @@ class PromptModel(nn.Module):
 
 
 @torch.no_grad()
-def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
+def encode_images(tower: Any, images: Tensor, kind: str) -> ImageFeatures:
     """Compute features of images, laid out as they are when read from a file.
 
     Parameters
@@ -114,12 +116,33 @@ def encode_images(tower: nn.Module, images: Tensor, kind: str) -> ImageFeatures:
     kind
         "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
     """
-    conv1: Any = tower.conv1
-    images = images.to(conv1.weight.dtype)
+    images = images.to(tower.dtype)
     if kind == "pooled":
         return ImageFeatures.without_places(tower(images)).contiguous()
-    dense: Any = tower.forward_dense
-    return dense(images, kind).contiguous()
+    return tower.forward_dense(images, kind).contiguous()
+
+
+def require_places(tower: Any, kind: str) -> None:
+    """Refuse a backbone without local features of a kind, before anything is encoded.
+
+    Parameters
+    ----------
+    tower
+        An image encoder; those of clip/model.py have both kinds.
+    kind
+        One of clip.features.KINDS.
+
+    Raises
+    ------
+    ValueError
+        With the tower's reason.
+    """
+    reason = tower.no_places(kind) if hasattr(tower, "no_places") else ""
+    if reason:
+        raise ValueError(
+            f"this MODEL.BACKBONE.NAME has no local features to be matched: {reason}. Choose another backbone, or a method "
+            "that looks at the pooled feature: CoOp, or MATCHING global"
+        )
 
 
 def pooled(image: ImageFeatures) -> Tensor:

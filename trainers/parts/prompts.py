@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 
-from .fixed_tokens import FixedTokens, bpe, embed, tokenize, words_of
+from .fixed_tokens import FixedTokens, embed, name_lengths, tokenize
 from .options import POSITIONS
 
 Learner = TypeVar("Learner", bound="PromptLearner")
@@ -70,13 +70,13 @@ class ContextLearner(nn.Module):
 
     @property
     def token_prefix(self) -> Tensor:
-        """Embedding of the start token, (N*C, 1, E)."""
-        return self.fixed_embeddings(0, 1)
+        """Embedding of the start token, (N*C, 1, E); (N*C, 0, E) where the tokenizer has none."""
+        return self.fixed_embeddings(0, self.wordings()[0].start)
 
     @property
     def token_suffix(self) -> Tensor:
         """Embeddings behind the context in the tokenised prompts, (N*C, 76 - n, E)."""
-        return self.fixed_embeddings(1 + self.n_context)
+        return self.fixed_embeddings(self.wordings()[0].start + self.n_context)
 
     def fixed_embeddings(self, first: int, last: int | None = None) -> Tensor:
         """Embed the tokenised prompts' positions first ... last - 1, (N*C, last - first, E)."""
@@ -152,9 +152,9 @@ class PromptLearner(ContextLearner):
                 start.normal_(std=RANDOM_STD, generator=generator)
         self.ctx = nn.Parameter((start if self.has_prompt_axis else start.squeeze(-3)).to(dtype))
 
-        tokens = tokenize(words, classnames, self.n_context)  # (C, 77)
+        tokens = tokenize(clip_model.tokens, words, classnames, self.n_context)  # (C, 77)
         self.tokenized_prompts = tokens.repeat(self.n_prompts, 1)  # (N*C, 77), prompt-major like every row here
-        self.name_lens = [len(ids) for ids in bpe(words_of(classnames))]
+        self.name_lens = name_lengths(clip_model.tokens, words, classnames)
         self.words = FixedTokens(clip_model, tokens, self.n_context, self.name_lens, position, class_specific)
         axes = ["classes"] * class_specific + ["prompts"] * self.has_prompt_axis
         self.layout = " x ".join([*axes, "context tokens", "token width"])
@@ -181,7 +181,7 @@ class PromptLearner(ContextLearner):
         if not init:
             return random_context(clip_model, self.n_prompts, n_context, generator)
         phrases = [phrase.replace("_", " ").strip() for phrase in init.split("|")]
-        ids = bpe(phrases)
+        ids = [clip_model.tokens.encode(phrase) for phrase in phrases]
         if len(phrases) not in (1, self.n_prompts):
             raise ValueError(f"CTX_INIT has {len(phrases)} phrases; give one, or {self.n_prompts}: one for each prompt")
         if len({len(phrase) for phrase in ids}) > 1 or not ids[0]:
@@ -242,6 +242,18 @@ def start_learner(
 def random_context(
     clip_model: CLIP, n_prompts: int, n_context: int, generator: torch.Generator | None
 ) -> tuple[Tensor, str]:
-    """Draw start values (N, n, E), and name the words that stand in for them: X, n times."""
-    random = torch.empty(n_prompts, n_context, clip_model.ln_final.weight.shape[0])
-    return random.normal_(std=RANDOM_STD, generator=generator), " ".join(["X"] * n_context)
+    """Draw start values (N, n, E), and name the words that stand in for them: X, n times.
+
+    Raises
+    ------
+    ValueError
+        For a tokenizer that does not read them as n tokens.
+    """
+    words = " ".join(["X"] * n_context)
+    if len(clip_model.tokens.encode(words)) != n_context:
+        raise ValueError(
+            f"the tokenizer of this backbone does not read {n_context} words X as so many tokens, and no others can stand "
+            "in for random context vectors; set CTX_INIT to a phrase"
+        )
+    random = torch.empty(n_prompts, n_context, clip_model.token_embedding.weight.shape[1])
+    return random.normal_(std=RANDOM_STD, generator=generator), words

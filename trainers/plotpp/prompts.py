@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-import clip
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 
 from ..parts.dataset_facts import DEFAULT_TEMPLATE, dataset_facts
-from ..parts.fixed_tokens import FixedTokens, bpe, embed, tokenize
+from ..parts.fixed_tokens import FixedTokens, embed, tokenize
 from ..parts.prompts import COPY_NOISE_STD, RANDOM_STD, ContextLearner, random_context
 
 
@@ -151,10 +150,11 @@ def start_from_templates(
     generator
         What the noise is drawn from.
     """
-    n_context = len(bpe(templates[:1])[0])
+    tokenizer = clip_model.tokens
+    n_context = len(tokenizer.encode(templates[0]))
     words = tuple(templates[n % len(templates)] for n in range(n_prompts))
-    tokens = torch.stack([tokenize(template, classnames, n_context) for template in words])
-    context = embed(clip_model, clip.tokenize(list(words)).long()[:, 1 : 1 + n_context])  # (N, n, E)
+    tokens = torch.stack([tokenize(tokenizer, template, classnames, n_context) for template in words])
+    context = embed(clip_model, tokenizer(list(words))[:, 1 : 1 + n_context])  # (N, n, E)
     for n in range(len(templates), n_prompts):
         context[n] += torch.empty(context.shape[1:]).normal_(std=COPY_NOISE_STD, generator=generator)
     return TextStart(tokens, context, words)
@@ -169,5 +169,5 @@ def start_at_random(
 ) -> TextStart:
     """Start N random contexts of `n_context` tokens before the class name."""
     context, words = random_context(clip_model, n_prompts, n_context, generator)
-    tokens = tokenize(words, classnames, n_context).expand(n_prompts, -1, -1)
+    tokens = tokenize(clip_model.tokens, words, classnames, n_context).expand(n_prompts, -1, -1)
     return TextStart(tokens, context, (words,) * n_prompts)

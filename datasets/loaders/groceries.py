@@ -1,0 +1,72 @@
+"""Groceries: a few-shot task of real photographs that comes with the project; nothing has to be downloaded.
+
+DATASET.ROOT/groceries is unpacked from datasets/groceries/groceries.zip on first use: 30 kinds of food in a shop, with
+16 train and 8 test photographs each, 144 x 144 pixels.  The backbone `photos` goes with it; every other one does, too.
+"""
+
+from __future__ import annotations
+
+import os.path as osp
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.plain.writing import atomic_write
+
+from ..base import SplitDataset
+from ..published import Published
+
+ARCHIVE = Path(__file__).parents[1] / "groceries" / "groceries.zip"
+
+
+@DATASET_REGISTRY.register()
+class Groceries(SplitDataset):
+    """Photographs of 30 kinds of fruit, vegetables and packages in shops, unpacked below DATASET.ROOT on first use.
+
+    References
+    ----------
+    M. Klasson, C. Zhang and H. Kjellström, "A Hierarchical Grocery Store Image Dataset with Visual and Semantic Labels",
+    WACV 2019
+    """
+
+    config, table_name = "groceries", "Groceries"
+    dataset_dir = "groceries"
+    image_folder = "images"
+    split_file = "split_zhou_Groceries.json"
+    template = "a photo of a {}."
+    prompt_starts = ("a photo of a", "a picture of a", "an image of a", "a view of a")
+    published = Published(counts=(480, 0, 240), classes=30, images="groceries.zip, which comes with the project")
+
+    def __init__(self, cfg: Any) -> None:
+        folder = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), self.dataset_dir)
+        if written := unpack(Path(folder)):
+            print(f"Unpacked {written} files of the groceries below {folder}")
+        super().__init__(cfg)
+
+
+def unpack(folder: Path) -> int:
+    """Write what is missing or incomplete of the data set; return how many files that were.
+
+    Raises
+    ------
+    OSError
+        Where the folder cannot be written to; the message has the remedy.
+    """
+    written = 0
+    try:
+        with zipfile.ZipFile(ARCHIVE) as archive:
+            for entry in archive.infolist():
+                path = folder / entry.filename
+                if path.is_file() and path.stat().st_size == entry.file_size:
+                    continue
+                with atomic_write(path, "wb") as file:
+                    file.write(archive.read(entry))
+                written += 1
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write the groceries below {folder} ({error.strerror}); they need 4 MB in a folder that may be "
+            "written to: make room, or choose another DATASET.ROOT (--root)",
+        ) from error
+    return written
