@@ -9,4 +9,6 @@
     releases, digests      what OpenAI has published, and how its tensors are known in any container
     hub                    files of the Hugging Face hub
     download               one file from one address: checked, resumed, never half there
+
+A check of what was read is part of reading: nothing is handed on that would load and compute something else.
 """

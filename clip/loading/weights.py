@@ -140,8 +140,8 @@ def refuse_foreign(state_dict: Mapping[str, Tensor]) -> None:
     for start, what in FOREIGN.items():
         for key in state_dict:
             if key.startswith(start):
-                raise ValueError(f"these are the weights of {what} (entry {key!r}), not of OpenAI's ResNet or ViT and text "
-                                 "transformer; a model of open_clip also needs its architecture: put its "
+                raise ValueError(f"these are the weights of {what} (entry {key!r}), not of OpenAI's ResNet or ViT and "
+                                 "text transformer; a model of open_clip also needs its architecture: put its "
                                  "open_clip_config.json beside the file, or give the name ARCHITECTURE/PATH")
 
 
