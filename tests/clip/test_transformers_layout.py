@@ -14,7 +14,7 @@ from clip.loading.hub import HubName, hub_name
 from clip.loading.published import fetch_hub_model
 from clip.loading.transformers_layout import check_config, pixels_of, section, to_openai
 from clip.loading.weights import read_weights
-from clip.model import PIXEL_MEAN
+from clip.model import PIXEL_MEAN, PIXEL_STD
 from tests.support.closeness import assert_close
 from tests.support.fake_hub import FakeHub, set_constants
 
@@ -236,3 +236,21 @@ def test_another_kind_of_repository_is_refused_before_its_weights_are_fetched(tm
             clip.load_clip_to_cpu("hf://some/text")
         with pytest.raises(RuntimeError, match="cannot get some/none .*there is no such repository"):
             clip.load_clip_to_cpu("hf://some/none")
+
+
+def test_a_folder_is_the_backbone_of_a_run_until_it_changes(saved, tmp_path):
+    from dassl.config import get_cfg_default
+    from runs.config import extend_cfg
+    from trainers.parts.backbone import load_backbone
+
+    for name, content in repository(saved["tiny"][0]).items():
+        (tmp_path / name).write_bytes(content)
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    cfg.MODEL.BACKBONE.NAME, cfg.INPUT.SIZE = str(tmp_path), (32, 32)
+    cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(PIXEL_MEAN), list(PIXEL_STD)
+    first = load_backbone(cfg, "fp32", torch.device("cpu"))
+    assert load_backbone(cfg, "fp32", torch.device("cpu")) is first
+    state = load_file(tmp_path / "model.safetensors")
+    save_file(state | {"logit_scale": torch.tensor(1.0)}, tmp_path / "model.safetensors")
+    assert load_backbone(cfg, "fp32", torch.device("cpu")).logit_scale == 1
