@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -271,7 +272,4 @@ def _value_path(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 def _versions() -> dict[str, str]:
     """Versions of the packages whose code the tower runs."""
-    import open_clip
-    import timm
-
-    return {"open_clip": open_clip.__version__, "timm": timm.__version__}
+    return {name: version(name) for name in ("open_clip_torch", "timm")}

@@ -7,6 +7,7 @@ from typing import Any
 from ..tokens import ClipTokens, Tokens
 from .sources import Source
 
+OPTIONS = {"clean", "strip_sep_token", "language"}  # of a config; transformers takes others, of which some run code
 FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
 PROBE = "a photo of a dog."
 
@@ -28,6 +29,11 @@ def load_tokens(source: Source) -> Tokens:
         if options:
             raise ValueError(f"{source.name}: its config gives CLIP's tokenizer options that are not known, {options}")
         return ClipTokens(length)
+    if unknown := options.keys() - OPTIONS:
+        raise ValueError(
+            f"{source.name}: its config gives the tokenizer {name} the options {', '.join(sorted(unknown))}; known are "
+            f"{', '.join(sorted(OPTIONS))}, and no others are handed on"
+        )
     own = source.folder is not None and any((source.folder / file).is_file() for file in FILES)
     place = str(source.folder) if own else name
     try:

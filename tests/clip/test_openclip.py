@@ -224,6 +224,12 @@ def test_images_are_prepared_as_in_training(models, folder):
     assert (preprocess(64)(wide)[0, 32] < 0).sum() == 0  # and the centre lacks it
 
 
+def test_loading_draws_no_random_numbers(models, folder):
+    before = torch.get_rng_state()
+    clip.load_clip_to_cpu(str(folder / "convnext"))
+    assert torch.get_rng_state().equal(before)
+
+
 def test_files_are_told_apart(models, folder, tmp_path):
     """By the config beside a file, a config of its own name, or the architecture before its path."""
     expected = models["eva02"][0].visual.described
@@ -278,6 +284,9 @@ def test_the_architecture_is_part_of_what_features_depend_on(folder, models):
     ({"vision_cfg": {"timm_model_name": "no_such_trunk"}}, "open_clip cannot build this architecture .*Unknown model"),
     ({"text_cfg": {"hf_model_name": "roberta-base"}}, "reads texts with roberta-base"),
     ({"text_cfg": {"tokenizer_kwargs": {"reduction_mask": "random"}}}, "options that are not known, .*reduction_mask"),
+    ({"text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}}, "options trust_remote_code; known are clean"),
+    ({"vision_cfg": {"timm_model_kwargs": {"checkpoint_path": "x"}}}, "checkpoint_path would fetch or read other"),
+    ({"vision_cfg": {"timm_model_name": "hf-hub:some/one"}}, "timm_model_name hf-hub:some/one would fetch"),
 ])  # fmt: skip
 def test_configs_that_cannot_be_used(models, folder, tmp_path, change, message):
     target = tmp_path / "model"
