@@ -1,5 +1,6 @@
 # Every target makes .venv when it is missing, installs what it needs, and then runs offline.
-#   make demo    train zero-shot CLIP, CoOp and PLOT on the generated data; tables, pictures, output/demo/report.html
+#   make demo    train zero-shot CLIP, CoOp and PLOT on the generated data; tables, pictures, output/demo/report.html;
+#                then a little of it on photographs -> output/demo-photos
 #   make demo-full   then the same on a small ViT, and PLOT++ in its two stages -> output/demo-vit/report.html
 #   make test    the test suite            make check   lint, types and tests
 #   make test-oldest   the test suite with the oldest versions that setup.py allows (Python 3.10 or 3.11)
@@ -10,6 +11,7 @@ VENV ?= .venv
 DEMO ?= output/demo
 DEMO_RUN = $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
 DEMO_VIT ?= output/demo-vit
+DEMO_PHOTOS ?= output/demo-photos
 BIN = $(VENV)/bin
 
 OLDEST = .venv-oldest
@@ -36,6 +38,11 @@ demo: $(VENV)/.run
 	$(BIN)/python -m results ablate $(DEMO_RUN)
 	$(BIN)/python -m results map $(DEMO_RUN)
 	$(BIN)/python -m results report $(DEMO)
+	$(BIN)/python scripts/sweep.py --root data --output $(DEMO_PHOTOS) --dataset groceries --config photos --jobs 2 \
+	    --trainers ZeroshotCLIP CoOp PLOT --shots 4 --seeds 1 DATALOADER.TRAIN_X.VIEWS 2
+	$(BIN)/python -m results table $(DEMO_PHOTOS)
+	$(BIN)/python -m results transport --count 4 \
+	    $(DEMO_PHOTOS)/OP_N4/groceries/PLOT/photos_4shots/nctx16_cscFalse_ctpend/seed1
 
 SWEEP_VIT = $(BIN)/python scripts/sweep.py --root data --dataset demo --config demo_vit --jobs 2 --shots 1 4 16 --seeds 1 2 3
 TWO_STAGES = DATA=data OUTPUT=$(DEMO_VIT)/plotpp CFG=demo_vit SHOTS="1 4 16" PYTHON=$(BIN)/python

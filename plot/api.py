@@ -100,7 +100,7 @@ def sweep(
     from runs.sweeps.jobs import make_runs
     from runs.sweeps.planning import grid
 
-    settings = {"DEVICE": device, **(options or {})}
+    settings = {"USE_DEVICE": device, **(options or {})}
     words = [word for key, value in settings.items() for word in (key, str(value))]
     planned: list[Job] = grid(
         trainers, datasets, config, str(root), output, shots, seeds, words, use(plugins)

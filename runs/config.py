@@ -88,7 +88,7 @@ def option_types() -> list[Any]:
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
-    cfg.DEVICE = AUTO  # where to compute: cpu, cuda, cuda:1, mps, or auto: the GPU where there is one and USE_CUDA
+    cfg.USE_DEVICE = AUTO  # where to compute: cpu, cuda, cuda:1, mps, or auto: the GPU where there is one and USE_CUDA
     cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs: quick_gelu, gelu, or auto (what the weights say)
@@ -107,7 +107,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.FOLDER.PATH = ""  # data set Folder: the folder of class folders, below DATASET.ROOT; empty: the root
     cfg.DATASET.FOLDER.CSV = ""  # or a table with the columns path and label, instead of class folders
     cfg.DATASET.FOLDER.TEST_CSV = ""  # a table of the test images; empty: a fixed part of each class is held out
-    own = ("DEVICE", "PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    own = ("USE_DEVICE", "PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
     cfg.NO_EFFECT = own  # keys that change no result, besides the engine's; code that adds such a key names it here
     for options in option_types():
         cfg.TRAINER[options.node] = options.defaults()
@@ -124,7 +124,7 @@ FLAGS = {  # flag -> key; applied where the flag was given
     "trainer": "TRAINER.NAME",
     "backbone": "MODEL.BACKBONE.NAME",
     "head": "MODEL.HEAD.NAME",
-    "device": "DEVICE",
+    "device": "USE_DEVICE",
 }
 
 
@@ -159,7 +159,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     if args.seed != -1:
         cfg.SEED = args.seed
     explicit |= merge_options(cfg, args.opts or [])
-    set_device_keys(cfg, cfg.DEVICE)
+    set_device_keys(cfg, cfg.USE_DEVICE)
 
     notes = []
     known = cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()

@@ -81,7 +81,7 @@ def run(request: Request, load: Callable[[Any], None] | None = None) -> dict[str
     """
     cfg = request.cfg
     load_plugins(cfg.PLUGINS)  # a worker of a sweep has not seen the command line
-    choose_device(cfg.DEVICE, cfg.USE_CUDA)
+    choose_device(cfg.USE_DEVICE, cfg.USE_CUDA)
     check_starts(request)
     with hold_folder(cfg.OUTPUT_DIR):
         goes_on = open_run(cfg, request.mode)

@@ -83,7 +83,7 @@ class SimpleTrainer(TrainerBase):
     dm : DataManager
         `dm.dataset.classnames` is what prompts are made of.
     device : torch.device
-        What the key DEVICE names (dassl/plain/devices.py); without it, or with "auto", CUDA where there is a GPU and
+        What the key USE_DEVICE names (dassl/plain/devices.py); without it, or with "auto", CUDA where there is a GPU and
         USE_CUDA, else the CPU.  `build_model` may change it.
     epoch, start_epoch, max_epoch : int
         The present epoch from 0, the first one of this process, and their number.
@@ -101,7 +101,7 @@ class SimpleTrainer(TrainerBase):
         self.check_cfg(cfg)
         check_names(cfg.TEST, "TEST")
         check_values(cfg.TRAIN, "TRAIN")
-        self.device = choose_device(cfg.get("DEVICE", AUTO), cfg.USE_CUDA)
+        self.device = choose_device(cfg.get("USE_DEVICE", AUTO), cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch: int = cfg.OPTIM.MAX_EPOCH
         self.output_dir: str = cfg.OUTPUT_DIR

@@ -185,6 +185,7 @@ def _turn_of(image: Image.Image) -> Image.Transpose | None:
     """
     if image.format in UPRIGHT:
         return None
+    image.load()  # here, where damaged pixels raise: reading the tag of a PNG would decode them, too
     try:
         return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # its parser raises nearly anything

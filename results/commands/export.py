@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from dassl.plain.devices import add_device_flag
 from runs.files import ResultsError, to_stderr, to_stdout
 from runs.hub import FILE
 from runs.names import add_run_argument, run_of
@@ -21,6 +23,7 @@ from .command import argument, command
     argument("--push", default="", metavar="USER/REPOSITORY", help="upload file and card to the Hugging Face hub"),
     argument("--private", action="store_true", help="with --push: a repository that is made is private"),
     argument("--revision", default="", metavar="BRANCH", help="with --push: not the default branch"),
+    partial(add_device_flag, default="cpu"),
     add_trust_paths,
 )
 def export(args: argparse.Namespace) -> int:
@@ -52,7 +55,7 @@ def export(args: argparse.Namespace) -> int:
     folder = run_of(args)
     if not folder.is_dir():
         raise ResultsError(f"{folder} is no folder; give the folder of a finished run")
-    restored = rebuild(open_source(folder), backbone=args.backbone, device="cpu")
+    restored = rebuild(open_source(folder), backbone=args.backbone, device=args.device)
     path = write(restored, Path(args.out or folder / FILE))
     to_stdout(f"written: {path} ({path.stat().st_size / 1e3:,.0f} kB, {len(restored.classes)} classes)")
     plain = card_text(restored.source, restored.classes, path.name)

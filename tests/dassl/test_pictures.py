@@ -11,7 +11,7 @@ from dassl.data.datasets import Datum
 from dassl.plain import image_formats
 from dassl.utils import read_image
 from dassl.utils.images import AS_STORED, ORIENTATION, Reading, to_rgb
-from tests.support.data import make_cfg, write_picture
+from tests.support.data import BAD_IMAGES, make_cfg, write_bad_images, write_picture
 
 SEEN = Reading(upright=True, background="white")
 RAMP = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3) * 3  # (height, width, 3): every pixel is another
@@ -61,6 +61,13 @@ def test_a_strange_tag_turns_nothing(tmp_path, exif):
     path = tmp_path / "a.jpg"
     Image.new("RGB", (40, 30), "red").save(path, exif=exif)
     assert read_image(path, SEEN).size == (40, 30)
+
+
+def test_damaged_pixels_are_found_on_the_way_to_the_tag(tmp_path):
+    write_bad_images(tmp_path)
+    for name in BAD_IMAGES:
+        with pytest.raises(OSError, match=name):
+            read_image(tmp_path / name, SEEN)
 
 
 # --- transparency ----------------------------------------------------------------------------------------

@@ -8,10 +8,13 @@ import torch
 
 import predict
 import train
+from dassl.engine import build_trainer
 from results.__main__ import main as results
+from runs.config import request_of
 from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.open_clip_models import SIDE, save
+from tests.support.pretend_gpu import DEVICE, PretendGpu, train_step
 from tests.support.programs import arguments, failure, make_world
 
 KINDS = ("eva02", "siglip", "mobileclip", "convnext", "coca")
@@ -65,6 +68,17 @@ def test_plot_learns_and_comes_back(world, runs, tmp_path, kind):
         local = tower.encode_image_dense(images).normalized().local
         text = torch.nn.functional.normalize(trainer.model.encode_prompts(), dim=-1)
     assert_close(explained.similarity, torch.einsum("bmd,ncd->bcmn", local, text), 1e-4, floor=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_on_a_gpu(world, kind):
+    """CUDA is stricter than a CPU about tensors of two formats."""
+    more = ("TRAINER.PLOT.PREC", "fp16", "TRAINER.PLOT.MAX_ITER", "1", "FEATURE_CACHE.USE", "False")
+    with PretendGpu() as gpu:
+        trainer = build_trainer(request_of(options(world, world / "pretended", kind, *more)).cfg)
+        train_step(trainer)
+        trainer.test()
+    assert torch.float16 in gpu.arithmetic and trainer.model.prompt_learner.ctx.grad.device == DEVICE
 
 
 @pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "ZeroshotCLIP", "TipAdapter", "TipAdapterF"])

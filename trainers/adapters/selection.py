@@ -61,11 +61,11 @@ def search(
         Number of batches, for the progress bar.
     """
     correct: Any = 0  # (betas, alphas), on the device: it is read once, at the end
-    images = 0
+    images, weights = 0, torch.tensor(alphas)[:, None, None]
     for image, labels in tqdm(batches, "Searching alpha and beta", total, disable=None, leave=False):
         base, affinity = model.base(image), model.affinity(image)
         images += len(labels)
-        weights = torch.tensor(alphas, dtype=base.dtype, device=base.device)[:, None, None]
+        weights = weights.to(base)
         parts = weights.split(max(1, LOGITS_AT_ONCE // base.numel()))
         rows = []
         for beta in betas:
