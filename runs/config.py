@@ -93,6 +93,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs: quick_gelu, gelu, or auto (what the weights say)
     cfg.INPUT.EXIF_ORIENTATION = False  # turn pictures as their EXIF tag says, as viewers do; data set Folder: True
+    cfg.INPUT.RESIZE = "shortest"  # of test images: shortest (side to SIZE, then the centre) or squash (both sides)
     cfg.INPUT.ALPHA = ""  # colour under transparent pixels: white, grey or black; "": as stored; data set Folder: white
     cfg.DATASET.CHECK_IMAGES = True  # look at the images of this run before the work starts
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
@@ -177,6 +178,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
 
 OUR_NUMBERS = dict.fromkeys(("DATALOADER.KEEP_MB", "DATALOADER.TRAIN_X.VIEWS", "FEATURE_CACHE.MAX_GB"), at_least(0))
 OUR_NAMES = {
+    "INPUT.RESIZE": ("shortest", "squash"),
     "INPUT.ALPHA": ("", "white", "grey", "black"),
     "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),
     "MODEL.BACKBONE.ACTIVATION": ("auto", "quick_gelu", "gelu"),

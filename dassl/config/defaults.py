@@ -25,7 +25,6 @@ _C.VERBOSE = True  # print what is built
 _C.INPUT = CN()
 _C.INPUT.SIZE = (224, 224)  # height, width in pixels
 _C.INPUT.INTERPOLATION = "bilinear"  # bilinear, bicubic, nearest
-_C.INPUT.RESIZE = "shortest"  # of test images: shortest (side to SIZE, then the centre) or squash (both sides to SIZE)
 _C.INPUT.TRANSFORMS = ()  # names; the order of the steps is fixed whatever their order here
 _C.INPUT.NO_TRANSFORM = False  # True: no transform at all
 _C.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]  # per channel, of pixels in [0, 1]

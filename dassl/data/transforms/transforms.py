@@ -66,7 +66,7 @@ def build_transform(
     log.info("Building transform_train" if is_train else "Building transform_test")
     chosen = {"to_tensor", *choices}
     if not is_train:
-        squashed = cfg.INPUT.get("RESIZE") == "squash"  # as SigLIP was trained
+        squashed = cfg.INPUT.get("RESIZE") == "squash"
         resizing = {"resize"} if squashed else {"resize_edge", "crop_centre"}
         chosen = chosen & {"to_tensor", "normalize", "instance_norm"} | resizing
     elif not chosen & {"random_crop", "random_resized_crop"}:
