@@ -2,6 +2,7 @@
 
 Old is the original algorithm, written plainly (benchmarks/original.py); old and new run in turns, each in a process of
 its own.  "no page faults": the old one with freed memory kept by the process, which new always does on a CPU.
+`neighbour` is about a CPU and measured there whatever --device says.
 All of the default takes half an hour on two cores.  Old at 100 classes takes 16 GB of memory; beyond that, the subject
 "text" lets it encode pieces of 100 classes.
 
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dassl.plain.console import positive
+from dassl.plain.devices import add_device_flag, choose_device, describe_device
 
 from .sizes import ARCHITECTURES, EVALUATION_CLASSES, SUBJECTS, SWEEP_CLASSES, Sizes
 
@@ -49,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--context", type=positive, metavar="TOKENS", help="default: 16; of PLOT++: 4")
     add("--batch", type=positive, metavar="B", help="default: 32; of PLOT++: 4")
     add("--backbone", choices=list(ARCHITECTURES), help="default: RN50; of PLOT++: ViT-B/16")
+    add_device_flag(parser, default="cpu")
     add("--images", type=positive, default=400, metavar="K", help="test images of evaluation and sweep; default: 400")
     add("--epochs", type=positive, default=1, metavar="E", help="of each run of the sweep; default: 1")
     add("--repeats", type=positive, default=3, metavar="K", help="turns; default: 3; the sweep is done once")
@@ -60,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 def sizes_of(args: argparse.Namespace, usual: Mapping[str, Any] = {}, **more: int) -> Sizes:  # noqa: B006
     """Return the sizes that were asked for, else those usual for the subject, else the defaults."""
     asked = {key: getattr(args, key) for key in ("backbone", "prompts", "context", "batch") if getattr(args, key)}
-    return Sizes(**{**usual, **asked, **more})
+    return Sizes(**{**usual, **asked, **more}, device=args.device)
 
 
 def measured(args: argparse.Namespace) -> Iterator[Row]:
@@ -122,7 +125,7 @@ def report_on(args: argparse.Namespace) -> dict[str, Any]:
     if rows:
         print(table(rows))
     figures = [row._asdict() | {"ratio": row.ratio, "ratio_kept": row.ratio_kept} for row in rows]
-    report: dict[str, Any] = {"processor": machine.processor(), "rows": figures}
+    report: dict[str, Any] = {"processor": machine.processor(), "device": args.device, "rows": figures}
     if "floor" in args.subjects:
         report["floor"] = []
         for classes in args.classes or SUBJECTS["step"].classes:
@@ -148,6 +151,12 @@ def main(argv: list[str] | None = None) -> int:
 
     from . import machine
 
+    try:
+        device = choose_device(args.device)
+    except ValueError as error:
+        parser.error(str(error))
+    args.device = str(device)
+
     def busy_cores() -> float:
         busy = machine.busy_cores()
         if noise := machine.noise(busy):
@@ -155,9 +164,10 @@ def main(argv: list[str] | None = None) -> int:
         return busy
 
     sizes = sizes_of(args)
-    print(f"{machine.processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads, float32, random "
-          f"weights; {sizes.backbone}, N = {sizes.prompts}, {sizes.context} context tokens, batch {sizes.batch}, or as "
-          f"the subject says; medians of {args.repeats} turns, one where the old step takes a minute")
+    print(f"{machine.processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads, on "
+          f"{describe_device(device)}, float32, random weights; {sizes.backbone}, N = {sizes.prompts}, {sizes.context} "
+          f"context tokens, batch {sizes.batch}, or as the subject says; medians of {args.repeats} turns, one where the "
+          "old step takes a minute")
     before = busy_cores()
     report = report_on(args)
     report["busy_cores"] = [before, busy_cores()]

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from clip.packed import FrozenLinear
 from clip.prompt_text import TextEncoder
 
-from .measure import NEW, Process, Step
+from .measure import NEW, Process, Step, wait_for
 from .sizes import RESOLUTION, Sizes
 from .subjects import clip_model, learner_of, training_step
 
@@ -58,14 +58,15 @@ def operations(sizes: Sizes) -> Operations:
     return Operations(convolutions, products)
 
 
-def rates(side: str) -> Step:
+def rates(side: str, device: str) -> Step:
     """Operations per second of large products and convolutions: a step that returns the best of each."""
     rows, inputs, outputs = PRODUCT
-    frozen, x = FrozenLinear(torch.randn(outputs, inputs)), torch.randn(rows, inputs)
+    frozen = FrozenLinear(torch.randn(outputs, inputs, device=device))
+    x = torch.randn(rows, inputs, device=device)
     layers: list[Any] = [
         (torch.nn.Conv2d(c, c, k, padding=k // 2), torch.randn(32, c, size, size)) for c, size, k in CONVOLUTIONS
     ]
-    layers = [[part.to(memory_format=torch.channels_last) for part in pair] for pair in layers]
+    layers = [[part.to(device, memory_format=torch.channels_last) for part in pair] for pair in layers]
 
     @torch.no_grad()
     def step() -> Sequence[float]:
@@ -79,7 +80,7 @@ def rates(side: str) -> Step:
 
 def _rate(operations: float, run: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """Return operations per second of the fastest of some tries."""
-    return operations / min(timeit.repeat(lambda: run(x), number=1, repeat=TRIES))
+    return operations / min(timeit.repeat(lambda: wait_for([run(x)]), number=1, repeat=TRIES))
 
 
 def floor_report(sizes: Sizes, repeats: int) -> dict[str, Any]:
@@ -93,7 +94,8 @@ def floor_report(sizes: Sizes, repeats: int) -> dict[str, Any]:
         Numbers of operations, rates (operations per second), `floor` and `achieved` (seconds of a step), `ratio`.
     """
     counted = operations(sizes)
-    with Process(NEW, partial(training_step, sizes=sizes)) as step, Process(NEW, rates) as machine:
+    measured = partial(training_step, sizes=sizes), partial(rates, device=sizes.device)
+    with Process(NEW, measured[0]) as step, Process(NEW, measured[1]) as machine:
         step.run(), machine.run()
         turns = [(machine.run().arrays, step.run().seconds) for _ in range(repeats)]
     product_rate, convolution_rate = (float(max(rate)) for rate in zip(*(fast for fast, _ in turns), strict=True))

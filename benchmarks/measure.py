@@ -11,6 +11,7 @@ import math
 import re
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -209,14 +210,31 @@ def _run() -> Outcome:
     before, start = _start_of_peak(), time.perf_counter()
     for _ in range(_steps):
         results = _step()
+    wait_for(results)
     seconds = (time.perf_counter() - start) / _steps
     _steps = max(1, round(TURN / seconds))
-    arrays = [np.asarray(x.detach().float() if hasattr(x, "detach") else x) for x in results]
+    arrays = [np.asarray(x.detach().float().cpu() if hasattr(x, "detach") else x) for x in results]
     return Outcome(seconds, _peak() - before, arrays)
+
+
+def wait_for(results: Sequence[Any]) -> None:
+    """Wait until a GPU has computed them: it is done with everything before what is read."""
+    for result in results:
+        if hasattr(result, "device") and result.device.type != "cpu":
+            result.flatten()[:1].cpu()
+
+
+def _gpu() -> Any:
+    """Return `torch.cuda` in a process that computes there, whose memory is then what counts; else None."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _start_of_peak() -> float:
     """Return the bytes in use now; the peak is counted from here on, where the system allows that."""
+    if gpu := _gpu():
+        gpu.reset_peak_memory_stats()
+        return float(gpu.memory_allocated())
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -226,6 +244,8 @@ def _start_of_peak() -> float:
 
 def _peak() -> float:
     """Return the most bytes that this process has had since `_start_of_peak`, or else since it began."""
+    if gpu := _gpu():
+        return float(gpu.max_memory_allocated())
     try:
         return _bytes("VmHWM")
     except OSError:  # no Linux

@@ -31,6 +31,8 @@ class Sizes(NamedTuple):
         Learned tokens of a prompt.
     batch : int
         Images B of a step.
+    device : str
+        Where both sides compute, as of --device.
     """
 
     backbone: str = "RN50"
@@ -38,6 +40,7 @@ class Sizes(NamedTuple):
     prompts: int = 4
     context: int = 16
     batch: int = 32
+    device: str = "cpu"
 
 
 class Subject(NamedTuple):

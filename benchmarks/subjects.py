@@ -71,8 +71,9 @@ def learner_of(model: CLIP, sizes: Sizes) -> PromptLearner:
 def text(side: str, sizes: Sizes) -> Step:
     """Encode all prompts: features (N, C, D), and the gradient of the context."""
     model = clip_model(sizes.backbone, with_images=False)
-    learner, tower = learner_of(model, sizes), TextEncoder(model)
+    learner, tower = (part.to(sizes.device) for part in (learner_of(model, sizes), TextEncoder(model)))
     weights = torch.randn(sizes.prompts, sizes.classes, model.text_projection.shape[1])  # of a made-up loss
+    weights = weights.to(sizes.device)
 
     def new() -> list[Tensor]:
         features = tower(learner())
@@ -122,7 +123,7 @@ def training_step(side: str, sizes: Sizes, kept_views: bool = False) -> Step:
     With `kept_views` the new side has the features of its images already, as where they are kept between epochs.
     """
     model = clip_model(sizes.backbone)
-    return _whole_step(side, PlotModel, model, learner_of(model, sizes), sizes.batch, kept_views)
+    return _whole_step(side, PlotModel, model, learner_of(model, sizes), sizes, kept_views)
 
 
 def prompted_step(side: str, sizes: Sizes, update: str) -> Step:
@@ -135,13 +136,14 @@ def prompted_step(side: str, sizes: Sizes, update: str) -> Step:
     start = start_at_random(sizes.context, sizes.prompts, class_names(sizes.classes), model, generator)
     learner = TwoSidedPromptLearner(model, start, VISUAL_PROMPTS, VISUAL_TOKENS, generator=generator)
     learner.ctx.requires_grad_(update == "joint")
-    return _whole_step(side, PlotPPModel, model, learner, sizes.batch)
+    return _whole_step(side, PlotPPModel, model, learner, sizes)
 
 
 def _whole_step(
-    side: str, kind: Callable[..., Any], model: CLIP, learner: ContextLearner, batch: int, kept_views: bool = False
+    side: str, kind: Callable[..., Any], model: CLIP, learner: ContextLearner, sizes: Sizes, kept_views: bool = False
 ) -> Step:
-    images = torch.randn(batch, 3, RESOLUTION, RESOLUTION)
+    images = torch.randn(sizes.batch, 3, RESOLUTION, RESOLUTION)
+    model, learner, images = (part.to(sizes.device) for part in (model, learner, images))
     learned = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     if side == "old":
         tower = TextEncoder(model)
@@ -158,7 +160,8 @@ def _features(sizes: Sizes) -> tuple[Tensor, Tensor]:
     width, places = (1024, 49) if sizes.backbone == "RN50" else (512, 196)
     common = 0.5 * torch.randn(width)  # CLIP's features lie in a narrow cone
     local = F.normalize(torch.randn(sizes.batch, places, width) + common, dim=-1)
-    return local, F.normalize(torch.randn(sizes.prompts, sizes.classes, width) + common, dim=-1).requires_grad_()
+    text = F.normalize(torch.randn(sizes.prompts, sizes.classes, width) + common, dim=-1)
+    return local.to(sizes.device), text.to(sizes.device).requires_grad_()
 
 
 def _loss_step(scores: Callable[[], Tensor], of: Tensor | Sequence[Tensor], scale: float = 100.0) -> Step:
@@ -166,7 +169,7 @@ def _loss_step(scores: Callable[[], Tensor], of: Tensor | Sequence[Tensor], scal
 
     def step() -> list[Tensor]:
         result = scale * scores()
-        labels = torch.arange(len(result)) % result.shape[1]
+        labels = torch.arange(len(result), device=result.device) % result.shape[1]
         return [result.detach(), *torch.autograd.grad(F.cross_entropy(result, labels), of)]
 
     return step

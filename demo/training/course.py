@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clip.model import CLIP
+from dassl.plain.devices import choose_device
 from dassl.plain.writing import atomic_write
 
 from ..scenes import Scene, chalk_scene, photo_of
@@ -52,10 +53,13 @@ class Course:
         The whole CLIP.
     learner
         The part of it that learns.
+    device
+        Where the model is; pictures are drawn, cut and restyled on the CPU, so that they are the same everywhere.
     """
 
     model: CLIP
     learner: torch.nn.Module
+    device: torch.device
 
     def __init__(self, options: argparse.Namespace, corpus: Corpus) -> None:
         raise NotImplementedError
@@ -89,7 +93,7 @@ class Course:
     def weights(self) -> dict[str, Tensor]:
         """Return the state dict to write, in half precision with the full vocabulary."""
         return {
-            name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+            name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
             for name, tensor in self.model.state_dict().items()
         }
 
@@ -97,8 +101,8 @@ class Course:
 def run(kind: type[Course], options: argparse.Namespace, command: Sequence[str]) -> int:
     """Draw scenes, train on them, and write the weights.
 
-    The result depends on the flags and on the versions of the libraries only: torch's deterministic algorithms are
-    asked for, in this process, from here on.
+    On a CPU the result depends on the flags and on the versions of the libraries only: torch's deterministic algorithms
+    are asked for, in this process, from here on.  A GPU lacks some of them, which torch warns of.
 
     Parameters
     ----------
@@ -115,7 +119,8 @@ def run(kind: type[Course], options: argparse.Namespace, command: Sequence[str])
         The exit status.
     """
     torch.set_num_threads(options.threads)
-    torch.use_deterministic_algorithms(True)
+    device = choose_device(options.device)
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     torch.manual_seed(options.seed)
     corpus = draw_corpus(options.scenes, options.threads)
     train(kind(options, corpus), len(corpus.scenes), options, command)
@@ -191,14 +196,15 @@ def draw_probe(draw: Callable[[str, str], Scene], count: int) -> Probe:
 def zero_shot(model: CLIP, probe: Probe, encode: Callable[[list[str]], Tensor]) -> tuple[float, float]:
     """Accuracy in percent with "a photo of a <class>.": by the pooled feature, by the mean of the local ones."""
     model.eval()
+    device = model.logit_scale.device
     prompts = [f"a photo of a {name}." for name in CLASSES]
-    text = F.normalize(model.encode_text(encode(prompts)), dim=-1)  # (C, D)
-    right = torch.zeros(2)
+    text = F.normalize(model.encode_text(encode(prompts).to(device)), dim=-1)  # (C, D)
+    right = torch.zeros(2, device=device)
     for pixels, labels in zip(probe.pixels.split(128), probe.labels.split(128), strict=True):
-        images = smaller(normalise(pixels), model.visual.input_resolution)
+        images = smaller(normalise(pixels), model.visual.input_resolution).to(device)
         image = model.encode_image_dense(images).normalized()  # pooled (B, D), local (B, M, D)
         for i, feature in enumerate((image.pooled, image.local.mean(dim=1))):
-            right[i] += ((feature @ text.T).argmax(dim=1) == labels).sum()
+            right[i] += ((feature @ text.T).argmax(dim=1) == labels.to(device)).sum()
     model.train()
     pooled, local = (100 * right / len(probe.labels)).tolist()
     return round(pooled, 1), round(local, 1)

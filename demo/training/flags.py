@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dassl.plain.devices import add_device_flag
+
 WEIGHTS = Path(__file__).resolve().parents[2] / "clip" / "weights"  # the folder of the packaged weights
 
 
@@ -20,5 +22,6 @@ def flags(description: str | None, output: Path, *, steps: int, batch: int, rate
     add("--rate", type=float, default=rate, help="largest learning rate (default %(default)s)")
     add("--seed", type=int, default=1, help="of weights, batches, crops, captions and styles (default %(default)s)")
     add("--threads", type=int, default=threads, help="CPU threads (default %(default)s)")
+    add_device_flag(parser, default="cpu")  # where the packaged weights were made
     add("--smallest-crop", type=float, default=0.4, help="share of the picture (default %(default)s)")
     return parser

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from random import Random
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
@@ -21,6 +22,7 @@ from torch import Tensor
 from clip import tokenize
 from clip.features import ImageFeatures
 from clip.model import CLIP, ModifiedResNet
+from dassl.plain.devices import choose_device
 
 from ..captions import caption, part_phrase
 from ..scenes import Scene
@@ -35,13 +37,13 @@ class CaptionCourse(Course):
     """Everything learns: both encoders and the scale of the logits."""
 
     def __init__(self, options: argparse.Namespace, corpus: Corpus) -> None:
-        self.options, self.corpus = options, corpus
+        self.options, self.corpus, self.device = options, corpus, choose_device(options.device)
         self.vocabulary = Vocabulary(corpus.scenes, options.seed)
         model = CLIP(
             options.embed, RESOLUTION, tuple(options.vision_layers), options.vision_width, None, CONTEXT_LENGTH,
             len(self.vocabulary), options.text_width, options.text_width // 64, options.text_layers,
         )  # fmt: skip
-        self.model = self.learner = model.to(memory_format=torch.channels_last).train()
+        self.model = self.learner = model.to(self.device, memory_format=torch.channels_last).train()
         self.words = Random(options.seed)
 
     def loss(self, step: int, chosen: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,7 +55,7 @@ class CaptionCourse(Course):
         scenes = [self.corpus.scenes[i] for i in chosen.tolist()]
         captions = [caption(scene, self.words, flip) for scene, flip in zip(scenes, mirrored, strict=True)]
         phrases = [part_phrase(scene, self.words) for scene in scenes]
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         whole, places, parts = self._losses(images, captions, phrases)
         total = whole + options.local_weight * places + options.part_weight * parts
         return total, {"pooled": whole, "local": places, "parts": parts, "scale": self.model.logit_scale.exp()}
@@ -61,9 +63,11 @@ class CaptionCourse(Course):
     def _losses(self, images: Tensor, captions: list[str], phrases: list[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the three losses of images (B, 3, H, H) with a caption and a phrase each."""
         model = self.model
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bf16"):
+        half = self.options.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             pooled, local = encode_views(model, images)  # (B, D), (B, M, D)
-            text, phrase = (model.encode_text(self.vocabulary(texts)) for texts in (captions, phrases))  # (B, D)
+            tokens = (self.vocabulary(texts).to(self.device) for texts in (captions, phrases))
+            text, phrase = map(model.encode_text, tokens)  # (B, D)
         pooled, local, text, phrase = (F.normalize(x.float(), dim=-1) for x in (pooled, local, text, phrase))
         scale = model.logit_scale.exp()
         by_place = scale * torch.einsum("bmd,cd->bcm", local, phrase)
@@ -156,7 +160,7 @@ def contrast(logits: Tensor, texts: Sequence[str]) -> Tensor:
         The loss, a scalar.
     """
     numbers = {text: number for number, text in enumerate(texts)}
-    key = torch.tensor([numbers[text] for text in texts])
+    key = torch.tensor([numbers[text] for text in texts], device=logits.device)
     same = (key[:, None] == key[None, :]).float()
     target = same / same.sum(dim=1, keepdim=True)  # rows sum to one; symmetric, so it serves both directions
     by_image = -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from clip import load_clip_to_cpu, tokenize
 from clip.frozen import freeze_image_tower
 from clip.model import CLIP
+from dassl.plain.devices import choose_device
 
 from .course import Course
 from .pictures import Corpus, normalise, random_views, smaller
@@ -30,8 +31,8 @@ class ImitationCourse(Course):
     """The image encoder learns; the text encoder and the scale of the logits are the teacher's."""
 
     def __init__(self, options: argparse.Namespace, corpus: Corpus) -> None:
-        self.options = options
-        teacher = load_clip_to_cpu(options.teacher).float().requires_grad_(False)
+        self.options, self.device = options, choose_device(options.device)
+        teacher = load_clip_to_cpu(options.teacher).float().requires_grad_(False).to(self.device)
         text = teacher.transformer
         self.model = CLIP(
             teacher.text_projection.shape[1], options.resolution, options.layers, options.width, options.patch,
@@ -39,16 +40,18 @@ class ImitationCourse(Course):
         )  # fmt: skip
         shared = {name: tensor for name, tensor in teacher.state_dict().items() if not name.startswith("visual.")}
         self.model.load_state_dict(self.model.state_dict() | shared)
+        self.model.to(self.device)
         self.learner = self.model.requires_grad_(False).visual.requires_grad_(True)
         self.targets, self.pixels = features_of(teacher, corpus.pixels), shrunk(corpus.pixels, options.resolution)
-        self.mean = self.targets.mean(dim=0)  # (D,)
+        self.mean = self.targets.mean(dim=0).to(self.device)  # (D,)
 
     def loss(self, step: int, chosen: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """1 - cosine of the feature of a view to the teacher's feature of the whole, both less the mean."""
         pixels = normalise(self.pixels[chosen])
         views, _ = random_views(pixels, self.options.resolution, self.options.smallest_crop, rng)
-        seen = F.normalize(self.model.encode_image(restyled(views, rng)), dim=-1)  # (B, D)
-        loss = 1 - F.cosine_similarity(seen - self.mean, self.targets[chosen] - self.mean).mean()
+        seen = F.normalize(self.model.encode_image(restyled(views, rng).to(self.device)), dim=-1)  # (B, D)
+        targets = self.targets[chosen].to(self.device)
+        loss = 1 - F.cosine_similarity(seen - self.mean, targets - self.mean).mean()
         return loss, {"loss": loss}
 
     def encode(self, texts: list[str]) -> Tensor:
@@ -60,8 +63,9 @@ class ImitationCourse(Course):
 def features_of(teacher: CLIP, pixels: Tensor) -> Tensor:
     """Return what the teacher sees in whole pictures (S, H, H, 3): unit length (S, D).  It is frozen by this."""
     freeze_image_tower(teacher.visual)
+    device = teacher.logit_scale.device
     parts = tqdm(pixels.split(128), desc="Asking the teacher", mininterval=5)
-    return torch.cat([F.normalize(teacher.encode_image(normalise(part)), dim=-1) for part in parts])
+    return torch.cat([F.normalize(teacher.encode_image(normalise(part).to(device)), dim=-1).cpu() for part in parts])
 
 
 def shrunk(pixels: Tensor, side: int) -> Tensor:

@@ -15,10 +15,12 @@ import clip
 from demo import CLASSES, chalk_scene, train_resnet, train_vit
 from demo.scenes import photo_of
 from demo.task import IMAGES_PER_CLASS, listing
-from demo.training import course
+from demo.training import course, resnet, vit
+from demo.training.pictures import draw_corpus
 from demo.training.resnet import contrast, encode_views
 from demo.training.vit import contours, restyled
 from tests.support.closeness import assert_close
+from tests.support.pretend_gpu import DEVICE, PretendGpu
 
 SCRIPTS = {"demo-rn": train_resnet, "demo-vit": train_vit}
 TINY = ["--scenes", "24", "--steps", "3", "--batch", "8", "--threads", "1"]
@@ -139,3 +141,20 @@ def test_training_repeats_exactly_and_writes_a_loadable_clip(tmp_path: Path, mon
     assert list(first) == list(second)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["first.safetensors", "second.safetensors"]
+
+
+# ---- on a GPU
+@pytest.mark.parametrize(("program", "kind"), [(train_resnet, resnet.CaptionCourse), (train_vit, vit.ImitationCourse)])
+def test_a_step_a_probe_and_the_file_on_a_gpu(program, kind, monkeypatch):
+    for module in (resnet, vit):
+        monkeypatch.setattr(module, "choose_device", lambda name: DEVICE)
+    corpus = draw_corpus(4, workers=1)
+    with PretendGpu(), torch.random.fork_rng():
+        made = kind(program.build_parser().parse_args(["--device", "cuda"]), corpus)
+        loss, _ = made.loss(0, torch.arange(4), torch.Generator().manual_seed(1))
+        loss.backward()
+        made.after_step()
+        assert {p.grad.device for p in made.learner.parameters() if p.grad is not None} == {DEVICE}
+        probe = course.Probe(torch.zeros(2, 128, 128, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.long))
+        course.zero_shot(made.model, probe, made.encode)
+        assert {tensor.device.type for tensor in made.weights().values()} == {"cpu"}

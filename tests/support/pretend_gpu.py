@@ -88,6 +88,7 @@ class PretendGpu(TorchDispatchMode):
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # 0, and never followed
             stack.enter_context(mock.patch("dassl.engine.trainer.choose_device", lambda *name: DEVICE))
             stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
+            stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda *how: True))
             stack.enter_context(mock.patch.object(FakeTensor, "tolist", lambda tensor: tensor.cpu().tolist()))
             stack.enter_context(mock.patch.object(Tensor, "backward", backward))
             stack.enter_context(mock.patch.object(torch.utils, "swap_tensors", stay))
