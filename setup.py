@@ -22,6 +22,7 @@ setup(
         "torch>=2.4",
         "torchvision>=0.19",  # pip resolves torch and torchvision together: they must be one matching pair
         "open_clip_torch>=2.24",  # tokenizer, vocabulary, registry of weights, downloads
+        "huggingface_hub>=0.23",  # files of the hub; open_clip needs it too, of any version
         "safetensors>=0.4",
         "yacs>=0.1.8",
         "numpy>=1.24",
@@ -35,10 +36,11 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.12"],
-        "heic": ["pillow-heif>=0.16"],  # pictures of Apple's phones
+        "heic": ["pillow-heif>=0.13"],  # pictures of Apple's phones
         "map": ["scikit-learn>=1.3"],  # `python -m results map --method tsne`
         "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3", "scikit-learn>=1.3",
-                 "scipy>=1.10", "tensorboard>=2.12", "pillow-heif>=0.16"],
+                 "scipy>=1.10", "tensorboard>=2.12", "pillow-heif>=0.13",
+                 "transformers>=4.40"],  # whose CLIPModel its layout is compared with; none older was tried
         "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],
     },
 )

@@ -16,6 +16,7 @@ from dassl.plain.text import error_text
 from dassl.plain.writing import disk_failed
 from dassl.utils.tools import end_bars
 from runs.command_line import build_parser
+from runs.files import ResultsError
 
 
 def run(argv: list[str] | None = None) -> dict[str, Any]:
@@ -25,8 +26,15 @@ def run(argv: list[str] | None = None) -> dict[str, Any]:
     """
     from runs.config import request_of
     from runs.execute import run as run_request
+    from runs.restore.exported import exported_at
 
-    return run_request(request_of(sys.argv[1:] if argv is None else argv))
+    request = request_of(sys.argv[1:] if argv is None else argv)
+    exported = exported_at(request.args.model_dir) if request.args.eval_only else None
+    if exported is None:
+        return run_request(request)
+    request.args.model_dir = str(exported.path)
+    exported.check_test(request.cfg)
+    return run_request(request, exported.restore_for_test)
 
 
 def show_keys() -> None:
@@ -62,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         end_bars()
         print(str(stop) or "interrupted before training began; the same command starts again", file=sys.stderr)
         return exit_status(stop)
-    except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError) as error:
+    except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError, ResultsError) as error:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
         end_bars()

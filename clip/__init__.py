@@ -8,8 +8,11 @@
     prompt_text        the fast path of the text encoder for prompts that share their beginning
     frozen, packed     frozen towers in the form that is cheapest to evaluate
     openclip           other architectures, through open_clip's modules
-    loading            the formats of weights that are read, and where they come from
+    loading            formats of weights, and the addresses that they come from
+    sources            OpenAI's releases: the order of sources, and how a copy is checked
     feature_store      image features kept on disk
+    weights_command, cache_command
+                       `python -m clip weights`, `python -m clip cache`
     tokens, simple_tokenizer
                        rows of token ids, byte-pair encoding
 

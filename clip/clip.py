@@ -24,6 +24,7 @@ from .loading.published import fetch_hub_model, fetch_open_clip
 from .loading.releases import RELEASES
 from .loading.weights import Weights, read_weights
 from .model import CLIP, PIXEL_MEAN, PIXEL_STD, build_model
+from .sources import fetch
 from .tokens import ClipTokens
 
 __all__ = ["available_models", "build_model", "load", "load_clip_to_cpu", "tokenize"]
@@ -34,8 +35,28 @@ _PACKAGED = {name: Path(__file__).parent / "weights" / f"{name.replace('-', '_')
 
 
 def _download(url: str, root: str | Path | None = None) -> str:
-    """Fetch the file at `url` into `root` (default ~/.cache/clip) unless it is there; see clip/loading/download.py."""
-    return download(url, root)
+    """Return a file with the weights that `url` names, fetched into `root` unless it is there.
+
+    Parameters
+    ----------
+    url
+        A value of `_MODELS`, or any address that ends in SHA-256 and name of a file.
+    root
+        Folder of the weights; default ~/.cache/clip.
+
+    Returns
+    -------
+    str
+        Path of the archive; or, where only the hub has the weights, of a plain state dict.  Trainers of CoOp's family
+        try `torch.jit.load` first and then `torch.load`, and so read either.
+
+    Raises
+    ------
+    RuntimeError
+        As `clip.sources.fetch`, and for other addresses `clip.loading.download.download_file`.
+    """
+    release = next((release for release in RELEASES.values() if url == release.url), None)
+    return download(url, root) if release is None else str(fetch(release, root))
 
 
 def available_models() -> list[str]:
@@ -92,9 +113,9 @@ def _unknown(name: str) -> UnknownModel:
     near = difflib.get_close_matches(name, known, 1)
     return UnknownModel(f"no CLIP model named {name!r} and no file there; "
                         + (f"did you mean {near[0]!r}? " if near else "")
-                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', models of "
-                          "the Hugging Face hub like 'hf://openai/clip-vit-base-patch32', or the path of a weights file "
-                          "or of a folder with weights and config.json or open_clip_config.json")
+                        + f"known: {', '.join(known)}, open_clip's names like 'ViT-B-32/laion2b_s34b_b79k', models "
+                          "of the Hugging Face hub like 'hf://openai/clip-vit-base-patch32', or the path of a weights "
+                          "file, or of a folder with weights and config.json or open_clip_config.json")
 
 
 def _built(weights: Weights, name: str, convert: bool | None) -> CLIP:

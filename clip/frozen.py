@@ -159,7 +159,9 @@ class FrozenTransformer(Transformer):
 
 @torch.no_grad()
 def freeze_image_tower(visual: nn.Module) -> None:
-    """Bring a VisionTransformer or a ModifiedResNet into the form described above, in place; no other tower changes.
+    """Bring a VisionTransformer or a ModifiedResNet into the form described above, in place.
+
+    Another tower may have a method `freeze` of its own; else it does not change.
 
     Afterwards a ResNet cannot be trained and its state dict has no BatchNorm entries; features differ from before by
     rounding (about 1e-6 of the largest in float32).
@@ -182,6 +184,8 @@ def freeze_image_tower(visual: nn.Module) -> None:
         pool = visual.attnpool
         for name in ("q_proj", "k_proj", "v_proj", "c_proj"):
             setattr(pool, name, PackedLinear(getattr(pool, name)))
+    elif freeze := getattr(visual, "freeze", None):
+        freeze()
 
 
 def _fold(module: nn.Module, *pairs: tuple[str, str]) -> None:

@@ -134,7 +134,7 @@ class TextEncoder(nn.Module):
 
 
 def prompt_encoder(clip_model: CLIP) -> nn.Module:
-    """Make what encodes a model's prompts, PromptTokens -> features (N, C, D): the model's own encoder, or the above."""
+    """Make what encodes a model's prompts, PromptTokens -> features (N, C, D): its own encoder, or the above."""
     own = getattr(clip_model, "prompt_encoder", None)
     return own() if own else TextEncoder(clip_model)
 

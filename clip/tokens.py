@@ -40,6 +40,10 @@ class Tokens:
         """Turn ids into text for people."""
         raise NotImplementedError
 
+    def spell(self, token: int) -> str:
+        """Spell one token as it reads."""
+        return self.decode([token]).strip()
+
     def __call__(self, texts: str | Sequence[str], truncate: bool = False) -> Tensor:
         """Turn texts into rows.
 
@@ -107,6 +111,14 @@ class ClipTokens(Tokens):
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids into text; every word is followed by a space."""
         return default_tokenizer().decode(ids)
+
+    def spell(self, token: int) -> str:
+        r"""Spell a token as it reads: without the mark of its end, bytes decoded; bytes that are no text as \\xe2."""
+        tokenizer = default_tokenizer()
+        symbols = tokenizer.decoder[token].removesuffix("</w>")
+        if not all(symbol in tokenizer.byte_decoder for symbol in symbols):
+            return symbols
+        return bytes(tokenizer.byte_decoder[symbol] for symbol in symbols).decode("utf-8", errors="backslashreplace")
 
     def ends(self, rows: Tensor) -> Tensor:
         """Find the end token, which has the largest id, in each row (R, L)."""

@@ -1,6 +1,7 @@
 """The command `plot`: every program of the checkout under one name.
 
-    plot train|sweep|predict|data|weights ...    train.py, scripts/sweep.py, python -m predict|datasets|clip
+    plot train|sweep|predict|data ...            train.py, scripts/sweep.py, python -m predict|datasets
+    plot weights|cache ...                       python -m clip weights|cache
     plot table|curve|report|transport|...        python -m results ...; `plot --help` lists them
 
 `plot COMMAND --help` says more.
@@ -19,7 +20,8 @@ PROGRAMS = {
     "scripts": "runs.sweeps.experiments",
     "predict": "predict.__main__",
     "data": "datasets.__main__",
-    "weights": "clip.__main__",
+    "weights": "clip.weights_command",
+    "cache": "clip.cache_command",
 }
 
 

@@ -100,7 +100,7 @@ def sweep(
     from runs.sweeps.jobs import make_runs
     from runs.sweeps.planning import grid
 
-    settings = {"DEVICE": device, **(options or {})}
+    settings = {"USE_DEVICE": device, **(options or {})}
     words = [word for key, value in settings.items() for word in (key, str(value))]
     planned: list[Job] = grid(
         trainers, datasets, config, str(root), output, shots, seeds, words, use(plugins)
@@ -145,7 +145,8 @@ def load(run: Place | Run, **options: Any) -> Classifier:
     Parameters
     ----------
     run
-        What `train` returned, a folder, a short name ("output:PLOT@16"), or an exported file.
+        What `train` returned, a folder, a short name ("output:PLOT@16"), an exported file, or one on the Hugging Face
+        hub ("hf://me/pets-plot").
     options
         As in `predict.load`: classes, backbone, device, batch_size, trust_paths.
     """

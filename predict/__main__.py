@@ -42,6 +42,7 @@ EXAMPLES = f"""examples:
   python -m predict RUN photos --sort-into sorted     # copies to sorted/cat, sorted/dog, ...; nothing is moved
   python -m predict RUN photos --explain              # heat maps of a PLOT run, in {HEAT_MAPS}/
   python -m results export RUN --out pets.safetensors && python -m predict pets.safetensors photos
+  python -m predict hf://me/pets-plot photos          # from the Hugging Face hub, with @REVISION and /FOLDER if needed
 
 Images are read as a person sees them (turned upright, transparency on white; a run on own pictures by its own keys),
 and cropped as in a test of the run.  What is no image is named on stderr when its turn comes and left
@@ -65,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add_run_argument(parser, "folder of a finished run, or a file that `python -m results export` wrote")
+    text = "folder of a finished run, a file that `python -m results export` wrote, or hf://USER/REPOSITORY of one"
+    add_run_argument(parser, text)
     add("paths", metavar="PATH", nargs="+", help="image, or folder that is searched for images at any depth")
     add("--format", choices=tuple(FORMATS), help="default: what --out ends in, else table")
     add("--top", type=positive, default=3, metavar="K", help="classes an image; default: 3")

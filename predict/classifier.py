@@ -188,7 +188,8 @@ def load(
     Parameters
     ----------
     run
-        Its folder, or a file that `python -m results export` wrote.
+        Its folder, a file that `python -m results export` wrote, or hf://USER/REPOSITORY[@REVISION][/FOLDER] that holds
+        one.
     classes
         Other class names than the run's.
     backbone

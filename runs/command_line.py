@@ -66,10 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--config-file", default="", metavar="YAML", help="method config, e.g. configs/trainers/PLOT/rn50.yaml")
     add("--dataset-config-file", default="", metavar="YAML", help="e.g. configs/datasets/caltech101.yaml")
     add("--trainer", default="", metavar="NAME", help=", ".join(configured_trainers()))
-    add("--backbone", default="", metavar="NAME", help="CLIP name or path of its weights, instead of the config's")
+    text = "CLIP instead of the config's: a name in configs/backbones, of its weights, or their path"
+    add("--backbone", default="", metavar="NAME", help=text)
     add("--head", default="", metavar="NAME", help="head name (for plugins that use it)")
     add("--eval-only", action="store_true", help="test only")
-    add("--model-dir", default="", metavar="DIR", help="run folder whose checkpoint --eval-only loads")
+    add("--model-dir", default="", metavar="DIR", help="what --eval-only tests: a run's folder, an exported file, or hf://USER/REPOSITORY")
     add("--load-epoch", type=int, metavar="E", help="checkpoint of this epoch; default: the best, or else the last")
     add_device_flag(parser)
     add("--no-train", action="store_true", help="build everything and stop")

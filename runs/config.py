@@ -1,7 +1,7 @@
 """The config of a run: every key declared, files and command line merged, checked, frozen.
 
-Later wins: defaults, data set file, method file, flags, KEY VALUE pairs.  The trainer's published schedule then fills
-the keys that neither a file nor the command line has set.
+Later wins: defaults, data set file, method file, preset of a backbone (--backbone), flags, KEY VALUE pairs.  The
+trainer's published schedule then fills the keys that neither a file nor the command line has set.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from dassl.utils.tools import path_hint
 from trainers.parts.feature_cache import MAX_GB
 
 from .command_line import build_parser
+from .plugins import backbone_preset
 
 
 class Request(NamedTuple):
@@ -87,7 +88,7 @@ def option_types() -> list[Any]:
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
-    cfg.DEVICE = AUTO  # where to compute: cpu, cuda, cuda:1, mps, or auto: the GPU where there is one and USE_CUDA
+    cfg.USE_DEVICE = AUTO  # where to compute: cpu, cuda, cuda:1, mps, or auto: the GPU where there is one and USE_CUDA
     cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs: quick_gelu, gelu, or auto (what the weights say)
@@ -106,7 +107,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.FOLDER.PATH = ""  # data set Folder: the folder of class folders, below DATASET.ROOT; empty: the root
     cfg.DATASET.FOLDER.CSV = ""  # or a table with the columns path and label, instead of class folders
     cfg.DATASET.FOLDER.TEST_CSV = ""  # a table of the test images; empty: a fixed part of each class is held out
-    own = ("DEVICE", "PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
+    own = ("USE_DEVICE", "PLUGINS", "FEATURE_CACHE.USE", "FEATURE_CACHE.DIR", "FEATURE_CACHE.MAX_GB")
     cfg.NO_EFFECT = own  # keys that change no result, besides the engine's; code that adds such a key names it here
     for options in option_types():
         cfg.TRAINER[options.node] = options.defaults()
@@ -123,7 +124,7 @@ FLAGS = {  # flag -> key; applied where the flag was given
     "trainer": "TRAINER.NAME",
     "backbone": "MODEL.BACKBONE.NAME",
     "head": "MODEL.HEAD.NAME",
-    "device": "DEVICE",
+    "device": "USE_DEVICE",
 }
 
 
@@ -146,14 +147,19 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     for path in (args.dataset_config_file, args.config_file):
         if path:
             explicit |= merge_file(cfg, path)
+    preset = backbone_preset(args.backbone) if args.backbone else None
+    if preset:
+        explicit |= merge_file(cfg, preset)
     for flag, key in FLAGS.items():
+        if flag == "backbone" and preset:
+            continue
         if value := getattr(args, flag):
             set_key(cfg, key, value)
     cfg.PLUGINS = tuple(args.plugins)
     if args.seed != -1:
         cfg.SEED = args.seed
     explicit |= merge_options(cfg, args.opts or [])
-    set_device_keys(cfg, cfg.DEVICE)
+    set_device_keys(cfg, cfg.USE_DEVICE)
 
     notes = []
     known = cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names()

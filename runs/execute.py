@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,15 @@ def check_starts(request: Request) -> None:
 
 
 @log_warnings()
-def run(request: Request) -> dict[str, Any]:
+def run(request: Request, load: Callable[[Any], None] | None = None) -> dict[str, Any]:
     """Make one run in this process.
+
+    Parameters
+    ----------
+    request
+        What to do.
+    load
+        Gives the trainer of an evaluation what it is to be tested with, where that is no checkpoint of a run.
 
     Returns
     -------
@@ -73,7 +81,7 @@ def run(request: Request) -> dict[str, Any]:
     """
     cfg = request.cfg
     load_plugins(cfg.PLUGINS)  # a worker of a sweep has not seen the command line
-    choose_device(cfg.DEVICE, cfg.USE_CUDA)
+    choose_device(cfg.USE_DEVICE, cfg.USE_CUDA)
     check_starts(request)
     with hold_folder(cfg.OUTPUT_DIR):
         goes_on = open_run(cfg, request.mode)
@@ -82,7 +90,7 @@ def run(request: Request) -> dict[str, Any]:
             set_random_seed(cfg.SEED)
         logger = setup_logger(cfg.OUTPUT_DIR, goes_on)
         try:
-            return _run_logged(request)
+            return _run_logged(request, load)
         except BaseException as error:
             if logger is not None:
                 logger.log_traceback(error)  # the console gets one line
@@ -91,7 +99,7 @@ def run(request: Request) -> dict[str, Any]:
             restore_stdout()
 
 
-def _run_logged(request: Request) -> dict[str, Any]:
+def _run_logged(request: Request, load: Callable[[Any], None] | None) -> dict[str, Any]:
     """Build, train or test, and write the record, all of which the log shows."""
     args, cfg = request.args, request.cfg
     start = time.perf_counter()
@@ -113,8 +121,11 @@ def _run_logged(request: Request) -> dict[str, Any]:
         check_images(trainer.dm.dataset, splits=splits)
     checkpoint = None
     if args.eval_only:
-        epoch = args.load_epoch or last_epoch(args.model_dir, trainer.get_model_names())
-        trainer.load_model(args.model_dir, epoch=epoch)
+        if load is not None:
+            load(trainer)
+        else:
+            epoch = args.load_epoch or last_epoch(args.model_dir, trainer.get_model_names())
+            trainer.load_model(args.model_dir, epoch=epoch)
         loaded = getattr(trainer, "loaded_checkpoint", None) or args.model_dir
         checkpoint = os.path.abspath(loaded) if loaded else None
         trainer.test()

@@ -7,7 +7,8 @@
 
 Case does not matter.  A name must leave one run, but for its seed: of several seeds the first one is meant, or, where
 the best run is asked for, the one with the highest test accuracy of all that are left.
-`python -m results runs OUTPUT` lists the names.
+`python -m results runs OUTPUT` lists the names.  A name that begins with hf:// is of a classifier on the Hugging Face
+hub (hub.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .files import ResultsError
+from .hub import fetch_export, is_on_hub
 from .methods import name_methods
 from .record import CONFIG_NAME, Run, find_runs
 
@@ -38,15 +40,17 @@ def find_run(name: str, best: bool = False) -> Path:
     Parameters
     ----------
     name
-        A path, which is given back as it is, or a short name (see above).
+        A path, which is given back as it is, a short name (see above), or a name of the hub, whose file is fetched.
     best
         Choose, of all runs that match, or that are below a folder, the one with the highest test accuracy.
 
     Raises
     ------
     ResultsError
-        Where no run matches, or several do; the message lists names.
+        Where no run matches, or several do (the message lists names), and where the hub's file cannot be had.
     """
+    if is_on_hub(name):
+        return fetch_export(name)
     path = Path(name)
     output, colon, pattern = name.rpartition(":")
     if path.exists() or not colon or not Path(output).is_dir():

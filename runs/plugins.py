@@ -1,7 +1,8 @@
 """Plugins as runs know them: remembered by their records, and holding configs of their own.
 
 `dassl.utils.plugins` imports them.  A run remembers its plugins in the config key PLUGINS.  A plugin that is a folder
-may also hold `configs/datasets/*.yaml` and `configs/trainers/<Trainer>/*.yaml`, which sweeps find by name.
+may also hold `configs/datasets/*.yaml`, `configs/trainers/<Trainer>/*.yaml` and `configs/backbones/*.yaml`, which
+sweeps find by name.
 """
 
 from __future__ import annotations
@@ -56,6 +57,12 @@ def config_folders() -> list[Path]:
     """Return the folders called `configs`: the checkout's, and those of the loaded plugins that are folders."""
     own = [Path(plugin, "configs") for plugin in loaded() if os.path.isdir(plugin)]
     return [CHECKOUT / "configs", *filter(Path.is_dir, own)]
+
+
+def backbone_preset(name: str) -> Path | None:
+    """Find configs/backbones/<name>.yaml, what a backbone reads and where its weights are; None for any other name."""
+    files = (configs / "backbones" / f"{name}.yaml" for configs in config_folders())
+    return next(filter(Path.is_file, files), None)
 
 
 def configured_trainers() -> list[str]:

@@ -214,7 +214,8 @@ class ClipTrainer(TrainerX):
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Move (images or their features, labels) of a batch to the device."""
-        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device)
+        ahead = self.device.type == "cuda"  # does not wait for what the GPU is doing meanwhile
+        return batch["img"].to(self.device, non_blocking=ahead), batch["label"].to(self.device, non_blocking=ahead)
 
     def autocast(self) -> Any:
         """Enter the arithmetic of PREC amp, or none."""
@@ -242,17 +243,44 @@ class ClipTrainer(TrainerX):
         with self.autocast():
             logits = self.model(images)
             loss = F.cross_entropy(logits.float(), labels)
+        meters = self.read_meters(loss, logits, labels)
+        self.model_zero_grad()
         if self.scaler is None:
-            self.model_backward_and_update(loss)
+            loss.backward()
+            self.model_update()
         else:
-            self.detect_anomaly(loss)
-            self.optim.zero_grad()
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optim)
             self.scaler.update()
         if (self.batch_idx + 1) == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        return meters
+
+    def read_meters(self, loss: Tensor, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """Read what a step reports, before its backward pass begins.
+
+        Whoever reads a number of a GPU waits until everything that was asked for is computed.  So both numbers, and
+        whether the loss is finite, are read at once, and the backward pass is asked for without further reading.
+
+        Parameters
+        ----------
+        loss, logits, labels
+            Of a batch: a scalar, (B, C) and (B,).
+
+        Returns
+        -------
+        dict
+            The loss, and the accuracy of this batch in %.
+
+        Raises
+        ------
+        FloatingPointError
+            Where the loss is not finite.
+        """
+        accuracy = compute_accuracy(logits, labels)[0]  # (1,)
+        numbers = torch.cat([loss.detach().reshape(1), accuracy.to(loss)]).tolist()
+        self.detect_anomaly(torch.tensor(numbers[0]))
+        return dict(zip(("loss", "acc"), numbers, strict=True))
 
     def epoch_facts(self) -> dict[str, Any]:
         """Ask the evidence what it has seen after the last step of an epoch; goes into the history."""

@@ -28,9 +28,9 @@ class ZeroshotCLIP(ClipTrainer):
     def build_model(self) -> None:
         """Load CLIP, and encode the classes.
 
-        Half precision where there is an accelerator, as the original; float32 on a CPU, where half is slow and inexact.
+        Half precision on CUDA, as the original; float32 elsewhere, see `effective_precision`.
         """
-        clip_model = self.load_clip("fp32" if self.device.type == "cpu" else "fp16").to(self.device)
+        clip_model = self.load_clip("fp16" if self.device.type == "cuda" else "fp32").to(self.device)
         templates, classnames = self.templates(), self.dm.dataset.classnames
         self.announce(templates, [name.replace("_", " ") for name in classnames])
         self.model = ZeroShotModel(clip_model, class_features(clip_model, templates, classnames))

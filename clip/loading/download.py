@@ -37,6 +37,20 @@ ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}  # hashlib's name -> the usual 
 AGENT = "plot-prompt-learning"  # some servers turn urllib's own name away
 
 
+class DownloadError(RuntimeError):
+    """A file cannot be had; the text also says what to do.
+
+    Attributes
+    ----------
+    reason
+        Why, in short.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class _Interrupted(Exception):
     """The connection ended early; what came is kept."""
 
@@ -187,9 +201,10 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
 
     Raises
     ------
+    DownloadError
+        If the network fails (saying what to put where by hand), or what came is wrong.
     RuntimeError
-        If the target is no regular file, the network fails (saying what to put where by hand), the disk does, or what
-        came is wrong.
+        If the target is no regular file, or the disk fails.
     """
     name, part = target.name, target.with_name(f"{target.name}.part")
     if target.exists() and not target.is_file():
@@ -214,11 +229,12 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
             os.replace(part, target)
     except (urllib.error.URLError, *BROKEN) as error:
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
-        raise RuntimeError(
+        raise DownloadError(
+            str(reason),
             f"cannot download {name}: {reason}. On a machine without network, get the file from "
             f"{source.page} ({check}) and put it at {target}. Behind a proxy, set https_proxy; "
             f"for a mirror, {mirror}. What arrived is kept, and the next try goes on from there if the file "
-            "is still the same."
+            "is still the same.",
         ) from error
     except OSError as error:
         raise RuntimeError(f"cannot write {target}: {error}; make room or choose another folder") from error
@@ -263,9 +279,11 @@ def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str,
     _start_over(file)
     if resumed:
         return _fetch(source, file, check, name, mirror, room)
-    raise RuntimeError(f"what came from {source.url} {problem} and was thrown away; the "
-                       "server (or a proxy on the way) sent something else. Try again, or another mirror "
-                       f"({mirror})")
+    raise DownloadError(
+        f"what came {problem} and was thrown away",
+        f"what came from {source.url} {problem} and was thrown away; the server (or a proxy on the way) sent something "
+        f"else. Try again, or another mirror ({mirror})",
+    )
 
 
 def _receive(source: Source, file: BinaryIO, name: str, room: float, exact: bool) -> None:

@@ -83,11 +83,14 @@ def fetch_file(repository: str, file: str, revision: str | None = None) -> Path:
     HubError
         Where it cannot be had, or what came is not what the hub says that it is.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 
     known = cached_file(repository, file, revision)
     try:
+        if known is None:  # without a network this fails at once, where the download would try for half a minute
+            with contextlib.suppress(EntryNotFoundError):
+                get_hf_file_metadata(hf_hub_url(repository, file, revision=revision))
         path = Path(hf_hub_download(repository, file, revision=revision))
     except LocalEntryNotFoundError as error:  # first, since it is an EntryNotFoundError
         raise HubError(_reason(error)) from error
@@ -112,15 +115,19 @@ def cached_file(repository: str, file: str, revision: str | None = None) -> Path
 
 
 def fetch_optional(repository: str, file: str, revision: str | None = None) -> Path | None:
-    """Get a file that a repository may lack; None where it does, and offline where it was never fetched."""
-    from huggingface_hub import constants
+    """Get a file that a repository may lack; None where it does.
+
+    Without a network, that is what was seen when there was one; with HF_HUB_OFFLINE, what is not kept is not there.
+    """
+    from huggingface_hub import _CACHED_NO_EXIST, constants, try_to_load_from_cache
 
     try:
         return fetch_file(repository, file, revision)
     except NotInRepository:
         return None
     except HubError:
-        if constants.HF_HUB_OFFLINE:
+        absent = try_to_load_from_cache(repository, file, revision=revision) is _CACHED_NO_EXIST
+        if absent or constants.HF_HUB_OFFLINE:
             return None
         raise
 

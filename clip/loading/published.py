@@ -64,8 +64,8 @@ def locate_open_clip(model: str, tag: str, root: str | None = None) -> Path:
         activation = "quick_gelu" if is_quick(model, tag, published) else "gelu"
         raise RuntimeError(f"cannot download {model}/{tag} ({source}): {error}. On a machine without "
                            "network, get the file elsewhere and give its path as the name, with the "
-                           f"activation {activation!r} (or, of an architecture unlike OpenAI's, {model}/PATH); the hub's "
-                           "mirror and cache are HF_ENDPOINT and HF_HOME") from error
+                           f"activation {activation!r} (or, of an architecture unlike OpenAI's, {model}/PATH); "
+                           "the hub's mirror and cache are HF_ENDPOINT and HF_HOME") from error
 
 
 def published_open_clip(model: str, tag: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def fetch_hub_model(name: HubName) -> Path:
     try:
         config = fetch_optional(repository, "open_clip_config.json", revision)
         if config is not None:
-            files = OPEN_CLIP  # of which `read_weights`, or clip/openclip, then say whether they can be used
+            files: tuple[str, ...] = OPEN_CLIP  # `read_weights` or clip/openclip say whether they can be used
         else:
             files, config = TRANSFORMERS, fetch_file(repository, "config.json", revision)
             check_config(json.loads(config.read_text(encoding="utf-8")))
@@ -125,7 +125,8 @@ def fetch_hub_model(name: HubName) -> Path:
     except HubError as error:
         raise RuntimeError(f"cannot get {repository} from {endpoint()}: {error}. Without network, get its files "
                            "elsewhere (config.json, preprocessor_config.json and the weights) and give their folder "
-                           "as the name; the hub's mirror is HF_ENDPOINT, its cache HF_HOME") from error
+                           "as the name; the hub's mirror is HF_ENDPOINT, its cache HF_HOME, and HF_HUB_OFFLINE=1 "
+                           "uses the cache alone") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"hf://{repository}: {error.args[0] if error.args else error}") from error
 

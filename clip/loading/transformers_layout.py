@@ -78,7 +78,8 @@ def to_openai(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ValueError
         Naming an entry that has no place there, or one that is missing.
     """
-    result, pieces = {}, {}
+    result: dict[str, Tensor] = {}
+    pieces: dict[str, dict[str, Tensor]] = {}  # of each in_proj
     for name, tensor in state_dict.items():
         block = BLOCK.fullmatch(name)
         if name in PLAIN:
@@ -107,9 +108,23 @@ def section(config: Mapping[str, Any], side: str) -> dict[str, Any]:
     """Return what a config.json says of one tower, "text" or "vision", with transformers' defaults.
 
     Files from before 2023 say it twice, and where they do, `text_config_dict` alone counts.
+
+    Raises
+    ------
+    ValueError
+        Where it says something of another type.
     """
-    old, new = config.get(f"{side}_config_dict"), config.get(f"{side}_config")
-    return DEFAULTS[side] | (new or {} if old is None else {**(new or {}), **DEFAULTS[side], **old})
+    defaults = DEFAULTS[side]
+    old, new = config.get(f"{side}_config_dict"), config.get(f"{side}_config") or {}
+    for part in (old or {}, new):
+        if not isinstance(part, Mapping):
+            raise ValueError(f"config.json holds no object where it should describe the {side} tower")
+    values = defaults | (new if old is None else {**new, **defaults, **old})
+    for key, default in defaults.items():
+        if not isinstance(values[key], type(default)):
+            raise ValueError(f"config.json says {key} {values[key]!r} of the {side} tower, which is no "
+                             f"{type(default).__name__}")
+    return values
 
 
 def check_config(config: Mapping[str, Any]) -> str:
@@ -147,7 +162,8 @@ def check_config(config: Mapping[str, Any]) -> str:
         problems.append(f"hidden_act is {first} in the text tower and {second} in the image tower")
     if problems:
         raise ValueError("this architecture differs from OpenAI's CLIP and would be computed wrongly: "
-                         f"{', '.join(problems)} (according to config.json)")
+                         f"{', '.join(problems)} (according to config.json). Where open_clip has the model, name it "
+                         "as open_clip does (ARCHITECTURE/TAG): its own modules compute it then")
     return first
 
 
@@ -169,7 +185,7 @@ def pixels_of(preprocessor: Mapping[str, Any], resolution: int) -> dict[str, tup
     Raises
     ------
     ValueError
-        Where it makes images of another size.
+        Where it makes images of another size, or says something else than numbers.
     """
     crop = preprocessor.get("crop_size", preprocessor.get("size", resolution))
     sides = crop.values() if isinstance(crop, Mapping) else [crop]  # {"height": 224, "width": 224}, or 224
@@ -177,5 +193,10 @@ def pixels_of(preprocessor: Mapping[str, Any], resolution: int) -> dict[str, tup
         raise ValueError(f"preprocessor_config.json makes images of size {crop}, and the weights read {resolution}")
     if preprocessor.get("do_normalize") is False:
         return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    names = {"mean": "image_mean", "std": "image_std"}
-    return {key: tuple(preprocessor[name]) for key, name in names.items() if preprocessor.get(name)}
+    pixels = {}
+    for key, name in {"mean": "image_mean", "std": "image_std"}.items():
+        if value := preprocessor.get(name):
+            if not isinstance(value, list) or [isinstance(part, int | float) for part in value] != 3 * [True]:
+                raise ValueError(f"preprocessor_config.json says {name} {value!r}, and not three numbers")
+            pixels[key] = tuple(value)
+    return pixels

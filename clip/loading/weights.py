@@ -90,7 +90,7 @@ def _from_openai(path: Path, state_dict: dict[str, Tensor], facts: Mapping[str, 
     """Check a state dict that is in OpenAI's layout, with what open_clip's config beside it says."""
     refuse_foreign(state_dict)
     beside = _beside(path, "open_clip_config.json")
-    config, pixels = None, {}
+    config, pixels = None, dict[str, Any]()
     if beside is not None:
         if not isinstance(beside.get("model_cfg"), Mapping):
             raise ValueError("the open_clip_config.json beside it is no config of open_clip (no model_cfg); mend it or "
@@ -140,8 +140,9 @@ def refuse_foreign(state_dict: Mapping[str, Tensor]) -> None:
     for start, what in FOREIGN.items():
         for key in state_dict:
             if key.startswith(start):
-                raise ValueError(f"these are the weights of {what} (entry {key!r}); only CLIP models with "
-                                 "OpenAI's ResNet or ViT and text transformer can be loaded")
+                raise ValueError(f"these are the weights of {what} (entry {key!r}), not of OpenAI's ResNet or ViT and "
+                                 "text transformer; a model of open_clip also needs its architecture: put its "
+                                 "open_clip_config.json beside the file, or give the name ARCHITECTURE/PATH")
 
 
 def _known_architectures(state_dict: Mapping[str, Tensor]) -> dict[str, dict]:

@@ -6,7 +6,7 @@ and CoCa become one shape: `visual`, `text` and a temperature.  CoCa's decoder, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import partial
 from types import SimpleNamespace
@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..loading.files import read_file
 from ..model import check_keys
 from ..vit import ACTIVATIONS
-from ..loading.files import read_file
 from .model import OpenClip
 from .sources import Source
 from .tokens import load_tokens
@@ -27,6 +27,7 @@ DECODER = "text_decoder."
 MASKS = ("attn_mask", "text.attn_mask")  # constants that some files hold
 EMBEDDING = "text.token_embedding."
 TIMM_OPTIONS = "timm_model_kwargs"  # of vision_cfg; ours, open_clip has no such key
+FETCHING = ("pretrained", "checkpoint", "cache_dir")  # beginnings of timm's arguments that read further files
 
 
 def build(source: Source, activation: str = "auto", root: str | None = None) -> OpenClip:
@@ -56,6 +57,8 @@ def build(source: Source, activation: str = "auto", root: str | None = None) -> 
     quick = source.quick if activation == "auto" else activation == "quick_gelu"
     try:
         parts = build_parts(source.config, quick)
+    except ValueError as error:
+        raise ValueError(f"{source.name}: {error}") from error
     except (TypeError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{source.name}: open_clip cannot build this architecture ({type(error).__name__}: {error}); it may need a "
@@ -66,23 +69,41 @@ def build(source: Source, activation: str = "auto", root: str | None = None) -> 
     parts.load_state_dict(entries)
     model: Any = parts
     described = {"vision_cfg": source.config["vision_cfg"], "quick_gelu": quick}
-    return OpenClip(model.visual, model.text, model.logit_scale, model.logit_bias, tokens, source, described).eval()
+    try:
+        built = OpenClip(model.visual, model.text, model.logit_scale, model.logit_bias, tokens, source, described)
+        built.eval().visual.try_out()
+    except ValueError as error:
+        raise ValueError(f"{source.name}: {error}") from None
+    return built
 
 
 def build_parts(config: Mapping[str, Any], quick: bool) -> nn.Module:
-    """Build a module with the children `visual` and `text` and the temperature, randomly initialised."""
+    """Build a module with the children `visual` and `text` and the temperature, randomly initialised.
+
+    The generator of random numbers is left as it was: weights replace all that is drawn.
+
+    Raises
+    ------
+    ValueError
+        For a config that would make timm read further files, or ask the hub.
+    """
     from open_clip import model as open_clip_model
 
     vision, width = deepcopy(dict(config["vision_cfg"])), config["embed_dim"]
     options = vision.pop(TIMM_OPTIONS, {})
+    asking = [key for key in options if key.startswith(FETCHING)]
+    if asking or ":" in (vision.get("timm_model_name") or ""):
+        what = f"{TIMM_OPTIONS} {', '.join(asking)}" if asking else f"timm_model_name {vision['timm_model_name']}"
+        raise ValueError(f"vision_cfg: {what} would fetch or read other files; a config may name an architecture only")
     vision |= {"timm_model_pretrained": False} if "timm_model_name" in vision else {}
     settings = {"quick_gelu": quick, "cast_dtype": torch.float16}  # normalise in float32, whatever the weights are
     parts = nn.Module()
-    with timm_options(options):
+    with timm_options(options), torch.random.fork_rng(devices=[]):
         parts.visual = open_clip_model._build_vision_tower(width, vision, **settings)
-    parts.text = open_clip_model._build_text_tower(width, deepcopy(dict(config["text_cfg"])), **settings)
+        parts.text = open_clip_model._build_text_tower(width, deepcopy(dict(config["text_cfg"])), **settings)
     parts.logit_scale = nn.Parameter(torch.zeros([]))
-    parts.logit_bias = None if config.get("init_logit_bias") is None else nn.Parameter(torch.zeros([]))
+    no_bias = config.get("init_logit_bias") is None
+    parts.register_parameter("logit_bias", None if no_bias else nn.Parameter(torch.zeros([])))
     return parts
 
 
@@ -112,12 +133,13 @@ def fitted(tensors: Mapping[str, Tensor], parts: Any) -> dict[str, Tensor]:
     parts
         What they are for.
     """
-    from open_clip import convert
     from open_clip.model import convert_to_custom_text_state_dict
 
     entries = {key: value for key, value in tensors.items() if not key.startswith(DECODER) and key not in MASKS}
-    if change := getattr(convert, "convert_state_dict", None):  # newer than 2.24
-        entries = change(parts, entries)
+    with suppress(ImportError):  # open_clip 2.24 knows no other layouts yet
+        from open_clip.convert import convert_state_dict
+
+        entries = convert_state_dict(parts, entries)
     entries = convert_to_custom_text_state_dict(entries)
     if (ids := entries.pop(f"{EMBEDDING}ids", None)) is not None:
         rows = entries[f"{EMBEDDING}weight"]

@@ -9,7 +9,7 @@ joint space, then reads
     attention with learned queries, MLP      value and output projection, MLP           (SigLIP, PE, CoCa)
     CLIP's attention pool                    the place asks the pool, as on OpenAI's ResNets
 
-since a softmax over equal places is the mean over them.  Where a tower has no places, `forward_dense` says why.
+since attention over equal places gives the value of each of them.  Where a tower has no places, `no_places` says why.
 
 Axis letters: B images, M = h * w places (row by row), E token width, D feature width.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -49,16 +50,22 @@ class ImageTower(nn.Module):
     ----------
     input_resolution
         Side of the images in pixels.
+
+    Raises
+    ------
+    ValueError
+        For a tower whose images are not square.
     """
 
     def __init__(self, visual: Any, output_dim: int, described: Mapping[str, Any]) -> None:
         super().__init__()
         height, width = size if isinstance(size := visual.image_size, tuple | list) else (size, size)
         if height != width:
-            raise ValueError(f"images of {height} x {width} pixels: only towers for square images can be used")
+            raise ValueError(f"it reads images of {height} x {width} pixels, and only square ones can be given")
         self.visual = visual
         self.input_resolution, self.output_dim = int(height), output_dim
         self.described = json.dumps({**described, **_versions()}, sort_keys=True, default=str)
+        self._missing = ""  # why there are no features of places
 
     def extra_repr(self) -> str:
         """Show the config, by which features on disk are told apart (clip/feature_store.py)."""
@@ -83,59 +90,97 @@ class ImageTower(nn.Module):
         x
             Normalised images.
         kind
-            "tokens", or, for ViTs of open_clip's own and for CLIP's attention pool, "value": the last attention reduced
-            to its value path.
+            "tokens", or, for ViTs of open_clip's own and for CLIP's ResNets, "value": the last attention reduced to its
+            value path.
 
         Raises
         ------
         NoPlaces
-            Where the tower has none of this kind.
+            Where there are none of this kind.
         """
-        raise NoPlaces(f"{type(self.visual).__name__} has no features of places")
+        if reason := self.no_places(kind):
+            raise NoPlaces(reason)
+        return self.dense(x, kind)
 
-    def refuse_value(self, kind: str) -> None:
-        """Refuse the kind "value" where it is not defined."""
-        if check_kind(kind) == "value":
-            raise NoPlaces(
-                "the local features 'value' need a last attention whose value path is known, as OpenAI's towers and "
-                f"open_clip's own ViTs have it, and not {type(getattr(self.visual, 'trunk', self.visual)).__name__}; "
-                "use 'tokens'"
+    def no_places(self, kind: str) -> str:
+        """Say why there are no local features of a kind; "" where there are."""
+        if check_kind(kind) == "value" and not self.values_known():
+            return (
+                "the local features 'value' are those of a last attention whose weights are known, as in OpenAI's "
+                f"towers and open_clip's own ViTs, not of {self._kind}; use 'tokens'"
             )
+        return self._missing
+
+    @torch.no_grad()
+    def try_out(self) -> None:
+        """Encode one grey image, so that what does not fit is known before any work.
+
+        Raises
+        ------
+        ValueError
+            Where the pooled feature has another width than the config says.
+        """
+        side = self.input_resolution
+        image = torch.zeros(1, 3, side, side, dtype=self.dtype)
+        pooled = self(image)
+        if tuple(pooled.shape) != (1, self.output_dim):
+            raise ValueError(
+                f"the image tower gives features of shape {tuple(pooled.shape[1:])}, and the text tower of width "
+                f"{self.output_dim} (embed_dim); the config lacks the projection between them"
+            )
+        try:
+            local = self.dense(image, "tokens").local
+        except NoPlaces as error:
+            self._missing = str(error)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            self._missing = f"the head of {self._kind} cannot look at a place alone ({type(error).__name__}: {error})"
+        else:
+            if local.shape[1] < 2 or local.shape[2] != self.output_dim:
+                self._missing = f"{self._kind} ends in {local.shape[1]} places of width {local.shape[2]}"
+
+    def dense(self, x: Tensor, kind: str) -> ImageFeatures:
+        """Compute what `forward_dense` returns, for a kind that is there."""
+        raise NoPlaces(f"features of places are not known of {self._kind}")
+
+    def values_known(self) -> bool:
+        """Whether the local features "value" are defined."""
+        return False
+
+    @property
+    def _kind(self) -> str:
+        return type(getattr(self.visual, "trunk", self.visual)).__name__
 
 
 class TimmTower(ImageTower):
     """A tower of timm: the trunk, and open_clip's projection behind it."""
 
-    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """As `ImageTower.forward_dense`."""
-        self.refuse_value(kind)
+    def dense(self, x: Tensor, kind: str) -> ImageFeatures:
+        """As `ImageTower.dense`."""
         trunk, head = self.visual.trunk, self.visual.head
         features = trunk.forward_features(x)
-        pooled = head(trunk.forward_head(features))
         if not isinstance(features, Tensor) or features.dim() not in (3, 4):
-            raise NoPlaces(f"timm's {type(trunk).__name__} keeps no places up to its last layer")
-        if (pool := self._asking_pool()) is not None:
-            return ImageFeatures(pooled, pool(features).flatten(2).transpose(1, 2))  # (B, D, h, w) -> (B, M, D)
-        if features.dim() == 4 and getattr(trunk, "output_fmt", "NCHW") != "NHWC":
-            places = features.flatten(2).transpose(1, 2)
-        elif features.dim() == 4:
+            raise NoPlaces(f"timm's {self._kind} keeps no places up to its last layer")
+        pooled = head(trunk.forward_head(features))
+        if (asking := self._asking_pool()) is not None:
+            return ImageFeatures(pooled, asking(features).flatten(2).transpose(1, 2))  # (B, D, h, w) -> (B, M, D)
+        if features.dim() == 3:  # class token and other tokens, then the places
+            prefix = getattr(trunk, "num_prefix_tokens", 0)
+            places = features[:, prefix:]
+            alone = places.flatten(0, 1)[:, None].expand(-1, prefix + 1, -1)  # (B*M, prefix + 1, E), all the same
+        elif getattr(trunk, "output_fmt", "NCHW") == "NHWC":
             places = features.flatten(1, 2)
+            alone = places.flatten(0, 1)[:, None, None]  # (B*M, 1, 1, E)
         else:
-            places = features[:, getattr(trunk, "num_prefix_tokens", 0) :]
-        alone = self._alone(features, places.flatten(0, 1))
+            places = features.flatten(2).transpose(1, 2)
+            alone = places.flatten(0, 1)[:, :, None, None]  # (B*M, E, 1, 1)
         local = head(trunk.forward_head(alone))
         return ImageFeatures(pooled, local.unflatten(0, places.shape[:2]))
 
-    def _alone(self, features: Tensor, places: Tensor) -> Tensor:
-        """Make of places (R, E) R feature maps, or sequences with class token, that consist of one place each."""
-        if features.dim() == 3:
-            tokens = 1 + getattr(self.visual.trunk, "num_prefix_tokens", 0)
-            return places[:, None].expand(-1, tokens, -1)
-        return places[:, None, None] if features.shape[-1] == places.shape[-1] and self._last() else places[:, :, None, None]
+    def freeze(self) -> None:
+        """Join the parallel convolutions of trunks that are trained with several (FastViT, in MobileCLIP)."""
+        from timm.utils import reparameterize_model
 
-    def _last(self) -> bool:
-        """Whether the trunk's maps have their channels last."""
-        return getattr(self.visual.trunk, "output_fmt", "NCHW") == "NHWC"
+        self.visual.trunk = reparameterize_model(self.visual.trunk)
 
     def _asking_pool(self) -> Any:
         """Make CLIP's attention pool answer at every place, (B, E, h, w) -> (B, D, h, w); None without such a pool.
@@ -146,7 +191,7 @@ class TimmTower(ImageTower):
         if pool is None:
             return None
         if not hasattr(pool, "pool_type"):
-            raise NoPlaces("this version of timm's attention pool gives only the pooled feature; install a newer timm")
+            raise NoPlaces("the attention pool of this timm gives the pooled feature alone; install timm 1.0 or newer")
         asking = copy.copy(pool)
         asking.pool_type = ""
         return asking
@@ -155,27 +200,30 @@ class TimmTower(ImageTower):
 class VitTower(ImageTower):
     """A ViT of open_clip's own, with a class token, or CoCa's, with a pool of learned queries."""
 
-    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
-        """As `ImageTower.forward_dense`."""
+    def dense(self, x: Tensor, kind: str) -> ImageFeatures:
+        """As `ImageTower.dense`."""
         transformer = self.visual.transformer
         last = transformer.resblocks[-1]
-        if check_kind(kind) == "value" and not can_freeze(last):
-            self.refuse_value(kind)
-        seen: list[Tensor] = []
+        seen: list[Tensor] = []  # the tokens behind the last layer, or before it
         if kind == "tokens":
             watch = transformer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+            batch_first = hasattr(transformer, "batch_first")  # before open_clip 2.27 the sequence came first
         else:
             watch = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+            batch_first = getattr(transformer, "batch_first", False)
         try:
             pooled = self(x)
         finally:
             watch.remove()
-        batch_first = kind == "tokens" and hasattr(transformer, "batch_first") or getattr(transformer, "batch_first", False)
-        tokens = (seen[0] if batch_first else seen[0].transpose(0, 1))[:, 1:]  # (B, M, E)
+        tokens = (seen[0] if batch_first else seen[0].transpose(0, 1))[:, 1:]  # (B, M, E), without the class token
         if kind == "value":
             block = FrozenBlock(last)
             tokens = block.finish(tokens, *block.project(block.ln_1(tokens), "qkv")[2:])
         return ImageFeatures(pooled, self._head(tokens))
+
+    def values_known(self) -> bool:
+        """Whether the last layer is of the usual form."""
+        return can_freeze(self.visual.transformer.resblocks[-1])
 
     def _head(self, tokens: Tensor) -> Tensor:
         """Bring places (B, M, E) into the joint space (B, M, D)."""
@@ -191,19 +239,22 @@ class VitTower(ImageTower):
 class ResNetTower(ImageTower):
     """CLIP's ResNet in open_clip's form, beside another text tower than OpenAI's."""
 
-    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
+    def dense(self, x: Tensor, kind: str) -> ImageFeatures:
         """As `ModifiedResNet.forward_dense`."""
         visual = self.visual
         for part in (visual.stem, visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             x = part(x)
         theirs = visual.attnpool
-        width, features = theirs.c_proj.in_features, theirs.c_proj.out_features
         with torch.device("meta"):
-            pool = AttentionPool2d(1, width, theirs.num_heads, features)
+            pool = AttentionPool2d(1, theirs.c_proj.in_features, theirs.num_heads, theirs.c_proj.out_features)
         pool.positional_embedding = theirs.positional_embedding
         for name in ("q_proj", "k_proj", "v_proj", "c_proj"):
             setattr(pool, name, getattr(theirs, name))
         return pool.forward_dense(x, kind)
+
+    def values_known(self) -> bool:
+        """Yes, of the attention pool."""
+        return True
 
 
 def make_tower(visual: Any, output_dim: int, described: Mapping[str, Any]) -> ImageTower:
@@ -221,7 +272,4 @@ def _value_path(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 def _versions() -> dict[str, str]:
     """Versions of the packages whose code the tower runs."""
-    import open_clip
-    import timm
-
-    return {"open_clip": open_clip.__version__, "timm": timm.__version__}
+    return {name: version(name) for name in ("open_clip_torch", "timm")}

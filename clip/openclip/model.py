@@ -14,6 +14,12 @@ from .images import make_tower
 from .sources import Source
 from .texts import FullTextEncoder, shares_prefix
 
+ALSO_LOWERED = {  # parameters by the class in open_clip that they are of, which meet those that `CLIP.lower` converts
+    "LayerScale": ("gamma",),
+    "AttentionalPooler": ("query",),
+    "Attention": ("in_proj_weight", "in_proj_bias", "head_scale"),
+}
+
 
 class OpenClip(CLIP):
     """Image and text tower of open_clip under the names and methods of OpenAI's CLIP.
@@ -121,10 +127,17 @@ class OpenClip(CLIP):
         return logits + self.logit_bias, transposed + self.logit_bias
 
     def lower(self, dtype: torch.dtype) -> None:
-        """As `CLIP.lower`; a tower of timm is converted whole, since its normalisations expect it."""
+        """As `CLIP.lower`, and in the image tower the normalisations that do not convert what they are given.
+
+        CUDA refuses a plain one whose weights are float32; open_clip's LayerNormFp32 stays so.  A tower of timm, which
+        has none of that kind, is converted whole.
+        """
         super().lower(dtype)
-        if hasattr(self.visual.visual, "trunk"):
-            self.visual.to(dtype)
-        for module in self.modules():
-            if type(module).__name__ == "LayerScale":
+        whole = hasattr(self.visual.visual, "trunk")
+        for module in self.visual.modules():
+            if whole or type(module).__name__ == "LayerNorm":
                 module.to(dtype)
+        for module in self.modules():
+            for name in ALSO_LOWERED.get(type(module).__name__, ()):
+                if isinstance(parameter := getattr(module, name, None), nn.Parameter):
+                    parameter.data = parameter.data.to(dtype)

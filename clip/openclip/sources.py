@@ -4,7 +4,7 @@ open_clip's architectures are JSON files (`embed_dim`, `vision_cfg`, `text_cfg` 
 
     ARCH/tag             as in open_clip.list_pretrained()
     ARCH/FILE            weights of one's own, of an architecture that open_clip knows
-    a folder             with open_clip_config.json and a weights file: the layout of open_clip's repositories on the hub
+    a folder             with open_clip_config.json and weights: the layout of open_clip's repositories on the hub
     hf://USER/REPO       such a repository
     a file               with open_clip_config.json, or a JSON file of its own name, beside it
 
@@ -23,6 +23,7 @@ from ..loading.open_clip_table import oddities, open_clip_configs, open_clip_nam
 from ..loading.published import fetch_hub_model, is_quick, locate_open_clip, published_open_clip
 
 CONFIG = "open_clip_config.json"
+PIXELS = ("mean", "std", "interpolation", "resize_mode")
 NEEDED = {"embed_dim", "vision_cfg", "text_cfg"}
 
 
@@ -63,7 +64,7 @@ class Source:
         if repository := hub_name(self.hub):
             return fetch_hub_model(repository)
         assert self.published is not None
-        return Path(locate_open_clip(*self.published, root)[0])
+        return locate_open_clip(*self.published, root)
 
     @property
     def quick(self) -> bool:
@@ -97,7 +98,7 @@ def find_source(name: str) -> Source | None:
             return None
         _refuse(config, name)
         if Path(tag).is_file():
-            source = Source(name, config, Path(tag))
+            source = Source(name, config, Path(tag), pixels=_usual_pixels(model))
         else:
             source = Source(name, config, published=parts, pixels=published_open_clip(model, tag))
     else:
@@ -108,13 +109,22 @@ def find_source(name: str) -> Source | None:
     return source
 
 
+def _usual_pixels(model: str) -> dict[str, Any]:
+    """Look up how images are prepared for an architecture, where all weights that open_clip publishes of it agree."""
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    kept = [{key: published_open_clip(model, tag).get(key) for key in PIXELS} for tag in tags]
+    return kept[0] if kept and all(pixels == kept[0] for pixels in kept) else {}
+
+
 def _refuse(config: dict[str, Any], name: str) -> None:
     """Refuse a text tower of transformers, into which open_clip lets no token embeddings."""
     if tower := config["text_cfg"].get("hf_model_name"):
         raise ValueError(
             f"{name} reads texts with {tower}, a text tower of Hugging Face transformers: prompts are learned as token "
-            "embeddings, and open_clip hands such a tower only ids; choose a model with a text transformer of open_clip's "
-            "own, such as ViT-B-16-SigLIP2/webli for texts of many languages"
+            "embeddings, and open_clip hands such a tower only ids; choose a model with a text transformer of "
+            "open_clip's own, such as ViT-B-16-SigLIP2/webli for texts of many languages"
         )
 
 

@@ -2,16 +2,16 @@
 
 SigLIP and MobileCLIP-S let every token see every other, the padding among them; SigLIP reads the last position of the
 row; CoCa appends a class token that sees all words.  Nothing of a prompt can be shared with another one then, and the
-rows (N * C, L) are encoded whole: C prompts cost L tokens each, where the shared-prefix path (clip/prompt_text.py) costs
-a few.  The blocks are those of clip/frozen.py, where they compute what open_clip's do, and else open_clip's.
+rows (N * C, L) are encoded whole: each costs L tokens, where the shared-prefix path (clip/prompt_text.py) costs a few.
+The blocks are those of clip/frozen.py where these compute what open_clip's do, and else open_clip's.
 
 Axis letters: N prompts, C classes, R rows, L positions of a row, P prefix tokens, E token width, D feature width.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..frozen import can_freeze, frozen_blocks
 from ..packed import Prepared
-from ..prompt_text import PromptTokens, TextEncoder, projected
+from ..prompt_text import PromptTokens, projected
 
 
 def shares_prefix(tower: Any) -> bool:
@@ -33,12 +33,12 @@ def shares_prefix(tower: Any) -> bool:
 def why_full(tower: Any) -> str:
     """Say why a tower's prompts are encoded in full length."""
     if tower.cls_emb is not None:
-        return "its feature is read from a class token behind the padding"
+        return "the feature is read from a class token behind the padding"
     if tower.attn_mask is None:
-        return "its tokens also see those behind them"
+        return "the tokens of this text tower also see those behind them"
     if getattr(tower, "pool_type", "argmax") not in ("argmax", "eos"):
-        return f"its feature is read at the {tower.pool_type} position of a row"
-    return "its layers have normalisations of their own"
+        return f"the feature is read at the {tower.pool_type} position of a row"
+    return "the layers of this text tower have normalisations of their own"
 
 
 class FullTextEncoder(nn.Module):
@@ -52,6 +52,11 @@ class FullTextEncoder(nn.Module):
         Id that fills a row.
     chunk
         As of `TextEncoder`: how many classes are encoded at a time, 0 for all.
+
+    Attributes
+    ----------
+    note
+        Why nothing is shared, for the log.
     """
 
     pad_embedding: Tensor  # (E,)
@@ -66,6 +71,7 @@ class FullTextEncoder(nn.Module):
         self.context_length = tower.context_length
         self.register_buffer("pad_embedding", tower.token_embedding.weight[pad].detach().clone(), persistent=False)
         self.chunk = chunk
+        self.note = f"Every prompt is encoded in full length, {self.context_length} tokens: {why_full(tower)}"
         known = all(map(can_freeze, tower.transformer.resblocks))
         self._blocks = Prepared(tower.transformer, frozen_blocks) if known else None
 
@@ -91,17 +97,11 @@ class FullTextEncoder(nn.Module):
     def _encode_prompts(self, lengths: Sequence[int], prefix: Tensor, suffix: Tensor) -> Tensor:
         """Encode the prompts of some classes, (N, P, E) and (N or 1, T, E) -> (N, C, D)."""
         n, p, _ = prefix.shape
-        rows = []  # of every class, its suffix tokens and then the padding, which stands behind all suffixes
-        first, padding = 0, suffix.shape[1]
-        for length in lengths:
-            rest = self.context_length - p - length
-            rows.append([*range(first, first + length), *[padding] * rest])
-            first += length
+        rows = _rows(tuple(lengths), self.context_length - p, suffix.device)
         behind = torch.cat([suffix, self.pad_embedding.to(suffix).expand(len(suffix), 1, -1)], dim=1)
-        behind = behind[:, torch.tensor(rows, device=suffix.device)]  # (N or 1, C, L - P, E)
-        behind = behind.expand(n, -1, -1, -1)
+        behind = behind[:, rows.tokens].expand(n, -1, -1, -1)  # (N, C, L - P, E)
         whole = torch.cat([prefix[:, None].expand(-1, len(lengths), -1, -1), behind], dim=2)  # (N, C, L, E)
-        ends = torch.tensor(lengths, device=suffix.device).repeat(n) + (p - 1)  # (N*C,)
+        ends = rows.lengths.repeat(n) + (p - 1)  # (N*C,)
         positions = torch.arange(self.context_length, device=suffix.device)
         features = self.encode(whole.flatten(0, 1), positions <= ends[:, None], ends)
         return features.unflatten(0, (n, len(lengths)))
@@ -173,4 +173,19 @@ class FullTextEncoder(nn.Module):
         return self.transformer(x.transpose(0, 1), attn_mask=added).transpose(0, 1)  # open_clip before 2.27
 
 
-__all__ = ["FullTextEncoder", "TextEncoder", "shares_prefix", "why_full"]
+class _Rows(NamedTuple):
+    """Where the tokens behind the prefix come from, for some classes."""
+
+    tokens: Tensor  # (C, L - P) positions among the T suffix tokens; T for padding
+    lengths: Tensor  # (C,) of the suffixes
+
+
+@lru_cache(maxsize=256)  # a run has one class list, or a few, in chunks
+def _rows(lengths: tuple[int, ...], room: int, device: torch.device) -> _Rows:
+    """Lay out suffixes one row a class, filled up with padding."""
+    padding, rows, first = sum(lengths), [], 0
+    for length in lengths:
+        rows.append([*range(first, first + length), *[padding] * (room - length)])
+        first += length
+    with torch.inference_mode(False):  # kept for later calls, which may want gradients
+        return _Rows(torch.tensor(rows, device=device), torch.tensor(lengths, device=device))

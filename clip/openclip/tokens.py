@@ -7,6 +7,7 @@ from typing import Any
 from ..tokens import ClipTokens, Tokens
 from .sources import Source
 
+OPTIONS = {"clean", "strip_sep_token", "language"}  # of a config; transformers takes others, of which some run code
 FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
 PROBE = "a photo of a dog."
 
@@ -26,8 +27,13 @@ def load_tokens(source: Source) -> Tokens:
     options = dict(text.get("tokenizer_kwargs") or {})
     if not name:
         if options:
-            raise ValueError(f"{source.name}: its config gives CLIP's tokenizer the options {options}, which are unknown")
+            raise ValueError(f"{source.name}: its config gives CLIP's tokenizer options that are not known, {options}")
         return ClipTokens(length)
+    if unknown := options.keys() - OPTIONS:
+        raise ValueError(
+            f"{source.name}: its config gives the tokenizer {name} the options {', '.join(sorted(unknown))}; known are "
+            f"{', '.join(sorted(OPTIONS))}, and no others are handed on"
+        )
     own = source.folder is not None and any((source.folder / file).is_file() for file in FILES)
     place = str(source.folder) if own else name
     try:
@@ -74,8 +80,8 @@ class HubTokens(Tokens):
         self.end = tuple(0 if token == dropped else token for token in whole[at + len(text) :])
         if not self.end or self(PROBE).tolist() != tokenizer([PROBE]).tolist():
             raise ValueError(
-                f"{name}: its tokenizer {self._inner.name_or_path} does not write [start] text [end] [padding]; prompts "
-                "cannot be built with it"
+                f"{name}: its tokenizer {self._inner.name_or_path} does not write [start] text [end] [padding]; "
+                "prompts cannot be built with it"
             )
 
     def encode(self, text: str) -> list[int]:

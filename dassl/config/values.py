@@ -102,6 +102,7 @@ SAMPLERS = ("RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDom
 
 NAMES: dict[str, Sequence[str]] = {
     "INPUT.INTERPOLATION": ("bilinear", "bicubic", "nearest"),
+    "INPUT.RESIZE": ("shortest", "squash"),
     "INPUT.TRANSFORMS": TRANSFORMS,  # any of them
     "DATALOADER.TRAIN_X.SAMPLER": SAMPLERS,
     "DATALOADER.TRAIN_U.SAMPLER": SAMPLERS,

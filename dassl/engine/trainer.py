@@ -83,7 +83,7 @@ class SimpleTrainer(TrainerBase):
     dm : DataManager
         `dm.dataset.classnames` is what prompts are made of.
     device : torch.device
-        What the key DEVICE names (dassl/plain/devices.py); without it, or with "auto", CUDA where there is a GPU and
+        What the key USE_DEVICE names (dassl/plain/devices.py); without it, or with "auto", CUDA where there is a GPU and
         USE_CUDA, else the CPU.  `build_model` may change it.
     epoch, start_epoch, max_epoch : int
         The present epoch from 0, the first one of this process, and their number.
@@ -101,7 +101,7 @@ class SimpleTrainer(TrainerBase):
         self.check_cfg(cfg)
         check_names(cfg.TEST, "TEST")
         check_values(cfg.TRAIN, "TRAIN")
-        self.device = choose_device(cfg.get("DEVICE", AUTO), cfg.USE_CUDA)
+        self.device = choose_device(cfg.get("USE_DEVICE", AUTO), cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch: int = cfg.OPTIM.MAX_EPOCH
         self.output_dir: str = cfg.OUTPUT_DIR
@@ -337,7 +337,7 @@ class SimpleTrainer(TrainerBase):
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images (B, 3, H, W) and labels (B,) of a batch on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return _moved(self.device, batch["img"], batch["label"])
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
         """Return the learning rate of the first parameter group of the first optimiser."""
@@ -409,8 +409,7 @@ class TrainerX(SimpleTrainer):
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Return images (B, 3, H, W), labels (B,) and domains (B,) of a batch on the device."""
-        device = self.device
-        return batch["img"].to(device), batch["label"].to(device), batch["domain"].to(device)
+        return _moved(self.device, batch["img"], batch["label"], batch["domain"])
 
 
 class TrainerXU(SimpleTrainer):
@@ -438,8 +437,13 @@ class TrainerXU(SimpleTrainer):
         self, batch_x: dict[str, Any], batch_u: dict[str, Any]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return labelled images, their labels, and unlabelled images on the device."""
-        device = self.device
-        return batch_x["img"].to(device), batch_x["label"].to(device), batch_u["img"].to(device)
+        return _moved(self.device, batch_x["img"], batch_x["label"], batch_u["img"])
+
+
+def _moved(device: torch.device, *tensors: Any) -> tuple[Any, ...]:
+    """Move parts of a batch to the device; on CUDA, without waiting for what the GPU is doing meanwhile."""
+    ahead = torch.device(device).type == "cuda"  # elsewhere the memory might be used again before it is read
+    return tuple(tensor.to(device, non_blocking=ahead) for tensor in tensors)
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:

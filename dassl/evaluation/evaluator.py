@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -80,11 +81,13 @@ class Classification(EvaluatorBase):
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """Count a batch: `mo` (B, C) logits, `gt` (B,) labels."""
         highest, pred = mo.max(1)  # (B,) each; a NaN is the highest
-        self._not_finite += int((~torch.isfinite(highest)).sum())
-        self._correct += int((pred == gt).sum())
-        self._total += gt.shape[0]
-        self._y_true.extend(gt.tolist())
-        self._y_pred.extend(pred.tolist())
+        # one transfer of everything: an accelerator makes us wait for each
+        true, predicted, not_finite = torch.stack([gt.to(pred), pred, (~torch.isfinite(highest)).to(pred)]).tolist()
+        self._not_finite += sum(not_finite)
+        self._correct += sum(map(eq, true, predicted))
+        self._total += len(true)
+        self._y_true += true
+        self._y_pred += predicted
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Print the result block and return the results.

@@ -1,7 +1,7 @@
 """Where a program computes: one flag, and one way from its text to a `torch.device`.
 
 The text is cpu, cuda, cuda:1 (the second GPU), mps (Apple's GPU) or auto.  It comes from `--device` or from the config
-key DEVICE, which says the same.  auto is what Dassl has always done: the first CUDA GPU where there is one and USE_CUDA
+key USE_DEVICE, which says the same.  auto is what Dassl has always done: the first CUDA GPU where there is one and USE_CUDA
 is not False, else the CPU.  It never means mps, whose arithmetic no published number was made with.
 
 torch is imported by the functions that need it, so that a command line answers --help at once.
@@ -53,11 +53,11 @@ def check_form(name: str) -> str:
 
 
 def set_device_keys(cfg: Any, name: str) -> None:
-    """Write a device into a config: DEVICE, and USE_CUDA so that whoever reads that alone agrees.
+    """Write a device into a config: USE_DEVICE, and USE_CUDA so that whoever reads that alone agrees.
 
     With "auto" USE_CUDA stays as it is.
     """
-    cfg.DEVICE = check_form(name)
+    cfg.USE_DEVICE = check_form(name)
     if name != AUTO:
         cfg.USE_CUDA = name.startswith("cuda")
 

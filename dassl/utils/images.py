@@ -37,6 +37,7 @@ TURNS = {  # the tag's other values, from the specification of EXIF: where the s
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+UPRIGHT = ("TIFF", "HEIF")  # formats whose decoders turn the picture
 
 
 class Reading(NamedTuple):
@@ -169,7 +170,7 @@ def _upper_bits(image: Image.Image) -> Image.Image:
 
 def _without_alpha(image: Image.Image, background: str) -> Image.Image:
     """Lay a picture on a coloured ground; one without transparency is merely converted."""
-    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa") and "transparency" not in image.info:
         return image.convert("RGB")
     ground = Image.new("RGBA", image.size, background)
     ground.alpha_composite(image.convert("RGBA"))
@@ -179,10 +180,12 @@ def _without_alpha(image: Image.Image, background: str) -> Image.Image:
 def _turn_of(image: Image.Image) -> Image.Transpose | None:
     """Return how a picture has to be turned to stand upright; None where nothing says so.
 
-    The tag is read once the pixels are: some decoders (of TIFF, of HEIC) turn the picture themselves, and reset the
-    tag. A damaged EXIF block says nothing, and does not make the picture unreadable.
+    Of TIFF and HEIC the decoders turn the picture themselves. A damaged EXIF block says nothing, and does not make the
+    picture unreadable.
     """
-    image.load()
+    if image.format in UPRIGHT:
+        return None
+    image.load()  # here, where damaged pixels raise: reading the tag of a PNG would decode them, too
     try:
         return TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # its parser raises nearly anything

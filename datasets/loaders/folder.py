@@ -190,7 +190,12 @@ def _left_out(folder: str, empty: Sequence[str]) -> str:
         for name in sorted(names)
         if not (name.startswith(".") or is_image_name(name) or name.lower() in SYSTEM_FILES)
     ]
-    kinds = {"class folders without an image": empty, "images in no class folder": loose, "other files": others}
+    system = [name for name in list_folders(folder) if name.lower() in SYSTEM_FOLDERS]
+    kinds = {
+        "class folders without an image": [*empty, *system],
+        "images in no class folder": loose,
+        "other files": others,
+    }
     return "".join(f"; {kind} ({len(names)}): {first_few(map(repr, names))}" for kind, names in kinds.items() if names)
 
 

@@ -119,8 +119,8 @@ def _decided(trainer: Any, image: Any, labels: Sequence[int], places: int) -> np
     if not hasattr(trainer.model, "explain"):
         return np.ones(len(labels) * places)
     plan: Tensor = trainer.model.explain(image).match.plan  # (B, C, M, N)
-    own = plan[range(len(labels)), labels].double()  # (B, M, N)
-    return (own.shape[2] * own.amax(dim=2) / own.sum(dim=2)).flatten().cpu().numpy()
+    own = plan[range(len(labels)), labels].cpu().double()  # (B, M, N)
+    return (own.shape[2] * own.amax(dim=2) / own.sum(dim=2)).flatten().numpy()
 
 
 # --- a run -----------------------------------------------------------------------------------------------

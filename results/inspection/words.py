@@ -96,17 +96,6 @@ def nearest(vectors: Tensor, words: Tensor, top: int) -> tuple[Tensor, Tensor]:
     return torch.cat(indices), torch.cat(distances)
 
 
-def spell(token: int) -> str:
-    r"""Spell a word as it reads: without the mark of its end, bytes decoded; bytes that are no text as \\xe2."""
-    from clip.simple_tokenizer import default_tokenizer
-
-    tokenizer = default_tokenizer()
-    symbols = tokenizer.decoder[token].removesuffix("</w>")
-    if not all(symbol in tokenizer.byte_decoder for symbol in symbols):
-        return symbols
-    return bytes(tokenizer.byte_decoder[symbol] for symbol in symbols).decode("utf-8", errors="backslashreplace")
-
-
 # --- a run -----------------------------------------------------------------------------------------------
 
 
@@ -168,11 +157,11 @@ def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
     if not isinstance(learner, ContextLearner):
         raise ResultsError(f"{run.folder} is a run of {type(trainer).__name__}, which learns no context")
     with run.quiet():
-        embedding = load_backbone(trainer.cfg, trainer.precision, trainer.device).token_embedding.weight
+        model = load_backbone(trainer.cfg, trainer.precision, trainer.device)
     with torch.no_grad():
         contexts = learner.contexts().detach().float().cpu()  # (N, 1 or C, n, E)
     names = pick(trainer.dm.dataset.classnames, getattr(learner, "class_specific", False), classes)
-    known = vocabulary(embedding)
+    known = vocabulary(model.token_embedding.weight)
     chosen = contexts[:, [index for index, _ in names]].transpose(0, 1)  # (classes, N, n, E)
     _, prompts, context, width = chosen.shape
     flat = chosen.reshape(-1, width)
@@ -181,7 +170,7 @@ def find_words(run: RunAtRest, top: int, classes: Sequence[str] = ()) -> Words:
     vectors = []
     for place, row, at in zip(places, indices.tolist(), distances.tolist(), strict=True):
         ids = [known.ids[index] for index in row]
-        vectors.append(Vector(*place, [spell(token) for token in ids], ids, at))
+        vectors.append(Vector(*place, [model.tokens.spell(token) for token in ids], ids, at))
     names_of_run = (trainer.cfg.TRAINER.NAME, trainer.cfg.MODEL.BACKBONE.NAME)
     shifted = not method.can_be_mapped
     return Words(*names_of_run, shifted, prompts, context, flat.norm(dim=1).median().item(), known, vectors)

@@ -24,11 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomic
+from ..hub import fetch_export, is_on_hub
+from ..keys import differences, effective, flatten
 from ..record import Declared
 from .source import REMEDY, PredictError, Source, kept_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from yacs.config import CfgNode
 
     from .rebuilding import Rebuilt
 
@@ -81,6 +84,42 @@ class ExportedFile(Source):
         """Return the classes by label."""
         return self.names
 
+    def check_test(self, cfg: CfgNode) -> None:
+        """Check that a run that is configured otherwise, by a command line, can test what the file holds.
+
+        Raises
+        ------
+        PredictError
+            Where its trainer is another.
+        """
+        if self.trainer != cfg.TRAINER.NAME:
+            raise PredictError(
+                f"--model-dir: {self.path} was learned by {self.trainer}, and the trainer here is {cfg.TRAINER.NAME}; "
+                f"say --trainer {self.trainer}, with one of its configs (configs/trainers/{self.trainer})"
+            )
+
+    def restore_for_test(self, trainer: Any) -> None:
+        """Give the trainer of an evaluation what the file holds; settings that differ are named.
+
+        Raises
+        ------
+        ValueError
+            Where it does not fit: another CLIP, or, for what was learned class by class, other classes.
+        """
+        names = list(map(str, trainer.dm.dataset.classnames))
+        if self.class_specific and names != list(self.names):
+            raise ValueError(
+                f"{self.path} learned something for each of its {len(self.names)} classes, and the {len(names)} "
+                "classes of this data set are not the same; test it on those, or take one whose prompts serve any"
+            )
+        settings = effective(flatten(trainer.cfg))
+        learned = {key: value for key, value in flatten(self.config).items() if key.startswith(("TRAINER.", "INPUT."))}
+        if changes := differences(learned, settings):
+            print(f"Note: this test is set up otherwise than the run that made {self.path}: {changes}")
+        self.restore(trainer)
+        print(f'Loading what was learned from "{self.path}"')
+        trainer.loaded_checkpoint = str(self.path)
+
     def restore(self, trainer: Any) -> None:
         """Check that the trainer has the CLIP that the file was learned with, and load what was learned."""
         from safetensors.torch import load_file
@@ -90,6 +129,19 @@ class ExportedFile(Source):
         tensors = load_file(self.path)
         check_backbone(tensors, frozen_facts(trainer), self.path, trainer.cfg.MODEL.BACKBONE.NAME)
         load_learned_state(trainer, {key: t for key, t in tensors.items() if not key.startswith("frozen.")}, self.path)
+
+
+def exported_at(name: str) -> ExportedFile | None:
+    """Read the exported file that a path, or a name of the hub, stands for; None for anything else.
+
+    Raises
+    ------
+    PredictError
+        For a file that is none, and for one that cannot be had from the hub.
+    """
+    if is_on_hub(name):
+        return ExportedFile.read(fetch_export(name))
+    return ExportedFile.read(Path(name)) if Path(name).is_file() else None
 
 
 def write(classifier: Rebuilt, target: Path) -> Path:

@@ -21,6 +21,7 @@ from dassl.plain.devices import AUTO, choose_device, set_device_keys
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
+from ..hub import fetch_export, is_on_hub
 from ..plugins import load_remembered, trainer_class
 from .source import REMEDY, PredictError, RunFolder, Source, kept_settings
 from .trust import may_run, trusting
@@ -40,11 +41,11 @@ def open_source(run: str | Path) -> Source:
     Raises
     ------
     PredictError
-        Where it is neither the folder of a finished run nor an exported file.
+        Where it is neither the folder of a finished run nor an exported file, here or on the hub (hf://USER/REPOSITORY).
     """
     from .exported import ExportedFile
 
-    path = Path(run)
+    path = fetch_export(run) if isinstance(run, str) and is_on_hub(run) else Path(run)
     if path.is_dir():
         return RunFolder.open(path).require_finished()
     if path.is_file():
@@ -165,7 +166,7 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
     if as_tested:
         changes["OUTPUT_DIR"] = str(source.path)
     else:
-        if not _of_own_pictures(cfg):
+        if not of_own_pictures(cfg.DATASET.NAME):
             changes |= {"INPUT.EXIF_ORIENTATION": True, "INPUT.ALPHA": cfg.INPUT.ALPHA or "white"}
         options = getattr(trainer_class(source.trainer), "options_type", None)
         if options is not None and cfg.TRAINER[options.node].get("STOP") == "batch":
@@ -177,9 +178,10 @@ def _config_of(source: Source, backbone: str, device: str, root: str, as_tested:
     return cfg
 
 
-def _of_own_pictures(cfg: Any) -> bool:
-    """Whether a run's data set is the user's own pictures; one that is not registered here is a plugin's."""
+def of_own_pictures(dataset: str) -> bool:
+    """Tell whether a data set (its name) is the user's own pictures; one that is not registered here is a plugin's."""
+    import datasets  # noqa: F401  (registers ours)
     from dassl.data.datasets import DATASET_REGISTRY
 
-    known = cfg.DATASET.NAME in DATASET_REGISTRY.registered_names()
-    return known and getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "own_pictures", False)
+    known = dataset in DATASET_REGISTRY.registered_names()
+    return known and getattr(DATASET_REGISTRY.get(dataset), "own_pictures", False)

@@ -36,8 +36,9 @@ KEPT = ("SEED", "TRAINER.NAME", "INPUT.", "MODEL.BACKBONE.", "OPTIM.", "DATASET.
 DATA = ("FOLDER.PATH", "CSV")  # ends of keys: where own pictures were
 NEEDED = {"TRAINER.NAME": TEXT, "DATASET.ROOT": Maybe(TEXT)}  # what is read of a flat config here
 TRANSPORTS = ("transport plan", "transports")  # for `RunFolder.require`
+EXPORTED = ".safetensors"  # end of an exported file's name
 WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
-REMEDY = "give the folder of a run, or a file that `python -m results export` wrote"
+REMEDY = "give the folder of a run, or a file that `python -m results export` wrote, or hf://USER/REPOSITORY with one"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,11 @@ class RunFolder(Source):
         return read_classnames(self.path)
 
     def restore(self, trainer: Any) -> None:
-        """Load the checkpoint that the run was tested with."""
+        """Load the checkpoint that the run was tested with, or the exported file that it evaluated."""
+        if str(self.result.get("checkpoint") or "").endswith(EXPORTED):
+            from .exported import ExportedFile
+
+            return ExportedFile.read(Path(self.result["checkpoint"])).restore(trainer)
         directory, epoch = evaluated_checkpoint(self.path)
         trainer.load_model(directory, epoch=epoch)
 

@@ -14,7 +14,7 @@ from dassl.plain.console import positive
 from dassl.plain.devices import AUTO, add_device_flag
 from dassl.utils.plugins import add_plugin_flag, use
 
-TOP_KEYS = ("USE_CUDA", "DEVICE", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
+TOP_KEYS = ("USE_CUDA", "USE_DEVICE", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
 
 # --- KEY VALUE pairs -------------------------------------------------------------------------------------
@@ -94,5 +94,5 @@ def finish_args(
         parser.error(str(error))
     if args.devices and args.device != AUTO:
         parser.error("give --device or --devices: one device for all runs, or GPUs that they take in turns")
-    device = ["DEVICE", args.device] if args.device != AUTO else []
+    device = ["USE_DEVICE", args.device] if args.device != AUTO else []
     args.opts = [*device, *["DATASET.SKIP_BAD", "True"] * args.skip_bad, *options]

@@ -143,7 +143,7 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
     try:
         jobs = plan(args)
         check_devices(args.devices)
-        for name in {job.cfg.DEVICE for job in jobs}:
+        for name in {job.cfg.USE_DEVICE for job in jobs}:
             choose_device(name)
     except (ValueError, LookupError, OSError, AssertionError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)

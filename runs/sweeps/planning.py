@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT
-from ..plugins import CHECKOUT, config_folders, configured_trainers, trainer_class
+from ..plugins import CHECKOUT, backbone_preset, config_folders, configured_trainers, trainer_class
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
     from ..config import Request
+
+BASES = ("vit_b16", "vit_b16_c4_ep10_batch1_ctxv1", "rn50")  # a backbone's preset is put upon the first that there is
 
 with open(Path(__file__).with_name("grid.yaml"), encoding="utf-8") as _file:
     DEFAULT_GRID: Mapping[str, list[Any]] = yaml.safe_load(_file)  # {"trainers": ..., "shots": ..., "seeds": ...}
@@ -57,7 +59,7 @@ class Plan:
     Attributes
     ----------
     dataset, config
-        Names in configs/datasets and configs/trainers/<trainer>.
+        Names in configs/datasets and configs/trainers/<trainer>, or of a backbone in configs/backbones.
     output, folder
         The run's folder is `output`/`folder`; without `folder`, the usual name below `output` (`run_folder`).
     options
@@ -101,7 +103,7 @@ def job_of(plan: Plan) -> Job:
     argv += ["--root", plan.root, "--trainer", plan.trainer]
     argv += ["--seed", plan.seed] if plan.seed else []
     argv += ["--dataset-config-file", str(config_file(f"datasets/{plan.dataset}"))]
-    argv += ["--config-file", str(config_file(f"trainers/{config_family(plan.trainer)}/{plan.config}"))]
+    argv += method_flags(plan.trainer, plan.config)
     argv += ["--model-dir", plan.model_dir, "--load-epoch", plan.load_epoch] if plan.model_dir else []
     argv += ["--eval-only"] if plan.evaluates else []
 
@@ -197,6 +199,32 @@ def run_folder(cfg: CfgNode, dataset: str, config: str) -> Path:
     ))  # fmt: skip
 
 
+def method_flags(trainer: str, config: str) -> list[str]:
+    """Return the flags of a method's config: a file of its own, or a backbone's preset upon one that it has.
+
+    Parameters
+    ----------
+    trainer
+        Registered name.
+    config
+        Name in configs/trainers/<trainer>, or in configs/backbones.
+
+    Raises
+    ------
+    ValueError
+        For a name in neither.
+    """
+    folder = f"trainers/{config_family(trainer)}"
+
+    def exists(name: str) -> bool:
+        return any((configs / folder / f"{name}.yaml").is_file() for configs in config_folders())
+
+    if exists(config) or not backbone_preset(config):
+        return ["--config-file", str(config_file(f"{folder}/{config}"))]
+    base = next(filter(exists, BASES), config)
+    return ["--config-file", str(config_file(f"{folder}/{base}")), "--backbone", config]
+
+
 def config_file(name: str) -> Path:
     """Find configs/<name>.yaml, of the checkout or of a plugin.
 
@@ -224,5 +252,7 @@ def config_file(name: str) -> Path:
         trainer = rest.partition("/")[0]
         near = did_you_mean(trainer, configured_trainers())
         raise ValueError(f"no trainer {trainer!r} in configs/trainers{near}{remedy}")
+    if kind == "trainers":
+        known |= {file.stem for configs in config_folders() for file in configs.glob("backbones/*.yaml")}
     shown = ", ".join(sorted(known)) or "none"
     raise ValueError(f"no config {CHECKOUT / 'configs' / name}.yaml; known: {shown}{remedy}")

@@ -23,6 +23,7 @@ from clip.simple_tokenizer import (
     default_bpe,
     default_tokenizer,
 )
+from clip.tokens import ClipTokens
 from tests.support.golden_data import GOLDEN
 
 VECTORS = {
@@ -125,3 +126,13 @@ def test_importing_clip_imports_neither_open_clip_nor_torchvision():
             "print([m for m in ('open_clip', 'torchvision', 'timm', 'transformers') if m in sys.modules])")
     out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_words_read_as_the_tokenizer_shows_them():
+    for text in ("photo", "!", "é", "naïve", "日"):
+        ids = clip.tokenize([text])[0, 1:].long().tolist()
+        end = ids.index(49407)
+        assert "".join(word for word in map(ClipTokens().spell, ids[:end]) if "\\x" not in word) in text
+    assert ClipTokens().spell(clip.tokenize(["photo"])[0, 1].item()) == "photo"
+    assert ClipTokens().spell(49406) == "<|startoftext|>"
+    assert ClipTokens().spell(default_tokenizer().encoder["Ã"]) == "\\xc3"  # the first byte of two

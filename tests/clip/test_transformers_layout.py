@@ -14,9 +14,9 @@ from clip.loading.hub import HubName, hub_name
 from clip.loading.published import fetch_hub_model
 from clip.loading.transformers_layout import check_config, pixels_of, section, to_openai
 from clip.loading.weights import read_weights
-from clip.model import PIXEL_MEAN
+from clip.model import PIXEL_MEAN, PIXEL_STD
 from tests.support.closeness import assert_close
-from tests.support.fake_hub import FakeHub
+from tests.support.fake_hub import FakeHub, set_constants
 
 TINY = {  # sections of config.json; every size differs from every other, so that none can be mistaken for another
     "text_config": {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 3, "intermediate_size": 256,
@@ -137,6 +137,8 @@ def test_pixels_are_normalised_as_the_preprocessor_says(saved, tmp_path):
 def test_what_a_preprocessor_may_leave_out():
     assert pixels_of({}, 224) == {}
     assert pixels_of({"size": 224, "crop_size": 224}, 224) == {}  # files of 2021
+    with pytest.raises(ValueError, match="says image_mean 0.5, and not three numbers"):
+        pixels_of({"image_mean": 0.5}, 224)
     assert pixels_of({"do_normalize": False}, 224) == {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
@@ -165,6 +167,8 @@ def test_the_activation_is_that_of_transformers_own_config(config, activation):
     ({"text_config": {"hidden_act": "gelu_new"}}, "hidden_act gelu_new, which is none of quick_gelu, gelu"),
     ({"text_config": {"eos_token_id": 49406}}, "read at token 49406, and not at the last of the vocabulary, 49407"),
     ({"model_type": "siglip"}, "of type 'siglip', not 'clip'"),
+    ({"text_config": ["a"]}, "holds no object where it should describe the text tower"),
+    ({"vision_config": {"hidden_size": "768"}}, "says hidden_size '768' of the vision tower, which is no int"),
 ])
 def test_what_would_be_computed_otherwise_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -206,7 +210,7 @@ def test_a_repository_of_the_hub_is_a_model(saved, tmp_path, monkeypatch):
             clip.clip.check_model_name(f"hf://{name}")
             assert torch.equal(logits_of(f"hf://{name}", "tiny"), expected)
         asked = len(hub.requests)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        set_constants(monkeypatch, HF_HUB_OFFLINE=True)
         assert torch.equal(logits_of(f"hf://some/clip@{hub.commit('some/clip')}", "tiny"), expected)
         assert len(hub.requests) == asked
         with pytest.raises(RuntimeError, match="cannot get some/new from http://.*HF_HUB_OFFLINE is set.*their folder"):
@@ -232,3 +236,21 @@ def test_another_kind_of_repository_is_refused_before_its_weights_are_fetched(tm
             clip.load_clip_to_cpu("hf://some/text")
         with pytest.raises(RuntimeError, match="cannot get some/none .*there is no such repository"):
             clip.load_clip_to_cpu("hf://some/none")
+
+
+def test_a_folder_is_the_backbone_of_a_run_until_it_changes(saved, tmp_path):
+    from dassl.config import get_cfg_default
+    from runs.config import extend_cfg
+    from trainers.parts.backbone import load_backbone
+
+    for name, content in repository(saved["tiny"][0]).items():
+        (tmp_path / name).write_bytes(content)
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    cfg.MODEL.BACKBONE.NAME, cfg.INPUT.SIZE = str(tmp_path), (32, 32)
+    cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD = list(PIXEL_MEAN), list(PIXEL_STD)
+    first = load_backbone(cfg, "fp32", torch.device("cpu"))
+    assert load_backbone(cfg, "fp32", torch.device("cpu")) is first
+    state = load_file(tmp_path / "model.safetensors")
+    save_file(state | {"logit_scale": torch.tensor(1.0)}, tmp_path / "model.safetensors")
+    assert load_backbone(cfg, "fp32", torch.device("cpu")).logit_scale == 1

@@ -86,7 +86,7 @@ def test_the_flag(capsys):
 def test_use_cuda_agrees_with_the_device(name, before, after):
     cfg = CfgNode({"USE_CUDA": before})
     set_device_keys(cfg, name)
-    assert name == cfg.DEVICE and after == cfg.USE_CUDA
+    assert name == cfg.USE_DEVICE and after == cfg.USE_CUDA
 
 
 def test_a_trainer_computes_where_the_key_says(gpus, tmp_path):
@@ -94,8 +94,8 @@ def test_a_trainer_computes_where_the_key_says(gpus, tmp_path):
     cfg = tiny_cfg(tmp_path)
     cfg.defrost()
     cfg.USE_CUDA = True
-    cfg.DEVICE = "cpu"
+    cfg.USE_DEVICE = "cpu"
     assert TinyPlugin(cfg).device.type == "cpu"
-    cfg.DEVICE = "cuda:7"
+    cfg.USE_DEVICE = "cuda:7"
     with pytest.raises(ValueError, match="cuda:7 was asked for"):
         TinyPlugin(cfg)

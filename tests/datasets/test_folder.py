@@ -58,7 +58,7 @@ def test_what_counts_as_an_image(tmp_path):
     assert dataset.classnames == ["a", "b"] and sum(sizes(dataset)) == len(images) + 2 + 6
     (message,) = (str(warning.message) for warning in caught)
     assert message.endswith(
-        "; class folders without an image (1): 'empty'; other files (2): 'a/8.txt', 'a/jpg'"
+        "; class folders without an image (2): 'empty', '__MACOSX'; other files (2): 'a/8.txt', 'a/jpg'"
     )
 
 

@@ -147,6 +147,8 @@ def without_plot(words: list[str]) -> list[str]:
         return ["python", "-m", "results", *words]
     sweeps = {f"runs.sweeps.{name}": f"scripts/{name}.py" for name in ("sweep", "experiments")}
     files = {"train": "train.py"} | sweeps
+    if module in (clip_commands := {f"clip.{name}_command": name for name in ("weights", "cache")}):
+        return ["python", "-m", "clip", clip_commands[module], *words[1:]]
     program = [files[module]] if module in files else ["-m", module.removesuffix(".__main__")]
     return ["python", *program, *words[1:]]
 

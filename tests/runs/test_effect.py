@@ -59,7 +59,7 @@ TRAIN.COUNT_ITER
 TEST.EVALUATOR TEST.FINAL_MODEL TEST.NO_TEST TEST.SPLIT
 """.split()
 DO_NOTHING = """
-PLUGINS FEATURE_CACHE.USE FEATURE_CACHE.DIR FEATURE_CACHE.MAX_GB
+USE_DEVICE PLUGINS FEATURE_CACHE.USE FEATURE_CACHE.DIR FEATURE_CACHE.MAX_GB
 CSC CLASS_TOKEN_POSITION MATCH_CHUNK TEXT_CHUNK
 """.split()
 
@@ -146,7 +146,8 @@ def test_an_export_keeps_what_decides_and_no_place():
     kept = kept_settings(KEYS).keys()
     needless = ("DATALOADER.", "TRAIN.", "TEST.", "MODEL.HEAD.", "MODEL.INIT_WEIGHTS", "DATASET.FOLDER.")
     assert {key for key in effective(KEYS) if not key.startswith(needless) and not key.endswith(START)} <= kept
-    assert kept - effective(KEYS).keys() == {OWN + key for key in DO_NOTHING if "." not in key and key != "PLUGINS"}
+    own = {OWN + key for key in DO_NOTHING if "." not in key and key not in ("PLUGINS", "USE_DEVICE")}
+    assert kept - effective(KEYS).keys() == own
 
 
 # --- as a user meets it ----------------------------------------------------------------------------------

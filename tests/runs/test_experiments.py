@@ -336,4 +336,4 @@ def test_bad_pictures_are_left_out_where_that_is_asked_for(capsys, flags):
 
 def test_a_script_takes_a_device(capsys):
     assert main(["coop/zeroshot", "demo", "demo", "--device", "cpu", "--dry-run", "--verbose"]) == 0
-    assert "DEVICE cpu" in capsys.readouterr().out
+    assert "USE_DEVICE cpu" in capsys.readouterr().out

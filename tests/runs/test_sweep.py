@@ -150,7 +150,7 @@ def test_a_gpu_that_there_is_not_is_found_before_anything_runs(gpus, devices, ca
     assert f"there is no GPU '{devices[-1] if gpus else devices}'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--device", "cuda:9"], ["DEVICE", "cuda:9"]])
+@pytest.mark.parametrize("words", [["--device", "cuda:9"], ["USE_DEVICE", "cuda:9"]])
 def test_a_device_that_there_is_not_is_found_before_anything_runs(words, capsys, monkeypatch):
     monkeypatch.setattr("runs.sweeps.jobs.make_runs", lambda *args: pytest.fail("nothing to run"))
     assert main([*BASE, *words]) == 2
@@ -159,7 +159,7 @@ def test_a_device_that_there_is_not_is_found_before_anything_runs(words, capsys,
 
 def test_the_device_of_a_sweep_is_that_of_its_runs(capsys):
     jobs = plan_jobs(parse_args([*BASE, "--device", "cpu", "OPTIM.LR", "0.1"]))
-    assert {(job.cfg.DEVICE, job.cfg.USE_CUDA) for job in jobs} == {("cpu", False)}
+    assert {(job.cfg.USE_DEVICE, job.cfg.USE_CUDA) for job in jobs} == {("cpu", False)}
     with pytest.raises(SystemExit):
         parse_args([*BASE, "--device", "cpu", "--devices", "0,1"])
     assert "--device or --devices" in capsys.readouterr().err

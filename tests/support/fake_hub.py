@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -39,14 +40,9 @@ class FakeHub(FileServer):
 
         It reads HF_ENDPOINT, HF_HUB_CACHE and HF_HUB_OFFLINE once, when it is imported; `environment` is for programs.
         """
-        from huggingface_hub import constants
-
         without_proxies(monkeypatch)
-        monkeypatch.setattr(constants, "ENDPOINT", self.base)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE",
-                            self.base + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        set_constants(monkeypatch, ENDPOINT=self.base, HF_HUB_CACHE=str(cache), HF_HUB_OFFLINE=False,
+                      HUGGINGFACE_CO_URL_TEMPLATE=self.base + "/{repo_id}/resolve/{revision}/{filename}")
         for name, value in self.environment(cache).items():
             monkeypatch.setenv(name, value)
 
@@ -130,3 +126,17 @@ def identity(path: str, body: bytes) -> str:
     if path.endswith(LARGE):
         return hashlib.sha256(body).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
+
+
+def set_constants(monkeypatch, **values) -> None:
+    """Change constants of huggingface_hub until the test's end, in every module of it that has taken them over."""
+    import huggingface_hub.file_download
+    import huggingface_hub.hf_api  # noqa: F401
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+        for constant, value in values.items():
+            if constant in vars(sys.modules[name]):
+                monkeypatch.setattr(sys.modules[name], constant, value)
+    renew = getattr(huggingface_hub.utils._http, "reset_sessions", None)  # before 1.0 a session keeps HF_HUB_OFFLINE
+    if renew:
+        renew()

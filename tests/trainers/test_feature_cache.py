@@ -199,16 +199,17 @@ def test_everything_that_matters_changes_the_key(world, cache, tmp_path):
     for options in (["TRAINER.PLOT.PREC", "bf16"], ["INPUT.INTERPOLATION", "bilinear"],
                     ["DATALOADER.TEST.BATCH_SIZE", "7"], ["INPUT.PIXEL_MEAN", "[0.1, 0.1, 0.1]"],
                     ["INPUT.TRANSFORMS", "('normalize', 'instance_norm')"], ["DATASET.SUBSAMPLE_CLASSES", "base"],
-                    ["MODEL.BACKBONE.ACTIVATION", "gelu"], ["TRAINER.PLOT.DENSE", "value"]):
+                    ["MODEL.BACKBONE.ACTIVATION", "gelu"], ["TRAINER.PLOT.DENSE", "value"],
+                    ["INPUT.EXIF_ORIENTATION", "True"], ["INPUT.ALPHA", "white"], ["INPUT.ALPHA", "black"]):
         keys.add(key_of(facts_of(built(world, cache, *options))))
     keys.add(key_of(facts_of(built(world, cache, trainer="CoOp"))))
-    assert len(keys) >= 9  # the activation is of the text tower, in a ResNet
+    assert len(keys) >= 12  # the activation is of the text tower, in a ResNet
     weights = torch.load(world / "tiny_rn.pt", weights_only=True)
     weights["visual.conv1.weight"][0, 0, 0, 0] += 1e-3
     other = shutil.copytree(world, tmp_path / "other")
     torch.save(weights, other / "tiny_rn.pt")
     keys.add(key_of(facts_of(built(other, cache))))
-    assert len(keys) >= 10
+    assert len(keys) >= 13
 
 
 def test_files_are_told_apart_by_name_size_and_time(tmp_path):

@@ -115,7 +115,7 @@ def _as_before():
     ("clip.model", "x = self.avgpool(x)", "x = self.avgpool(x) * 1"),
     ("clip.features", "return ImageFeatures(self.pooled.contiguous()", "return ImageFeatures(self.pooled"),
     ("clip.packed", '"none", [], ""', '"relu", [], ""'),
-    ("trainers.parts.model", "images.to(conv1.weight.dtype)", "images.float()"),
+    ("trainers.parts.model", "images.to(tower.dtype)", "images.float()"),
     ("trainers.parts.views", "divmod(index, len(self.images))", "divmod(index, self.count)"),
     ("dassl.data.data_manager", "transform(image)", "transform(image.copy())"),
     ("dassl.data.image_memory", "else read_image(path, reading)", "else read_image(path, reading).copy()"),

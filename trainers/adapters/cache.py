@@ -46,6 +46,8 @@ class Cache(nn.Module):
         (K,) int64, as positions in `known`.
     values
         (K, C) one-hot of this run's classes; a row of zeros for an image of none of them.
+    most
+        Images of the class that has the most.
     alpha, beta
         Weight and sharpness of its score.
     notes
@@ -63,6 +65,7 @@ class Cache(nn.Module):
         self.register_buffer("labels", torch.empty(0, dtype=torch.int64))
         self.register_buffer("values", torch.empty(0, len(self.classnames)), persistent=False)
         self.register_parameter("ctx", ctx)
+        self.most = 0
         self.alpha = self.beta = 0.0
         self.notes: dict[str, Any] = {}
 
@@ -77,22 +80,18 @@ class Cache(nn.Module):
         self._place()
 
     @property
-    def most(self) -> int:
-        """Images of the class that has the most."""
-        return int(self.labels.bincount().max()) if len(self) else 0
-
-    @property
     def n_known(self) -> int:
         """How many of this run's classes have a cached image."""
         return int(self.values.any(dim=0).sum())
 
     def _place(self) -> None:
-        """Build `values`, class by class of the same name (the second of a name meeting the second)."""
+        """Build `values`, class by class of the same name (the second of a name meeting the second); count `most`."""
         columns = {place: column for column, place in enumerate(_occurrences(self.classnames))}
         column_of = torch.tensor([columns.get(place, -1) for place in _occurrences(self.known)])
         columns_of_images = column_of.to(self.labels)[self.labels]
         one_hot = F.one_hot(columns_of_images.clamp(min=0), len(self.classnames)) * (columns_of_images >= 0)[:, None]
         self.values = one_hot.to(self.keys)
+        self.most = max(Counter(self.labels.tolist()).values(), default=0)
 
     # --- saved as tensors only ---------------------------------------------------------------------------
 

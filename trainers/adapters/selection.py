@@ -60,17 +60,19 @@ def search(
     total
         Number of batches, for the progress bar.
     """
-    correct = torch.zeros(len(betas), len(alphas), dtype=torch.int64)
-    images = 0
+    correct: Any = 0  # (betas, alphas), on the device: it is read once, at the end
+    images, weights = 0, torch.tensor(alphas)[:, None, None]
     for image, labels in tqdm(batches, "Searching alpha and beta", total, disable=None, leave=False):
         base, affinity = model.base(image), model.affinity(image)
         images += len(labels)
-        weights = torch.tensor(alphas, dtype=base.dtype, device=base.device)[:, None, None]
+        weights = weights.to(base)
         parts = weights.split(max(1, LOGITS_AT_ONCE // base.numel()))
-        for row, beta in zip(correct, betas, strict=True):
+        rows = []
+        for beta in betas:
             score = model.cache_score(affinity, beta)
-            hits = [((base + part * score).argmax(dim=2) == labels).sum(dim=1) for part in parts]
-            row += torch.cat(hits).cpu()
+            rows.append(torch.cat([((base + part * score).argmax(dim=2) == labels).sum(dim=1) for part in parts]))
+        correct = correct + torch.stack(rows)
+    correct = correct.cpu()
     best = int(correct.flatten().argmax())  # the first of equals
     row, column = divmod(best, len(alphas))
     return Choice(alphas[column], betas[row], 100.0 * int(correct.max()) / images)

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from clip.model import CLIP
 from dassl.data import DatasetWrapper
 from dassl.engine import TRAINER_REGISTRY
-from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, save_checkpoint
 
@@ -205,9 +204,12 @@ class AdapterTrainer(ClipTrainer):
         images, labels = self.parse_batch_train(batch)
         logits = self.model.train_logits(self.encode(images))
         loss = F.cross_entropy(logits, labels)
-        self.model_backward_and_update(loss)
+        meters = self.read_meters(loss, logits, labels)
+        self.model_zero_grad()
+        loss.backward()
+        self.model_update()
         self.update_lr()  # after every batch, see `by_batch`
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        return meters
 
     def after_epoch(self) -> None:
         """As the engine; under the leaky protocol the test comes first."""

@@ -15,7 +15,7 @@ KEPT = 2  # models that a process keeps for its next run
 
 
 def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
-    """Load the CLIP of cfg.MODEL.BACKBONE.NAME (a known name or a path), frozen, in evaluation mode.
+    """Load the CLIP of cfg.MODEL.BACKBONE.NAME (a name or a path, as of `clip.load`), frozen, in evaluation mode.
 
     A later run of this process gets the same object, unless the file has changed: it may be moved to `device`, and
     must not be changed in any other way.  The first run gets it on the CPU.
@@ -26,8 +26,8 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
         MODEL.BACKBONE and INPUT are read.
     precision
         "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format, while
-        normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need an accelerator; on a
-        CPU they become fp32.
+        normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need CUDA; elsewhere they
+        become fp32.
     device
         Where the run computes.
 
@@ -45,12 +45,11 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
     return model
 
 
-def _file_state(path: str) -> tuple[int, int, int] | None:
-    """Describe a file by what changes with it; None for a name that is no file."""
-    if not os.path.isfile(path):
-        return None
-    stat = os.stat(path)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+def _file_state(path: str) -> tuple[tuple[int, int, int], ...]:
+    """Describe a file, or the files of a folder, by what changes with them; () for a name that is neither."""
+    files = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
+    stats = [os.stat(file) for file in files if os.path.isfile(file)]
+    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 @lru_cache(maxsize=KEPT)
@@ -71,16 +70,17 @@ def effective_precision(precision: str, device: torch.device) -> str:
     precision
         As asked for.
     device
-        A CPU computes fp16 and amp in fp32.
+        Only CUDA computes in fp16 and amp: a CPU is slow and inexact in half precision, and on mps the gradient scaler
+        is younger than the oldest torch that this works with.
     """
-    if device.type == "cpu" and precision in ("fp16", "amp"):
-        print(f"PREC {precision} needs an accelerator; computing in fp32 on this CPU")
+    if device.type != "cuda" and precision in ("fp16", "amp"):
+        print(f"PREC {precision} needs CUDA; computing in fp32 on {device.type}")
         return "fp32"
     return precision
 
 
 def _check_input(settings: Any, model: CLIP, name: str) -> None:
-    """Refuse images of the wrong size; warn of pixels that are normalised otherwise than in CLIP's training."""
+    """Refuse images of the wrong size; warn of images that are prepared otherwise than in CLIP's training."""
     side = model.visual.input_resolution
     if tuple(settings.SIZE) != (side, side):
         shown = " x ".join(str(pixels) for pixels in settings.SIZE)
@@ -96,3 +96,12 @@ def _check_input(settings: Any, model: CLIP, name: str) -> None:
             f"{list(model.pixel_std)}, but INPUT.PIXEL_MEAN is {list(settings.PIXEL_MEAN)} and INPUT.PIXEL_STD "
             f"{list(settings.PIXEL_STD)}"
         )
+    for key, trained, what in (
+        ("INTERPOLATION", model.interpolation, "images resized by"),
+        ("RESIZE", model.resize_mode, "images whose sides were resized as"),
+    ):
+        if trained != settings.get(key, trained):
+            print(
+                f"Warning: {name} was trained on {what} {trained}, but INPUT.{key} is {settings[key]}; set it to "
+                f"{trained}, or expect a lower accuracy"
+            )

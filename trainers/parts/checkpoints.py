@@ -159,11 +159,17 @@ def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -
 
 
 def check_start(own: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
-    """Warn where the file's prompts begin otherwise: every CLIP embeds the start token in its own way."""
-    theirs = own.get("token_prefix")
-    if theirs is not None and not _same(theirs[:1], learner.token_prefix[:1]):
+    """Warn where the file's prompts begin otherwise: every CLIP embeds the start token in its own way.
+
+    Where a tokenizer has no start token, the last token of a row, its padding, is compared.
+    """
+    name, which, token = ("token_prefix", slice(0, 1), "start token")
+    if not learner.wordings()[0].start:
+        name, which, token = ("token_suffix", slice(-1, None), "padding")
+    theirs, ours = own.get(name), getattr(learner, name)
+    if theirs is not None and not _same(theirs[:1, which], ours[:1, which]):
         warnings.warn(
-            f"{path} holds prompts that were learned with another CLIP: their start token is not that of this run's "
+            f"{path} holds prompts that were learned with another CLIP: their {token} is not that of this run's "
             "backbone; set MODEL.BACKBONE.NAME to the one that it was trained with, or its accuracy will mean nothing",
             stacklevel=2,
         )

@@ -50,7 +50,8 @@ def check_names(clip_model: CLIP, classnames: Sequence[str], backbone: str, deci
         if marks & set(tokens):
             raise ValueError(
                 f"the class name {name!r} holds CLIP's own mark of where a text starts or ends "
-                f"({tokenizer.decode([*tokenizer.start, *tokenizer.end])}), so it would be cut short there; give the class another name"
+                f"({tokenizer.decode([*tokenizer.start, *tokenizer.end])}), so it would be cut short there; give the "
+                "class another name"
             )
 
     distinct = list(dict.fromkeys(token for tokens in ids for token in tokens))

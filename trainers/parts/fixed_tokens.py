@@ -167,8 +167,8 @@ def tokenize(tokens: Tokens, words: str, classnames: Sequence[str], n_context: i
     expected = torch.tensor(tokens.encode(words)[:n_context], dtype=rows.dtype)
     if not (rows[:, len(tokens.start) :][:, : len(expected)] == expected).all():
         raise ValueError(
-            f"the tokenizer of this backbone reads {words!r} otherwise in front of a class name than alone; set CTX_INIT "
-            "to words that it keeps apart from what follows"
+            f"the tokenizer of this backbone reads {words!r} otherwise in front of a class name than alone; set "
+            "CTX_INIT to words that it keeps apart from what follows"
         )
     return rows
 

@@ -39,6 +39,8 @@ class PromptModel(nn.Module):
         self.prompt_learner = prompt_learner
         self.image_encoder: Any = clip_model.visual
         self.text_encoder: Any = prompt_encoder(clip_model)
+        if note := getattr(self.text_encoder, "note", ""):
+            print(note)
         self.logit_scale = clip_model.logit_scale
         self._keeps_text = False
         self._kept_text: Tensor | None = None
@@ -118,6 +120,29 @@ def encode_images(tower: Any, images: Tensor, kind: str) -> ImageFeatures:
     if kind == "pooled":
         return ImageFeatures.without_places(tower(images)).contiguous()
     return tower.forward_dense(images, kind).contiguous()
+
+
+def require_places(tower: Any, kind: str) -> None:
+    """Refuse a backbone without local features of a kind, before anything is encoded.
+
+    Parameters
+    ----------
+    tower
+        An image encoder; those of clip/model.py have both kinds.
+    kind
+        One of clip.features.KINDS.
+
+    Raises
+    ------
+    ValueError
+        With the tower's reason.
+    """
+    reason = tower.no_places(kind) if hasattr(tower, "no_places") else ""
+    if reason:
+        raise ValueError(
+            f"this MODEL.BACKBONE.NAME has no local features to be matched: {reason}. Choose another backbone, or a "
+            "method that looks at the pooled feature: CoOp, or MATCHING global"
+        )
 
 
 def pooled(image: ImageFeatures) -> Tensor:

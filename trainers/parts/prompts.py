@@ -252,8 +252,8 @@ def random_context(
     words = " ".join(["X"] * n_context)
     if len(clip_model.tokens.encode(words)) != n_context:
         raise ValueError(
-            f"the tokenizer of this backbone does not read {n_context} words X as so many tokens, and no others can stand "
-            "in for random context vectors; set CTX_INIT to a phrase"
+            f"the tokenizer of this backbone does not read {n_context} words X as so many tokens, and no others can "
+            "stand in for random context vectors; set CTX_INIT to a phrase"
         )
     random = torch.empty(n_prompts, n_context, clip_model.token_embedding.weight.shape[1])
     return random.normal_(std=RANDOM_STD, generator=generator), words

@@ -147,7 +147,7 @@ def sinkhorn(
         if stop != "never":
             # inf - inf in the change is NaN, and NaN < threshold is False: what left the range never "converges"
             active = active & ~((change.mean(dim=-1) if stop == "each" else change.mean()) < threshold)
-        if iteration % look_every == 0 and not bool(active.any()):
+        if stop != "never" and iteration % look_every == 0 and not bool(active.any()):
             break
     return TransportPlan(problem.plan(r, c), problem.masses(), iterations, ~active.expand(groups))
 

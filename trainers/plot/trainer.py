@@ -9,6 +9,7 @@ from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
 from ..clip_trainer import ClipTrainer
+from ..parts.model import require_places
 from ..parts.prompts import PromptLearner, start_learner
 from ..parts.starts import warn_of_places
 from .evidence import TransportEvidence
@@ -67,10 +68,13 @@ def build_plot(
     seed
         Of the random contexts; below 0 for the global generator.
     """
+    transport = options.transport()
+    if not transport.pooled:
+        require_places(clip_model.visual, options.dense)
     print(
         f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}; "
         f"local features: {options.dense}"
     )
     layout = {key: getattr(options, key) for key in ("n_prompts", "class_specific", "position")}
     learner = start_learner(PromptLearner, options, classnames, clip_model, seed, **layout)
-    return PlotModel(learner, clip_model, options.transport(), options.fuses_global(dataset_name), options.dense)
+    return PlotModel(learner, clip_model, transport, options.fuses_global(dataset_name), options.dense)

@@ -10,12 +10,14 @@ last, one problem for every class and image.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.amp.autocast_mode import is_autocast_available
 from torch.utils.checkpoint import checkpoint
 
 from clip.packed import pairwise
@@ -104,7 +106,7 @@ class Transport:
         Tensor
             (B, C)
         """
-        with torch.autocast(local.device.type, enabled=False):
+        with outside_autocast(local.device):
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
             matcher, _ = self._for_parts(local, parts)
@@ -120,7 +122,7 @@ class Transport:
 
     def __call__(self, local: Tensor, text: Tensor, keep_plan: bool = True) -> Match:
         """Compute the score with the evidence for it, and keep plan and similarities if they are asked for."""
-        with torch.autocast(local.device.type, enabled=False):
+        with outside_autocast(local.device):
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
             matcher, converged = self._for_parts(local, parts)
@@ -174,10 +176,10 @@ class Transport:
             for part in parts:
                 cost = 1.0 - similarities(local.detach(), part.detach())
                 change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=self.max_cost)
-            small = (change < self.threshold).nonzero()
-            if len(small) or looked_at == self.max_iterations:
-                iterations = int(small[0]) + 1 if len(small) else self.max_iterations
-                return replace(self, stop="never", max_iterations=iterations, chunk=0), len(small) > 0
+            small = (change < self.threshold).tolist()
+            if any(small) or looked_at == self.max_iterations:
+                iterations = small.index(True) + 1 if any(small) else self.max_iterations
+                return replace(self, stop="never", max_iterations=iterations, chunk=0), any(small)
             looked_at = min(2 * looked_at, self.max_iterations)
 
 
@@ -217,6 +219,11 @@ class _Transported(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (plan,) = ctx.saved_tensors
         return plan * gradient.t()[..., None], None  # d<T, S> / dS = T
+
+
+def outside_autocast(device: torch.device) -> Any:
+    """Open a context without autocast; some devices have none (mps in torch 2.4), and refuse to be asked."""
+    return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

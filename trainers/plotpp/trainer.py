@@ -45,8 +45,9 @@ class PLOTPP(ClipTrainer):
         options = self.options
         if not isinstance(clip_model.visual, VisionTransformer):
             raise ValueError(
-                f"PLOTPP shows its visual prompts to a vision transformer, but MODEL.BACKBONE.NAME "
-                f"{self.cfg.MODEL.BACKBONE.NAME} is a ResNet; use ViT-B/16, or the trainer PLOT"
+                "PLOTPP shows its visual prompts to a vision transformer of OpenAI's architecture, which takes further "
+                f"tokens, but MODEL.BACKBONE.NAME {self.cfg.MODEL.BACKBONE.NAME} is a "
+                f"{type(clip_model.visual).__name__}; use ViT-B/16, or the trainer PLOT"
             )
         learner = self.build_two_sided(clip_model)
         print(f"Matching: {options.matching}; pooled logits are {'added' if options.trade_off else 'not added'}")

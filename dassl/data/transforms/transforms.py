@@ -36,8 +36,9 @@ def build_transform(
     cfg : CfgNode
         The whole tree; INPUT is read.
     is_train : bool
-        For training, all chosen steps. For testing, the shorter side is resized to max(SIZE), the centre of SIZE is
-        cut out, and of the chosen steps only the normalisations are done.
+        For training, all chosen steps. For testing, the shorter side is resized to max(SIZE) and the centre of SIZE is
+        cut out (or, with RESIZE squash, both sides are resized), and of the chosen steps only the normalisations are
+        done.
     choices : sequence of str, optional
         Replaces INPUT.TRANSFORMS. The order of the names does not matter.
 
@@ -65,7 +66,9 @@ def build_transform(
     log.info("Building transform_train" if is_train else "Building transform_test")
     chosen = {"to_tensor", *choices}
     if not is_train:
-        chosen = chosen & {"to_tensor", "normalize", "instance_norm"} | {"resize_edge", "crop_centre"}
+        squashed = cfg.INPUT.get("RESIZE") == "squash"  # as SigLIP was trained
+        resizing = {"resize"} if squashed else {"resize_edge", "crop_centre"}
+        chosen = chosen & {"to_tensor", "normalize", "instance_norm"} | resizing
     elif not chosen & {"random_crop", "random_resized_crop"}:
         chosen.add("resize")
     steps = [(text, make()) for name, text, make in _all_steps(cfg.INPUT) if name in chosen]
