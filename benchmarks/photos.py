@@ -60,7 +60,7 @@ class Features:
         )
         self.known: dict[str, tuple[Tensor, Tensor]] = {}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Unit features (B, D), pooled and mean of the places, and labels (B,)."""
         new = list(dict.fromkeys(item.impath for item in items if item.impath not in self.known))
@@ -70,7 +70,7 @@ class Features:
             rows = zip(dense.pooled, F.normalize(dense.local.mean(1), dim=-1), strict=True)
             self.known |= dict(zip(new[i : i + 32], rows, strict=True))
         pooled, places = map(torch.stack, zip(*(self.known[item.impath] for item in items), strict=True))
-        return pooled.clone(), places.clone(), torch.tensor([item.label for item in items])
+        return pooled, places, torch.tensor([item.label for item in items])
 
 
 def by_group(right: Tensor, labels: Tensor, groups: Sequence[str]) -> dict[str, float]:
@@ -126,9 +126,9 @@ def direct(name: str, root: str, features: Features) -> Iterable[tuple[str, int,
             groups = group_of(names)
             test, places, labels = features(data.test)
             if (shots, seed) == (SHOTS[0], SEEDS[0]):
-                with torch.inference_mode():
+                with torch.no_grad():
                     prompts = [kind.template.format(name.replace("_", " ")) for name in names]
-                    text = F.normalize(model.encode_text(clip.tokenize(prompts)), dim=-1).clone()
+                    text = F.normalize(model.encode_text(clip.tokenize(prompts)), dim=-1)
                 for title, image in (("zero-shot, pooled", test), ("zero-shot, mean of places", places)):
                     yield title, 0, by_group((image @ text.T).argmax(1) == labels, labels, groups)
             x, _, y = features(data.train_x)
