@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .layout import HEAD_WIDTH, sizes_of
 
+WEIGHTS = {".pt", ".bin", ".safetensors", ".pth"}  # ends of files; no tag of open_clip's has one
 TEXT_SIZES = {"context_length", "width", "layers"}
 VISION_SIZES = {"image_size", "layers", "width", "patch_size", "patch_dropout"}  # the last is for training
 
@@ -33,6 +34,12 @@ def open_clip_name(name: str) -> tuple[str, str] | None:
     """Split a name like "ViT-B-32/laion2b_s34b_b79k" into (architecture, tag); None for any other."""
     model, slash, tag = name.partition("/")
     return (model, tag) if slash and tag and model in open_clip_configs() else None
+
+
+def path_in(name: str) -> str:
+    """Return the path of weights that a name contains: of ARCHITECTURE/PATH the latter, of any other name itself."""
+    parts = None if Path(name).exists() else open_clip_name(name)
+    return parts[1] if parts and (Path(parts[1]).is_file() or Path(parts[1]).suffix in WEIGHTS) else name
 
 
 def oddities(config: Mapping[str, Any]) -> list[str]:

@@ -93,6 +93,10 @@ class Source(ABC):
             model's name is tried when it is loaded.)
         """
         name = moved_to or str(self.config.get("MODEL.BACKBONE.NAME", ""))
+        if "/" in name and not Path(name).exists():  # perhaps open_clip's ARCHITECTURE/PATH
+            from clip.loading.open_clip_table import path_in
+
+            name = path_in(name)
         check_places(self.path, "" if moved_to else name, self.result)
         if name.endswith(WEIGHTS) and not Path(name).is_file():
             remedy = "" if moved_to else "; if it has moved, say --backbone PATH"

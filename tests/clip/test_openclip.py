@@ -13,6 +13,7 @@ from clip.clip import check_model_name, preprocess
 from clip.feature_store import tower_digest
 from clip.features import ImageFeatures
 from clip.frozen import freeze_image_tower
+from clip.loading.open_clip_table import path_in
 from clip.openclip import find_source
 from clip.openclip.images import NoPlaces
 from clip.openclip.texts import FullTextEncoder
@@ -307,3 +308,15 @@ def test_configs_that_cannot_be_used(models, folder, tmp_path, change, message):
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         clip.load_clip_to_cpu(str(target))
+
+
+def test_the_path_in_a_name(tmp_path):
+    (tmp_path / "mine").write_bytes(b"")
+    for name, path in {
+        f"EVA02-B-16/{tmp_path}/mine": f"{tmp_path}/mine",
+        "EVA02-B-16/../gone.pt": "../gone.pt",
+        "EVA02-B-16/merged2b_s8b_b131k": "EVA02-B-16/merged2b_s8b_b131k",
+        "models/mine.pt": "models/mine.pt",
+        "ViT-B/32": "ViT-B/32",
+    }.items():
+        assert path_in(name) == path

@@ -69,6 +69,10 @@ def test_weights_elsewhere_need_the_users_word(run, world, wary, tmp_path, capsy
         assert predict([str(source), image, "--device", "cpu"]) == 2
         assert "tiny_rn.pt, outside of its folder" in capsys.readouterr().err
         assert predict([str(source), image, "--device", "cpu", "--trust-paths"]) == 0
+    hidden = rewritten(tmp_path / "a.safetensors", tmp_path / "d.safetensors", lambda about: about["config"].update(
+        {"MODEL.BACKBONE.NAME": f"EVA02-B-16/{world / 'tiny_rn.pt'}"}))
+    with pytest.raises(PredictError, match="the weights /.*tiny_rn.pt, outside of its folder"):
+        load(hidden)
     for command in (["words", str(run)], ["export", str(run), "--out", str(tmp_path / "b.safetensors")]):
         assert results(command) == 2
         assert "tiny_rn.pt, outside of its folder" in capsys.readouterr().err

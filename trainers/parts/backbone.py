@@ -9,6 +9,7 @@ import torch
 
 import clip
 from clip.frozen import freeze_image_tower
+from clip.loading.open_clip_table import path_in
 from clip.model import CLIP
 
 KEPT = 2  # models that a process keeps for its next run
@@ -40,7 +41,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
     print(f"Loading CLIP (backbone: {name})")
     precision = effective_precision(precision, device)
     activation = cfg.MODEL.BACKBONE.get("ACTIVATION", "auto")
-    model = _frozen_clip(name, _file_state(name), activation, precision, str(device))
+    model = _frozen_clip(name, _file_state(path_in(name)), activation, precision, str(device))
     _check_input(cfg.INPUT, model, name)
     return model
 
