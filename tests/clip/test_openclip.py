@@ -221,7 +221,7 @@ def test_images_are_prepared_as_in_training(models, folder):
     wide.paste("black", (0, 0, 50, 100))
     seen = transform(wide)
     assert seen.shape == (3, 64, 64) and seen.max() == 1 and seen.min() == -1  # mean and std 0.5
-    assert (seen[0, 32] < 0).float().mean() == pytest.approx(0.25, abs=0.02)  # squashed: the left quarter is there
+    assert 14 <= (seen[0, 32] < 0).sum() <= 18  # squashed: the left quarter is there, 16 columns with a soft edge
     assert (preprocess(64)(wide)[0, 32] < 0).sum() == 0  # and the centre lacks it
 
 
