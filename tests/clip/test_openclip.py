@@ -18,7 +18,7 @@ from clip.openclip import find_source
 from clip.openclip.images import NoPlaces
 from clip.openclip.texts import FullTextEncoder
 from clip.prompt_text import TextEncoder, prompt_encoder
-from tests.support.closeness import assert_close
+from tests.support.closeness import assert_close, relative_difference
 from tests.support.open_clip_models import CAUSAL, KINDS, save
 from trainers.parts.prompts import PromptLearner
 
@@ -175,7 +175,7 @@ def test_value_features_of_open_clips_own_vits(models):
         dense = ours.encode_image_dense(images, "value")
         assert_close(dense.pooled, ours.encode_image(images), 1e-6)
         assert dense.local.shape == (2, 16, 32)
-        assert not torch.allclose(dense.local, ours.encode_image_dense(images).local, atol=1e-3)
+        assert relative_difference(dense.local, ours.encode_image_dense(images).local) > 1e-2  # another feature
     with pytest.raises(NoPlaces, match="'value' are those of a last attention .* not of Eva; use 'tokens'"):
         models["eva02"][0].encode_image_dense(images, "value")
 
