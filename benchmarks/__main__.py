@@ -165,9 +165,9 @@ def main(argv: list[str] | None = None) -> int:
 
     sizes = sizes_of(args)
     print(f"{machine.processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads, on "
-          f"{describe_device(device)}, float32, random weights; {sizes.backbone}, N = {sizes.prompts}, {sizes.context} "
-          f"context tokens, batch {sizes.batch}, or as the subject says; medians of {args.repeats} turns, one where the "
-          "old step takes a minute")
+          f"{describe_device(device)}, float32, random weights; {sizes.backbone}, N = {sizes.prompts}, "
+          f"{sizes.context} context tokens, batch {sizes.batch}, or as the subject says; medians of {args.repeats} "
+          "turns, one where the old step takes a minute")
     before = busy_cores()
     report = report_on(args)
     report["busy_cores"] = [before, busy_cores()]

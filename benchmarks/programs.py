@@ -73,7 +73,7 @@ def options(folder: Path, sizes: Sizes) -> list[str]:
     """Return the KEY VALUE pairs that both sides have."""
     pairs: dict[str, Any] = {
         "MODEL.BACKBONE.NAME": folder / "weights.pt", "FEATURE_CACHE.DIR": folder / "features",
-        "DATALOADER.NUM_WORKERS": 0, "DATALOADER.TRAIN_X.BATCH_SIZE": sizes.batch, "DEVICE": sizes.device,
+        "DATALOADER.NUM_WORKERS": 0, "DATALOADER.TRAIN_X.BATCH_SIZE": sizes.batch, "USE_DEVICE": sizes.device,
         "TRAINER.PLOT.N": sizes.prompts, "TRAINER.PLOT.N_CTX": sizes.context, "TRAINER.PLOT.PREC": "fp32",
         "TRAINER.COOP.N_CTX": sizes.context, "TRAINER.COOP.PREC": "fp32",
     }  # fmt: skip

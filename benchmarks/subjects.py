@@ -71,7 +71,7 @@ def learner_of(model: CLIP, sizes: Sizes) -> PromptLearner:
 def text(side: str, sizes: Sizes) -> Step:
     """Encode all prompts: features (N, C, D), and the gradient of the context."""
     model = clip_model(sizes.backbone, with_images=False)
-    learner, tower = (part.to(sizes.device) for part in (learner_of(model, sizes), TextEncoder(model)))
+    learner, tower = learner_of(model, sizes).to(sizes.device), TextEncoder(model).to(sizes.device)
     weights = torch.randn(sizes.prompts, sizes.classes, model.text_projection.shape[1])  # of a made-up loss
     weights = weights.to(sizes.device)
 
@@ -143,7 +143,7 @@ def _whole_step(
     side: str, kind: Callable[..., Any], model: CLIP, learner: ContextLearner, sizes: Sizes, kept_views: bool = False
 ) -> Step:
     images = torch.randn(sizes.batch, 3, RESOLUTION, RESOLUTION)
-    model, learner, images = (part.to(sizes.device) for part in (model, learner, images))
+    model, learner, images = model.to(sizes.device), learner.to(sizes.device), images.to(sizes.device)
     learned = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     if side == "old":
         tower = TextEncoder(model)

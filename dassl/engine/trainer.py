@@ -83,8 +83,8 @@ class SimpleTrainer(TrainerBase):
     dm : DataManager
         `dm.dataset.classnames` is what prompts are made of.
     device : torch.device
-        What the key USE_DEVICE names (dassl/plain/devices.py); without it, or with "auto", CUDA where there is a GPU and
-        USE_CUDA, else the CPU.  `build_model` may change it.
+        What the key USE_DEVICE names (dassl/plain/devices.py); without it, or with "auto", CUDA where there is a GPU
+        and USE_CUDA, else the CPU.  `build_model` may change it.
     epoch, start_epoch, max_epoch : int
         The present epoch from 0, the first one of this process, and their number.
     batch_idx, num_batches : int

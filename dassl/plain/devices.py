@@ -1,8 +1,8 @@
 """Where a program computes: one flag, and one way from its text to a `torch.device`.
 
 The text is cpu, cuda, cuda:1 (the second GPU), mps (Apple's GPU) or auto.  It comes from `--device` or from the config
-key USE_DEVICE, which says the same.  auto is what Dassl has always done: the first CUDA GPU where there is one and USE_CUDA
-is not False, else the CPU.  It never means mps, whose arithmetic no published number was made with.
+key USE_DEVICE, which says the same.  auto is what Dassl has always done: the first CUDA GPU where there is one and
+USE_CUDA is not False, else the CPU.  It never means mps, whose arithmetic no published number was made with.
 
 torch is imported by the functions that need it, so that a command line answers --help at once.
 """

@@ -43,7 +43,7 @@ class CaptionCourse(Course):
             options.embed, RESOLUTION, tuple(options.vision_layers), options.vision_width, None, CONTEXT_LENGTH,
             len(self.vocabulary), options.text_width, options.text_width // 64, options.text_layers,
         )  # fmt: skip
-        self.model = self.learner = model.to(self.device, memory_format=torch.channels_last).train()
+        self.model = self.learner = model.to(self.device).to(memory_format=torch.channels_last).train()
         self.words = Random(options.seed)
 
     def loss(self, step: int, chosen: Tensor, rng: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:

@@ -86,7 +86,9 @@ class PretendGpu(TorchDispatchMode):
             stack.callback(forget)
             stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # 0, and never followed
-            stack.enter_context(mock.patch("dassl.engine.trainer.choose_device", lambda *name: DEVICE))
+            for module in ("dassl.engine.trainer", "runs.restore.rebuilding"):
+                stack.enter_context(mock.patch(f"{module}.choose_device", lambda *name: DEVICE))
+            stack.enter_context(mock.patch("torch.cuda.get_device_name", lambda device: "pretended"))
             stack.enter_context(mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False))
             stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda *how: True))
             stack.enter_context(mock.patch.object(FakeTensor, "tolist", lambda tensor: tensor.cpu().tolist()))

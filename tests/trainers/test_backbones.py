@@ -70,7 +70,7 @@ def test_plot_learns_and_comes_back(world, runs, tmp_path, kind):
     assert_close(explained.similarity, torch.einsum("bmd,ncd->bcmn", local, text), 1e-4, floor=1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["eva02", "siglip", "coca"])  # towers of timm, one of open_clip; both ways of encoding
 def test_half_precision_on_a_gpu(world, kind):
     """CUDA is stricter than a CPU about tensors of two formats."""
     more = ("TRAINER.PLOT.PREC", "fp16", "TRAINER.PLOT.MAX_ITER", "1", "FEATURE_CACHE.USE", "False")
