@@ -31,7 +31,7 @@ class Groceries(SplitDataset):
     Labels", WACV 2019
     """
 
-    config, table_name = "groceries", "Groceries"
+    config = "groceries"
     dataset_dir = "groceries"
     image_folder = "images"
     split_file = "split_zhou_Groceries.json"
