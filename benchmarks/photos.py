@@ -1,10 +1,10 @@
-"""What the small CLIP for photographs is worth: the tables of docs/photos.md.
+r"""What the small CLIP for photographs is worth: the tables of docs/photos.md.
 
 Zero-shot, a linear probe and the rank-8 reference are computed here, from image features; CoOp, PLOT and Tip-Adapter-F
 are read from the runs of a sweep, which must be there:
 
-  python scripts/sweep.py --root DATA --output RUNS --dataset caltech101 groceries --config photos --jobs 2 \\
-      --trainers CoOp PLOT TipAdapterF DATALOADER.TRAIN_X.VIEWS 4
+  python scripts/sweep.py --root DATA --output RUNS --dataset caltech101 groceries --config photos --jobs 2 \
+      --trainers CoOp PLOT TipAdapterF DATALOADER.TRAIN_X.VIEWS 1
   python -m benchmarks.photos --root DATA --runs RUNS
 
 Names are "seen" where CLIP's own embedding of the name, of a synonym, or of an ImageNet class of that name was used in
@@ -62,7 +62,7 @@ class Features:
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit features (B, D), pooled and mean of the places, and labels (B,)."""
+        """Return unit features (B, D), pooled and mean of the places, and labels (B,)."""
         new = list(dict.fromkeys(item.impath for item in items if item.impath not in self.known))
         for i in tqdm(range(0, len(new), 32), "Encoding images", disable=None, leave=False):
             batch = torch.stack([self.transform(Image.open(path)) for path in new[i : i + 32]])

@@ -1,7 +1,8 @@
 """Groceries: a few-shot task of real photographs that comes with the project; nothing has to be downloaded.
 
-DATASET.ROOT/groceries is unpacked from datasets/groceries/groceries.zip on first use: 30 kinds of food in a shop, with
-16 train, 2 val and 8 test photographs each, 136 x 136 pixels.  The backbone `photos` goes with it; every other one does, too.
+DATASET.ROOT/groceries is unpacked from datasets/groceries/groceries.zip on first use: 30 kinds of food in a shop,
+with 16 train, 2 val and 8 test photographs each, 136 x 136 pixels.  The backbone `photos` goes with it; every other one
+does, too.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ class Groceries(SplitDataset):
 
     References
     ----------
-    M. Klasson, C. Zhang and H. Kjellström, "A Hierarchical Grocery Store Image Dataset with Visual and Semantic Labels",
-    WACV 2019
+    M. Klasson, C. Zhang and H. Kjellström, "A Hierarchical Grocery Store Image Dataset with Visual and Semantic
+    Labels", WACV 2019
     """
 
-    config, table_name = "groceries", "Groceries"
+    config = "groceries"
     dataset_dir = "groceries"
     image_folder = "images"
     split_file = "split_zhou_Groceries.json"

@@ -6,7 +6,8 @@ the D leading directions, partly whitened.  Names come from four sources, of fal
     clip        names whose embedding by CLIP's own text tower is known
     synonym     other words for those
     imagenet    the labels of the trunk's classes: the mean of broader names, moved towards what the classifier's
-                weights of the class say (a ridge regression from classifier rows to embeddings, fitted where both are known)
+                weights of the class say (a ridge regression from classifier rows to embeddings, fitted where both
+                are known)
     words       frequent words that resemble names of things, placed by a kernel ridge regression from word vectors
 """
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +42,7 @@ class TextCourse(nn.Module):
     tower
         open_clip's TextTransformer.
     ids
-        The tokens that have a row; all others share row 0, which stays 0: such a word says nothing, and can be told by it.
+        The tokens that have a row; all others share row 0, which stays 0: such a word says nothing.
     generator
         Of every random start.
     """
@@ -97,7 +96,8 @@ class TextCourse(nn.Module):
                 part[head, self.words :] = GAIN * orthogonal(width, STEERING) @ centred
         last.attn.in_proj_weight.copy_(maps.flatten(0, 1))
         last.attn.out_proj.weight.copy_(orthogonal(self.width, self.width))
-        for fixed in (last.attn.in_proj_weight, last.attn.in_proj_bias, last.attn.out_proj.weight, *last.ln_1.parameters()):
+        attention, norm = last.attn, last.ln_1
+        for fixed in (attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight, *norm.parameters()):
             fixed.requires_grad_(False)
 
     @torch.no_grad()
@@ -212,7 +212,7 @@ class TextCourse(nn.Module):
 
 
 def _project(block: Any, x: Tensor) -> tuple[Tensor, ...]:
-    """Queries, keys and values (..., H, T, d) of tokens (..., T, E)."""
+    """Compute queries, keys and values (..., H, T, d) of tokens (..., T, E)."""
     attention = block.attn
     projected = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias).chunk(3, -1)
     return tuple(part.unflatten(-1, (attention.num_heads, -1)).transpose(-2, -3) for part in projected)
