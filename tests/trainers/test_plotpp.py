@@ -162,7 +162,7 @@ def test_prompted_images_are_separate_passes(frozen, sets, tokens, count):
 
 CONTEXT_TOKENS = {
     "Caltech101": 4, "DescribableTextures": 5, "EuroSAT": 5, "FGVCAircraft": 5, "Food101": 5, "ImageNet": 4,
-    "OxfordFlowers": 5, "OxfordPets": 5, "StanfordCars": 4, "SUN397": 4, "UCF101": 6, "Demo": 4,
+    "OxfordFlowers": 5, "OxfordPets": 5, "StanfordCars": 4, "SUN397": 4, "UCF101": 6, "Demo": 4, "Groceries": 4,
 }  # fmt: skip
 
 
