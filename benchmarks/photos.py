@@ -172,15 +172,20 @@ def report(name: str, root: str, folder: str, features: Features) -> str:
     return f"{title}\n\n" + tabulate(rows, ["method", "shots", "runs", *counts, "std"], tablefmt="pipe") + "\n"
 
 
-def main() -> None:
-    """Run the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__, formatter_class=raw)
     parser.add_argument("--root", required=True, help="the folder that holds the data sets' folders")
     parser.add_argument("--runs", required=True, help="the folder of the sweep's runs")
     parser.add_argument("--datasets", nargs="+", default=["caltech101", "groceries"], metavar="NAME")
     parser.add_argument("--backbone", default="photos", help="name or file of a model (default: %(default)s)")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    options = build_parser().parse_args()
     features = Features(clip.load_clip_to_cpu(options.backbone).float())
     for name in options.datasets:
         print(report(name, options.root, options.runs, features), flush=True)

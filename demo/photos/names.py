@@ -91,9 +91,10 @@ class WordVectors:
 
     def bridge(self, names: Iterable[str], targets: Array) -> Callable[[Array], Array]:
         """Fit a kernel ridge regression from vectors (N, 100) to the joint space (N, D), on names with known places."""
-        phrases = [(phrase, target) for name, target in zip(names, targets, strict=True)
-                   if (phrase := self.phrase(name)) is not None]
-        return _kernel_ridge(*map(np.stack, zip(*phrases, strict=True)), sharpness=3.0, ridge=0.1)
+        pairs = [(phrase, target) for name, target in zip(names, targets, strict=True)
+                 if (phrase := self.phrase(name)) is not None]
+        phrases, places = (np.stack(column) for column in zip(*pairs, strict=True))
+        return _kernel_ridge(phrases, places, sharpness=3.0, ridge=0.1)
 
     def things(self, examples: Iterable[str], taken: Iterable[str], count: int, frequent: int, seed: int) -> list[str]:
         """Choose words that resemble the words of examples more than they resemble any words.
