@@ -33,7 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import clip
-from datasets.catalogue import find_kind
+from datasets.catalogue import declared, find_kind
 from datasets.checking.check import build_quietly
 from runs.record import find_runs
 
@@ -118,7 +118,7 @@ def low_rank(text: Tensor, x: Tensor, y: Tensor, scale: float, seed: int, rank: 
 
 def direct(name: str, root: str, features: Features) -> Iterable[tuple[str, int, dict[str, float]]]:
     """Measure what needs no run: method, shots (0: none), accuracies; once for every seed."""
-    kind, model = find_kind(name), features.model
+    kind, model = find_kind(name, declared()), features.model
     for seed in SEEDS:
         for shots in SHOTS:
             data = build_quietly(kind, root, shots, seed)
@@ -140,7 +140,7 @@ def direct(name: str, root: str, features: Features) -> Iterable[tuple[str, int,
 
 def from_runs(name: str, folder: str) -> Iterable[tuple[str, int, dict[str, float]]]:
     """Read the runs on a data set: method, shots, accuracies."""
-    kind = find_kind(name)
+    kind = find_kind(name, declared())
     for run in find_runs(folder):
         rows = run.record.get("per_class") if run.complete and run.dataset == kind.__name__ else None
         if not rows:
@@ -159,7 +159,7 @@ def report(name: str, root: str, folder: str, features: Features) -> str:
     cells: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
     for method, shots, accuracy in (*direct(name, root, features), *from_runs(name, folder)):
         cells[method, shots].append(accuracy)
-    data = build_quietly(find_kind(name), root)
+    data = build_quietly(find_kind(name, declared()), root)
     groups = group_of(data.classnames)
     shown = [group for group in SHOWN if group == ALL or group in groups]
     rows = [

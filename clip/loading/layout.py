@@ -5,9 +5,11 @@ The names are attribute paths of `clip.model.CLIP`, as `visual.conv1.weight`. Al
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a command line that only looks at names needs no torch
+    import torch
+    from torch import Tensor
 
 HEAD_WIDTH = 64  # every attention head of the released models is 64 wide
 SIZE_KEYS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's archives

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from .layout import HEAD_WIDTH, sizes_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WEIGHTS = {".pt", ".bin", ".safetensors", ".pth"}  # ends of files; no tag of open_clip's has one
 TEXT_SIZES = {"context_length", "width", "layers"}

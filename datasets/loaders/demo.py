@@ -19,7 +19,6 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.plain.writing import atomic_write
 
 from ..base import SplitDataset
-from ..published import Published
 
 ARCHIVE = Path(__file__).parents[1] / "groceries" / "groceries.zip"
 
@@ -60,11 +59,6 @@ class Groceries(SplitDataset):
     split_file = "split_zhou_Groceries.json"
     template = "a photo of a {}."
     prompt_starts = ("a photo of a", "a picture of a", "an image of a", "a view of a")
-    published = Published(
-        counts=(480, 60, 240), classes=30, images="datasets/groceries/groceries.zip, which the first run unpacks",
-        names_sha256="b81bace77ad5221c14f60a7190052f94d7f17594c1c3ac31a18c23a10009bc6f",
-        picks={(1, 1): ("2cc1a9b10ebb84fd", "d91e06af2170c52a"), (16, 1): ("2f72b9417ef6e046", "012d50da176154a9")},
-    )
 
     def __init__(self, cfg: Any) -> None:
         folder = osp.join(osp.abspath(osp.expanduser(cfg.DATASET.ROOT)), self.dataset_dir)

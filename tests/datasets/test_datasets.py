@@ -62,6 +62,7 @@ BUILDERS = {  # registry name: makes a small data set below a root; None where i
     "ImageNetR": lambda root: trees.write_variant(root, "imagenet-rendition", "imagenet-r", trees.WNIDS[2:5]),
     "Folder": lambda root: write_class_folders(root, NINE, real=True),
     "Demo": None,
+    "Groceries": None,
 }
 NAMES = [
     name

@@ -16,7 +16,7 @@ from torch import nn
 
 import clip
 from clip.prompt_text import PromptTokens
-from datasets.catalogue import find_kind
+from datasets.catalogue import declared, find_kind
 from datasets.checking.check import build_quietly
 from demo import train_photos
 from demo.photos.model import config, make, names_file
@@ -32,7 +32,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def groceries(tmp_path_factory):
-    return build_quietly(find_kind("groceries"), str(tmp_path_factory.mktemp("data")))
+    return build_quietly(find_kind("groceries", declared()), str(tmp_path_factory.mktemp("data")))
 
 
 # ---- what is packaged
