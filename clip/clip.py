@@ -1,8 +1,8 @@
 """Names to models: what `clip.load`, `clip.tokenize` and the loaders inside CoOp's family of trainers call.
 
-A name is one of OpenAI's releases (`_MODELS`), a model packaged here ("demo-rn", "demo-vit"), open_clip's architecture
-and tag ("ViT-B-32/laion2b_s34b_b79k"), a repository of the Hugging Face hub ("hf://openai/clip-vit-base-patch32"), or
-the path of a file or folder of weights.
+A name is one of OpenAI's releases (`_MODELS`), a model packaged here ("demo-rn", "demo-vit", "photos"), open_clip's
+architecture and tag ("ViT-B-32/laion2b_s34b_b79k"), a repository of the Hugging Face hub
+("hf://openai/clip-vit-base-patch32"), or the path of a file or folder of weights.
 """
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _weights(name: str, activation: str = "auto", root: str | Path | None = None
         if not _PACKAGED[name].is_file():
             raise RuntimeError(f"the weights of {name!r} are not at {_PACKAGED[name]}; they belong to the "
                                "repository: restore the file, or make it anew with "
-                               "demo/train_resnet.py (the ViT with demo/train_vit.py)")
+                               "demo/train_resnet.py (demo-vit with demo/train_vit.py, photos with "
+                               "demo/train_photos.py)")
         return read_weights(_PACKAGED[name], activation)
     if Path(name).exists():
         return read_weights(name, activation)

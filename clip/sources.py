@@ -96,6 +96,7 @@ def fetch(release: Release, root: str | Path | None = None) -> Path:
         f"  {by_hand(release, folder)}: the file {OPEN_CLIP[0]} of https://huggingface.co/{release.repository}",
         "Behind a proxy, set https_proxy. Mirrors are named by CLIP_MIRROR (of OpenAI's address) and HF_ENDPOINT (of "
         "the hub). `python -m clip weights` lists what is there.",
+        "To go on without: `photos`, the small CLIP for photographs that comes along (--config photos).",
     ]))
 
 
