@@ -132,7 +132,7 @@ class ExportedFile(Source):
 
 
 def exported_at(name: str) -> ExportedFile | None:
-    """Read the exported file that a path, or a name of the hub, stands for; None for anything else.
+    """Read the exported file that a path, or a name of the hub, stands for; None for a run's folder or checkpoint.
 
     Raises
     ------
@@ -141,7 +141,8 @@ def exported_at(name: str) -> ExportedFile | None:
     """
     if is_on_hub(name):
         return ExportedFile.read(fetch_export(name))
-    return ExportedFile.read(Path(name)) if Path(name).is_file() else None
+    is_checkpoint = ".pth.tar" in Path(name).name  # the engine says which folder was meant
+    return ExportedFile.read(Path(name)) if Path(name).is_file() and not is_checkpoint else None
 
 
 def write(classifier: Rebuilt, target: Path) -> Path:
