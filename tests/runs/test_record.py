@@ -185,12 +185,12 @@ if "--no-locks" in sys.argv:
     fcntl.flock = no_locks
 from runs.lock import hold_folder
 with hold_folder(sys.argv[1]):
-    started, start = os.pipe()
+    reader, writer = os.pipe()
     if os.fork() == 0:  # as the worker processes of loaders
-        os.write(start, b".")  # only once it runs has it given up what it inherited of the lock
+        os.write(writer, b".")  # only once it runs has it given up what it inherited of the lock
         time.sleep(30)
         os._exit(0)
-    os.read(started, 1)
+    os.read(reader, 1)
     print("held", flush=True)
     time.sleep(60)
 """
