@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -90,8 +91,9 @@ OTHERS = ("CoOp", "CoCoOp", "ZeroshotCLIP", "TipAdapter", "TipAdapterF")
 def test_the_other_methods(world, tmp_path, kind, trainer):
     result = train.run(options(world, tmp_path / "run", kind, trainer=trainer))
     assert 0 <= result["accuracy"] <= 100
-    assert all(epoch["loss"] == pytest.approx(epoch["loss"]) for epoch in result.get("history", []))
+    assert all(math.isfinite(epoch["loss"]) for epoch in result.get("history", []))
     if trainer.startswith("Co"):
+        assert result["history"], "it learns, and its losses are on record"
         flags = ("--eval-only", "--model-dir", str(tmp_path / "run"))
         again = train.run(options(world, tmp_path / "again", kind, trainer=trainer, flags=flags))
         assert again["accuracy"] == result["accuracy"]
