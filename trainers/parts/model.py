@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.features import ImageFeatures
+from clip.features import UNPROJECTED, ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import prompt_encoder
 
@@ -146,11 +146,13 @@ def encode_images(tower: Any, images: Tensor, kind: str) -> ImageFeatures:
     images
         (B, 3, H, W) of any type.
     kind
-        "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
+        "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS, which UNPROJECTED may precede.
     """
     images = images.to(tower.dtype)
     if kind == "pooled":
         return ImageFeatures.without_places(tower(images)).contiguous()
+    if kind.startswith(UNPROJECTED):
+        return tower.forward_dense(images, kind.removeprefix(UNPROJECTED), projected=False).contiguous()
     return tower.forward_dense(images, kind).contiguous()
 
 
