@@ -51,7 +51,7 @@ def choose_settings(own: Transport, epsilons: Sequence[float], matchings: Sequen
     from trainers.plot.transport import MATCHINGS
 
     chosen = [own]
-    for name in matchings or MATCHINGS:
+    for name in matchings or own.possible_matchings():
         chosen += [replace(own, matching=name, epsilon=eps) for eps in (epsilons if name == "ot" else [own.epsilon])]
     order = list(MATCHINGS)
     return sorted(dict.fromkeys(chosen), key=lambda setting: (order.index(setting.matching), setting.epsilon))
