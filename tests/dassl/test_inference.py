@@ -15,7 +15,7 @@ from runs.restore.source import evaluated_checkpoint
 from tests.support.closeness import assert_close
 from tests.support.programs import ADAPTERS, arguments, make_world
 
-TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "CoCoOp", "PLOT", "PLOTPP", *ADAPTERS)
+TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2", "CoOp", "KgCoOp", "CoCoOp", "PLOT", "PLOTPP", *ADAPTERS)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ def test_a_trainer_reads_its_own_node_only(trainer):
 
 
 def test_a_trainer_without_a_node_may_read_any():
-    config = flatten(tree("KgCoOp"))
+    config = flatten(tree("Foreign"))
     assert "TRAINER.COOP.CSC" in effective(config)
 
 

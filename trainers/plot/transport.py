@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from clip.packed import pairwise
 
 from ..parts.rules import at_least, check_all, one_of
+from .selection import SELECTIONS, TOP_K, Places, select_places
 from .sinkhorn import RULES as SOLVER_RULES
 from .sinkhorn import TransportPlan, changes, sinkhorn
 
@@ -74,6 +75,8 @@ class Transport:
         changes no result: the rule that stops a whole batch together is first evaluated over all chunks.
     max_cost
         A bound on |1 - S|; 2 for cosines.
+    top_k, select_by
+        How many places take part, and for whom they are selected, see `selection.select_places`; empty for all.
 
     Raises
     ------
@@ -88,11 +91,22 @@ class Transport:
     matching: str = "ot"
     chunk: int = 0
     max_cost: float = MAX_COST
+    top_k: tuple[int, ...] = ()
+    select_by: str = "class"
 
     def __post_init__(self) -> None:
         check_all(RULES, **{name: getattr(self, name) for name in RULES})
+        if self.top_k and self.select_by == "prompt" and self.matching != "uniform":
+            raise ValueError(
+                f"places selected by prompt are no common set that a {self.matching!r} plan could match; matching must "
+                "be uniform, or select_by class"
+            )
+        if len(self.top_k) > 1 and self.select_by == "class":
+            raise ValueError(
+                f"places selected by class are the same for all prompts, so top_k must be one number, got {self.top_k}"
+            )
 
-    def score(self, local: Tensor, text: Tensor) -> Tensor:
+    def score(self, local: Tensor, text: Tensor, each: bool = False) -> Tensor:
         """Transported similarity of images and classes, differentiable.
 
         Parameters
@@ -100,11 +114,13 @@ class Transport:
         local, text
             (B, M, D) and (N, C, D), of unit length and any precision.  The matching is computed outside autocast in
             float32 at least: in half precision exp(2 / 0.1) would overflow.
+        each
+            Whether the score of every prompt is wanted: the mean similarity of what is transported to it.
 
         Returns
         -------
         Tensor
-            (B, C)
+            (B, C); for `each` (B, C, N), whose mean over N that is.
         """
         with outside_autocast(local.device):
             local, text = _at_least_float32(local), _at_least_float32(text)
@@ -112,8 +128,9 @@ class Transport:
             matcher, _ = self._for_parts(local, parts)
 
             def score(local: Tensor, part: Tensor) -> Tensor:
-                similarity = similarities(local, part)  # (N, C, B, M)
-                return transported(similarity, matcher.solve(similarity).plan)  # (B, C)
+                places = matcher.select(similarities(local, part))  # (N, C, B, K)
+                plan = matcher.plan(places).plan
+                return by_prompt(places.similarity, plan) if each else transported(places.similarity, plan)
 
             if len(parts) > 1 and torch.is_grad_enabled():
                 again = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
@@ -126,25 +143,32 @@ class Transport:
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
             matcher, converged = self._for_parts(local, parts)
-            matches = [matcher.match(similarities(local, part), keep_plan, converged) for part in parts]
+            matches = [
+                matcher.match(similarities(local, part), keep_plan, converged, select=True) for part in parts
+            ]
         if len(matches) == 1:
             return matches[0]
         return Match(*(torch.cat(field, dim=1) for field in zip(*matches, strict=True) if field[0] is not None))
 
-    def match(self, similarity: Tensor, keep_plan: bool = False, converged: bool | None = None) -> Match:
+    def match(
+        self, similarity: Tensor, keep_plan: bool = False, converged: bool | None = None, select: bool = False
+    ) -> Match:
         """Match by similarities (N, C, B, M) that are there already, float32 at least, all classes at once.
 
-        `converged` replaces what the solver says of that.
+        `converged` replaces what the solver says of that; `select` says whether only the best places take part.  Places
+        that do not have no mass in the plan.
         """
-        solved = self.solve(similarity)
+        places = self.select(similarity) if select else Places(similarity)
+        solved = self.plan(places)
         if converged is not None:
             solved = solved._replace(converged=torch.full_like(solved.converged, converged))
-        uniform = 1.0 / (similarity.shape[0] * similarity.shape[-1])  # mass of every pair
+        uniform = 1.0 / (solved.plan.shape[0] * solved.plan.shape[-1]) if places.share is None else (
+            places.share / len(places.share))  # mass of every pair
         distance = 0.5 * (solved.plan - uniform).abs().sum(dim=(0, -1))  # (C, B)
         evidence = (distance, solved.marginal_error, solved.iterations, solved.converged)
-        whole = (similarity, solved.plan) if keep_plan else ()
+        whole = (similarity, places.spread(solved.plan, similarity.shape[-1])) if keep_plan else ()
         return Match(
-            transported(similarity, solved.plan),
+            transported(places.similarity, solved.plan),
             *(tensor.t() for tensor in evidence),
             *(tensor.permute(2, 1, 3, 0) for tensor in whole),
         )
@@ -153,6 +177,16 @@ class Transport:
     def pooled(self) -> bool:
         """Whether an image is to be the set of its one pooled feature, instead of its local ones."""
         return MATCHINGS[self.matching].pooled
+
+    def select(self, similarity: Tensor) -> Places:
+        """Find the places that take part, by similarities (N, C, B, M)."""
+        return select_places(similarity, self.top_k, self.select_by)
+
+    def plan(self, places: Places) -> TransportPlan:
+        """Solve for the plans (N, C, B, K) of the places that take part."""
+        if places.share is None:
+            return self.solve(places.similarity)
+        return _written_down((places.share / len(places.share)).expand_as(places.similarity))
 
     def solve(self, similarity: Tensor) -> TransportPlan:
         """Solve the C * B problems that similarities (N, C, B, M) pose; the plans have the same shape."""
@@ -174,7 +208,7 @@ class Transport:
         while True:
             change = local.new_zeros(looked_at)
             for part in parts:
-                cost = 1.0 - similarities(local.detach(), part.detach())
+                cost = 1.0 - self.select(similarities(local.detach(), part.detach())).similarity
                 change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=self.max_cost)
             small = (change < self.threshold).tolist()
             if any(small) or looked_at == self.max_iterations:
@@ -202,6 +236,11 @@ def transported(similarity: Tensor, plan: Tensor) -> Tensor:
         (B, C)
     """
     return _Transported.apply(similarity, plan)
+
+
+def by_prompt(similarity: Tensor, plan: Tensor) -> Tensor:
+    """Average the similarity of what is transported to each prompt: N sum_m T S, (B, C, N); as `transported` else."""
+    return len(plan) * (plan * similarity).sum(dim=-1).permute(2, 1, 0)
 
 
 class _Transported(torch.autograd.Function):
@@ -289,4 +328,9 @@ MATCHINGS = {
     "max": Matching(_nearest),
     "global": Matching(_uniform, pooled=True),
 }
-RULES = SOLVER_RULES | {"matching": one_of(MATCHINGS), "chunk": at_least(0)}
+RULES = SOLVER_RULES | {
+    "matching": one_of(MATCHINGS),
+    "chunk": at_least(0),
+    "top_k": TOP_K,
+    "select_by": one_of(SELECTIONS),
+}
