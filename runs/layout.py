@@ -76,8 +76,8 @@ class Layout:
 
 
 def draw_suffix(draw: str) -> str:
-    """Return the field `draw` of a layout for a value of DATASET.DRAW: "-proportional", or "" for the default."""
-    return "" if draw == PER_CLASS else f"-{draw}"
+    """Return the field `draw` of a layout for a value of DATASET.DRAW: "-proportional"; "" for the default or none."""
+    return "" if draw in ("", PER_CLASS) else f"-{draw}"
 
 
 CONTEXT = Layout("nctx{tokens}_csc{class_specific}_ctp{position}")
