@@ -17,6 +17,7 @@ import numpy as np
 from dassl.data.data_manager import build_data_loader
 from dassl.utils.logger import quiet
 from runs.files import ResultsError, to_stderr, write_text
+from runs.methods import data_names
 from runs.record import Run, read_run
 from runs.restore.testset import batches_of, evaluated
 
@@ -56,7 +57,8 @@ def detect(run: Run, at_rest: RunAtRest, places: Sequence[str], temperature: flo
             f"{run.folder} is a run of {run.trainer}, whose model has no `class_cosines`: it compares images with "
             "classes in a way of its own; give a run of another method"
         )
-    foreign = [foreign_images(place, trainer) for place in dict.fromkeys(places)]
+    names = data_names(place.rstrip("/") for place in places)
+    foreign = [foreign_images(place, trainer)._replace(name=names[place]) for place in names]
     for images in foreign:
         if images.left_out:
             to_stderr(f"warning: {images.left_out_text}; they are left out")

@@ -16,7 +16,7 @@ from runs.files import read_shaped
 
 NAME = "ood.json"  # beside result.json
 SCHEMA = 1
-BINS = 40  # of a histogram
+BINS = 30  # of a histogram
 ABOUT = {  # of the run
     "trainer": TEXT,
     "dataset": TEXT,
