@@ -151,10 +151,10 @@ class FrozenTransformer(Transformer):
         """As `Transformer.first_and_value_stream`; queries, keys and values of a layer are projected once for both."""
         x = x.transpose(0, 1)
         stream = x
-        for l, block in enumerate(self._blocks()):
+        for layer, block in enumerate(self._blocks()):
             q, k, v = block.project(block.ln_1(x), "qkv")
             mixed = F.scaled_dot_product_attention(q, k, v)
-            if first_attention and l == 0:
+            if first_attention and layer == 0:
                 stream = stream + block.joined(mixed)
             stream = stream + block.joined(F.scaled_dot_product_attention(v, v, v))
             x = block.finish(x, mixed)

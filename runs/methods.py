@@ -55,7 +55,7 @@ def group(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Any, list[T]
 
 def place(run: Run) -> tuple:
     """Return where a result belongs: two runs of one method and one place are repetitions of each other."""
-    return run.dataset, data_path(run), run.classes, run.split, run.shots, run.seed
+    return run.dataset, data_path(run), run.classes, run.split, run.shots, run.draw, run.seed
 
 
 def data_path(run: Run) -> str:

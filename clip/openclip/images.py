@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -105,7 +105,7 @@ class ImageTower(nn.Module):
         """Say why there are no local features of a kind; "" where there are."""
         if check_kind(kind) not in self.kinds():
             return (
-                f"the local features {kind!r} need attention whose weights are known, as in OpenAI's towers, and not in "
+                f"the local features {kind!r} need attention whose weights are known, as in OpenAI's towers, not "
                 f"{self._kind}; choose one of {', '.join(self.kinds())}"
             )
         return self._missing

@@ -191,8 +191,7 @@ def words(args: argparse.Namespace) -> int:
 @command(
     "map",
     *RUN,
-    argument("--method", choices=METHODS, default="pca",
-             help="default: pca; tsne needs scikit-learn (pip install -e '.[map]')"),
+    argument("--method", choices=METHODS, default="pca", help="default: pca"),
     classes("up to 10; default: 8, spread evenly", "--classes"),
     argument("--count", type=int, default=6, metavar="K", help="test images a class; default: 6"),
     argument("--out", nargs="+", metavar="FILE", type=Path, default=[],

@@ -1,9 +1,9 @@
 """A learned linear map of the features of places, which leaves them as they are at the start.
 
 CLIP was never taught what its features of single places mean in the joint space; a map that starts as the identity can
-turn them there [GalLoP, section 3.1].  In a ViT it stands before the projection into the joint space, in the width of the
-tokens; elsewhere in the joint space itself.  Up to it everything is frozen, so what is kept of an image are the places
-before it.
+turn them there [GalLoP, section 3.1].  In a ViT it stands before the projection into the joint space, in the width of
+the tokens; elsewhere in the joint space itself.  Up to it everything is frozen, so what is kept of an image are the
+places before it.
 
 References
 ----------
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from clip.features import UNPROJECTED

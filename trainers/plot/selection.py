@@ -1,7 +1,7 @@
 """Which places of an image take part in the matching with a class: all of them, or the few that fit it best.
 
-Most places of a photograph show no part of what it is a picture of, and a mean, or a transport, over all of them is mostly
-about the background.  GalLoP and SOT-GLP look at the best k only, each in its own way:
+Most places of a photograph show no part of what it is a picture of, and a mean, or a transport, over all of them is
+mostly about the background.  GalLoP and SOT-GLP look at the best k only, each in its own way:
 
 - by class: the k places whose mean cosine with the N prompts of the class is largest, the same for all its prompts
   (SOT-GLP), so that there is one set of places to be matched with one set of prompts;
