@@ -144,8 +144,8 @@ class GlobalLocalLearner(ContextLearner):
             shown = ", ".join(map(repr, missing[:4])) + ", ..." * (len(missing) > 4)
             raise ValueError(
                 f"{path} holds local prompts for each of {len(names)} classes, and none for {len(missing)} of the "
-                f"{len(wanted)} classes of this run: {shown}; test it on its own classes, or train with CSC False, whose "
-                "prompts serve any"
+                f"{len(wanted)} classes of this run: {shown}; test it on its own classes, or train with CSC False, "
+                "whose prompts serve any"
             )
         chosen = [rows[tokens] for tokens in wanted]
         return state | {"local_prompts": prompts[chosen], "class_tokens": names[chosen]}
