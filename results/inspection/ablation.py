@@ -69,21 +69,29 @@ def choose_settings(own: Transport, values: Values, matchings: Sequence[str]) ->
     values
         To be tried; of a setting that it lacks, those that its matching declares, and the run's own.
     matchings
-        Names; none: all that there are.  Where the run selects places by prompt, which only `uniform` can match, the
-        others get as many as its widest prompt, selected by class.
+        Names; none: all that go together with how the run selects places.
+
+    Raises
+    ------
+    ResultsError
+        For a matching that does not.
     """
     from trainers.plot.matchings import MATCHINGS
 
+    unfit = [name for name in matchings if name not in own.possible_matchings()]
+    if unfit:
+        raise ResultsError(
+            f"places that each prompt selects for itself are no set that {unfit[0]!r} could match; "
+            f"choose from {', '.join(own.possible_matchings())}"
+        )
     chosen = [own]
-    for name in matchings or MATCHINGS:
-        by_class = {"select_by": "class", "top_k": (max(own.top_k),)} if own.top_k and name != "uniform" else {}
-        changed = by_class if own.select_by == "prompt" else {}
+    for name in matchings or own.possible_matchings():
         strength, tried = MATCHINGS[name].strength, MATCHINGS[name].tried
         if strength is None:
-            chosen.append(replace(own, matching=name, **changed))
+            chosen.append(replace(own, matching=name))
             continue
         for value in values.get(strength) or (*tried, getattr(own, strength)):
-            chosen.append(replace(own, matching=name, **changed, **{strength: value}))
+            chosen.append(replace(own, matching=name, **{strength: value}))
     order = list(MATCHINGS)
 
     def place(setting: Transport) -> tuple[int, float]:

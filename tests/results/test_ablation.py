@@ -21,6 +21,7 @@ from results.figures.style import drawing
 from results.inspection.ablation import choose_settings, measure
 from results.numbers.ablation import Ablation, Row, read_ablation
 from results.tables.ablation import HEADS, conclusions, format_ablation
+from runs.files import ResultsError
 from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
@@ -148,11 +149,10 @@ def test_settings_are_each_there_once_in_order():
     ]  # fmt: skip
     rhos = {setting.rho for setting in choose_settings(nearest, {}, ("unbalanced",))}
     assert rhos == {0.07, *MATCHINGS["unbalanced"].tried}  # those that are declared, and the run's own
-    # places that each prompt selects for itself are no common set for another matching than uniform
     gallop = Transport(matching="uniform", top_k=(2, 5), select_by="prompt")
-    settings = choose_settings(gallop, STRENGTHS, ())
-    assert gallop in settings and len(settings) == 7
-    assert {(one.select_by, one.top_k) for one in settings if one != gallop} == {("class", (5,))}
+    assert choose_settings(gallop, STRENGTHS, ()) == [gallop]
+    with pytest.raises(ResultsError, match="no set that 'partial' could match; choose from uniform"):
+        choose_settings(gallop, STRENGTHS, ("uniform", "partial"))
 
 
 # --- what is said of it ----------------------------------------------------------------------------------

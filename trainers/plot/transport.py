@@ -125,7 +125,7 @@ class Transport:
 
     def __post_init__(self) -> None:
         check_all(RULES, **{name: getattr(self, name) for name in RULES})
-        if self.top_k and self.select_by == "prompt" and self.matching != "uniform":
+        if self.matching not in self.possible_matchings():
             raise ValueError(
                 f"places selected by prompt are no common set that a {self.matching!r} plan could match; matching must "
                 "be uniform, or select_by class"
@@ -134,6 +134,10 @@ class Transport:
             raise ValueError(
                 f"places selected by class are the same for all prompts, so top_k must be one number, got {self.top_k}"
             )
+
+    def possible_matchings(self) -> list[str]:
+        """List the matchings that go together with how places are selected: by prompt, they are no common set."""
+        return ["uniform"] if self.top_k and self.select_by == "prompt" else list(MATCHINGS)
 
     def score(self, local: Tensor, text: Tensor, each: bool = False) -> Tensor:
         """Transported similarity of images and classes, differentiable.
