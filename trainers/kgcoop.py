@@ -71,7 +71,6 @@ class KgCoOp(CoOp):
 
     options_type = KgCoOpOptions
     options: KgCoOpOptions
-    model: KgCoOpModel
 
     def assemble(self, clip_model: CLIP) -> KgCoOpModel:
         """Build a KgCoOpModel of the options, and encode the hand-written prompts on the run's device."""

@@ -21,7 +21,7 @@ from .command import TO_FILE, Argument, argument, command, deliver
 
 
 def positive(text: str) -> float:
-    """Read an epsilon.
+    """Read an epsilon or a temperature.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def positive(text: str) -> float:
     except ValueError:
         value = math.nan
     if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number; the original's epsilon is 0.1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
     return value
 
 
@@ -224,4 +224,38 @@ def feature_map(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = (ablate, transport, claims, words, feature_map)
+@command(
+    "ood",
+    *RUN,
+    argument("--data", metavar="NAME|FOLDER", nargs="+", required=True,
+             help="foreign images: the test images of data sets, or all images below folders (./NAME)"),
+    argument("--temperature", metavar="T", type=positive, default=1.0, help="of the softmax of cosines; default: 1"),
+    argument("--format", choices=tuple(TABLE_FORMATS), default="text", help="of the table; default: text"),
+    folder("for ood.png and ood.svg; default: RUN"),
+)  # fmt: skip
+def ood(args: argparse.Namespace) -> int:
+    """Tell foreign images from a run's own: FPR95, AUROC and AUPR of the scores MCM, L-MCM and GL-MCM.
+
+    Known are the run's own test images, foreign those of --data; the table has rows for each of them, and for the mean.
+    The scores are larger for what is more foreign, and are made of cosines c of image and classes at temperature T:
+        MCM     -max_c softmax_c(c / T), of the pooled feature
+        L-MCM   the same of the place of the image where the share of a class is largest
+        GL-MCM  their sum
+    L-MCM and GL-MCM need a method that compares places with classes, such as PLOT; others have MCM alone. Images whose
+    class the run knows, by its name or the name of a folder, are left out, and counted on stderr.
+
+    Writes RUN/ood.json (which `report` shows) and a figure. Needs the run's data and backbone. Features of images are
+    kept, so that a second call, with another temperature, encodes none.
+
+    Examples
+    --------
+    python -m results ood RUN --data groceries dtd --root DATA
+    python -m results ood RUN --data ~/photos/holiday ./unsorted --temperature 0.01
+    """
+    from ..inspection.ood import show_ood
+
+    show_ood(_run(args), args.data, args.temperature, args.out, args.format)
+    return 0
+
+
+COMMANDS = (ablate, transport, claims, words, feature_map, ood)
