@@ -36,6 +36,7 @@ from yacs.config import CfgNode
 from dassl.config.values import check_names, check_values
 from dassl.data import DataManager, fingerprint
 from dassl.data.datasets import DatasetBase
+from dassl.data.epochs import EpochLoader
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.plain.devices import AUTO, choose_device
@@ -147,7 +148,12 @@ class SimpleTrainer(TrainerBase):
         """Train from `start_epoch` to `max_epoch`, then test. Resumes by itself: see `before_train`."""
         self._check_selection()
         self._check_overlap()
-        super().train(self.start_epoch, self.max_epoch)
+        try:
+            super().train(self.start_epoch, self.max_epoch)
+        finally:
+            for loader in vars(self).values():  # a plugin may have more of them
+                if isinstance(loader, EpochLoader):
+                    loader.end_workers()
 
     def _check_selection(self) -> None:
         """Warn where the best epoch is chosen on images that it is then tested on; refuse where there are none."""

@@ -37,7 +37,7 @@ EPSILONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 def check_settings(epsilons: Sequence[float], matchings: Sequence[str]) -> None:
     """Raise ResultsError for a matching that there is not, and for an epsilon that no matching would use."""
-    from trainers.plot.transport import MATCHINGS
+    from trainers.plot.matchings import MATCHINGS
 
     unknown = [name for name in matchings if name not in MATCHINGS]
     if unknown:
@@ -48,10 +48,10 @@ def check_settings(epsilons: Sequence[float], matchings: Sequence[str]) -> None:
 
 def choose_settings(own: Transport, epsilons: Sequence[float], matchings: Sequence[str]) -> list[Transport]:
     """List the settings in the table's order, each once: the own one, "ot" under every epsilon, the other matchings."""
-    from trainers.plot.transport import MATCHINGS
+    from trainers.plot.matchings import MATCHINGS
 
     chosen = [own]
-    for name in matchings or MATCHINGS:
+    for name in matchings or own.possible_matchings():
         chosen += [replace(own, matching=name, epsilon=eps) for eps in (epsilons if name == "ot" else [own.epsilon])]
     order = list(MATCHINGS)
     return sorted(dict.fromkeys(chosen), key=lambda setting: (order.index(setting.matching), setting.epsilon))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
 import random
 
@@ -95,6 +96,17 @@ def test_workers_stay(items):
     loader = loader_of(config(2), items)
     first, second = ({int(p) for batch in loader for p in batch["process"]} for _ in range(2))
     assert first == second and os.getpid() not in first
+
+
+def test_workers_are_ended_when_asked(items):
+    loader = loader_of(config(2), items)
+    loader.end_workers()  # none have started
+    running = iter(loader)  # still refers to them, as the traceback of a failed run does
+    first = {int(p) for batch in running for p in batch["process"]}
+    loader.end_workers()
+    assert not first & {process.pid for process in multiprocessing.active_children()}
+    plain = epochs(plain_loader(loader))
+    assert same(epochs(loader), plain) and not first & {int(p) for batch in loader for p in batch["process"]}
 
 
 def test_an_epoch_that_is_resumed_is_repeated_exactly(items):

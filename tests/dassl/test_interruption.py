@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -367,8 +368,10 @@ def test_our_trainers_go_on_from_any_step(world, tmp_path, trainer, monkeypatch)
             patch.setattr(kind, "forward_backward", stopped)
             with pytest.raises(Interrupted, match=f"goes on after epoch {moment[0]}"):
                 train.run(arguments(world, tmp_path / "cut", *options, trainer=trainer))
+            assert multiprocessing.active_children() == []
     train.run(arguments(world, tmp_path / "cut", *options, trainer=trainer))
     assert_same(tmp_path / "cut", tmp_path / "whole")
+    assert multiprocessing.active_children() == []
 
 
 def start(argv: list[str]) -> subprocess.Popen:

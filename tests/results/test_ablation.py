@@ -25,7 +25,8 @@ from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
 from tests.support.records import make_record, write_run
-from trainers.plot.transport import MATCHINGS, Transport
+from trainers.plot.matchings import MATCHINGS
+from trainers.plot.transport import Transport
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ class PLOTAdapter(AdapterTrainer):
     def take_start(self) -> dict[str, Any]:
         """Take the prompts of the PLOT run; a run that goes on has them in its own checkpoint.
 
-        Warns where that run had another seed, number of shots or kind of local feature.
+        Warns where that run had another seed, number of shots, draw of them, or kind of local feature.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class PLOTAdapter(AdapterTrainer):
         check_words(state_of(checkpoint), plot.prompt_learner, path)
         plot.prompt_learner.load_state_dict(learned)
         print(f'Taking the prompts of "{path}" (epoch = {checkpoint.get("epoch")})')
-        warn_of_leak(path, self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
+        warn_of_leak(path, self.cfg)
         warn_of_places(path, self.options.dense, self.options.key("dense"))
         return {"prompts": str(path)}
 

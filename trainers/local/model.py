@@ -10,8 +10,8 @@ from torch import Tensor
 from clip.features import ImageFeatures, check_kind
 from clip.model import CLIP
 
-from ..parts.local_projection import mapped, unprojected
-from ..parts.model import PromptModel, pooled
+from ..parts.local_projection import unprojected
+from ..parts.model import ClassCosines, PromptModel, mean_cosines, pooled
 from ..plot.model import PlotOutput
 from ..plot.transport import Match, Transport, outside_autocast
 from .dropout import draw_prompts, mean_of_drawn
@@ -94,11 +94,6 @@ class GlobalLocalModel(PromptModel):
             return "pooled"
         return unprojected(self.image_encoder, self.dense) if self.prompt_learner.local_proj else self.dense
 
-    def places(self, image: ImageFeatures) -> Tensor:
-        """Bring the places into the joint space, where they are still to be mapped: (B, M, D)."""
-        local_proj = self.prompt_learner.local_proj
-        return image.local if local_proj is None else mapped(local_proj, self.image_encoder, image.local)
-
     def encode_prompts(self) -> Tensor:
         """Encode all prompts, the global ones first: (N_g + N_l, C, D)."""
         return torch.cat([self.text_encoder(tokens) for tokens in self.prompt_learner()])
@@ -116,6 +111,11 @@ class GlobalLocalModel(PromptModel):
         """Compute the cosines of both branches."""
         places, whole, local = self.sets(image)
         return Branches(self.whole(image, whole), self.transport.score(places, local, each=True))
+
+    def class_cosines(self, image: ImageFeatures) -> ClassCosines:
+        """As every model; the whole image with the global prompts, all places with the local ones."""
+        places, whole, local = self.sets(image)
+        return ClassCosines(mean_cosines(pooled(image), whole), mean_cosines(places, local))
 
     @staticmethod
     def whole(image: ImageFeatures, text: Tensor) -> Tensor:

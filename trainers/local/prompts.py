@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +103,7 @@ class GlobalLocalLearner(ContextLearner):
         self.local_proj = LocalProjection(place_width) if place_width else None
 
         tokens = tokenize(clip_model.tokens, words, classnames, self.n_context, clean=clean_names, stop="")  # (C, 77)
+        self.classnames = list(classnames)
         self.tokens = tokens
         self.words = FixedTokens(clip_model, tokens, self.n_context)
         if self.class_specific:
@@ -119,6 +121,35 @@ class GlobalLocalLearner(ContextLearner):
         start = self.words.start
         return torch.cat([self.tokens[:, :start], self.tokens[:, start + self.n_context :]], dim=1)
 
+    def of_own_classes(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+        """Take the local prompts of this learner's classes, by the names that they were learned for.
+
+        So prompts of ImageNet's classes serve the test sets that have some of them, in any order.
+
+        Raises
+        ------
+        ValueError
+            Naming classes that have no prompts there.
+        """
+        names, prompts = state.get("class_tokens"), state.get("local_prompts")
+        if not self.class_specific or names is None or prompts is None or prompts.dim() != 4:
+            return state
+        width = min(names.shape[1], self.class_tokens.shape[1])
+        if names[:, :width].tolist() == self.class_tokens[:, :width].tolist():
+            return state  # also where two classes have one name
+        rows = {tuple(tokens): row for row, tokens in enumerate(names[:, :width].tolist())}
+        wanted = [tuple(tokens) for tokens in self.class_tokens[:, :width].tolist()]
+        missing = [name for name, tokens in zip(self.classnames, wanted, strict=True) if tokens not in rows]
+        if missing:
+            shown = ", ".join(map(repr, missing[:4])) + ", ..." * (len(missing) > 4)
+            raise ValueError(
+                f"{path} holds local prompts for each of {len(names)} classes, and none for {len(missing)} of the "
+                f"{len(wanted)} classes of this run: {shown}; test it on its own classes, or train with CSC False, "
+                "whose prompts serve any"
+            )
+        chosen = [rows[tokens] for tokens in wanted]
+        return state | {"local_prompts": prompts[chosen], "class_tokens": names[chosen]}
+
     def groups(self) -> list[tuple[FixedTokens, Tensor]]:
         """List contexts (N, 1 or C, n, E) with their fixed tokens, global ones first, those together that can share."""
         shared = self.global_prompt[:, None]  # (N_g, 1, n, E)
@@ -127,6 +158,12 @@ class GlobalLocalLearner(ContextLearner):
         if self.class_specific:
             return [(self.words, shared), (self.words_apart, self.local_prompts.transpose(0, 1))]
         return [(self.words, torch.cat([shared, self.local_prompts[:, None]]))]
+
+    def contexts(self) -> Tensor:
+        """Bring all contexts into one shape, global ones first: (N, 1, n, E), or (N, C, n, E) when class-specific."""
+        parts = [contexts for _, contexts in self.groups()]
+        classes = max(part.shape[1] for part in parts)
+        return torch.cat([part.expand(-1, classes, -1, -1) for part in parts])
 
     def forward(self) -> list[PromptTokens]:
         """Build all prompts, global ones first, in as few groups as can share their prefixes: one or two."""

@@ -18,6 +18,7 @@ from clip.model import VisionTransformer
 from .model import PromptModel
 from .prompts import ContextLearner
 
+FIXED = ("token_prefix", "token_suffix", "class_tokens")  # of the class list that the checkpoint was made with
 CHILD = "prompt_learner."
 PARTS = ("image_encoder.", "text_encoder.", "logit_scale")  # the other children of a PromptModel
 BEST = "model-best.pth.tar"
@@ -110,6 +111,7 @@ def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) 
             f"have {', '.join([first, *others])}"
         )
     own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    own = learner.of_own_classes(own, path)
     learned = {key: value for key, value in own.items() if key not in learner.fixed}
     check_learned(learned, learner, path)
     check_classes(own, learner, path)

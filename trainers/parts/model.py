@@ -18,6 +18,7 @@ from clip.features import UNPROJECTED, ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import prompt_encoder
 
+from .local_projection import mapped
 from .prompts import ContextLearner
 
 
@@ -105,9 +106,14 @@ class PromptModel(nn.Module):
         Every prompt's feature is normalised by itself, and cosines are averaged over prompts, as in GalLoP.
         """
         text = self.text_features()  # (N, C, D)
-        local = image.local  # (B, M, D), M = 0 where `kind` asks for none
+        local = self.places(image)  # (B, M, D), M = 0 where `kind` asks for none
         places = mean_cosines(F.normalize(local.float(), dim=-1), text) if local.shape[1] else None
         return ClassCosines(mean_cosines(pooled(image), text), places)
+
+    def places(self, image: ImageFeatures) -> Tensor:
+        """Bring an image's places into the joint space, (B, M, D): through the learned map, where there is one."""
+        local_proj = self.prompt_learner.local_proj
+        return image.local if local_proj is None else mapped(local_proj, self.image_encoder, image.local)
 
     def encode_prompts(self) -> Tensor:
         """Encode all prompts as features (N, C, D), not normalised."""

@@ -6,6 +6,7 @@ The rest, and where the context stands in it, is trainers/fixed_tokens.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -75,6 +76,18 @@ class ContextLearner(nn.Module):
     def ends(self) -> Tensor:
         """Find where the end-of-text token of every row stands, (N*C,)."""
         return torch.cat([words.end for words in self.wordings()])
+
+    def of_own_classes(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+        """Take what belongs to this learner's classes out of what was saved of another one; here all of it.
+
+        Parameters
+        ----------
+        state
+            The entries of its state dict.
+        path
+            Where they were read, for messages.
+        """
+        return state
 
     # --- the original's checkpoint layout ----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from clip.features import ImageFeatures, check_kind
 from clip.model import CLIP
 
-from ..parts.local_projection import mapped, unprojected
+from ..parts.local_projection import unprojected
 from ..parts.model import PromptModel
 from ..parts.prompts import ContextLearner
 from .transport import Match, Transport
@@ -103,11 +103,6 @@ class PlotModel(PromptModel):
         text = self.text_features().float()
         self.latest_text = text.detach()
         return F.normalize(features.float(), dim=-1), text
-
-    def places(self, image: ImageFeatures) -> Tensor:
-        """Bring the places into the joint space, where they are still to be mapped: (B, M, D)."""
-        local_proj = self.prompt_learner.local_proj
-        return image.local if local_proj is None else mapped(local_proj, self.image_encoder, image.local)
 
     def _logits(self, score: Tensor, image: ImageFeatures, text: Tensor) -> Tensor:
         """Turn scores (B, C) into logits, adding those of the pooled features where they are fused."""

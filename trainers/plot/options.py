@@ -9,8 +9,9 @@ from clip.features import KINDS
 from ..parts.dataset_facts import dataset_facts
 from ..parts.options import ContextOptions, Options, PhraseOptions, option
 from ..parts.rules import at_least, one_of
+from .matchings import LEAVE_OUT, MATCHINGS
 from .sinkhorn import STOP_RULES
-from .transport import MATCHINGS, RULES, Transport
+from .transport import RULES, Transport
 
 FUSE_GLOBAL = ("auto", "true", "false")
 
@@ -21,12 +22,33 @@ class MatchingOptions(Options):
 
     epsilon: float = option("EPS", 0.1, "weight of the entropy, in units of cosine distance", RULES["epsilon"])
     max_iterations: int = option("MAX_ITER", 100, "most Sinkhorn iterations", RULES["max_iterations"])
-    threshold: float = option("THRESH", 0.01, "stop when the row scaling changes by less", RULES["threshold"])
+    threshold: float = option(
+        "THRESH",
+        0.01,
+        "stop when the row scaling changes by less; of unbalanced and partial the plan, by less than so many percent",
+        RULES["threshold"],
+    )
     stop: str = option(
-        "STOP", "batch", f"stop rule: {', '.join(STOP_RULES)}; batch is the original's", RULES["stop"]
+        "STOP",
+        "batch",
+        f"stop rule: {', '.join(STOP_RULES)}; batch is the original's (unbalanced and partial: as each)",
+        RULES["stop"],
     )
     matching: str = option(
         "MATCHING", "ot", f"how image features meet prompts: {', '.join(MATCHINGS)}", RULES["matching"]
+    )
+    rho: float = option(
+        "RHO",
+        0.1,
+        "MATCHING unbalanced: price of leaving equal masses, in units of cosine distance; the larger, the closer to ot",
+        RULES["rho"],
+    )
+    share: float = option("SHARE", 0.5, "MATCHING partial: share of the mass that is moved; 1 is ot", RULES["share"])
+    leave_out: str = option(
+        "LEAVE_OUT",
+        "places",
+        f"what unbalanced and partial may leave out: {', '.join(LEAVE_OUT)} (places and prompts)",
+        RULES["leave_out"],
     )
     match_chunk: int = option(
         "MATCH_CHUNK",
@@ -39,7 +61,15 @@ class MatchingOptions(Options):
     def transport(self) -> Transport:
         """Build the matcher that these settings describe."""
         return Transport(
-            self.epsilon, self.max_iterations, self.threshold, self.stop, self.matching, chunk=self.match_chunk
+            self.epsilon,
+            self.max_iterations,
+            self.threshold,
+            self.stop,
+            self.matching,
+            chunk=self.match_chunk,
+            rho=self.rho,
+            share=self.share,
+            leave_out=self.leave_out,
         )
 
 

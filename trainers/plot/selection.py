@@ -84,7 +84,6 @@ def select_places(similarity: Tensor, top_k: Sequence[int], by: str) -> Places:
         index = similarity.detach().mean(dim=0).topk(most, dim=-1).indices  # (C, B, K)
         return Places(similarity.gather(-1, index.expand(prompts, -1, -1, -1)), index)
     best, index = similarity.topk(most, dim=-1)  # (N, C, B, K)
-    k = torch.tensor(counts, device=best.device)[:, None]  # (N or 1, 1)
-    taken = torch.arange(most, device=best.device) < k  # (N or 1, K)
-    share = (taken / k).to(best).expand(prompts, -1)[:, None, None]
-    return Places(best, index, share)
+    k = torch.tensor(counts)[:, None]  # (N or 1, 1)
+    share = ((torch.arange(most) < k) / k).expand(prompts, -1)  # (N, K); a GPU goes on while it is sent there
+    return Places(best, index, share.to(best, non_blocking=True)[:, None, None])
