@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cells import ABSENT
+from .cells import ABSENT, spread
 
 LEAST_RANGE = math.log2(1.25)  # a nearly uniform plan looks nearly uniform, not amplified
 MOST_RANGE = 3.0  # log2: the scale ends at 1/8 and 8 times uniform
@@ -27,6 +27,13 @@ class Diagnostic(NamedTuple):
     heading: str
     pattern: str  # for str.format
     worst: bool = False  # over several runs the largest counts, instead of the mean
+    of_solving: bool = False  # says nothing where a plan is written down
+
+    def over(self, values: Sequence[float]) -> float | None:
+        """Sum up several runs; None where none has the number."""
+        if not values:
+            return None
+        return max(values) if self.worst else spread(values).mean
 
     def show(self, value: float | None) -> str:
         """Show the number as tables do."""
@@ -36,10 +43,12 @@ class Diagnostic(NamedTuple):
 DIAGNOSTICS = (
     Diagnostic("distance_from_uniform", "from uniform, all classes", "{:.3f}"),
     Diagnostic("distance_from_uniform_predicted", "of predicted class", "{:.3f}"),
-    Diagnostic("iterations_mean", "iterations, mean", "{:.1f}"),
-    Diagnostic("iterations_max", "iterations, most", "{:.0f}", worst=True),
-    Diagnostic("marginal_error_max", "largest marginal error", "{:.1e}", worst=True),
-    Diagnostic("converged_share", "converged", "{:.1%}"),
+    Diagnostic("left_out", "left out, all classes", "{:.1%}"),
+    Diagnostic("left_out_predicted", "of predicted class", "{:.1%}"),
+    Diagnostic("iterations_mean", "iterations, mean", "{:.1f}", of_solving=True),
+    Diagnostic("iterations_max", "iterations, most", "{:.0f}", worst=True, of_solving=True),
+    Diagnostic("marginal_error_max", "largest marginal error", "{:.1e}", worst=True, of_solving=True),
+    Diagnostic("converged_share", "converged", "{:.1%}", of_solving=True),
 )
 
 

@@ -17,7 +17,7 @@ from runs.record import Run
 
 from ..inspection.claims import NAME
 from ..inspection.transport import FOLDER, INDEX
-from ..numbers.cells import shots_name, spread
+from ..numbers.cells import shots_name
 from ..numbers.plans import DIAGNOSTICS
 from ..numbers.summary import Summary
 from .parts import Table, cells, pictures
@@ -61,22 +61,24 @@ def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
 
 
 def diagnostics(summary: Summary) -> Table | None:
-    """Tabulate what the records say of the transport of the final test.
+    """Tabulate what the records say of the transport of the final test, in the columns that some run has.
 
     Over seeds it is the mean, but the worst run of what counts how badly a problem was solved.
     """
-    rows = []
+    found = {}  # by name and shots, the values of every diagnostic
     for name, shots, runs in trained_cells(summary):
         reports = [run.record["transport"] for run in runs if isinstance(run.record.get("transport"), dict)]
-        if not reports:
-            continue
-        numbers = []
-        for diagnostic in DIAGNOSTICS:
-            values = [report[diagnostic.key] for report in reports if NUMBER(report.get(diagnostic.key))]
-            over_runs = max if diagnostic.worst else lambda values: spread(values).mean
-            numbers.append(diagnostic.show(over_runs(values) if values else None))
+        if reports:
+            found[name, shots] = {
+                diagnostic: [report[diagnostic.key] for report in reports if NUMBER(report.get(diagnostic.key))]
+                for diagnostic in DIAGNOSTICS
+            }
+    shown = [diagnostic for diagnostic in DIAGNOSTICS if any(values[diagnostic] for values in found.values())]
+    rows = []
+    for (name, shots), values in found.items():
+        numbers = (diagnostic.show(diagnostic.over(values[diagnostic])) for diagnostic in shown)
         rows.append(cells(name, shots_name(shots), *numbers))
-    head = ["method", "shots", *(diagnostic.heading for diagnostic in DIAGNOSTICS)]
+    head = ["method", "shots", *(diagnostic.heading for diagnostic in shown)]
     return Table("Transport in the final test", head, rows) if rows else None
 
 

@@ -90,7 +90,8 @@ def test_operations_are_those_of_the_architecture():
     assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)
 
 
-def test_a_step_is_the_same_however_its_threads_wait(tmp_path):
+def test_a_step_is_the_same_however_its_threads_wait(tmp_path, demo_data):
+    demo_data(tmp_path)
     step = partial(neighbour.training_step, folder=str(tmp_path), threads=1)
     row = neighbour.compare("a step", [step], 1)
     assert row.difference == 0 and row.old > 0 < row.new

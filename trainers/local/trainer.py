@@ -83,7 +83,7 @@ class GalLoP(ClipTrainer):
             divided=options.local_scale == "divided",
             fusion=options.fuse,
         )
-        self.evidence = TransportEvidence(model, options.matching, options.epsilon, has_places=True)
+        self.evidence = TransportEvidence(model, has_places=True)
         return model
 
     def training_loss(self, images: Tensor | ImageFeatures, labels: Tensor) -> tuple[Tensor, Tensor]:
