@@ -186,7 +186,8 @@ def claims(args: argparse.Namespace) -> int:
 def words(args: argparse.Namespace) -> int:
     """Find the vocabulary words nearest to each learned context vector.
 
-    Needs the run's checkpoint and backbone, and no data. Of CoOp, CoCoOp, PLOT and PLOTPP.
+    Needs the run's checkpoint and backbone, and no data. Of methods that learn vectors in the space of token
+    embeddings, such as CoOp and PLOT.
 
     Examples
     --------
@@ -213,7 +214,8 @@ def words(args: argparse.Namespace) -> int:
 def feature_map(args: argparse.Namespace) -> int:
     """Prompts and image features of some classes, in the plane.
 
-    Rebuilds the run, so it needs its data and backbone. Of CoOp, PLOT and PLOTPP.
+    Rebuilds the run, so it needs its data and backbone. Of methods whose prompts are the same for all images, such as
+    CoOp and PLOT.
 
     Examples
     --------
