@@ -68,7 +68,7 @@ def test_the_best_places(seed, prompts, places, k, data):
     for c in range(2):
         for b in range(3):
             best = sorted(range(places), key=lambda m: -similarity[:, c, b, m].mean().item())[:k]
-            assert sorted(by_class.index[c, b].tolist()) == sorted(best)
+            assert sorted(by_class.chosen[c, b].tolist()) == sorted(best)
             assert spread[:, c, b].sum(dim=1).tolist() == [len(best)] * prompts and spread[0, c, b, best[0]] == 1
             for n, count in enumerate(counts):
                 mean = similarity[n, c, b].sort(descending=True).values[:count].mean()
