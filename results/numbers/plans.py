@@ -4,6 +4,8 @@ Plain arrays only.  A plan (M, N) has total mass 1: plan[m, n] is how much of lo
 M = h * w, feature m lies at row m // w, column m % w of the grid.  If the transport did nothing, every entry would be
 1/(M*N).  Maps are therefore shown as multiples of that: untinted where the mass is uniform, orange where there is more,
 purple where there is less (`figures.heatmaps`), on a logarithmic scale, so that twice and half lie equally far out.
+Where a matching may leave mass behind, or only some places take part, a plan is of what was moved, and the share of
+each local feature that is left out stands beside it.
 """
 
 from __future__ import annotations
@@ -58,6 +60,12 @@ class ShownClass(NamedTuple):
     label: int
     plan: np.ndarray  # (M, N)
     similarity: np.ndarray  # (M, N) cosines
+    left_out: np.ndarray | None = None  # (M,) share of each local feature's mass that is not in the plan
+
+    @property
+    def left_out_share(self) -> float | None:
+        """What of the mass is left out, in all; None where nothing can be."""
+        return None if self.left_out is None else float(self.left_out.mean())
 
 
 class Explained(NamedTuple):

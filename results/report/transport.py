@@ -24,7 +24,12 @@ from .parts import Table, cells, pictures
 
 MOST_PICTURES, MOST_SHEETS = 12, 6  # in the report; the files stay where they are
 FILES = Each(TEXT)  # by format
-SHOWN = {"name": TEXT, "distance_from_uniform": NUMBER, "distance_by_prompt": [Maybe(NUMBER)]}
+SHOWN = {
+    "name": TEXT,
+    "distance_from_uniform": NUMBER,
+    "distance_by_prompt": [Maybe(NUMBER)],
+    "left_out": Maybe(NUMBER),
+}
 PICTURE = {"file": TEXT, "predicted": TEXT, "true": Maybe(TEXT), "grid": Maybe([WHOLE]), "classes": [SHOWN]}
 MAPS = {"pictures": Maybe([PICTURE | {"files": FILES}])}  # index.json, as far as it is read here
 CLAIMS = {
@@ -89,9 +94,12 @@ def describe_map(entry: dict[str, Any]) -> tuple[str, str]:
     said = []
     for shown in entry["classes"]:
         by_prompt = ", ".join("none" if far is None else f"{far:.2f}" for far in shown["distance_by_prompt"])
-        said.append(f"{shown['name']}: plan {shown['distance_from_uniform']:.2f} from uniform, by prompt {by_prompt}")
+        words = f"{shown['name']}: plan {shown['distance_from_uniform']:.2f} from uniform, by prompt {by_prompt}"
+        said.append(words + (f", {shown['left_out']:.0%} left out" if shown.get("left_out") is not None else ""))
     plans = " and ".join(f"{shown['distance_from_uniform']:.2f}" for shown in entry["classes"])
-    return f"Transport heat maps. {caption}. {'. '.join(said)}.", f"{caption}; plan {plans} from uniform"
+    left = [f"{shown['left_out']:.0%}" for shown in entry["classes"] if shown.get("left_out") is not None]
+    caption_left = f"; {' and '.join(left)} left out" if left else ""
+    return f"Transport heat maps. {caption}. {'. '.join(said)}.", f"{caption}; plan {plans} from uniform{caption_left}"
 
 
 def describe_claims(listed: dict[str, Any]) -> tuple[str, str]:

@@ -109,7 +109,7 @@ def check_matching(
         similarity = similarities(places, local)  # (N, C, B, M)
         yield compare("sim_global", model.whole(image, whole), arrays["sim_global"])
         yield compare("sim_local", similarity.permute(2, 3, 1, 0), arrays["sim_local"])
-        index = select_places(similarity, model.transport.top_k, model.transport.select_by).index
+        index = select_places(similarity, model.transport.top_k, model.transport.select_by).chosen
         order = (2, 3, 1, 0) if index.dim() == 4 else (1, 2, 0)
         yield compare("topk_indices", index.permute(*order), arrays["topk_indices"], EXACT)
 

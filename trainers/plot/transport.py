@@ -209,7 +209,7 @@ class Transport:
             whole = similarity, places.spread(solved.plan, every)
             similarity, plan = (tensor.permute(2, 1, 3, 0) for tensor in whole)
             match = match._replace(similarity=similarity, plan=plan)
-        if keep_plan and solved.mass is None and places.index is not None:
+        if keep_plan and solved.mass is None and places.chosen is not None:
             match = match._replace(left_out_by_place=(plan.sum(dim=3) == 0).to(plan))
         return match
 
