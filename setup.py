@@ -32,13 +32,13 @@ setup(
         "wcwidth>=0.2.6",  # columns of a terminal that a text takes; tabulate asks it too
         "tqdm>=4.65",
         "jinja2>=3.1",  # pages of the report; torch has it too
+        "scikit-learn>=1.3",  # the proportional draw of few-shot images, and metrics
         "matplotlib>=3.10",  # whose SVG a browser draws in the fonts that it was laid out with
     ],
     extras_require={
         "tensorboard": ["tensorboard>=2.12"],
         "heic": ["pillow-heif>=0.13"],  # pictures of Apple's phones
-        "map": ["scikit-learn>=1.3"],  # `python -m results map --method tsne`
-        "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3", "scikit-learn>=1.3",
+        "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3",
                  "scipy>=1.10", "tensorboard>=2.12", "pillow-heif>=0.13",
                  "transformers>=4.40"],  # whose CLIPModel its layout is compared with; none older was tried
         "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],

@@ -13,7 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-KINDS = ("tokens", "value")
+KINDS = {
+    "tokens": "what the encoder gives at every place",
+    "value": "the value path of its last attention, in which a place sees itself only",
+    "content": "the same without the positions that a ResNet's pool adds; on a ViT, as value",
+    "vv": "a ViT's second stream, which sums over all blocks attention among the values; on a ResNet, as content",
+    "vv_plain": "vv without the ordinary attention of the first block, which its authors' program adds",
+}
+UNPROJECTED = "unprojected "  # before a kind: a ViT's places in the width of its tokens, before the projection
 
 
 class ImageFeatures(NamedTuple):
@@ -24,7 +31,8 @@ class ImageFeatures(NamedTuple):
     pooled
         (B, D), what `encode_image` returns.
     local
-        (B, M, D), one feature per place, top-left first; M is 0 where only the pooled ones were asked for.
+        (B, M, D), one feature per place, top-left first; M is 0 where only the pooled ones were asked for.  (B, M, E)
+        where they were asked for before the projection into the joint space.
     """
 
     pooled: Tensor
@@ -51,6 +59,6 @@ class ImageFeatures(NamedTuple):
 def check_kind(kind: str) -> str:
     """Return `kind` itself; raise a ValueError that lists the known ones for any other."""
     if kind not in KINDS:
-        raise ValueError(f"no dense feature kind {kind!r}; choose one of {', '.join(KINDS)}: 'tokens' are "
-                         "the encoder's outputs at every place, 'value' lets a place attend to itself only")
+        known = "; ".join(f"{name}: {meaning}" for name, meaning in KINDS.items())
+        raise ValueError(f"no dense feature kind {kind!r}; choose one of {', '.join(KINDS)} ({known})")
     return kind

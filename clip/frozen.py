@@ -87,10 +87,14 @@ class FrozenBlock:
         projected = self._projections[parts](normed)
         return tuple(x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected.split(width, dim=-1))
 
+    def joined(self, mixed: Tensor) -> Tensor:
+        """Put what the heads mixed (N, H, T, d) side by side and project it, (N, T, E)."""
+        return self._out(mixed.transpose(1, 2).flatten(2))
+
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Compute the layer's output at tokens x (N, T, E), given what their heads mixed (N, H, T, d)."""
         scale_1, scale_2 = self._scales
-        attended = self._out(mixed.transpose(1, 2).flatten(2))
+        attended = self.joined(mixed)
         x = x + (attended if scale_1 is None else scale_1(attended))
         changed = self._proj(self._activation(self._fc(self.ln_2(x))))
         return x + (changed if scale_2 is None else scale_2(changed))
@@ -142,6 +146,19 @@ class FrozenTransformer(Transformer):
         last, x, normed = self._up_to_last(x)
         k, v = last.project(normed, "kv")
         return self._first(last, x, normed, k, v), last.finish(x[:, 1:], v[:, :, 1:]).transpose(0, 1)
+
+    def first_and_value_stream(self, x: Tensor, first_attention: bool) -> tuple[Tensor, Tensor]:
+        """As `Transformer.first_and_value_stream`; queries, keys and values of a layer are projected once for both."""
+        x = x.transpose(0, 1)
+        stream = x
+        for layer, block in enumerate(self._blocks()):
+            q, k, v = block.project(block.ln_1(x), "qkv")
+            mixed = F.scaled_dot_product_attention(q, k, v)
+            if first_attention and layer == 0:
+                stream = stream + block.joined(mixed)
+            stream = stream + block.joined(F.scaled_dot_product_attention(v, v, v))
+            x = block.finish(x, mixed)
+        return x[:, 0], stream[:, 1:].transpose(0, 1)
 
     def _up_to_last(self, x: Tensor) -> tuple[FrozenBlock, Tensor, Tensor]:
         """Compute the last layer's input (B, L, E); return that layer, its input, and the input normalised."""

@@ -158,11 +158,12 @@ class AttentionPool2d(nn.Module):
 
     def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
         """Pool (B, E, h, w) to (B, D), with local features (B, M, D); see `ModifiedResNet.forward_dense`."""
-        x = self.places(x)
+        tokens = self.places(x)
         if check_kind(kind) == "tokens":
-            y = self.attend(x, x)
+            y = self.attend(tokens, tokens)
             return ImageFeatures(y[:, 0], y[:, 1:])
-        return ImageFeatures(self.attend(x, x[:, :1]).squeeze(1), self.c_proj(self.v_proj(x[:, 1:])))
+        places = tokens[:, 1:] if kind == "value" else x.flatten(2).transpose(1, 2)  # (B, M, E)
+        return ImageFeatures(self.attend(tokens, tokens[:, :1]).squeeze(1), self.c_proj(self.v_proj(places)))
 
 
 class ModifiedResNet(nn.Module):
@@ -235,7 +236,8 @@ class ModifiedResNet(nn.Module):
             Normalised images.
         kind
             "tokens": every place asks the attention pool, as in PLOT.  "value": every place attends to itself only,
-            which leaves the value and output projections.  The pooled feature is the same.
+            which leaves the value and output projections.  "content", "vv", "vv_plain": the same without the positions
+            that the pool adds.  The pooled feature is the same.
         """
         return self.attnpool.forward_dense(self.feature_map(x), kind)
 

@@ -101,9 +101,24 @@ class ResidualAttentionBlock(nn.Module):
         ----------
         C. Zhou, C. C. Loy, B. Dai, Extract Free Dense Labels from CLIP, ECCV 2022 (MaskCLIP).
         """
-        weight, bias = self.attn.in_proj_weight.chunk(3)[2], self.attn.in_proj_bias.chunk(3)[2]
-        x = x + self.attn.out_proj(F.linear(self.ln_1(x), weight, bias))
+        x = x + self.attn.out_proj(self.values(self.ln_1(x)))
         return x + self.mlp(self.ln_2(x))
+
+    def values(self, normed: Tensor) -> Tensor:
+        """Project already normalised tokens (L, B, E) to the values of all heads side by side, (L, B, E)."""
+        return F.linear(normed, self.attn.in_proj_weight.chunk(3)[2], self.attn.in_proj_bias.chunk(3)[2])
+
+    def value_attention(self, normed: Tensor) -> Tensor:
+        """Let already normalised tokens (L, B, E) attend to each other by their values, which are queries and keys too.
+
+        References
+        ----------
+        Y. Li et al., A Closer Look at the Explainability of Contrastive Language-Image Pre-training, 2023 (CLIP
+        Surgery).
+        """
+        v = self.values(normed).unflatten(-1, (self.attn.num_heads, -1)).permute(1, 2, 0, 3)  # (B, H, L, d)
+        mixed = F.scaled_dot_product_attention(v, v, v)
+        return self.attn.out_proj(mixed.permute(2, 0, 1, 3).flatten(2))
 
 
 class Transformer(nn.Module):
@@ -138,6 +153,28 @@ class Transformer(nn.Module):
         x = self.resblocks[:-1](x)
         last = self.resblocks[-1]
         return last(x)[0], last.forward_value(x[1:])
+
+    def first_and_value_stream(self, x: Tensor, first_attention: bool) -> tuple[Tensor, Tensor]:
+        """`first_token` (B, E), and what a second stream gives for the others (L - 1, B, E).
+
+        The ordinary stream x_0, x_1, ... is as ever; the second one only listens.  It begins with x_0, and every layer
+        l adds the value attention of ln_1(x_l); there is no MLP in it.
+
+        Parameters
+        ----------
+        x
+            Tokens (L, B, E), x_0.
+        first_attention
+            Whether the first layer's ordinary attention is added as well.  SOT-GLP's program does so, since there both
+            streams begin as one tensor, changed in place; its published numbers were made with that.
+        """
+        stream = x
+        if first_attention:
+            stream = stream + self.resblocks[0].attention(self.resblocks[0].ln_1(x))
+        for block in self.resblocks:
+            stream = stream + block.value_attention(block.ln_1(x))
+            x = block(x)
+        return x[0], stream[1:]
 
 
 class VisionTransformer(nn.Module):
@@ -198,6 +235,15 @@ class VisionTransformer(nn.Module):
                              "pixels")
         return x + self.positional_embedding.to(x.dtype)
 
+    @property
+    def place_width(self) -> int:
+        """Width E of places before the projection into the joint space."""
+        return self.proj.shape[0]
+
+    def project(self, x: Tensor) -> Tensor:
+        """Project places (..., E), behind `ln_post`, into the joint space (..., D)."""
+        return x @ self.proj.to(x.dtype)
+
     def head(self, x: Tensor) -> Tensor:
         """Apply ln_post and the projection into the joint space, to any tokens (..., E) -> (..., D)."""
         return self.ln_post(x) @ self.proj
@@ -207,7 +253,7 @@ class VisionTransformer(nn.Module):
         x = self.ln_pre(self.embed(x)).transpose(0, 1)  # (1 + M, B, E)
         return self.head(self.transformer(x)[0])
 
-    def forward_dense(self, x: Tensor, kind: str = "tokens") -> ImageFeatures:
+    def forward_dense(self, x: Tensor, kind: str = "tokens", projected: bool = True) -> ImageFeatures:
         """Encode images (B, 3, H, W) as pooled (B, D) and local (B, M, D): patch tokens through the same head.
 
         Parameters
@@ -215,16 +261,23 @@ class VisionTransformer(nn.Module):
         x
             Normalised images.
         kind
-            "tokens": the last layer's output at each patch.  "value": the last layer with its attention reduced to the
-            value path (`ResidualAttentionBlock.forward_value`).  The pooled feature is the same.
+            "tokens": the last layer's output at each patch.  "value", or "content": the last layer with its attention
+            reduced to the value path (`ResidualAttentionBlock.forward_value`).  "vv", "vv_plain": the second stream of
+            `Transformer.first_and_value_stream`.  The pooled feature is the same.
+        projected
+            False: the places are (B, M, E), behind `ln_post` and before the projection into the joint space, for who
+            has a map of its own to put between (`project` does the rest).
         """
         x = self.ln_pre(self.embed(x)).transpose(0, 1)
         if check_kind(kind) == "tokens":
             x = self.transformer(x)
             pooled, local = x[0], x[1:]
-        else:
+        elif kind in ("value", "content"):
             pooled, local = self.transformer.first_and_values(x)
-        return ImageFeatures(self.head(pooled), self.head(local).transpose(0, 1))
+        else:
+            pooled, local = self.transformer.first_and_value_stream(x, first_attention=kind == "vv")
+        local = self.head(local) if projected else self.ln_post(local)
+        return ImageFeatures(self.head(pooled), local.transpose(0, 1))
 
     def forward_prompted(self, x: Tensor, prompts: Tensor) -> Tensor:
         """Encode images under N sets of learned tokens.

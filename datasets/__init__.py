@@ -4,7 +4,7 @@
     loaders/        the data sets
     published.py    the words in which a loader describes the published copy
     catalogue.py    which data sets there are
-    splits.py, fewshot.py, layout.py, files.py, annotations.py, legacy.py      what loaders share
+    splits.py, fewshot.py, draws.py, layout.py, files.py, annotations.py, legacy.py      what loaders share
     checking/       is a copy on disk complete, and the published one?
     fetching/       getting what is missing
     picks.py        the few-shot images of a seed

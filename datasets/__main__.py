@@ -14,6 +14,7 @@ from dassl.plain.console import not_negative, positive, run_command
 from dassl.utils.plugins import PluginError, add_plugin_flag, use
 
 from .catalogue import OWN, UsageError, published
+from .draws import DRAWS, PER_CLASS
 from .fetching import MIRROR
 from .published import PARTS
 
@@ -85,12 +86,16 @@ def build_parser() -> argparse.ArgumentParser:
         "Print the training and validation images that a run with these shots and this seed uses. As in a\n"
         "run, they are kept in the data set's folder split_fewshot.",
         "  python -m datasets picks dtd --root ~/data --shots 4 --seed 1\n"
-        "  python -m datasets picks oxford_pets --root ~/data --shots 16 --format csv --out picks.csv",
+        "  python -m datasets picks oxford_pets --root ~/data --shots 16 --format csv --out picks.csv\n"
+        "  python -m datasets picks eurosat --root ~/data --shots 16 --draw proportional",
     )  # fmt: skip
     sub.add_argument("name", metavar="NAME", help=NAME_HELP)
     meaning = f"{ROOT_HELP}; default: $DATA, as for the scripts, or data"
     sub.add_argument("--root", default=os.environ.get("DATA") or "data", help=meaning)
     sub.add_argument("--shots", type=positive, required=True, metavar="K", help="images per class")
+    meaning = "how they are drawn: per_class (default), as CoOp does, or proportional, K per class on average, as for "
+    meaning += "GalLoP's and SOT-GLP's tables (DATASET.DRAW)"
+    sub.add_argument("--draw", choices=DRAWS, default=PER_CLASS, help=meaning)
     sub.add_argument("--seed", type=not_negative, default=1, metavar="S", help="default: 1")
     sub.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default: text")
     sub.add_argument("--out", metavar="FILE", help="write there instead of to the console")

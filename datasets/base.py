@@ -31,7 +31,8 @@ class SplitDataset(DatasetBase):
     """A data set with CoOp's conventions: what it declares, and how it is built.
 
     Built in this order: whole split -> few-shot train and val (of all classes) -> base or new classes. Test images are
-    never reduced. `DATASET.SUBSAMPLE_CLASSES` is "all", "base" or "new".
+    never reduced. `DATASET.SUBSAMPLE_CLASSES` is "all", "base" or "new". `DATASET.DRAW` says how few-shot images are
+    drawn (draws.py); its proportional draw, too, is made on all classes, so that base and new share its images.
 
     A subclass declares the attributes below, of which most may stay as they are, and overrides `make_split` (how to
     split without a split file) or `load_split` (everything). Tools and trainers read the attributes; nothing else in
@@ -118,12 +119,21 @@ class SplitDataset(DatasetBase):
         train, val, test = self.load_split(cfg)
         train, val, test = self.leave_out_bad(train, val, test)
         check_labels(train, val, test, type(self).__name__)
+        examples = train
         if not self.eval_only:
             keep = self.keep_picks and not self.skipped  # files of picks are for the whole split
             few_train, few_val = few_shot(self, cfg, train, val, keep=keep)
             subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-            train, val, test = subsample_classes(few_train, few_val, test, subsample=subset)
-        super().__init__(train_x=train, val=val, test=test)
+            examples = list({item.label: item for item in train}.values())  # one of each class
+            examples, train, val, test = subsample_classes(examples, few_train, few_val, test, subsample=subset)
+            if not train:
+                raise ValueError(
+                    f"none of the {len(few_train)} few-shot images is of the {subset} classes; use more shots, or "
+                    "DATASET.DRAW per_class"
+                )
+        # The base class takes the classes from its training images, and few shots may leave a class without one.
+        super().__init__(train_x=examples, val=val, test=test)
+        self._train_x = train
 
     def load_split(self, cfg: Any) -> tuple[Items, Items | None, Items]:
         """Return the whole (train, val, test).

@@ -8,10 +8,12 @@ run to look inside it; those import torch, and load the run's backbone, when the
 
 The sub-packages are layers.  Each imports only from those above it in this list, and from `runs`:
 
-    numbers      what was measured: cells and averages, protocols, single classes, plans, ablations, feature maps
+    numbers      what was measured: cells and averages, protocols, single classes, plans, ablations, feature maps,
+                 scores of foreign images
     tables       numbers as text, Markdown, LaTeX or CSV
     figures      numbers as pictures
-    inspection   one run is rebuilt and asked: what is matched, which words are near, does the transport matter
+    inspection   one run is rebuilt and asked: what is matched, which words are near, does the transport matter, does it
+                 notice foreign images
     report       everything about a folder of runs on one HTML page
     commands     the command line
 """

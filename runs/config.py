@@ -31,7 +31,9 @@ from dassl.plain.devices import AUTO, set_device_keys
 from dassl.utils import check_availability
 from dassl.utils.plugins import use
 from dassl.utils.tools import path_hint
-from trainers.parts.feature_cache import MAX_GB
+from datasets.base import SplitDataset
+from datasets.draws import DRAWS, PER_CLASS
+from trainers.features.cache import MAX_GB
 
 from .command_line import build_parser
 from .plugins import backbone_preset
@@ -90,6 +92,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Declare our keys beside the engine's."""
     cfg.USE_DEVICE = AUTO  # where to compute: cpu, cuda, cuda:1, mps, or auto: the GPU where there is one and USE_CUDA
     cfg.PLUGINS = ()  # files, folders or modules that register trainers and data sets (plugins.py)
+    cfg.DATASET.DRAW = PER_CLASS  # few shots are NUM_SHOTS of every class, or proportional: as many on average
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (first half of the classes) or new (the rest)
     cfg.MODEL.BACKBONE.ACTIVATION = "auto"  # of the MLPs: quick_gelu, gelu, or auto (what the weights say)
     cfg.INPUT.EXIF_ORIENTATION = False  # turn pictures as their EXIF tag says, as viewers do; data set Folder: True
@@ -180,6 +183,7 @@ OUR_NUMBERS = dict.fromkeys(("DATALOADER.KEEP_MB", "DATALOADER.TRAIN_X.VIEWS", "
 OUR_NAMES = {
     "INPUT.RESIZE": ("shortest", "squash"),
     "INPUT.ALPHA": ("", "white", "grey", "black"),
+    "DATASET.DRAW": DRAWS,
     "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),
     "MODEL.BACKBONE.ACTIVATION": ("auto", "quick_gelu", "gelu"),
 }
@@ -201,6 +205,7 @@ def check_cfg(cfg: CfgNode) -> None:
         check_availability(name, registry.registered_names(), key)
     check_names(cfg, names=NAMES | OUR_NAMES)
     check_values(cfg, rules=NUMBERS | OUR_NUMBERS)
+    check_draw(cfg)
     path = cfg.MODEL.INIT_WEIGHTS
     if path and not os.path.isfile(path):
         raise FileNotFoundError(f"MODEL.INIT_WEIGHTS: there is no file {path}{path_hint(path)}")
@@ -214,3 +219,18 @@ def check_cfg(cfg: CfgNode) -> None:
         )
     if isinstance(inspect.getattr_static(kind, "check_cfg"), classmethod):  # one that needs no trainer
         kind.check_cfg(cfg)
+
+
+def check_draw(cfg: CfgNode) -> None:
+    """Raise ValueError where another draw than CoOp's is asked of data that has none, or lacks what the run needs."""
+    draw = cfg.DATASET.DRAW
+    if draw == PER_CLASS or cfg.DATASET.NUM_SHOTS < 1:
+        return
+    if not issubclass(DATASET_REGISTRY.get(cfg.DATASET.NAME), SplitDataset):
+        raise ValueError(f"the data set {cfg.DATASET.NAME} draws its images itself: DATASET.DRAW must be {PER_CLASS}")
+    for key, needs, instead in (("FINAL_MODEL", "best_val", "last_step"), ("SPLIT", "val", "test")):
+        if cfg.TEST[key] == needs:
+            raise ValueError(
+                f"TEST.{key} is {needs}, but DATASET.DRAW {draw} draws no validation images; use {instead}, or "
+                f"DATASET.DRAW {PER_CLASS}"
+            )

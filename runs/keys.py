@@ -7,7 +7,7 @@ listed here; code that adds such a key names it in the config itself, under NO_E
     cfg.NO_EFFECT = (*cfg.get("NO_EFFECT", ()), "MINE.CACHE", "MINE.LOG_EVERY")
 
 So the list is in config.yaml and in the record of each run, and every reader of a run knows it.  All other keys count.
-Of those, some say where a result belongs (its place: data, shots, seed), and the rest make the method.
+Of those, some say where a result belongs (its place: data, shots, their draw, seed), and the rest make the method.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
+
+from datasets.draws import PER_CLASS
 
 NO_EFFECT = (
     "VERSION",
@@ -38,8 +40,10 @@ NO_EFFECT = (
 def effective(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return, of a flat config, the keys that decide what comes out.
 
-    A trainer that has a node of its own below TRAINER reads no other trainer's.
+    A trainer that has a node of its own below TRAINER reads no other trainer's.  A config without DATASET.DRAW, of a
+    plugin or from before there was a choice, is of the draw that is the default.
     """
+    config = {DRAW: PER_CLASS, **config}
     declared = config.get("NO_EFFECT") or ()
     idle = {*NO_EFFECT, *map(str, declared if isinstance(declared, list | tuple) else ())}
     own = f"TRAINER.{config.get('TRAINER.NAME')}.".upper()
@@ -80,11 +84,13 @@ def _hashable(value: Any) -> Any:
 
 # --- comparing runs --------------------------------------------------------------------------------------
 
+DRAW = "DATASET.DRAW"
 ZERO_SHOT_READS = ("MODEL.", "INPUT.", "DATASET.", "TEST.")  # all that matters to a method without training
 PLACE = {  # what a sweep varies: not the method, but where its result belongs
     "SEED",
     "DATASET.NAME",
     "DATASET.NUM_SHOTS",
+    DRAW,
     "DATASET.SUBSAMPLE_CLASSES",
     "DATASET.FOLDER.PATH",
     "DATASET.FOLDER.CSV",
@@ -109,7 +115,7 @@ def deciding(config: Mapping[str, Any], zero_shot: bool = False) -> dict[str, An
     """
     decisive = {key: real_path(value) if key in FILES else value for key, value in effective(config).items()}
     if zero_shot:
-        return {key: value for key, value in decisive.items() if key.startswith(ZERO_SHOT_READS)}
+        return {key: value for key, value in decisive.items() if key.startswith(ZERO_SHOT_READS) and key != DRAW}
     return decisive
 
 

@@ -7,6 +7,12 @@ layout is a template.  `{field}` stands for a value, and `[...]` for a part that
     'OP_N4/dtd/PLOT/rn50_4shots/seed1'
     >>> FEW_SHOT.match("output/OP_N4/dtd/PLOT/rn50_4shots/seed1")["prompts"]
     '4'
+
+Few shots that were drawn otherwise than by default (DATASET.DRAW) have that behind their number, so that runs of two
+draws never share a folder:
+
+    >>> FEW_SHOT.folder(dataset="dtd", trainer="PLOT", config="rn50", shots=4, draw=draw_suffix("proportional"), seed=1)
+    'dtd/PLOT/rn50_4shots-proportional/seed1'
 """
 
 from __future__ import annotations
@@ -16,9 +22,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from datasets.draws import PER_CLASS
+
 FIELDS = {  # what the value of a field looks like; of all others: anything within a level of folders
     "seed": r"\d+",
     "shots": r"\d+",
+    "draw": r"-[a-z]+",
     "prompts": r"\d+(?:_M\d+)?",
     "context": r"nctx[^/]+",
 }
@@ -66,11 +75,16 @@ class Layout:
         return re.compile(rf"(?:^|/){pattern}$")
 
 
+def draw_suffix(draw: str) -> str:
+    """Return the field `draw` of a layout for a value of DATASET.DRAW: "-proportional"; "" for the default or none."""
+    return "" if draw in ("", PER_CLASS) else f"-{draw}"
+
+
 CONTEXT = Layout("nctx{tokens}_csc{class_specific}_ctp{position}")
-FEW_SHOT = Layout("[OP_N{prompts}/]{dataset}/{trainer}/{config}_{shots}shots[/{context}]/seed{seed}")
+FEW_SHOT = Layout("[OP_N{prompts}/]{dataset}/{trainer}/{config}_{shots}shots[{draw}][/{context}]/seed{seed}")
 ZERO_SHOT = Layout("{trainer}/{config}/{dataset}", {"trainer": r"Zeroshot[^/]*"})  # all of this family begin so
-BASE_CLASSES = Layout("train_base/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}")
-NEW_CLASSES = Layout("test_new/{dataset}/shots_{shots}/{trainer}/{config}/seed{seed}")
+BASE_CLASSES = Layout("train_base/{dataset}/shots_{shots}[{draw}]/{trainer}/{config}/seed{seed}")
+NEW_CLASSES = Layout("test_new/{dataset}/shots_{shots}[{draw}]/{trainer}/{config}/seed{seed}")
 TRANSFER = Layout(
-    "evaluation/{trainer}/{config}_{shots}shots[/{context}]/{dataset}/seed{seed}", {"dataset": r"(?!nctx)[^/]+"}
+    "evaluation/{trainer}/{config}_{shots}shots[{draw}][/{context}]/{dataset}/seed{seed}", {"dataset": r"(?!nctx)[^/]+"}
 )

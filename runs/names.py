@@ -1,7 +1,7 @@
 """Short names for runs: `output/photos:PLOT@16` instead of the whole path of a run's folder.
 
     OUTPUT:METHOD             runs of a method (a trainer, or a name as in tables) below OUTPUT
-    OUTPUT:METHOD@SHOTS       ... with so many shots
+    OUTPUT:METHOD@SHOTS       ... with so many shots, of every class: @16; or by another draw: @16-proportional
     OUTPUT:METHOD@SHOTS#SEED  ... and this seed
     OUTPUT:DATASET/METHOD...  ... on this data set, where OUTPUT holds several
 
@@ -21,10 +21,13 @@ from typing import NamedTuple
 
 from .files import ResultsError
 from .hub import fetch_export, is_on_hub
+from .layout import draw_suffix
 from .methods import name_methods
 from .record import CONFIG_NAME, Run, find_runs
 
-NAME = re.compile(r"(?:(?P<dataset>[^/@#]+)/)?(?P<method>[^/@#]*)(?:@(?P<shots>\d+))?(?:#(?P<seed>\d+))?")
+NAME = re.compile(
+    r"(?:(?P<dataset>[^/@#]+)/)?(?P<method>[^/@#]*)(?:@(?P<shots>\d+)(?P<draw>-[a-z]+)?)?(?:#(?P<seed>\d+))?"
+)
 
 
 class Named(NamedTuple):
@@ -79,9 +82,10 @@ def list_runs(output: str | Path) -> list[Named]:
     named = []
     for method, members in methods.items():
         label = method if variants.count(members[0].trainer) > 1 else members[0].trainer
-        for run in sorted(members, key=lambda run: (run.dataset, run.shots, run.seed)):
+        for run in sorted(members, key=lambda run: (run.dataset, run.draw, run.shots, run.seed)):
             name = f"{output}:" + (f"{run.dataset}/" if len(datasets) > 1 else "") + label
-            name += (f"@{run.shots}" if run.shots > 0 else "") + (f"#{run.seed}" if run.seed >= 0 else "")
+            name += f"@{run.shots}{draw_suffix(run.draw)}" if run.shots > 0 else ""
+            name += f"#{run.seed}" if run.seed >= 0 else ""
             named.append(Named(name, run))
     return named
 
@@ -93,6 +97,7 @@ def _matches(named: Named, parts: dict[str, str | None]) -> bool:
         method in ("", label.lower(), named.run.trainer.lower())
         and (parts["dataset"] or named.run.dataset).lower() == named.run.dataset.lower()
         and (parts["shots"] is None or int(parts["shots"]) == named.run.shots)
+        and (parts["shots"] is None or (parts["draw"] or "") == draw_suffix(named.run.draw))
         and (parts["seed"] is None or int(parts["seed"]) == named.run.seed)
     )
 

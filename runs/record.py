@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.plain.reading import COUNT, NUMBER, PERCENT, TEXT, WHOLE, Each, Maybe, load_json, load_yaml, wrong
+from datasets.draws import PER_CLASS
 
 from .files import ResultsError, for_people
-from .keys import flatten, of_method
+from .keys import DRAW, flatten, of_method
 
 RESULT_NAME = "result.json"
 EVAL_RESULT_NAME = "result-eval.json"  # an evaluation in the folder of a training run
@@ -82,7 +83,7 @@ RESULT = {  # what each entry must be where it is there; older records lack some
     key: Maybe(shape)
     for shape, keys in (
         (TEXT, "mode trainer dataset backbone subsample_classes split checkpoint protocol config_digest finished"),
-        (TEXT, "device"),
+        (TEXT, "device draw"),
         (WHOLE, "shots seed"),
         (COUNT, "total correct epochs"),
         (PERCENT, "accuracy"),
@@ -199,6 +200,7 @@ NEEDED = {"trainer": _name, "dataset": _name, "shots": WHOLE, "seed": WHOLE, "ac
 IN_CONFIG = {  # where the config of an incomplete run has what a record says of its identity
     "trainer": "TRAINER.NAME",
     "dataset": "DATASET.NAME",
+    "draw": DRAW,
     "subsample_classes": "DATASET.SUBSAMPLE_CLASSES",
     "split": "TEST.SPLIT",
     "shots": "DATASET.NUM_SHOTS",
@@ -211,7 +213,8 @@ class Run:
     """One run folder; `problem` is empty exactly when the run is complete.
 
     Of an incomplete run the identifying fields come from its config.yaml, and are empty where there is none.
-    `shots` is 0 for methods without training, -1 for training on everything; `seed` is -1 for unseeded runs.
+    `shots` is 0 for methods without training, -1 for training on everything; `draw` is "" for both, where nothing was
+    drawn; `seed` is -1 for unseeded runs.
     """
 
     folder: Path
@@ -221,6 +224,7 @@ class Run:
     classes: str = "all"  # all, base or new
     split: str = "test"
     shots: int = 0
+    draw: str = ""  # how these were drawn: per_class or proportional
     seed: int = -1
     method: Declared = Declared()
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)  # {"OPTIM.LR": 0.002, ...}
@@ -298,6 +302,7 @@ def read_run(folder: Path) -> Run:
         identity = record = for_people(record)
         config = flatten(record.get("config") or {})
     shots, seed = identity["shots"], identity["seed"]
+    shots = 0 if method.zero_shot else (shots if COUNT(shots) and shots > 0 else -1)
     return Run(
         folder,
         problem,
@@ -305,7 +310,8 @@ def read_run(folder: Path) -> Run:
         dataset=str(identity["dataset"] or ""),
         classes=str(identity.get("subsample_classes") or "all"),
         split=str(identity.get("split") or "test"),
-        shots=0 if method.zero_shot else (shots if COUNT(shots) and shots > 0 else -1),
+        shots=shots,
+        draw=str(identity.get("draw") or PER_CLASS) if shots > 0 else "",
         seed=seed if COUNT(seed) and not method.zero_shot else -1,
         method=method,
         config=config,

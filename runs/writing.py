@@ -31,6 +31,7 @@ from dassl.plain.devices import describe_device
 from dassl.utils.checkpoint import BEST_NAME, checksum
 from dassl.utils.logger import warned
 from dassl.utils.tools import atomic_write
+from datasets.draws import PER_CLASS
 
 from .folder import check_mode, holds_training, plain_config
 from .keys import effective, flatten
@@ -81,6 +82,7 @@ def write_result(
         "dataset": cfg.DATASET.NAME,
         "backbone": cfg.MODEL.BACKBONE.NAME,
         "shots": cfg.DATASET.NUM_SHOTS,
+        "draw": cfg.DATASET.get("DRAW", PER_CLASS) if cfg.DATASET.NUM_SHOTS > 0 else None,
         "seed": cfg.SEED,
         "subsample_classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
         "split": test.get("split"),

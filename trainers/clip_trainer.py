@@ -26,12 +26,12 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
+from .features.cache import MAX_GB, FeatureCache
+from .features.views import ViewLoader, Views, wanted_views
 from .parts.backbone import effective_precision, load_backbone
 from .parts.checkpoints import checkpoint_path, find_learned, state_of
 from .parts.class_words import check_names
-from .parts.feature_cache import MAX_GB, FeatureCache
 from .parts.options import Options
-from .parts.views import ViewLoader, Views, wanted_views
 
 
 class ClipTrainer(TrainerX):
@@ -221,8 +221,24 @@ class ClipTrainer(TrainerX):
         """Enter the arithmetic of PREC amp, or none."""
         return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
 
+    def training_loss(self, images: Tensor | ImageFeatures, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what a step descends on: here the cross-entropy.
+
+        Parameters
+        ----------
+        images, labels
+            Of a batch: (B, 3, H, W) or their features, and (B,).
+
+        Returns
+        -------
+        tuple of Tensor
+            The loss, a scalar, and logits (B, C), whose accuracy is reported.
+        """
+        logits = self.model(images)
+        return F.cross_entropy(logits.float(), labels), logits
+
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
-        """Take one step on the cross-entropy of a batch; the learning rate moves with the last batch of an epoch.
+        """Take one step on the loss of a batch; the learning rate moves with the last batch of an epoch.
 
         Parameters
         ----------
@@ -241,8 +257,7 @@ class ClipTrainer(TrainerX):
         """
         images, labels = self.parse_batch_train(batch)
         with self.autocast():
-            logits = self.model(images)
-            loss = F.cross_entropy(logits.float(), labels)
+            loss, logits = self.training_loss(images, labels)
         meters = self.read_meters(loss, logits, labels)
         self.model_zero_grad()
         if self.scaler is None:

@@ -22,7 +22,7 @@ from clip.prompt_text import PromptTokens
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
-from .parts.model import PromptModel, pooled
+from .parts.model import ClassCosines, PromptModel, pooled
 from .parts.options import INIT, ContextOptions, option
 from .parts.prompts import PromptLearner, start_learner
 
@@ -73,15 +73,19 @@ class CoCoOpModel(PromptModel):
 
     def score(self, features: ImageFeatures) -> Tensor:
         """Logits (B, C) of features."""
+        return self.logit_scale.exp() * self.class_cosines(features).pooled
+
+    def class_cosines(self, features: ImageFeatures) -> ClassCosines:
+        """Compare each image with the prompts that it makes itself; see PromptModel."""
         image = pooled(features)  # (B, D)
         tokens = sum(self.prompt_learner.words.lengths)
         at_once = len(image) if torch.is_grad_enabled() else max(1, TOKENS_AT_ONCE // tokens)
-        return torch.cat([self.scores(part) for part in image.split(at_once)])
+        return ClassCosines(torch.cat([self.cosines(part) for part in image.split(at_once)]))
 
-    def scores(self, image: Tensor) -> Tensor:
-        """Logits (B, C) of pooled features (B, D) of unit length, all at once."""
+    def cosines(self, image: Tensor) -> Tensor:
+        """Cosines (B, C) of pooled features (B, D) of unit length, all at once."""
         text = F.normalize(self.text_encoder(self.prompt_learner.prompts_of(image)).float(), dim=-1)  # (B, C, D)
-        return self.logit_scale.exp() * torch.einsum("bd,bcd->bc", image, text)
+        return torch.einsum("bd,bcd->bc", image, text)
 
 
 @TRAINER_REGISTRY.register()

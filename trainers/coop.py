@@ -54,10 +54,14 @@ class CoOp(ClipTrainer):
     can_be_mapped = has_words = True
 
     def assemble(self, clip_model: CLIP) -> CoOpModel:
-        """Build a CoOpModel of the options; a phrase overrides class-specific contexts, as in the original."""
+        """Build a CoOpModel of the options."""
+        return CoOpModel(self.start_context(clip_model), clip_model)
+
+    def start_context(self, clip_model: CLIP) -> PromptLearner:
+        """Build the prompt learner; a phrase overrides class-specific contexts, as in the original."""
         options = self.options
         if options.class_specific and options.init:
-            print("TRAINER.COOP.CTX_INIT overrides TRAINER.COOP.CSC: one context for all classes")
+            print(f"{options.key('init')} overrides {options.key('class_specific')}: one context for all classes")
         specific, names = options.class_specific and not options.init, self.dm.dataset.classnames
         layout = {"class_specific": specific, "position": options.position}
-        return CoOpModel(start_learner(PromptLearner, options, names, clip_model, self.cfg.SEED, **layout), clip_model)
+        return start_learner(PromptLearner, options, names, clip_model, self.cfg.SEED, **layout)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..features import ImageFeatures, check_kind
+from ..features import KINDS, ImageFeatures, check_kind
 from ..frozen import FrozenBlock, can_freeze
 from ..model import AttentionPool2d
 
@@ -90,8 +90,7 @@ class ImageTower(nn.Module):
         x
             Normalised images.
         kind
-            "tokens", or, for ViTs of open_clip's own and for CLIP's ResNets, "value": the last attention reduced to its
-            value path.
+            One of `kinds`.
 
         Raises
         ------
@@ -104,10 +103,10 @@ class ImageTower(nn.Module):
 
     def no_places(self, kind: str) -> str:
         """Say why there are no local features of a kind; "" where there are."""
-        if check_kind(kind) == "value" and not self.values_known():
+        if check_kind(kind) not in self.kinds():
             return (
-                "the local features 'value' are those of a last attention whose weights are known, as in OpenAI's "
-                f"towers and open_clip's own ViTs, not of {self._kind}; use 'tokens'"
+                f"the local features {kind!r} need attention whose weights are known, as in OpenAI's towers, not "
+                f"{self._kind}; choose one of {', '.join(self.kinds())}"
             )
         return self._missing
 
@@ -142,9 +141,9 @@ class ImageTower(nn.Module):
         """Compute what `forward_dense` returns, for a kind that is there."""
         raise NoPlaces(f"features of places are not known of {self._kind}")
 
-    def values_known(self) -> bool:
-        """Whether the local features "value" are defined."""
-        return False
+    def kinds(self) -> Sequence[str]:
+        """List the kinds of local features that are defined, of clip.features.KINDS."""
+        return ["tokens"]
 
     @property
     def _kind(self) -> str:
@@ -216,14 +215,15 @@ class VitTower(ImageTower):
         finally:
             watch.remove()
         tokens = (seen[0] if batch_first else seen[0].transpose(0, 1))[:, 1:]  # (B, M, E), without the class token
-        if kind == "value":
+        if kind != "tokens":
             block = FrozenBlock(last)
             tokens = block.finish(tokens, *block.project(block.ln_1(tokens), "qkv")[2:])
         return ImageFeatures(pooled, self._head(tokens))
 
-    def values_known(self) -> bool:
-        """Whether the last layer is of the usual form."""
-        return can_freeze(self.visual.transformer.resblocks[-1])
+    def kinds(self) -> Sequence[str]:
+        """Those of the value path too, where the last layer is of the usual form."""
+        usual = can_freeze(self.visual.transformer.resblocks[-1])
+        return ["tokens", "value", "content"] if usual else ["tokens"]
 
     def _head(self, tokens: Tensor) -> Tensor:
         """Bring places (B, M, E) into the joint space (B, M, D)."""
@@ -252,9 +252,9 @@ class ResNetTower(ImageTower):
             setattr(pool, name, getattr(theirs, name))
         return pool.forward_dense(x, kind)
 
-    def values_known(self) -> bool:
-        """Yes, of the attention pool."""
-        return True
+    def kinds(self) -> Sequence[str]:
+        """All, of the attention pool."""
+        return list(KINDS)
 
 
 def make_tower(visual: Any, output_dim: int, described: Mapping[str, Any]) -> ImageTower:

@@ -94,7 +94,8 @@ def extract(trainer: Any, items: Sequence[Any], labels: Sequence[int]) -> Featur
         for first in tqdm(range(0, len(items), BATCH), "images", disable=None, leave=False):
             part = items[first : first + BATCH]
             image = trainer.encode(read_all(part).to(trainer.device))
-            features = image.pooled[:, None] if pooled or not image.local.shape[1] else image.local  # (B, M, D)
+            whole = pooled or not image.local.shape[1]
+            features = image.pooled[:, None] if whole else trainer.model.places(image)  # (B, M, D)
             places = features.shape[1]
             vectors.append(F.normalize(features.float(), dim=-1).flatten(0, 1).cpu())
             decided.append(_decided(trainer, image, [item.label for item in part], places))
@@ -116,11 +117,15 @@ def _decided(trainer: Any, image: Any, labels: Sequence[int], places: int) -> np
     Of the plan (B, C, M, N) only the true class of each image counts: (B, M, N). A feature's largest entry over
     prompts, over the mean of its entries, is 1 where all prompts get alike, and N where one gets all.
     """
+    import torch
+
     if not hasattr(trainer.model, "explain"):
         return np.ones(len(labels) * places)
     plan: Tensor = trainer.model.explain(image).match.plan  # (B, C, M, N)
     own = plan[range(len(labels)), labels].cpu().double()  # (B, M, N)
-    return (own.shape[2] * own.amax(dim=2) / own.sum(dim=2)).flatten().numpy()
+    mass = own.sum(dim=2)  # 0 for a place that does not take part
+    decided = own.shape[2] * own.amax(dim=2) / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+    return torch.where(mass > 0, decided, 1.0).flatten().numpy()
 
 
 # --- a run -----------------------------------------------------------------------------------------------

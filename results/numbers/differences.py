@@ -119,7 +119,7 @@ def _of_method(method: str, runs: Sequence[Run]) -> Iterator[Difference]:
         having = [run for run in runs if key in run.config]
         read = lambda run, key=key: show_value(run.settings.get(key, run.config[key]))  # noqa: E731
         if key in SCHEDULE:  # goes by data set and shots
-            places = group(having, lambda run: (run.dataset, run.classes, run.shots)).values()
+            places = group(having, lambda run: (run.dataset, run.classes, run.shots, run.draw)).values()
             having = [run for members in places if len(set(map(read, members))) > 1 for run in members]
         yield from _difference(key, method, having, read)
 

@@ -70,12 +70,9 @@ def pca(images: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def tsne(images: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Embed both together.  Raises ResultsError without scikit-learn."""
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError:
-        remedy = "pip install -e '.[map]' (or: pip install scikit-learn); --method pca needs nothing"
-        raise ResultsError(f"--method tsne needs scikit-learn: {remedy}") from None
+    """Embed both together; returns the points (I, 2) and (T, 2), and what to know of them."""
+    from sklearn.manifold import TSNE  # takes a second
+
     together = np.concatenate([images, prompts])
     perplexity = min(PERPLEXITY, (len(together) - 1) / 3)
     points = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(together)
@@ -100,7 +97,7 @@ def make_map(features: Features, method: str, classnames: Sequence[str], title: 
     Raises
     ------
     ResultsError
-        For a single image feature, which spans no plane, and for t-SNE without scikit-learn.
+        For a single image feature, which spans no plane.
     """
     if len(features.images) < 2:
         raise ResultsError("one image feature makes no map; ask for more images (--count) or classes (--class)")

@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from datasets.draws import PER_CLASS
+
 from .cells import ZERO_SHOT, Average, Cell, average
 from .protocols import DATASETS, DOMAINS, HALVES, SOURCE, Method, Protocol, Result
 
@@ -157,7 +159,10 @@ def _merge_schedules(results: Sequence[Result]) -> list[Result]:
 
 
 def _labels(methods: Iterable[Method]) -> dict[Method, str]:
-    """Name methods: "PLOT N=4 rn50", with the context or the shots where they make the difference."""
+    """Name methods: "PLOT N=4 rn50", with the context or the shots where they make the difference.
+
+    Another draw of the few shots than the default is always named.
+    """
     methods = list(methods)
     labels = {}
     for method in methods:
@@ -165,5 +170,6 @@ def _labels(methods: Iterable[Method]) -> dict[Method, str]:
         parts = [method.trainer, f"N={method.prompts}".replace("_M", " M=") if method.prompts else "", method.config]
         parts += [method.context] if len({other.context for other in alike}) > 1 else []
         parts += [f"{method.shots} shots"] if len({other.shots for other in alike}) > 1 else []
+        parts += [f"{method.draw} draw"] if method.draw not in ("", PER_CLASS) else []
         labels[method] = " ".join(filter(None, parts)) + method.mark
     return labels

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from dassl.plain.text import printable
 from datasets import declared
+from datasets.draws import PER_CLASS
 from runs.files import ResultsError
 from runs.layout import BASE_CLASSES, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
 from runs.methods import mark
@@ -98,6 +99,7 @@ class Method(NamedTuple):
     config: str
     context: str  # "nctx16_cscFalse_ctpend", or ""
     shots: int  # of the training; 0 where shots are columns, and for methods without training
+    draw: str = ""  # of these shots: per_class or proportional; "" without training
     mark: str = ""  # as `methods.mark` says of the runs
     trained: bool = True  # by the record, or else by the kind of folder
 
@@ -172,6 +174,7 @@ def _read(folder: Path, protocol: Protocol) -> Result | None:
         if not protocol.wants(names["dataset"]):
             return None
         shots, seed = int(names.get("shots", 0)), int(names.get("seed", -1))
+        draw = names.get("draw", "").removeprefix("-") or (PER_CLASS if shots else "")
         run = read_run(folder)
         method = Method(
             names["trainer"],
@@ -179,18 +182,20 @@ def _read(folder: Path, protocol: Protocol) -> Result | None:
             names["config"],
             names.get("context", ""),
             0 if protocol.by_shots else shots,
+            draw,
             mark(run),
             place.layout is not ZERO_SHOT and run.trained,
         )
-        accuracy, problem = _accuracy(run, place, seed)
+        accuracy, problem = _accuracy(run, place, seed, draw)
         return Result(folder, method, names["dataset"], place.part, shots, seed, accuracy, problem)
     return None
 
 
-def _accuracy(run: Run, place: Place, seed: int) -> tuple[float | None, str]:
+def _accuracy(run: Run, place: Place, seed: int, draw: str) -> tuple[float | None, str]:
     """Return (accuracy in %, ""), or (None, why there is none).
 
-    A record is believed only where it is of the seed, classes and split that its place in the tree stands for.
+    A record is believed only where it is of the seed, draw, classes and split that its place in the tree stands for.
+    (That of a test on other data says nothing of the draw of the training images.)
     """
     if not (run.folder / "result.json").exists():
         newest = newest_result(run.folder, LogOptions(test_log=place.test_log))
@@ -199,6 +204,7 @@ def _accuracy(run: Run, place: Place, seed: int) -> tuple[float | None, str]:
         return None, run.problem
     for what, actual, expected in (
         ("seed", run.seed, seed),
+        ("draw", run.draw or draw, draw),
         ("classes", run.classes, place.classes),
         ("split", run.split, "test"),
     ):

@@ -52,8 +52,9 @@ def read_published() -> Iterator[Published]:
             spread = table.get("spread", {}).get(dataset, [None] * len(row))
             for (method, place), *figure in zip(columns, row, spread, strict=True):
                 accuracy[method].setdefault(dataset, {})[place] = tuple(figure)
+        draw = f", {table['draw']} draw" if "draw" in table else ""
         for method in table["methods"]:
-            yield Published(f"{method} (published)", table["source"], table["protocol"], accuracy[method])
+            yield Published(f"{method} (published{draw})", table["source"], table["protocol"], accuracy[method])
 
 
 PUBLISHED = tuple(read_published())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
 from ..numbers.cells import ALL_IMAGES, ZERO_SHOT, Spread, shots_text, spread
@@ -27,6 +28,7 @@ def overview(summary: Summary) -> dict[str, Any]:
     sentence = f"{join(summary.methods)} on {join([section.title for section in summary.sections])}"
     if shots:
         sentence += f"; {join(shots)} training image{'s' * (shots != [1])} per class"
+        sentence += " on average" * any(run.draw == PROPORTIONAL for run in runs)
     if seeds:
         sentence += f"; seed{'s' * (len(seeds) > 1)} {join(seeds)}"
     tiles = [("runs complete", Cell(str(len(runs)), f" of {len(runs) + summary.missing}"))]
@@ -50,9 +52,9 @@ def overview(summary: Summary) -> dict[str, Any]:
 def headline(summary: Summary, method: str, shots: int) -> Spread | None:
     """Find the one cell there is, or the mean over data sets where all have one.
 
-    Returns None where they are of several kinds (parts of the classes, splits), which have no mean in common.
+    Returns None where they are of several kinds (parts of the classes, splits, draws), which have no mean in common.
     """
-    if len({(section.classes, section.split) for section in summary.sections}) > 1:
+    if len({section.kind for section in summary.sections}) > 1:
         return None
     cells = [cell for section in summary.sections if (cell := section.cell(method, shots))]
     spreads = [cell.accuracy for cell in cells if cell.accuracy]

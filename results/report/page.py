@@ -23,6 +23,7 @@ from .accuracy import accuracy, training
 from .classes import class_accuracies, confusions, gains
 from .differences import differences, missing
 from .maps import maps
+from .ood import ood
 from .overview import overview
 from .setting import cost, setting
 from .transport import transport
@@ -58,6 +59,7 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
             Section("training", "Training", training(summary)),
             Section("transport", "Transport", transport(summary, output)),
             Section("ablation", "Does the transport matter?", ablations(output)),
+            Section("ood", "Foreign images", ood(output)),
             Section("map", "Map of prompts and images", maps(output)),
             Section("gains", "Gains over zero-shot", gains(summary, look)),
             Section("confusions", "Confusions", confusions(summary)),

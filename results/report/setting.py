@@ -11,7 +11,7 @@ from runs.record import Run
 
 from ..numbers.cells import ABSENT, shots_name, shots_text, spread
 from ..numbers.differences import version_name
-from ..numbers.summary import Summary
+from ..numbers.summary import Kind, Summary
 from .parts import Cell, Table, cells
 from .transport import trained_cells
 
@@ -79,10 +79,11 @@ def same_images(runs: Sequence[Run]) -> dict[str, Any]:
         Whether anything could be `compared`, the places that are `differing`, in words, and whether there are `more`.
     """
     trained = [run for run in runs if run.trained and (run.record.get("data") or {}).get("fingerprint")]
-    places = group(trained, lambda run: (run.dataset, run.classes, run.shots, run.seed, data_path(run))).items()
+    seen = lambda run: (run.dataset, run.classes, run.shots, run.draw, run.seed, data_path(run))  # noqa: E731
+    places = group(trained, seen).items()
     differing = [
-        f"{dataset}, {shots_text(shots)}, seed {seed}"
-        for (dataset, _, shots, seed, _), members in places
+        f"{dataset}, {shots_text(shots)}{Kind(classes, 'test', draw).qualifier}, seed {seed}"
+        for (dataset, classes, shots, draw, seed, _), members in places
         if seed >= 0 and len({run.record["data"]["fingerprint"] for run in members}) > 1
     ]
     return {

@@ -19,6 +19,7 @@ from clip.loading.hub import SCHEME
 from clip.loading.open_clip_table import open_clip_name
 from clip.loading.releases import RELEASES
 from dassl.plain.text import printable
+from datasets.draws import PROPORTIONAL
 from runs.files import ResultsError, write_text
 from runs.restore.rebuilding import of_own_pictures
 from runs.restore.source import WEIGHTS
@@ -119,7 +120,13 @@ def title_of(source: Source) -> str:
     """Name a classifier: "PLOT on Caltech101, RN50, 16 shots"."""
     shots = source.result.get("shots")
     parts = [_backbone(source), _count(shots, "shot") if isinstance(shots, int) and shots > 0 else ""]
+    parts += ["proportional draw"] if _is_proportional(source) else []
     return ", ".join([f"{source.trainer} on {_dataset(source)}", *filter(None, parts)])
+
+
+def _is_proportional(source: Source) -> bool:
+    """Whether the few shots were spread over the classes in proportion to their sizes."""
+    return source.result.get("draw") == PROPORTIONAL
 
 
 def _dataset(source: Source) -> str:
@@ -195,6 +202,8 @@ def _facts(source: Source, classes: Sequence[str]) -> list[tuple[str, str]]:
     training = "all images of the training split"
     if isinstance(shots, int) and shots > 0:
         training = f"{_count(shots, 'image')} a class"
+        if _is_proportional(source):
+            training += " on average, in proportion to the classes' sizes (DATASET.DRAW proportional)"
     facts = {
         "method": source.trainer,
         "backbone": _backbone(source) + " (a file of weights)" * needs_own_weights(source),

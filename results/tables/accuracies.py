@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
 from ..numbers.cells import Cell, shots_name
@@ -12,7 +13,11 @@ from ..numbers.summary import Summary, averages
 from .layout import Block, csv_text, show_average, show_document, show_mean
 
 CAPTION = "Accuracy in %, mean ± population standard deviation over seeds (number of seeds)."
-CSV_COLUMNS = "dataset classes split method shots seeds expected_seeds mean population_std".split()
+PROPORTIONAL_NOTE = (
+    "Proportional draw: K shots are K images a class on average, in proportion to the classes' sizes; a number of "
+    "shots there is not the same number elsewhere."
+)
+CSV_COLUMNS = "dataset classes split draw method shots seeds expected_seeds mean population_std".split()
 
 
 def format_table(summary: Summary, style: str = "text") -> str:
@@ -36,6 +41,7 @@ def format_table(summary: Summary, style: str = "text") -> str:
         rows = [[name, *(show_average(cells.get((name, n))) for n in section.shots)] for name in section.methods]
         blocks.append(Block(f"Average over {average.title}", ["method", *section.headings], rows))
     note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
+    note += f" {PROPORTIONAL_NOTE}" * any(section.kind.draw == PROPORTIONAL for section in summary.sections)
     return show_document([note, *notes(summary.methods)], blocks, style)
 
 
@@ -50,9 +56,7 @@ def seeds(cell: Cell) -> str:
 
 
 def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
-    for section in summary.sections:
-        for (method, shots), cell in section.cells.items():
-            place = (section.dataset, section.classes, section.split, method, shots_name(shots))
-            accuracy = cell.accuracy
-            numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
-            yield (*place, len(cell.runs), cell.expected, *numbers)
+    for (dataset, kind, method, shots), cell in summary.cells.items():
+        accuracy = cell.accuracy
+        numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
+        yield (dataset, *kind, method, shots_name(shots), len(cell.runs), cell.expected, *numbers)

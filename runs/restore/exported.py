@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .rebuilding import Rebuilt
 
 MARK, DIGEST, VERSION = "prompt_classifier", "sha256", 1
-RESULT = ("dataset", "split", "shots", "seed", "accuracy", "total", "protocol", "finished")
+RESULT = ("dataset", "split", "shots", "draw", "seed", "accuracy", "total", "protocol", "finished")
 
 
 @dataclass(frozen=True)

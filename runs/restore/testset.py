@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from ..files import ResultsError
@@ -42,25 +43,43 @@ def _plain(name: str) -> str:
     return " ".join(str(name).replace("_", " ").lower().split())
 
 
-@contextlib.contextmanager
-def test_batches(trainer: Any, split: str = "test") -> Iterator[Iterable[dict[str, Any]]]:
-    """Open the batches of a test of `split` exactly as the run's own test had them, under a progress bar.
+def evaluated(trainer: Any, split: str) -> Any:
+    """Choose the loader that the run's own test of `split` had."""
+    return trainer.val_loader if split == "val" and trainer.val_loader is not None else trainer.test_loader
 
-    "img" holds features where they are kept (trainers/parts/feature_cache.py).  Within the context there is no
+
+def test_batches(trainer: Any, split: str = "test") -> AbstractContextManager[Iterable[dict[str, Any]]]:
+    """Open the batches of a test of `split` exactly as the run's own test had them; see `batches_of`."""
+    return batches_of(trainer, evaluated(trainer, split), split)
+
+
+@contextlib.contextmanager
+def batches_of(trainer: Any, loader: Any, about: str) -> Iterator[Iterable[dict[str, Any]]]:
+    """Open the batches of a loader as a test has them, under a progress bar.
+
+    "img" holds features where they are kept (trainers/features/cache.py).  Within the context there is no
     gradient, and the prompts are encoded once.
+
+    Parameters
+    ----------
+    trainer
+        Of the run.
+    loader
+        Gives every image once, in order.
+    about
+        What the images are, for people.
     """
     import torch
     from tqdm import tqdm
 
     trainer.set_model_mode("eval")
-    loader = trainer.val_loader if split == "val" and trainer.val_loader is not None else trainer.test_loader
-    batches = iter(trainer.evaluation_batches(split, loader))
+    batches = iter(trainer.evaluation_batches(about, loader))
     with contextlib.ExitStack() as stack:
         if hasattr(batches, "close"):
             stack.callback(batches.close)
         stack.enter_context(torch.no_grad())
         stack.enter_context(trainer.model.fixed_prompts())
-        yield tqdm(batches, f"{split} images", len(loader), disable=None, leave=False)
+        yield tqdm(batches, f"{about} images", len(loader), disable=None, leave=False)
 
 
 def look_through_test(trainer: Any, look: Callable[[Any], T]) -> Iterator[tuple[Sequence[int], T]]:

@@ -23,7 +23,7 @@ flags:
   --verbose  also show what the runs print
 
 A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
-finished epoch.
+finished epoch.  With DATASET.DRAW proportional behind the arguments, folders have -proportional behind the shots.
 exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
 143 stopped by SIGTERM
 """
@@ -43,8 +43,11 @@ from typing import Any
 
 import yaml
 
+from datasets.draws import PER_CLASS
+
 from .. import layout as layouts
-from ..layout import CONTEXT, Layout
+from ..keys import DRAW
+from ..layout import CONTEXT, Layout, draw_suffix
 from ..plugins import CHECKOUT
 from .flags import add_sweep_flags, finish_args, split_options
 from .jobs import execute
@@ -79,7 +82,8 @@ NARROWED = {"SHOTS": "SHOTS", "SEED": "SEEDS"}  # loops, and the variables of th
 class Experiment:
     """One published script.
 
-    Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, and with CFG.
+    Braces in texts are filled with the values of `arguments`, `fixed` and `loops`, with CFG, and in `folder` with DRAW:
+    "-proportional" for that draw of the few shots, else "".
     """
 
     about: str
@@ -152,7 +156,7 @@ def _folder(trainer: str, layout: str = "FEW_SHOT", below: str = "", context: st
     """Describe the folder of runs in one of the layouts, with what is not known before a run in braces."""
     described: Layout = getattr(layouts, layout)
     tokens = dict(zip(("tokens", "class_specific", "position"), context.split(), strict=False))
-    values = {"shots": "{SHOTS}", "context": CONTEXT.folder(**tokens) if tokens else "", **values}
+    values = {"shots": "{SHOTS}", "draw": "{DRAW}", "context": CONTEXT.folder(**tokens) if tokens else "", **values}
     return posixpath.join(
         below, described.folder(trainer=trainer, dataset="{DATASET}", config="{CFG}", seed="{SEED}", **values)
     )
@@ -203,6 +207,7 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
     The runs that it tests or starts from are built likewise: only their configs tell their folders and last epochs.
     """
     experiment = EXPERIMENTS[name]
+    values = {**values, "DRAW": draw_suffix(_draw(experiment, args.opts))}
     model_dir = load_epoch = ""
     if experiment.loads:
         loaded = _job(experiment.loads, {**values, **EXPERIMENTS[experiment.loads].fixed, **experiment.source}, args)
@@ -224,6 +229,13 @@ def _job(name: str, values: Mapping[str, str], args: argparse.Namespace) -> Job:
     ))  # fmt: skip
 
 
+def _draw(experiment: Experiment, options: Sequence[str]) -> str:
+    """Return DATASET.DRAW of an experiment's few shots, or of those of the experiment that it tests."""
+    loaded = EXPERIMENTS[experiment.loads].options if experiment.loads else {}
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    return {**loaded, **experiment.options, **given}.get(DRAW, PER_CLASS)
+
+
 # --- command line ----------------------------------------------------------------------------------------
 
 
@@ -239,7 +251,7 @@ def usage(name: str) -> str:
     if experiment.config:
         lines += [f"CFG:    {experiment.config}"]
     if experiment.loads:
-        loaded = {"SEED": "{SEED}", "CFG": "{CFG}", "DATASET": "{DATASET}", **experiment.fixed}
+        loaded = {"SEED": "{SEED}", "CFG": "{CFG}", "DRAW": "", "DATASET": "{DATASET}", **experiment.fixed}
         source = EXPERIMENTS[experiment.loads]
         loaded |= {argument: f"{{{argument}}}" for argument in (*experiment.arguments, *experiment.loops)}
         loaded |= {**source.fixed, **experiment.source}
@@ -247,7 +259,7 @@ def usage(name: str) -> str:
     if experiment.starts:
         lines += [f"from:   OUTPUT{EXPERIMENTS[experiment.starts].tree}/{EXPERIMENTS[experiment.starts].folder}"]
     environment = "".join((__doc__ or "").partition("environment:")[1:])
-    return "\n".join([*lines, "", environment.rstrip()])
+    return "\n".join([*lines, "", environment.rstrip()]).replace("{DRAW}", "")
 
 
 def overview() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT
+from ..layout import CONTEXT, FEW_SHOT, ZERO_SHOT, draw_suffix
 from ..plugins import CHECKOUT, backbone_preset, config_folders, configured_trainers, trainer_class
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ def run_folder(cfg: CfgNode, dataset: str, config: str) -> Path:
     if "N" in options:
         prompts = str(options["N"]) + (f"_M{options['M']}" if "M" in options else "")
     return Path(FEW_SHOT.folder(
-        dataset=dataset, trainer=trainer, config=config, shots=cfg.DATASET.NUM_SHOTS, prompts=prompts, context=context,
-        seed=cfg.SEED,
+        dataset=dataset, trainer=trainer, config=config, shots=cfg.DATASET.NUM_SHOTS,
+        draw=draw_suffix(cfg.DATASET.DRAW), prompts=prompts, context=context, seed=cfg.SEED,
     ))  # fmt: skip
 
 

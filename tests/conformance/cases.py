@@ -9,6 +9,7 @@ from typing import Any
 from tests.support.golden_data import read_npz
 
 from .compare import Comparison
+from .local import check_local
 from .models import METHODS, check_sinkhorn
 from .runs import (
     check_evaluation,
@@ -63,6 +64,8 @@ def check(path: Path) -> Iterator[Comparison]:
         method = meta.get("method")
         if "batches_per_epoch" in meta:
             return check_training(arrays, meta, path)
+        if "topk" in meta:
+            return check_local(arrays, meta, path)
         if method in METHODS:
             return METHODS[method](arrays, meta, path)
         if method:

@@ -28,6 +28,7 @@ from tests.support.golden_data import tiny_state_dict, write_synthetic_caltech
 from trainers.plot import PLOT
 
 from .compare import Comparison, compare, same
+from .local import check_branches, local_settings, recorded_local_trainer
 from .models import find
 
 Arrays = dict[str, np.ndarray]
@@ -65,31 +66,38 @@ def recorded_trainer(base: type, arrays: Arrays, meta: dict) -> type:
             self.val_loader, self.test_loader = None, batches
             self.num_classes, self.lab2cname = len(names), dict(enumerate(names))
             self.steps: dict[str, list[float]] = {key: [] for key in ("loss", "acc", "lr", "grad_norm_ctx")}
-            self.after: list[np.ndarray] = []
+            self.after: dict[str, list[np.ndarray]] = {}
 
         def build_model(self) -> None:
             super().build_model()
             with torch.no_grad():
                 for name, parameter in self.model.prompt_learner.named_parameters():
-                    parameter.copy_(torch.from_numpy(arrays[f"init.{name}"]))
+                    parameter.copy_(torch.from_numpy(arrays[f"init.{recorded_name(name)}"]))
 
         def forward_backward(self, batch: dict) -> dict[str, float]:
             self.steps["lr"].append(self.get_current_lr())
             summary = super().forward_backward(batch)
-            gradient = self.model.prompt_learner.ctx.grad
-            if gradient is not None:  # PLOT++'s first stage trains the visual prompts alone
-                self.steps["grad_norm_ctx"].append(gradient.norm().item())
+            context = getattr(self.model.prompt_learner, "ctx", None)
+            if context is not None and context.grad is not None:  # PLOT++'s first stage trains the visual prompts alone
+                self.steps["grad_norm_ctx"].append(context.grad.norm().item())
             for key in summary.keys() & {"loss", "acc"}:  # CoCoOp reports no accuracy
                 self.steps[key].append(summary[key])
             return summary
 
         def after_epoch(self) -> None:
             super().after_epoch()
-            self.after.append(self.model.prompt_learner.ctx.detach().numpy().copy())
+            for name, parameter in self.model.prompt_learner.named_parameters():
+                self.after.setdefault(name, []).append(parameter.detach().numpy().copy())
 
     return Recorded
 
 
+def recorded_name(parameter: str) -> str:
+    """The name under which a case has a parameter."""
+    return parameter.removesuffix(".linear.weight") if parameter.startswith("local_proj") else parameter
+
+
+REGISTERED = {"SOT-GLP": "SOTGLP"}  # where the method's name is none of Python's
 OPTIM_KEYS = {"scheduler": "LR_SCHEDULER", "dampening": "SGD_DAMPNING", "nesterov": "SGD_NESTEROV"}
 PROMPT_KEYS = {  # of a case's meta
     "N": "N", "n_ctx": "N_CTX", "csc": "CSC", "ctx_init": "CTX_INIT", "class_token_position": "CLASS_TOKEN_POSITION",
@@ -107,6 +115,8 @@ def training_config(base: type, arrays: Arrays, meta: dict, case: Path, folder: 
     for key, name in PROMPT_KEYS.items():
         if meta.get(key) is not None and name in cfg.TRAINER[node]:
             cfg.TRAINER[node][name] = meta[key]
+    if "topk" in meta:
+        cfg.TRAINER[node].update(local_settings(meta, arrays))
     merge_options(cfg, [
         "OPTIM.MAX_EPOCH", str(meta["epochs"]), "OUTPUT_DIR", str(folder / "out"), "TEST.NO_TEST", "True",
         "MODEL.BACKBONE.NAME", str(save_tiny_clip(meta["model"], case, folder)),
@@ -123,23 +133,32 @@ def check_training(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compariso
     Differences of single kernels grow along a trajectory: the tolerance is what a relative change of 1e-6 of the start
     does, as recorded with the case, where that is more than the usual one.
     """
-    base = TRAINER_REGISTRY.get(meta["method"])
+    base = TRAINER_REGISTRY.get(REGISTERED.get(meta["method"], meta["method"]))
+    local = "topk" in meta
+    if local:
+        base = recorded_local_trainer(base, meta)
     with quiet_folder() as folder:
         trainer = recorded_trainer(base, arrays, meta)(training_config(base, arrays, meta, case, folder))
         trainer.train()
     sensitivity = meta.get("sensitivity", {})
     of_loss = max(1e-4, 2 * sensitivity.get("max_rel_loss_change", 0))
-    scale = np.abs(arrays["final.ctx"]).max()
-    of_context = max(1e-4, 2 * sensitivity.get("max_abs_final_ctx_change", 0) / scale)
+    change = sensitivity.get("max_abs_final_ctx_change", 0)
+    of_context = max(1e-4, 2 * change / np.abs(arrays["final.ctx"]).max() if change else 0)
     yield compare("lr", trainer.steps["lr"], arrays["lr"], 1e-12)
     yield compare("loss", trainer.steps["loss"], arrays["loss"], of_loss)
-    if trainer.steps["acc"]:
+    if local:
+        yield from check_branches(trainer, arrays, meta, of_loss)
+    elif trainer.steps["acc"]:
         yield compare("acc", trainer.steps["acc"], arrays["acc"], 1e-6)
     if trainer.steps["grad_norm_ctx"]:
         yield compare("grad_norm_ctx", trainer.steps["grad_norm_ctx"], arrays["grad_norm_ctx"], of_loss)
-    yield compare("ctx_after_epoch", np.stack(trainer.after), arrays["ctx_after_epoch"], of_context)
+    for name, values in trainer.after.items():
+        recorded = arrays.get(f"{name}_after_epoch", arrays.get(f"after_epoch.{name}"))
+        if recorded is not None:
+            yield compare(f"{name} after epochs", np.stack(values), recorded, of_context)
     yield compare("lr_after_last_epoch", trainer.get_current_lr(), arrays["lr_after_last_epoch"], 1e-12)
-    for name, parameter in trainer.model.prompt_learner.named_parameters():
+    for ours, parameter in trainer.model.prompt_learner.named_parameters():
+        name = recorded_name(ours)
         yield compare(f"final.{name}", parameter, arrays[f"final.{name}"], of_context)
         if parameter.requires_grad:
             momentum = trainer.optim.state[parameter]["momentum_buffer"]

@@ -78,7 +78,7 @@ def test_our_trainers_run_on_upstreams_names(tmp_path):
                   PYTHONPATH=str(REPOSITORY))
     assert ran.returncode == 0, ran.stderr
     found = dict(re.findall(r"ACCURACY (\w+) ([\d.]+)", ran.stdout))
-    prompts = {"PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP2"}
+    prompts = {"PLOT", "PLOTPP", "CoOp", "KgCoOp", "CoCoOp", "ZeroshotCLIP2"}
     assert set(found) == prompts | {"TipAdapter", "TipAdapterF", "PLOTAdapter"}
     logged = re.findall(r"\* accuracy: ([\d.]+)%", ran.stdout)
     assert logged[::2] == logged[1::2]  # after training, and after loading what was saved

@@ -117,11 +117,14 @@ def figures_of(protocol: str) -> dict[str, dict]:
 
 
 def test_published_few_shot_tables_are_whole():
-    plotpp, coop = figures_of("fewshot").values()
+    plotpp, coop, gallop = figures_of("fewshot").values()
     assert set(plotpp) == set(DATASETS)
     assert all(list(row) == [("", shots) for shots in (1, 2, 4, 8, 16)] for row in plotpp.values())
     seeds = (91.81, 92.01, 92.17)
     assert coop["caltech101"]["", 16] == (round(np.mean(seeds), 2), round(float(np.std(seeds)), 2))
+    assert set(gallop) == set(DATASETS)
+    assert f"{statistics.fmean(row['', 16][0] for row in gallop.values()):.1f}" == "84.4"  # as printed
+    assert "GalLoP ViT-B/16 (published, proportional draw)" in {figures.name for figures in PUBLISHED}
 
 
 def mean_of(figures: dict, names, part: str = "") -> str:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -215,8 +214,6 @@ def made_up(prompts: int = 2, images: int = 30, seed: int = 0) -> Features:
 
 @pytest.mark.parametrize("method", feature_map.METHODS)
 def test_the_gap_between_the_kinds_is_closed(method):
-    if method == "tsne":
-        pytest.importorskip("sklearn")
     found = make_map(made_up(), method, "abc", "title")
     middles = np.stack([found.image_points[found.features.image_label == label].mean(axis=0) for label in range(3)])
     away = np.linalg.norm(found.prompt_points[:, None] - middles, axis=2)
@@ -232,12 +229,6 @@ def test_pca_shows_the_widest_plane():
     spread = found.image_points.var(axis=0)
     assert spread[0] >= spread[1] and spread.sum() == pytest.approx(1, rel=0.01)
     assert_close(feature_map.centred(made_up().prompts).mean(axis=0), 0, 1e-9, floor=1)
-
-
-def test_tsne_without_scikit_learn_names_the_remedy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
-    with pytest.raises(ResultsError, match=r"pip install -e '\.\[map\]'"):
-        make_map(made_up(), "tsne", "abc", "title")
 
 
 def test_identical_prompts_are_no_error():

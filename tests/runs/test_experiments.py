@@ -15,7 +15,7 @@ from runs.sweeps.experiments import EXPERIMENTS, main
 from tests.support.programs import REPOSITORY, make_world
 
 SHOTS = ("1", "2", "4", "8", "16")
-COCOOP = "vit_b16_c4_ep10_batch1_ctxv1"
+COCOOP, KGCOOP = "vit_b16_c4_ep10_batch1_ctxv1", "vit_b16_ep100_ctxv1"
 # script, arguments, folders below OUTPUT ({s} is the seed, where the script loops over seeds 1 to 3)
 FOLDERS = [
     ("coop/main", "dtd rn50_ep50 middle 4 2 True", "dtd/CoOp/rn50_ep50_2shots/nctx4_cscTrue_ctpmiddle/seed{s}"),
@@ -29,6 +29,10 @@ FOLDERS = [
     ("plot/base2new_test", "caltech101 1", "base2new/test_new/caltech101/shots_16/PLOT/rn50/seed1"),
     ("plot/xd_train", "1", "imagenet/PLOT/rn50_16shots/seed1"),
     ("plot/xd_test", "caltech101 1", "evaluation/PLOT/rn50_16shots/caltech101/seed1"),
+    ("kgcoop/base2new_train", "caltech101 1", f"base2new/train_base/caltech101/shots_16/KgCoOp/{KGCOOP}/seed1"),
+    ("kgcoop/base2new_test", "caltech101 1", f"base2new/test_new/caltech101/shots_16/KgCoOp/{KGCOOP}/seed1"),
+    ("kgcoop/xd_train", "1", f"imagenet/KgCoOp/{KGCOOP}_16shots/seed1"),
+    ("kgcoop/xd_test", "caltech101 1", f"evaluation/KgCoOp/{KGCOOP}_16shots/caltech101/seed1"),
 ]
 LOADED = {  # script -> (folder, epoch)
     "coop/eval": ("imagenet/CoOp/rn50_16shots/nctx16_cscFalse_ctpend/seed1", "50"),
@@ -36,6 +40,8 @@ LOADED = {  # script -> (folder, epoch)
     "cocoop/xd_test": (f"imagenet/CoCoOp/{COCOOP}_16shots/seed3", "10"),
     "plot/base2new_test": ("base2new/train_base/caltech101/shots_16/PLOT/rn50/seed1", "200"),
     "plot/xd_test": ("imagenet/PLOT/rn50_16shots/seed1", "50"),  # the schedule of ImageNet, not of the target
+    "kgcoop/base2new_test": (f"base2new/train_base/caltech101/shots_16/KgCoOp/{KGCOOP}/seed1", "100"),
+    "kgcoop/xd_test": (f"imagenet/KgCoOp/{KGCOOP}_16shots/seed1", "100"),
 }
 CALLS = {script: arguments for script, arguments, _ in FOLDERS}
 

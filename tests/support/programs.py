@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+import trainers  # noqa: F401  (registers the methods)
+from dassl.engine import TRAINER_REGISTRY
 from tests.support.golden_data import tiny_state_dict, write_synthetic_caltech
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,13 +29,10 @@ CONFIGS = {"PLOT": "PLOT/rn50", "PLOTPP": "PLOTPP/vit", **{name: f"{name}/rn50" 
 def arguments(world: Path, output: Path, *options: str, trainer: str = "PLOT", seed: int = 1, flags=()) -> list[str]:
     """Command line of a short run: 2 shots, 3 epochs of 4 steps; PLOTAdapter starts from a run that is made once."""
     weights, side = ("tiny_vit.pt", 64) if trainer == "PLOTPP" else ("tiny_rn.pt", 96)
-    own: dict[str, str] = {} if trainer.startswith("Zero") else {"PREC": "fp32"}
-    if not trainer.startswith(("Zero", "Tip")):
-        own["N_CTX"] = "4"
-    if trainer in ADAPTERS:
-        own |= {"AUGMENT_EPOCH": "2", "SEARCH_STEP": "(6, 5)"}
+    small = {"PREC": "fp32", "N_CTX": "4", "TOPK": "(2,)", "AUGMENT_EPOCH": "2", "SEARCH_STEP": "(6, 5)"}
+    own = own_options(trainer, small)
     if trainer == "PLOTAdapter":
-        own["PRETRAIN_DIR"] = str(plot_run(world, seed))
+        own |= {"PRETRAIN_DIR": str(plot_run(world, seed))}
     return [
         "--root", str(world / "data"), "--seed", str(seed), "--trainer", trainer,
         "--dataset-config-file", "configs/datasets/caltech101.yaml",
@@ -43,6 +42,13 @@ def arguments(world: Path, output: Path, *options: str, trainer: str = "PLOT", s
         "DATALOADER.NUM_WORKERS", "0", "INPUT.SIZE", f"({side}, {side})", "USE_CUDA", "False",
         *(word for key, value in own.items() for word in (f"TRAINER.{trainer.upper()}.{key}", value)), *options,
     ]
+
+
+def own_options(trainer: str, wanted: dict[str, str]) -> dict[str, str]:
+    """Those of the wanted values whose keys the trainer has; of TOPK only where it is set to begin with."""
+    kind = TRAINER_REGISTRY.get(trainer).options_type
+    defaults = kind.defaults() if kind else {}
+    return {key: value for key, value in wanted.items() if key in defaults and (key != "TOPK" or defaults[key])}
 
 
 def plot_run(world: Path, seed: int) -> Path:

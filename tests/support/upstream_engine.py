@@ -77,7 +77,8 @@ def main(root: str, weights: str, vit: str, output: str) -> None:
     import datasets  # noqa: F401
     import trainers  # noqa: F401
 
-    for name in ("PLOT", "PLOTPP", "CoOp", "CoCoOp", "ZeroshotCLIP2", "TipAdapter", "TipAdapterF", "PLOTAdapter"):
+    prompts = ("PLOT", "PLOTPP", "CoOp", "KgCoOp", "CoCoOp", "ZeroshotCLIP2")
+    for name in (*prompts, "TipAdapter", "TipAdapterF", "PLOTAdapter"):
         files = (vit, "(64, 64)") if name == "PLOTPP" else (weights, "(96, 96)")
         cfg = config(root, *files, output, name)
         trainer = dassl.engine.build_trainer(cfg)

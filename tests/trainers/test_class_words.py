@@ -12,7 +12,7 @@ import clip
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from demo import CLASSES
 from runs.config import request_of
-from tests.support.programs import ADAPTERS
+from tests.support.programs import ADAPTERS, own_options
 from trainers.parts.class_words import check_names
 from trainers.zsclip import class_features
 
@@ -25,7 +25,8 @@ def trainer_of(kind: str, classnames: list[str], *options: str):
     """A trainer with the demo's CLIP, for these classes and without data."""
     tower, side = ("demo-vit", 64) if kind == "PLOTPP" else ("demo-rn", 128)
     words = ["--trainer", kind, "--backbone", tower, "DATASET.NAME", "Demo", "INPUT.SIZE", f"({side}, {side})"]
-    words += ["USE_CUDA", "False", *options]
+    words += ["USE_CUDA", "False", *(word for key, value in own_options(kind, {"TOPK": "(2,)"}).items()
+                                      for word in (f"TRAINER.{kind.upper()}.{key}", value)), *options]
     return build_trainer(request_of(words).cfg, classnames)
 
 
@@ -50,8 +51,8 @@ def test_every_trainer_says_which_classes_are_read_alike(kind):
 
 @pytest.mark.parametrize("kind", OURS)
 def test_no_trainer_goes_on_that_could_only_guess(kind):
-    """An adapter has images of the classes, too."""
-    if kind in ADAPTERS:
+    """An adapter has images of the classes, too, and contexts of single classes tell them apart."""
+    if kind in ADAPTERS or own_options(kind, {"CSC": ""}) and TRAINER_REGISTRY.get(kind).options_type.defaults().CSC:
         with pytest.warns(UserWarning, match="'airplane' = 'pizza' = 'panda'"):
             trainer_of(kind, UNKNOWN)
     else:
@@ -59,7 +60,7 @@ def test_no_trainer_goes_on_that_could_only_guess(kind):
             trainer_of(kind, UNKNOWN)
 
 
-@pytest.mark.parametrize("kind", ["CoOp", "PLOT"])
+@pytest.mark.parametrize("kind", ["CoOp", "PLOT", "GalLoP"])
 def test_contexts_of_single_classes_tell_them_apart(kind):
     with pytest.warns(UserWarning, match="'airplane' = 'pizza' = 'panda'"):
         trainer_of(kind, UNKNOWN, f"TRAINER.{kind.upper()}.CSC", "True")

@@ -17,8 +17,9 @@ from tests.support.golden_data import tiny_state_dict
 from tests.support.programs import arguments, make_world
 from trainers.coop import CoOpModel
 from trainers.parts.prompts import PromptLearner
+from trainers.plot.matchings import MATCHINGS
 from trainers.plot.model import PlotModel
-from trainers.plot.transport import MATCHINGS, Transport
+from trainers.plot.transport import Transport
 from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
 
@@ -26,6 +27,8 @@ NAMES = ["yin_yang", "cat", "2012 Ferrari California Convertible"]
 
 
 # --- against loops over single numbers -------------------------------------------------------------------
+
+WRITTEN_OUT = [name for name, matching in MATCHINGS.items() if not matching.leaves_mass]  # the others: test_transport
 
 
 def loop_plans(similarity, matching, epsilon, most=100, threshold=0.01):
@@ -51,7 +54,7 @@ def loop_plans(similarity, matching, epsilon, most=100, threshold=0.01):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(0, 2**31), st.sampled_from(sorted(MATCHINGS)), st.floats(0.05, 1.0),
+    st.integers(0, 2**31), st.sampled_from(WRITTEN_OUT), st.floats(0.05, 1.0),
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(1, 4)),
 )
 def test_every_matching_is_its_loop(seed, matching, epsilon, sizes):

@@ -2,14 +2,19 @@
 from __future__ import annotations
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 import datasets  # noqa: F401  (registers the data sets)
 import trainers  # noqa: F401  (registers the methods)
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, TrainerBase, build_trainer
 from runs.config import option_types, request_of
+from tests.support.closeness import assert_close
 from tests.support.programs import REPOSITORY, arguments, make_world
+from trainers.adapters.trainer import AdapterTrainer
 from trainers.clip_trainer import ClipTrainer
+from trainers.local.model import GlobalLocalModel
 from trainers.parts.checkpoints import FIXED
 from trainers.parts.dataset_facts import dataset_facts, template_of
 
@@ -55,6 +60,32 @@ def test_what_it_can_show_is_there(trainer):
     assert trainer.has_words == hasattr(learner, "contexts")
     if trainer.can_be_mapped:
         assert trainer.model.text_features().dim() == 3
+
+
+def test_cosines_with_classes(trainer):
+    """Those of the pooled feature, and of places where there are any; an adapter has other scores, and says so."""
+    model, images = trainer.model, torch.rand(2, 3, *trainer.cfg.INPUT.SIZE)
+    with torch.no_grad():
+        features = trainer.encode(images)
+        if isinstance(trainer, AdapterTrainer):
+            with pytest.raises(NotImplementedError, match="no cosines"):
+                model.class_cosines(features)
+            return
+        cosines, logits = model.class_cosines(features), model(images)
+    assert cosines.pooled.shape == logits.shape and cosines.pooled.abs().max() <= 1 + 1e-5
+    assert (cosines.places is not None) == trainer.has_places
+    if not trainer.transports:
+        assert_close(model.logit_scale.exp() * cosines.pooled, logits, 1e-5)
+        return
+    if isinstance(model, GlobalLocalModel):  # two sets of prompts: tests/trainers/test_local.py
+        return
+    text = F.normalize(model.text_features(), dim=-1)
+    image = F.normalize(features.pooled, dim=-1)
+    plain = torch.stack([image @ prompt.t() for prompt in text]).mean(dim=0)
+    assert_close(cosines.pooled, plain, 1e-5)
+    if trainer.has_places:
+        local = F.normalize(features.local, dim=-1)
+        assert_close(cosines.places, torch.stack([local @ prompt.t() for prompt in text]).mean(dim=0), 1e-5)
 
 
 @by_name

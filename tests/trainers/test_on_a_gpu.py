@@ -19,6 +19,7 @@ from dassl.engine import build_trainer
 from runs.config import request_of
 from tests.support.data import write_class_folders
 from tests.support.pretend_gpu import DEVICE, PretendGpu, backward, can_pretend, train_step
+from tests.support.programs import own_options
 from tests.trainers.test_methods import METHODS
 from trainers.adapters.selection import search
 from trainers.plot.sinkhorn import sinkhorn
@@ -67,15 +68,8 @@ def _small(towers, monkeypatch):
 
 
 def config(pictures, name, precision):
-    own = {}
-    if not name.startswith("Zero"):
-        own["PREC"] = precision
-    if not name.startswith(("Zero", "Tip")):
-        own["N_CTX"] = "2"
-    if name.startswith("PLOT"):
-        own |= {"N": "2", "MAX_ITER": "1"}
-    if "Adapter" in name:
-        own["AUGMENT_EPOCH"] = "1"
+    small = {"PREC": precision, "N_CTX": "2", "N": "2", "MAX_ITER": "1", "TOPK": "(2,)", "AUGMENT_EPOCH": "1"}
+    own = own_options(name, small)
     return request_of([
         "--root", str(pictures), "--trainer", name, "--seed", "1", "--output-dir", str(pictures / "out"),
         "--dataset-config-file", "configs/datasets/folder.yaml",

@@ -154,9 +154,9 @@ def test_a_start_of_another_seed_is_told_of(world, tmp_path, first_stage):
 
 
 def test_origin_is_read_from_the_config_or_from_the_path(first_stage):
-    assert origin(first_stage[0] / "prompt_learner" / "model.pth.tar-3") == {"seed": 1, "shots": 2}
+    assert origin(first_stage[0] / "prompt_learner" / "model.pth.tar-3") == {"seed": 1, "shots": 2, "draw": "per_class"}
     published = Path("models/caltech101/16shots/stage1/seed1/prompt_learner/model.pth.tar-200")
-    assert origin(published) == {"seed": 1, "shots": 16}
+    assert origin(published) == {"seed": 1, "shots": 16, "draw": "per_class"}
     assert origin(Path("elsewhere/model.pth.tar-50")) == {}
 
 

@@ -16,7 +16,7 @@ from clip.features import ImageFeatures
 from clip.model import CLIP
 
 from ..parts.hand_written import ZeroShotModel
-from ..parts.model import pooled
+from ..parts.model import ClassCosines, pooled
 from ..plot.model import PlotModel, PlotOutput
 from ..plot.transport import Transport, transported
 from .cache import Cache
@@ -50,6 +50,13 @@ class TipModel(ZeroShotModel):
         """Logits (B, C) of a test."""
         image = self.encode(images)
         return self.base(image) + self.cache.alpha * self.cache_score(self.affinity(image), self.cache.beta)
+
+    def class_cosines(self, image: ImageFeatures) -> ClassCosines:
+        """Refuse: a class is a text feature and some cached images here, and what these add is no cosine."""
+        raise NotImplementedError(
+            "the scores of an adapter are no cosines with classes, since its cache adds to them; take a run of the "
+            "prompts that it stands on instead: ZeroshotCLIP or PLOT"
+        )
 
     def train_logits(self, image: ImageFeatures) -> Tensor:
         """Compute the logits (B, C) whose loss is trained on."""

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from ..parts.options import Options, option
 from ..parts.rules import Rule, above_zero, at_least, one_of, two_numbers
+from ..plot.matchings import MATCHINGS
 from ..plot.options import FUSE_GLOBAL, PlotOptions
-from ..plot.transport import MATCHINGS
 from .tuned import PLOT_ADAPTER, TIP_ADAPTER, Tuned, grid, tuned_for
 
 PRECISIONS = ("fp16", "fp32", "bf16")  # no amp: no gradient reaches the towers

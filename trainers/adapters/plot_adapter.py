@@ -42,15 +42,13 @@ class PLOTAdapter(AdapterTrainer):
         plot.text_encoder.chunk = options.text_chunk
         text, cache = self.prompt_and_cache(clip_model, plot.prompt_learner.ctx)
         model = PlotAdapterModel(clip_model, text, cache, plot, options.cache_epsilon)
-        self.evidence = TransportEvidence(
-            model, options.matching, options.cache_epsilon, has_places=True, prompts_learn=False
-        )
+        self.evidence = TransportEvidence(model, has_places=True, prompts_learn=False)
         return model
 
     def take_start(self) -> dict[str, Any]:
         """Take the prompts of the PLOT run; a run that goes on has them in its own checkpoint.
 
-        Warns where that run had another seed, number of shots or kind of local feature.
+        Warns where that run had another seed, number of shots, draw of them, or kind of local feature.
 
         Raises
         ------
@@ -63,7 +61,7 @@ class PLOTAdapter(AdapterTrainer):
         check_words(state_of(checkpoint), plot.prompt_learner, path)
         plot.prompt_learner.load_state_dict(learned)
         print(f'Taking the prompts of "{path}" (epoch = {checkpoint.get("epoch")})')
-        warn_of_leak(path, self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
+        warn_of_leak(path, self.cfg)
         warn_of_places(path, self.options.dense, self.options.key("dense"))
         return {"prompts": str(path)}
 

@@ -107,9 +107,10 @@ def validation_images(cfg: Any, dataset: Any, where: str, test_is_val: bool = Fa
     if where == "val" and has_val:
         return own, "val"
     if where == "full_val":
-        if not has_val:
+        whole = _whole(cfg).val or []  # also where the draw of the few shots takes none of it
+        if not whole or not _apart(whole, dataset.test):
             raise ValueError(f"{cfg.DATASET.NAME} has no validation split of its own to search on; set SEARCH to train")
-        return _whole(cfg).val, "full_val"
+        return whole, "full_val"
     chosen = _spare(cfg, dataset)
     if not chosen:
         remedy = "val" if has_val else "none"

@@ -18,7 +18,7 @@ from clip.model import VisionTransformer
 from .model import PromptModel
 from .prompts import ContextLearner
 
-FIXED = ("token_prefix", "token_suffix")  # of the class list that the checkpoint was made with
+FIXED = ("token_prefix", "token_suffix", "class_tokens")  # of the class list that the checkpoint was made with
 CHILD = "prompt_learner."
 PARTS = ("image_encoder.", "text_encoder.", "logit_scale")  # the other children of a PromptModel
 BEST = "model-best.pth.tar"
@@ -101,18 +101,21 @@ def find_learned(state_dict: dict[str, Tensor], model: PromptModel, path: Path) 
         Saying what the file holds and what is needed, unless exactly what is learned is there in the right shapes, and
         everything else can be ignored.
     """
-    prefix = next((prefix for prefix in ("", CHILD) if prefix + "ctx" in state_dict), None)
+    learner = model.prompt_learner
+    first, *others = dict(learner.named_parameters())
+    prefix = next((prefix for prefix in ("", CHILD) if prefix + first in state_dict), None)
     if prefix is None:
         keys = ", ".join(list(state_dict)[:4]) or "nothing"
         raise ValueError(
-            f"{path} holds no learned context `ctx` (it holds {keys}, ...); it is no checkpoint of prompts, which have "
-            f"{', '.join(dict(model.prompt_learner.named_parameters()))}"
+            f"{path} holds no learned context `{first}` (it holds {keys}, ...); it is no checkpoint of prompts, which "
+            f"have {', '.join([first, *others])}"
         )
     own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-    learned = {key: value for key, value in own.items() if key not in FIXED}
-    check_learned(learned, model.prompt_learner, path)
-    check_classes(own, model.prompt_learner, path)
-    check_start(own, model.prompt_learner, path)
+    own = learner.of_own_classes(own, path)
+    learned = {key: value for key, value in own.items() if key not in learner.fixed}
+    check_learned(learned, learner, path)
+    check_classes(own, learner, path)
+    check_start(own, learner, path)
     check_frozen({key: value for key, value in state_dict.items() if not key.startswith(prefix)}, model, path)
     return learned
 
@@ -146,12 +149,13 @@ def check_learned(learned: dict[str, Tensor], learner: ContextLearner, path: Pat
 def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -> None:
     """Refuse contexts of single classes that were learned for other classes than this run has.
 
-    With as many classes their shapes agree, so the fixed tokens behind the context are compared.
+    With as many classes their shapes agree, so what stands behind the contexts is compared.
     """
-    theirs = own.get("token_suffix")
-    if not getattr(learner, "class_specific", False) or theirs is None or len(theirs) != len(learner.token_suffix):
+    name = learner.fixed[-1]
+    theirs, ours = own.get(name), getattr(learner, name)
+    if not getattr(learner, "class_specific", False) or theirs is None or len(theirs) != len(ours):
         return
-    if not _same(theirs, learner.token_suffix):
+    if not _same(theirs, ours):
         raise ValueError(
             f"{path} holds a context for each of {learner.n_classes} classes, but not of this run's classes in this "
             "order; class-specific contexts (CSC) serve no others, and no other backbone"

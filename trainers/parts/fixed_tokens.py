@@ -134,7 +134,9 @@ def name_lengths(tokens: Tokens, words: str, classnames: Sequence[str]) -> list[
     return [len(tokens.encode(f"{words} {name}")) - before for name in words_of(classnames)]
 
 
-def tokenize(tokens: Tokens, words: str, classnames: Sequence[str], n_context: int) -> Tensor:
+def tokenize(
+    tokens: Tokens, words: str, classnames: Sequence[str], n_context: int, clean: bool = True, stop: str = "."
+) -> Tensor:
     """Tokenise `words` and each class's name as a sentence.
 
     Parameters
@@ -144,9 +146,13 @@ def tokenize(tokens: Tokens, words: str, classnames: Sequence[str], n_context: i
     words
         Whose first `n_context` tokens stand for the context.
     classnames
-        C names, `_` read as space.
+        C names.
     n_context
         n.
+    clean
+        Whether `_` is read as space.
+    stop
+        What ends the sentence.
 
     Returns
     -------
@@ -159,7 +165,8 @@ def tokenize(tokens: Tokens, words: str, classnames: Sequence[str], n_context: i
         For what is too long, and for a tokenizer that reads `words` otherwise in front of a name than alone.
     """
     try:
-        rows = tokens([f"{words} {name}." for name in words_of(classnames)])
+        names = words_of(classnames) if clean else classnames
+        rows = tokens([f"{words} {name}{stop}" for name in names])
     except RuntimeError as error:
         reason = str(error).rpartition(";")[0]  # without the remedy of who calls the tokenizer
         remedy = f"the context takes {n_context} of them: shorten the name, or lower N_CTX, or shorten CTX_INIT"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clip.features import ImageFeatures
 from clip.model import CLIP
 
-from .model import encode_images, pooled
+from .model import ClassCosines, encode_images, pooled
 
 ENSEMBLE = (  # the seven of CLIP's own evaluation that work best on ImageNet
     "itap of a {}.",
@@ -86,6 +86,10 @@ class ZeroShotModel(nn.Module):
     def zero_shot(self, image: ImageFeatures) -> Tensor:
         """Compute logits (B, C) from features."""
         return self.logit_scale.exp().float() * pooled(image) @ self.text.t()
+
+    def class_cosines(self, image: ImageFeatures) -> ClassCosines:
+        """Compare pooled features with the text features of the classes; see PromptModel."""
+        return ClassCosines(pooled(image) @ self.text.t())
 
     @contextmanager
     def fixed_prompts(self) -> Iterator[None]:

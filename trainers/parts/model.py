@@ -8,17 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.features import ImageFeatures
+from clip.features import UNPROJECTED, ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import prompt_encoder
 
+from .local_projection import mapped
 from .prompts import ContextLearner
+
+
+class ClassCosines(NamedTuple):
+    """How alike images and classes are, before any scale: what scores of foreign images are computed from.
+
+    Attributes
+    ----------
+    pooled
+        (B, C), cosine of the pooled image feature and a class's text feature, mean over its prompts.
+    places
+        (B, M, C), the same for each place of the image; None for a model that has no features of places.
+    """
+
+    pooled: Tensor
+    places: Tensor | None = None
 
 
 class PromptModel(nn.Module):
@@ -77,6 +93,28 @@ class PromptModel(nn.Module):
         """Compute logits (B, C) from the features of B images."""
         raise NotImplementedError
 
+    def class_cosines(self, image: ImageFeatures) -> ClassCosines:
+        """Compare image features with the text features of the classes; without what `score` makes of the places.
+
+        Parameters
+        ----------
+        image
+            What `encode` gives.
+
+        Notes
+        -----
+        Every prompt's feature is normalised by itself, and cosines are averaged over prompts, as in GalLoP.
+        """
+        text = self.text_features()  # (N, C, D)
+        local = self.places(image)  # (B, M, D), M = 0 where `kind` asks for none
+        places = mean_cosines(F.normalize(local.float(), dim=-1), text) if local.shape[1] else None
+        return ClassCosines(mean_cosines(pooled(image), text), places)
+
+    def places(self, image: ImageFeatures) -> Tensor:
+        """Bring an image's places into the joint space, (B, M, D): through the learned map, where there is one."""
+        local_proj = self.prompt_learner.local_proj
+        return image.local if local_proj is None else mapped(local_proj, self.image_encoder, image.local)
+
     def encode_prompts(self) -> Tensor:
         """Encode all prompts as features (N, C, D), not normalised."""
         return self.text_encoder(self.prompt_learner())
@@ -114,11 +152,13 @@ def encode_images(tower: Any, images: Tensor, kind: str) -> ImageFeatures:
     images
         (B, 3, H, W) of any type.
     kind
-        "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS.
+        "pooled" for the pooled ones alone (no places), or one of clip.features.KINDS, which UNPROJECTED may precede.
     """
     images = images.to(tower.dtype)
     if kind == "pooled":
         return ImageFeatures.without_places(tower(images)).contiguous()
+    if kind.startswith(UNPROJECTED):
+        return tower.forward_dense(images, kind.removeprefix(UNPROJECTED), projected=False).contiguous()
     return tower.forward_dense(images, kind).contiguous()
 
 
@@ -148,3 +188,21 @@ def require_places(tower: Any, kind: str) -> None:
 def pooled(image: ImageFeatures) -> Tensor:
     """Scale pooled features (B, D) to unit length, float32."""
     return F.normalize(image.pooled.float(), dim=-1)
+
+
+def mean_cosines(image: Tensor, text: Tensor) -> Tensor:
+    """Compute cosines of image features with classes, each the mean over the class's prompts.
+
+    Parameters
+    ----------
+    image
+        (..., D), of unit length.
+    text
+        (N, C, D), not normalised.
+
+    Returns
+    -------
+    Tensor
+        (..., C), float32.
+    """
+    return image @ F.normalize(text.float(), dim=-1).mean(dim=0).t()  # the mean of cosines is linear in the text

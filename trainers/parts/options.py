@@ -41,6 +41,11 @@ def option(key: str, default: Any, meaning: str, rule: Rule | None = None, effec
     return field(default=default, metadata={"key": key, "meaning": meaning, "rule": rule, "effect": effect})
 
 
+def with_default(group: type[Options], name: str, default: Any) -> Any:
+    """Declare the field `name` of a group again, with another default and all else as there."""
+    return field(default=default, metadata=dict(group.__dataclass_fields__[name].metadata))
+
+
 @dataclass(frozen=True)
 class Options:
     """Base of every trainer's settings; `node` is its child of cfg.TRAINER.

@@ -6,6 +6,7 @@ The rest, and where the context stands in it, is trainers/fixed_tokens.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 
 from .fixed_tokens import FixedTokens, embed, name_lengths, tokenize
+from .local_projection import LocalProjection
 from .options import POSITIONS
 
 Learner = TypeVar("Learner", bound="PromptLearner")
@@ -37,6 +39,10 @@ class ContextLearner(nn.Module):
         The axes of `ctx` in words, for messages.
     shaped_by
         The settings that decide them, likewise.
+    fixed
+        Entries of the state dict that tell what the contexts were learned for, and are ignored on loading.
+    local_proj
+        A learned map of the places, where there is one; learned, saved and loaded with the contexts.
     """
 
     ctx: nn.Parameter
@@ -44,6 +50,11 @@ class ContextLearner(nn.Module):
     n_context: int
     layout: str  # the axes of `ctx` in words, for messages
     shaped_by: str = "N, N_CTX, CSC (with CSC also the same classes)"  # what decides them
+    fixed: tuple[str, ...] = ("token_prefix", "token_suffix")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.local_proj: LocalProjection | None = None
 
     def wordings(self) -> Sequence[FixedTokens]:
         """List the fixed tokens of each of the N prompts."""
@@ -66,6 +77,18 @@ class ContextLearner(nn.Module):
         """Find where the end-of-text token of every row stands, (N*C,)."""
         return torch.cat([words.end for words in self.wordings()])
 
+    def of_own_classes(self, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+        """Take what belongs to this learner's classes out of what was saved of another one; here all of it.
+
+        Parameters
+        ----------
+        state
+            The entries of its state dict.
+        path
+            Where they were read, for messages.
+        """
+        return state
+
     # --- the original's checkpoint layout ----------------------------------------------------------------
 
     @property
@@ -80,15 +103,16 @@ class ContextLearner(nn.Module):
 
     def fixed_embeddings(self, first: int, last: int | None = None) -> Tensor:
         """Embed the tokenised prompts' positions first ... last - 1, (N*C, last - first, E)."""
-        return torch.cat([words.embedded(first, last).to(self.ctx.dtype) for words in self.wordings()])
+        dtype = next(self.parameters()).dtype
+        return torch.cat([words.embedded(first, last).to(dtype) for words in self.wordings()])
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):  # type: ignore[no-untyped-def]
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "token_prefix"] = self.token_prefix
-        destination[prefix + "token_suffix"] = self.token_suffix
+        for name in self.fixed:
+            destination[prefix + name] = getattr(self, name)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):  # type: ignore[no-untyped-def]
-        for name in ("token_prefix", "token_suffix"):
+        for name in self.fixed:
             state_dict.pop(prefix + name, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 

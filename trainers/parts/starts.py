@@ -9,7 +9,8 @@ import yaml
 
 from .checkpoints import checkpoint_path
 
-IN_PATH = {"seed": r"\bseed(\d+)\b", "shots": r"(\d+)shots\b"}
+IN_PATH = {"seed": r"\bseed(\d+)\b", "shots": r"(\d+)shots\b", "draw": r"\d+shots\b(?:-([a-z]+))?"}
+PER_CLASS = "per_class"  # of DATASET.DRAW, where a config or a folder's name says nothing of it
 
 
 def start_file(location: str | Path, key: str) -> Path:
@@ -40,12 +41,20 @@ def start_file(location: str | Path, key: str) -> Path:
     return path
 
 
-def warn_of_leak(path: Path, seed: int, shots: int) -> None:
-    """Say where the run that wrote a checkpoint had another seed or number of shots than this one.
+def warn_of_leak(path: Path, cfg: Any) -> None:
+    """Say where the run that wrote a checkpoint had another seed, number of shots, or draw of them than this one.
 
-    Seed and shots choose the training images: a start of others has seen images that are not this run's.
+    These choose the training images: a start of others has seen images that are not this run's.
+
+    Parameters
+    ----------
+    path
+        The checkpoint.
+    cfg
+        This run's config.
     """
-    own = {"seed": seed, "shots": shots}
+    data = cfg.DATASET
+    own = {"seed": cfg.SEED, "shots": data.NUM_SHOTS, "draw": data.get("DRAW", PER_CLASS)}
     other = {key: value for key, value in origin(path).items() if value != own[key]}
     if other:
         theirs = ", ".join(f"{key} {value}" for key, value in other.items())
@@ -80,20 +89,23 @@ def warn_of_places(path: Path, dense: str, key: str, node: str = "PLOT") -> None
         )
 
 
-def origin(checkpoint: Path) -> dict[str, int]:
-    """Find the seed and the shots of the run that wrote a checkpoint.
+def origin(checkpoint: Path) -> dict[str, int | str]:
+    """Find the seed, the shots and their draw of the run that wrote a checkpoint.
 
     Returns
     -------
     dict
-        `seed` and `shots`, as far as its config.yaml, or its folders' names, tell.
+        `seed`, `shots` and `draw`, as far as its config.yaml, or its folders' names, tell.
     """
     config = config_of(checkpoint)
     if config is not None:
-        recorded = {"seed": config.get("SEED"), "shots": (config.get("DATASET") or {}).get("NUM_SHOTS")}
-        return {key: value for key, value in recorded.items() if isinstance(value, int) and value >= 0}
+        data = config.get("DATASET") or {}
+        recorded = {"seed": config.get("SEED"), "shots": data.get("NUM_SHOTS")}
+        known = {key: value for key, value in recorded.items() if isinstance(value, int) and value >= 0}
+        return known | {"draw": str(data.get("DRAW", PER_CLASS))}
     in_path = {key: re.findall(pattern, checkpoint.parent.as_posix()) for key, pattern in IN_PATH.items()}
-    return {key: int(values[-1]) for key, values in in_path.items() if values}
+    last = {key: values[-1] for key, values in in_path.items() if values}
+    return {key: (value or PER_CLASS) if key == "draw" else int(value) for key, value in last.items()}
 
 
 def config_of(checkpoint: Path) -> dict[str, Any] | None:

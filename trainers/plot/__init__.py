@@ -3,6 +3,7 @@
 From the smallest part to the whole:
 
     sinkhorn    the solver: costs -> transport plans
+    selection   the places that take part
     transport   features -> similarities -> plan -> scores
     model       images -> logits, with the transport between them
     evidence    what the transport did, for records and pictures

@@ -9,6 +9,7 @@ from torch import Tensor
 from clip.features import ImageFeatures, check_kind
 from clip.model import CLIP
 
+from ..parts.local_projection import unprojected
 from ..parts.model import PromptModel
 from ..parts.prompts import ContextLearner
 from .transport import Match, Transport
@@ -72,7 +73,9 @@ class PlotModel(PromptModel):
     @property
     def kind(self) -> str:
         """What is needed of an image, see `encode_images`."""
-        return "pooled" if self.transport.pooled else self.dense
+        if self.transport.pooled:
+            return "pooled"
+        return unprojected(self.image_encoder, self.dense) if self.prompt_learner.local_proj else self.dense
 
     def score(self, image: ImageFeatures) -> Tensor:
         """Compute logits (B, C) of features; the gradient flows to the prompts, and through no plan."""
@@ -96,7 +99,7 @@ class PlotModel(PromptModel):
 
     def _sets(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
         """Features of the images (B, M, D), of unit length, and of the prompts (N, C, D), not yet; both float32."""
-        features = image.pooled[:, None] if self.transport.pooled else image.local
+        features = image.pooled[:, None] if self.transport.pooled else self.places(image)
         text = self.text_features().float()
         self.latest_text = text.detach()
         return F.normalize(features.float(), dim=-1), text

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
 from ..clip_trainer import ClipTrainer
-from ..parts.model import require_places
+from ..parts.local_projection import LocalProjection, place_width
+from ..parts.model import encode_images, require_places
 from ..parts.prompts import PromptLearner, start_learner
 from ..parts.starts import warn_of_places
 from .evidence import TransportEvidence
 from .model import PlotModel
-from .options import PlotOptions
+from .options import PlacesOptions, PlotOptions
 from .recipe import recipe
 
 
@@ -40,7 +43,7 @@ class PLOT(ClipTrainer):
         """Build a PlotModel of the options; its transport keeps evidence."""
         options, cfg = self.options, self.cfg
         model = build_plot(options, clip_model, self.dm.dataset.classnames, cfg.DATASET.NAME, cfg.SEED)
-        self.evidence = TransportEvidence(model, options.matching, options.epsilon, has_places=True)
+        self.evidence = TransportEvidence(model, has_places=True)
         return model
 
     def load_learned(self, path: Path) -> dict[str, Any]:
@@ -71,10 +74,33 @@ def build_plot(
     transport = options.transport()
     if not transport.pooled:
         require_places(clip_model.visual, options.dense)
+        check_top_k(clip_model.visual, options)
     print(
         f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}; "
         f"local features: {options.dense}"
     )
     layout = {key: getattr(options, key) for key in ("n_prompts", "class_specific", "position")}
     learner = start_learner(PromptLearner, options, classnames, clip_model, seed, **layout)
+    if options.local_proj:
+        learner.local_proj = LocalProjection(place_width(clip_model.visual))
     return PlotModel(learner, clip_model, transport, options.fuses_global(dataset_name), options.dense)
+
+
+def check_top_k(tower: Any, options: PlacesOptions) -> None:
+    """Refuse more places than a frozen image tower gives, before anything is encoded.
+
+    Raises
+    ------
+    ValueError
+        Naming the key and the number of places.
+    """
+    if not options.top_k:
+        return
+    side, parameter = tower.input_resolution, next(tower.parameters())
+    grey = torch.zeros(1, 3, side, side, device=parameter.device)
+    places = encode_images(tower, grey, options.dense).local.shape[1]
+    if max(options.top_k) > places:
+        raise ValueError(
+            f"{options.key('top_k')} is {list(options.top_k)}, but this backbone sees {places} places in an image of "
+            f"{side} x {side} pixels; give numbers from 1 to {places}, or [] for all"
+        )

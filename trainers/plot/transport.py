@@ -9,7 +9,7 @@ last, one problem for every class and image.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,10 +23,19 @@ from torch.utils.checkpoint import checkpoint
 from clip.packed import pairwise
 
 from ..parts.rules import at_least, check_all, one_of
+from .matchings import LEAVE_OUT, MATCHINGS, written_down
+from .selection import SELECTIONS, TOP_K, Places, select_places
 from .sinkhorn import RULES as SOLVER_RULES
-from .sinkhorn import TransportPlan, changes, sinkhorn
+from .sinkhorn import TransportPlan, changes
 
 MAX_COST = 2.0  # cosine distance of unit vectors
+RULES = SOLVER_RULES | {
+    "matching": one_of(MATCHINGS),
+    "leave_out": one_of(LEAVE_OUT),
+    "chunk": at_least(0),
+    "top_k": TOP_K,
+    "select_by": one_of(SELECTIONS),
+}
 
 
 class Match(NamedTuple):
@@ -35,17 +44,23 @@ class Match(NamedTuple):
     Attributes
     ----------
     score
-        (B, C) transported similarity, in [-1, 1]; differentiable.
+        (B, C) transported similarity, in [-1, 1]: the mean over what is moved; differentiable.
     distance_from_uniform
         (B, C) total variation of the plan from the uniform one: 0 where the transport does nothing, below 1 always.
     marginal_error
-        (B, C) largest |row sum - 1/M|.
+        (B, C) largest |row sum - 1/M|; of plans that leave mass behind, see `sinkhorn.TransportPlan`.
     iterations, converged
         (B, C) int64 and bool, see `sinkhorn.TransportPlan`.
     similarity
         (B, C, M, N) cosine of local feature m and prompt n, as a view; None unless it was asked for.
     plan
-        (B, C, M, N) mass moved from m to n, total 1, constant; likewise.
+        (B, C, M, N) how what is moved is spread over m and n, total 1, constant; likewise.
+    mass
+        (B, C) how much is moved, in all; None of matchings that move all of it.
+    left_out
+        (B, C) share of the image's mass that stays behind, of the places that take part; likewise.
+    left_out_by_place
+        (B, C, M) the same of each m, and 1 where a place takes no part; None where nothing can be left out.
     """
 
     score: Tensor
@@ -55,6 +70,9 @@ class Match(NamedTuple):
     converged: Tensor
     similarity: Tensor | None = None
     plan: Tensor | None = None
+    mass: Tensor | None = None
+    left_out: Tensor | None = None
+    left_out_by_place: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +84,25 @@ class Transport:
     epsilon, max_iterations, threshold, stop
         The solver's, see `sinkhorn.sinkhorn`; epsilon is in units of cosine distance 1 - S, which lies in [0, 2].
     matching
-        "ot" (Sinkhorn), or a plan that needs no solving, to see what the transport contributes: "uniform" (every pair
-        equally: the mean similarity), "max" (each local feature wholly to its nearest prompt), "global" (uniform, and
-        the image is a set of one, its pooled feature: the mean of its cosines with the prompts; with one prompt, CoOp).
+        "ot" (Sinkhorn); or one that may leave mass behind, "unbalanced" or "partial"; or a plan that needs no solving,
+        to see what the transport contributes: "uniform" (every pair equally: the mean similarity), "max" (each local
+        feature wholly to its nearest prompt), "global" (uniform, and the image is a set of one, its pooled feature: the
+        mean of its cosines with the prompts; with one prompt, CoOp).
     chunk
         How many classes are matched at a time, 0 for all.  It bounds the memory, 2 B * chunk * M * N numbers, and
         changes no result: the rule that stops a whole batch together is first evaluated over all chunks.
     max_cost
         A bound on |1 - S|; 2 for cosines.
+    top_k, select_by
+        How many places take part, and for whom they are selected, see `selection.select_places`; empty for all.
+    rho
+        Of "unbalanced": the price of leaving the equal masses, in units of cosine distance, see
+        `sinkhorn.sinkhorn_unbalanced`.
+    share
+        Of "partial": how much of the mass is moved, see `sinkhorn.sinkhorn_partial`.
+    leave_out
+        What either may leave out: "places" of the image alone, while every prompt receives 1/N of what is moved; or
+        "both", so that a prompt that fits nothing may go without, too.
 
     Raises
     ------
@@ -88,11 +117,29 @@ class Transport:
     matching: str = "ot"
     chunk: int = 0
     max_cost: float = MAX_COST
+    top_k: tuple[int, ...] = ()
+    select_by: str = "class"
+    rho: float = 0.1
+    share: float = 0.5
+    leave_out: str = "places"
 
     def __post_init__(self) -> None:
         check_all(RULES, **{name: getattr(self, name) for name in RULES})
+        if self.matching not in self.possible_matchings():
+            raise ValueError(
+                f"places selected by prompt are no common set that a {self.matching!r} plan could match; matching must "
+                "be uniform, or select_by class"
+            )
+        if len(self.top_k) > 1 and self.select_by == "class":
+            raise ValueError(
+                f"places selected by class are the same for all prompts, so top_k must be one number, got {self.top_k}"
+            )
 
-    def score(self, local: Tensor, text: Tensor) -> Tensor:
+    def possible_matchings(self) -> list[str]:
+        """List the matchings that go together with how places are selected: by prompt, they are no common set."""
+        return ["uniform"] if self.top_k and self.select_by == "prompt" else list(MATCHINGS)
+
+    def score(self, local: Tensor, text: Tensor, each: bool = False) -> Tensor:
         """Transported similarity of images and classes, differentiable.
 
         Parameters
@@ -100,11 +147,13 @@ class Transport:
         local, text
             (B, M, D) and (N, C, D), of unit length and any precision.  The matching is computed outside autocast in
             float32 at least: in half precision exp(2 / 0.1) would overflow.
+        each
+            Whether the score of every prompt is wanted: the mean similarity of what is transported to it.
 
         Returns
         -------
         Tensor
-            (B, C)
+            (B, C); for `each` (B, C, N), whose mean over N that is.
         """
         with outside_autocast(local.device):
             local, text = _at_least_float32(local), _at_least_float32(text)
@@ -112,8 +161,9 @@ class Transport:
             matcher, _ = self._for_parts(local, parts)
 
             def score(local: Tensor, part: Tensor) -> Tensor:
-                similarity = similarities(local, part)  # (N, C, B, M)
-                return transported(similarity, matcher.solve(similarity).plan)  # (B, C)
+                places = matcher.select(similarities(local, part))  # (N, C, B, K)
+                plan = matcher.plan(places).plan
+                return by_prompt(places.similarity, plan) if each else transported(places.similarity, plan)
 
             if len(parts) > 1 and torch.is_grad_enabled():
                 again = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
@@ -126,33 +176,62 @@ class Transport:
             local, text = _at_least_float32(local), _at_least_float32(text)
             parts = self._parts(text)
             matcher, converged = self._for_parts(local, parts)
-            matches = [matcher.match(similarities(local, part), keep_plan, converged) for part in parts]
+            matches = [
+                matcher.match(similarities(local, part), keep_plan, converged, select=True) for part in parts
+            ]
         if len(matches) == 1:
             return matches[0]
-        return Match(*(torch.cat(field, dim=1) for field in zip(*matches, strict=True) if field[0] is not None))
+        return Match(*(None if field[0] is None else torch.cat(field, dim=1) for field in zip(*matches, strict=True)))
 
-    def match(self, similarity: Tensor, keep_plan: bool = False, converged: bool | None = None) -> Match:
+    def match(
+        self, similarity: Tensor, keep_plan: bool = False, converged: bool | None = None, select: bool = False
+    ) -> Match:
         """Match by similarities (N, C, B, M) that are there already, float32 at least, all classes at once.
 
-        `converged` replaces what the solver says of that.
+        `converged` replaces what the solver says of that; `select` says whether only the best places take part.  Places
+        that do not have no mass in the plan.
         """
-        solved = self.solve(similarity)
+        places = self.select(similarity) if select else Places(similarity)
+        solved = self.plan(places)
         if converged is not None:
             solved = solved._replace(converged=torch.full_like(solved.converged, converged))
-        uniform = 1.0 / (similarity.shape[0] * similarity.shape[-1])  # mass of every pair
+        uniform = 1.0 / (solved.plan.shape[0] * solved.plan.shape[-1]) if places.share is None else (
+            places.share / len(places.share))  # mass of every pair
         distance = 0.5 * (solved.plan - uniform).abs().sum(dim=(0, -1))  # (C, B)
         evidence = (distance, solved.marginal_error, solved.iterations, solved.converged)
-        whole = (similarity, solved.plan) if keep_plan else ()
-        return Match(
-            transported(similarity, solved.plan),
-            *(tensor.t() for tensor in evidence),
-            *(tensor.permute(2, 1, 3, 0) for tensor in whole),
-        )
+        match = Match(transported(places.similarity, solved.plan), *(tensor.t() for tensor in evidence))
+        every = similarity.shape[-1]
+        if solved.mass is not None:
+            left_out = solved.left_out  # (C, B, K)
+            by_place = 1 - places.spread(1 - left_out[None], every)[0].transpose(0, 1)
+            match = match._replace(mass=solved.mass.t(), left_out=left_out.mean(dim=2).t(), left_out_by_place=by_place)
+        if keep_plan:
+            whole = similarity, places.spread(solved.plan, every)
+            similarity, plan = (tensor.permute(2, 1, 3, 0) for tensor in whole)
+            match = match._replace(similarity=similarity, plan=plan)
+        if keep_plan and solved.mass is None and places.chosen is not None:
+            match = match._replace(left_out_by_place=(plan.sum(dim=3) == 0).to(plan))
+        return match
+
+    @property
+    def strengths(self) -> dict[str, Any]:
+        """The settings that say which plan is the solution, of those that the matching has."""
+        return {name: getattr(self, name) for name in MATCHINGS[self.matching].settings}
 
     @property
     def pooled(self) -> bool:
         """Whether an image is to be the set of its one pooled feature, instead of its local ones."""
         return MATCHINGS[self.matching].pooled
+
+    def select(self, similarity: Tensor) -> Places:
+        """Find the places that take part, by similarities (N, C, B, M)."""
+        return select_places(similarity, self.top_k, self.select_by)
+
+    def plan(self, places: Places) -> TransportPlan:
+        """Solve for the plans (N, C, B, K) of the places that take part."""
+        if places.share is None:
+            return self.solve(places.similarity)
+        return written_down((places.share / len(places.share)).expand_as(places.similarity))
 
     def solve(self, similarity: Tensor) -> TransportPlan:
         """Solve the C * B problems that similarities (N, C, B, M) pose; the plans have the same shape."""
@@ -174,7 +253,7 @@ class Transport:
         while True:
             change = local.new_zeros(looked_at)
             for part in parts:
-                cost = 1.0 - similarities(local.detach(), part.detach())
+                cost = 1.0 - self.select(similarities(local.detach(), part.detach())).similarity
                 change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=self.max_cost)
             small = (change < self.threshold).tolist()
             if any(small) or looked_at == self.max_iterations:
@@ -204,6 +283,11 @@ def transported(similarity: Tensor, plan: Tensor) -> Tensor:
     return _Transported.apply(similarity, plan)
 
 
+def by_prompt(similarity: Tensor, plan: Tensor) -> Tensor:
+    """Average the similarity of what is transported to each prompt: N sum_m T S, (B, C, N); as `transported` else."""
+    return len(plan) * (plan * similarity).sum(dim=-1).permute(2, 1, 0)
+
+
 class _Transported(torch.autograd.Function):
     """The sum slab by slab, without a tensor of all the products."""
 
@@ -228,65 +312,3 @@ def outside_autocast(device: torch.device) -> Any:
 
 def _at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
-
-
-# --- which plan ------------------------------------------------------------------------------------------
-
-
-def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
-    """Solve for the entropic optimum, in the memory of the costs."""
-    return sinkhorn(
-        1.0 - similarity,
-        transport.epsilon,
-        max_iterations=transport.max_iterations,
-        threshold=transport.threshold,
-        stop=transport.stop,
-        max_cost=transport.max_cost,
-        overwrite=True,
-    )
-
-
-def _uniform(similarity: Tensor, transport: Transport) -> TransportPlan:
-    """Give every pair the same mass."""
-    return _written_down(torch.full_like(similarity, 1.0 / (similarity.shape[0] * similarity.shape[-1])))
-
-
-def _nearest(similarity: Tensor, transport: Transport) -> TransportPlan:
-    """Send all of a local feature's mass to the prompt that is most like it; of equals, to the first."""
-    nearest = similarity.argmax(dim=0, keepdim=True)  # (1, C, B, M)
-    return _written_down(torch.zeros_like(similarity).scatter_(0, nearest, 1.0 / similarity.shape[-1]))
-
-
-def _written_down(plan: Tensor) -> TransportPlan:
-    """Wrap a plan that nobody had to solve for."""
-    problems = plan.shape[1:-1]
-    return TransportPlan(
-        plan,
-        plan.new_full(plan.shape[1:], 1.0 / plan.shape[-1]),
-        torch.zeros(problems, dtype=torch.int64, device=plan.device),
-        torch.ones(problems, dtype=torch.bool, device=plan.device),
-    )
-
-
-class Matching(NamedTuple):
-    """Which plan, and between which sets.
-
-    Attributes
-    ----------
-    plan
-        (similarities (N, C, B, M), settings) -> plans of that shape.
-    pooled
-        Whether the image is its pooled feature alone, M = 1.
-    """
-
-    plan: Callable[[Tensor, Transport], TransportPlan]  # of similarities (N, C, B, M)
-    pooled: bool = False  # the image is its pooled feature alone, M = 1
-
-
-MATCHINGS = {
-    "ot": Matching(_optimal),
-    "uniform": Matching(_uniform),
-    "max": Matching(_nearest),
-    "global": Matching(_uniform, pooled=True),
-}
-RULES = SOLVER_RULES | {"matching": one_of(MATCHINGS), "chunk": at_least(0)}

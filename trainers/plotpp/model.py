@@ -8,6 +8,7 @@ from clip.features import ImageFeatures
 from clip.model import CLIP, VisionTransformer
 from clip.packed import Prepared
 
+from ..parts.model import ClassCosines
 from ..plot.model import PlotModel
 from ..plot.transport import Transport
 from .prompts import TwoSidedPromptLearner
@@ -50,6 +51,10 @@ class PlotPPModel(PlotModel):
         seen = self.image_encoder.forward_prompted(images.to(self.dtype), self.prompt_learner.ctx_vision)  # (M, B, D)
         local = seen.transpose(0, 1).float()
         return ImageFeatures(pooled=local.mean(dim=1), local=local)
+
+    def class_cosines(self, image: ImageFeatures) -> ClassCosines:
+        """Compare the pooled feature alone: the local ones are views under M prompts, and no places."""
+        return super().class_cosines(ImageFeatures.without_places(image.pooled))
 
     def text_features(self) -> Tensor:
         """Encode the text prompts; where they are not trained (the first stage), once for the whole run."""

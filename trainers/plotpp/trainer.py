@@ -52,7 +52,7 @@ class PLOTPP(ClipTrainer):
         learner = self.build_two_sided(clip_model)
         print(f"Matching: {options.matching}; pooled logits are {'added' if options.trade_off else 'not added'}")
         model = PlotPPModel(learner, clip_model, options.transport(), options.trade_off)
-        self.evidence = TransportEvidence(model, options.matching, options.epsilon)
+        self.evidence = TransportEvidence(model)
         return model
 
     def build_two_sided(self, clip_model: CLIP) -> TwoSidedPromptLearner:
@@ -90,7 +90,7 @@ class PLOTPP(ClipTrainer):
         """As every trainer, and then from PRETRAIN_DIR, which may have seen images that are not this run's."""
         super().before_train()
         if self.options.pretrained and self.start_epoch == 0:  # a resumed run is beyond its start
-            warn_of_leak(self.load_pretrained(), self.cfg.SEED, self.cfg.DATASET.NUM_SHOTS)
+            warn_of_leak(self.load_pretrained(), self.cfg)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load as every prompt trainer; without a directory the prompts of PRETRAIN_DIR.

@@ -1,0 +1,3 @@
+#!/bin/sh
+# KgCoOp, base to new: test what base2new_train.sh learned on the other classes: scripts/kgcoop/base2new_test.sh DATASET SEED [KEY VALUE ...]
+exec sh "$(dirname -- "$0")/../run.sh" kgcoop/base2new_test "$@"
