@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 
+import train
 from benchmarks import machine, neighbour, original, subjects
 from benchmarks.__main__ import main
 from benchmarks.floor import operations
@@ -44,12 +45,11 @@ def test_old_and_new_agree_on_result_and_gradient(name, monkeypatch):
 @pytest.mark.parametrize("trainer", ["PLOT", "CoOp"])
 def test_whole_runs_of_the_original_kind_learn_the_same(tmp_path, trainer):
     world = make_world(tmp_path)
-    found = {}
-    for side, program in (("old", ["-m", "benchmarks.original_trainers"]), ("new", ["train.py"])):
-        argv = arguments(world, tmp_path / side, trainer=trainer)
-        subprocess.run([sys.executable, *program, *argv], cwd=REPOSITORY, check=True, capture_output=True)
-        found[side] = read_result(tmp_path / side)
-    old, new = found["old"], found["new"]
+    original_program = [sys.executable, "-m", "benchmarks.original_trainers"]
+    argv = arguments(world, tmp_path / "old", trainer=trainer)
+    subprocess.run([*original_program, *argv], cwd=REPOSITORY, check=True, capture_output=True)
+    old = read_result(tmp_path / "old")
+    new = train.run(arguments(world, tmp_path / "new", trainer=trainer))
     assert [entry["loss"] for entry in new["history"]] == pytest.approx([e["loss"] for e in old["history"]], rel=1e-3)
     assert new["accuracy"] == old["accuracy"]
     assert (old.get("transport") is None) and (new.get("transport") is None) == (trainer == "CoOp")
