@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,10 @@ Step = Callable[[], Sequence[Any]]  # -> tensors or numbers
 
 TURN = 0.3  # seconds that a turn lasts at least: a process that was waiting needs a moment to be at its speed
 LONG = 60.0  # seconds; steps of the original that take longer get one turn
+
+# processes are forks of a server that has imported everything and computed nothing
+PREPARED = get_context("forkserver")
+PREPARED.set_forkserver_preload(["benchmarks.neighbour"])
 
 
 class Side(NamedTuple):
@@ -157,6 +162,9 @@ class Process:
         How it computes.
     make : callable
         Makes the step of `side.algorithm`.
+    context : multiprocessing context
+        How the process starts. A fork has libraries that have read the environment already: where a variable is what is
+        compared, the process must be spawned.
 
     Raises
     ------
@@ -164,9 +172,9 @@ class Process:
         Where the process is killed. What `make` or the step raises is raised here as it is.
     """
 
-    def __init__(self, side: Side, make: Callable[[str], Step]) -> None:
+    def __init__(self, side: Side, make: Callable[[str], Step], context: BaseContext = PREPARED) -> None:
         self._side, self._make = side, make
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self._pool = ProcessPoolExecutor(1, context)
 
     def __enter__(self) -> Process:
         try:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dassl.utils import set_random_seed
 
-from .measure import NEW, Outcome, Process, Row, Step, largest_difference
+from .measure import NEW, PREPARED, Outcome, Process, Row, Step, largest_difference
 from .programs import quiet_trainer
 
 SPINS = {"old": "300000", "new": "1000"}  # GOMP_SPINCOUNT: its default, and ours
@@ -90,7 +90,7 @@ def _measured(spins: str, makers: Sequence[Callable[[str], Step]]) -> list[Outco
     """Run processes that step at the same time; return the slowest outcome of each time."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, GOMP_SPINCOUNT=spins))  # for the processes started below
-        processes = [stack.enter_context(Process(NEW, make)) for make in makers]
+        processes = [stack.enter_context(Process(NEW, make, get_context("spawn"))) for make in makers]
         pool = stack.enter_context(ThreadPoolExecutor(len(makers)))
         list(pool.map(Process.run, processes))  # finds out how many steps make a turn
         together = [list(pool.map(Process.run, processes)) for _ in range(STEPS)]
@@ -100,7 +100,7 @@ def _measured(spins: str, makers: Sequence[Callable[[str], Step]]) -> list[Outco
 @contextlib.contextmanager
 def neighbour(threads: int) -> Iterator[None]:
     """Keep that many threads of another process busy within the block."""
-    process = get_context("spawn").Process(target=_keep_busy, args=(threads,), daemon=True)
+    process = PREPARED.Process(target=_keep_busy, args=(threads,), daemon=True)
     process.start()
     try:
         yield

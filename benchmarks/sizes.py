@@ -16,6 +16,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {  # of CLIP's published image towers
     "ViT-B/16": {"embed_dim": 512, "vision_layers": 12, "vision_width": 768, "vision_patch_size": 16},
     "ViT-B/32": {"embed_dim": 512, "vision_layers": 12, "vision_width": 768, "vision_patch_size": 32},
 }
+TEXT_TOWER: dict[str, Any] = {
+    "context_length": 77, "vocab_size": 49408, "transformer_width": 512, "transformer_heads": 8,
+    "transformer_layers": 12,
+}  # fmt: skip
 
 
 class Sizes(NamedTuple):

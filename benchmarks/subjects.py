@@ -25,7 +25,7 @@ from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
 
 from . import original
 from .measure import Step
-from .sizes import ARCHITECTURES, RESOLUTION, Sizes
+from .sizes import ARCHITECTURES, RESOLUTION, TEXT_TOWER, Sizes
 
 VISUAL_PROMPTS, VISUAL_TOKENS = 4, 2  # as published
 WORDS = "red small old wild great golden river mountain house cat falcon engine lily pepper bridge sailing".split()
@@ -53,8 +53,7 @@ def clip_model(backbone: str, with_images: bool = True) -> CLIP:
     vision = ARCHITECTURES[backbone]
     if not with_images:
         vision = vision | {"vision_layers": 1, "vision_width": 64, "vision_patch_size": RESOLUTION}
-    text: dict[str, Any] = {"context_length": 77, "vocab_size": 49408, "transformer_width": 512, "transformer_heads": 8}
-    model = CLIP(image_resolution=RESOLUTION, **vision, **text, transformer_layers=12)
+    model = CLIP(image_resolution=RESOLUTION, **TEXT_TOWER | vision)
     return model.float().requires_grad_(False).eval()
 
 

@@ -33,7 +33,7 @@ from dassl.utils.plugins import use
 from dassl.utils.tools import path_hint
 from datasets.base import SplitDataset
 from datasets.draws import DRAWS, PER_CLASS
-from trainers.parts.feature_cache import MAX_GB
+from trainers.features.cache import MAX_GB
 
 from .command_line import build_parser
 from .plugins import backbone_preset

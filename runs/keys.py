@@ -7,7 +7,7 @@ listed here; code that adds such a key names it in the config itself, under NO_E
     cfg.NO_EFFECT = (*cfg.get("NO_EFFECT", ()), "MINE.CACHE", "MINE.LOG_EVERY")
 
 So the list is in config.yaml and in the record of each run, and every reader of a run knows it.  All other keys count.
-Of those, some say where a result belongs (its place: data, shots, seed), and the rest make the method.
+Of those, some say where a result belongs (its place: data, shots, their draw, seed), and the rest make the method.
 """
 
 from __future__ import annotations

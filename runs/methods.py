@@ -1,11 +1,11 @@
 """Which runs are the same method, and what to call it.
 
 Two runs are of one method when their configs agree in all that changes a result (keys.py), apart from what a sweep
-varies (data, shots, seed) and from the schedule, which the published recipes choose by the number of shots.  Where that
-would put two different runs into one place (same data, shots and seed), the schedule counts too.  A method is called by
-its trainer and by the settings in which it differs from the other methods of that trainer: "PLOT N=4", "PLOT N=4
-MATCHING=uniform".  Runs whose result is not to be compared with others are methods of their own, and marked:
-"TipAdapterF (selected on test)".
+varies (data, shots, their draw, seed) and from the schedule, which the published recipes choose by the number of shots.
+Where that would put two different runs into one place (same data, shots, draw and seed), the schedule counts too.  A
+method is called by its trainer and by the settings in which it differs from the other methods of that trainer: "PLOT
+N=4", "PLOT N=4 MATCHING=uniform".  Runs whose result is not to be compared with others are methods of their own, and
+marked: "TipAdapterF (selected on test)".
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Settings of the whole suite."""
 import os
+import shutil
 import tempfile
 
 import pytest
+from filelock import FileLock
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
 
@@ -30,6 +32,19 @@ def plot_runs(tmp_path_factory):
     from tests.support.plot_runs import train_runs
 
     return train_runs(tmp_path_factory.mktemp("plot_runs"))
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory):
+    """demo_data(ROOT): put the demo's data below a folder. Drawing takes ten seconds, so all have copies of one."""
+    from demo.task import write_task
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with FileLock(shared / "demo.lock"):
+        write_task(shared / "demo", progress=False)
+    return lambda root: shutil.copytree(shared / "demo", root / "demo")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Everything that learns: each module or package here is a method, `parts` is what methods are put together from.
+"""Everything that learns: each module or package is a method; `parts` and `features` are what methods are made of.
 
 Importing this package imports all of them, and thereby registers their trainers with the engine.  A new method is a new
 module or package in this folder: nothing else has to know it.

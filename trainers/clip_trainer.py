@@ -26,12 +26,12 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
+from .features.cache import MAX_GB, FeatureCache
+from .features.views import ViewLoader, Views, wanted_views
 from .parts.backbone import effective_precision, load_backbone
 from .parts.checkpoints import checkpoint_path, find_learned, state_of
 from .parts.class_words import check_names
-from .parts.feature_cache import MAX_GB, FeatureCache
 from .parts.options import Options
-from .parts.views import ViewLoader, Views, wanted_views
 
 
 class ClipTrainer(TrainerX):

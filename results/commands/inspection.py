@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from dassl.plain.devices import add_device_flag
+from runs.files import ResultsError
 from runs.names import add_run_argument, run_of
 from runs.restore.trust import add_trust_paths
 
@@ -72,26 +73,38 @@ def _run(args: argparse.Namespace) -> RunAtRest:
     "ablate",
     *RUN,
     argument("--eps", metavar="E", nargs="+", type=positive, default=[],
-             help="of the transport, besides the run's own; default: 0.01 0.02 0.05 0.1 0.2 0.5 1"),
+             help="epsilons of the transport, besides the run's own; as --try epsilon E ..."),
+    argument("--try", dest="tried", metavar=("SETTING", "VALUE"), nargs="+", action="append", default=[],
+             help="values of the setting that a matching is varied by, such as rho; may be repeated. Default: several, "
+                  "and the run's own"),
     argument("--matchings", metavar="NAME", nargs="+", default=[],
-             help="of ot, uniform, max, global; default: all. The run's own is always among them"),
+             help="default: all (a name that there is not lists them). The run's own is always among them"),
     argument("--format", choices=tuple(TABLE_FORMATS), default="text", help="of the table; default: text"),
     folder("for ablation.png and ablation.svg; default: RUN"),
 )  # fmt: skip
 def ablate(args: argparse.Namespace) -> int:
     """Test one PLOT run again under every matching, to see whether the transport matters.
 
-    Tests the prompts of a finished PLOT or PLOTPP run under ot at several epsilon, uniform, max and global: a
-    table, RUN/ablation.json (which `report` shows) and a figure. Needs the run's data and backbone.
+    Tests the prompts of a finished run of PLOT or a relative under every matching, those that have a strength at
+    several: a table, RUN/ablation.json (which `report` shows) and a figure. Needs the run's data and backbone.
 
     Examples
     --------
     python -m results ablate output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
     python -m results ablate RUN --eps 0.05 0.1 0.2 --matchings ot uniform --format csv
+    python -m results ablate RUN --matchings unbalanced partial --try rho 0.05 0.2 --try share 0.5
     """
     from ..inspection.ablation import show_ablation
 
-    show_ablation(_run(args), args.eps, args.matchings, args.out, args.format)
+    values = {"epsilon": args.eps} if args.eps else {}
+    for setting, *tried in args.tried:
+        try:
+            values[setting] = [float(value) for value in tried]
+        except ValueError as error:
+            raise ResultsError(f"--try {setting} takes numbers: {error}") from None
+        if not tried:
+            raise ResultsError(f"--try {setting} names no value")
+    show_ablation(_run(args), values, args.matchings, args.out, args.format)
     return 0
 
 
@@ -173,7 +186,8 @@ def claims(args: argparse.Namespace) -> int:
 def words(args: argparse.Namespace) -> int:
     """Find the vocabulary words nearest to each learned context vector.
 
-    Needs the run's checkpoint and backbone, and no data. Of CoOp, CoCoOp, PLOT and PLOTPP.
+    Needs the run's checkpoint and backbone, and no data. Of methods that learn vectors in the space of token
+    embeddings, such as CoOp and PLOT.
 
     Examples
     --------
@@ -200,7 +214,8 @@ def words(args: argparse.Namespace) -> int:
 def feature_map(args: argparse.Namespace) -> int:
     """Prompts and image features of some classes, in the plane.
 
-    Rebuilds the run, so it needs its data and backbone. Of CoOp, PLOT and PLOTPP.
+    Rebuilds the run, so it needs its data and backbone. Of methods whose prompts are the same for all images, such as
+    CoOp and PLOT.
 
     Examples
     --------

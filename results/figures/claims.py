@@ -30,6 +30,7 @@ def draw_claims(
     masses: Sequence[Sequence[np.ndarray]],
     grid: tuple[int, int] | None,
     pictures: Sequence[Sequence[np.ndarray]],
+    left_out: Sequence[Sequence[np.ndarray | None]] | None = None,
 ) -> Figure:
     """Draw the contact sheet.
 
@@ -43,6 +44,8 @@ def draw_claims(
         (h, w) with h * w = M, or None where features are no places: then there are no maps to lay over.
     pictures
         By prompt and image (H, W, 3) in [0, 1].
+    left_out
+        By prompt and image the shares (M,) that no prompt gets, which are faded; None where nothing can be left out.
     """
     scale = Scale.over(*(mass for row in masses for mass in row), share=COVERED)
     asks_predicted = record["of"] == "predicted"
@@ -56,17 +59,21 @@ def draw_claims(
     top = MARGIN + 0.3
     sheet = Sheet(width, top + len(pictures) * row_height + 0.1 + 0.17 * len(caption) + MARGIN)
     sheet.text(MARGIN, MARGIN, _title(record, width), 9.5, fontweight="bold")
-    for prompt, row_masses, row_pictures in zip(record["prompts"], masses, pictures, strict=True):
+    left_out = left_out or [[None] * len(row) for row in masses]
+    for prompt, row_masses, row_left, row_pictures in zip(record["prompts"], masses, left_out, pictures, strict=True):
         about = f"largest claim\non {prompt['foremost']} image{'s' * (prompt['foremost'] != 1)}"
         sheet.text(MARGIN, top + above, f"prompt {prompt['prompt']}", 9.5, fontweight="bold")
         sheet.text(MARGIN, top + above + 0.22, about, 8)
-        images = zip(prompt["claimed"], row_masses, row_pictures, strict=True)
-        for column, (claimed, mass, picture) in enumerate(images):
+        images = zip(prompt["claimed"], row_masses, row_left, row_pictures, strict=True)
+        for column, (claimed, mass, left_behind, picture) in enumerate(images):
             left = MARGIN + LABEL + column * pitch
             words = [claimed["true"], *([f"as {claimed['predicted']}"] if asks_predicted else [])]
-            lines = [*(short_name(line, 19) for line in words), f"{claimed['value']:+.3f}"]
+            lines = [*(short_name(line, 19) for line in words), _numbers(claimed)]
             sheet.text(left, top, "\n".join(lines), 8)
-            shown = tinted(picture, scale.place(mass.reshape(grid)), scale) if grid else picture
+            shown = picture
+            if grid:
+                share = None if left_behind is None else left_behind.reshape(grid)
+                shown = tinted(picture, scale.place(mass.reshape(grid)), scale, share)
             sheet.picture(left, top + above, *size, shown)
         top += row_height
     sheet.text(MARGIN, top + 0.05, "\n".join(caption), 8)
@@ -74,6 +81,12 @@ def draw_claims(
         first = MARGIN + 0.3 + above
         sheet.scale(bar_left, first, min(max(top - first - GAP, 1.0), 3.6), scale, "mass of this prompt")
     return sheet.figure
+
+
+def _numbers(claimed: dict[str, Any]) -> str:
+    """Give the claim on an image, and what of the image is left out."""
+    left_out = claimed.get("left_out")
+    return f"{claimed['value']:+.3f}" + ("" if left_out is None else f", {left_out:.0%} left out")
 
 
 def _title(record: dict[str, Any], width: float) -> str:
@@ -85,4 +98,6 @@ def _title(record: dict[str, Any], width: float) -> str:
 
 def _caption(record: dict[str, Any]) -> str:
     number = record["images"]
-    return f"{record['definition']}. Ranked within each prompt, over {number} test image{'s' * (number != 1)}."
+    leaves = any(claimed.get("left_out") is not None for prompt in record["prompts"] for claimed in prompt["claimed"])
+    faded = " Faded: left out." * leaves
+    return f"{record['definition']}. Ranked within each prompt, over {number} test image{'s' * (number != 1)}.{faded}"

@@ -1,7 +1,8 @@
 """The picture of one image's transport: its scores, and below each other the maps of every class that is shown.
 
 Two classes share one colour scale, so that they can be compared.  Where features are no places (PLOT++), the plan
-itself is drawn: a row for a visual prompt, a column for a text prompt.
+itself is drawn: a row for a visual prompt, a column for a text prompt.  What a matching leaves out, or a selection of
+places, is faded in the maps, and has a map of its own behind them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..numbers.plans import Explained, Scale, ShownClass, distances, plan_distance, prompt_maps, relative, softmax
-from .sheet import Sheet, fit, grid_lines, tinted
+from .sheet import Sheet, faded, fit, grid_lines, tinted
 from .style import INK, cut, short_name
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def draw(explained: Explained) -> Figure:
     """
     scale = Scale.over(*(relative(shown.plan) for shown in explained.shown))
     features, prompts = explained.shown[0].plan.shape
-    block = _Maps(explained, prompts) if explained.grid else _Matrix(features, prompts)
+    leaves = explained.shown[0].left_out is not None
+    block = _Maps(explained, prompts, leaves) if explained.grid else _Matrix(features, prompts, leaves)
     blocks_height = len(explained.shown) * (HEADING + block.height) + (len(explained.shown) - 1) * 2 * GAP
     scores = _Scores(explained)
     left, top = LEFT + 4 * MARGIN, MARGIN
@@ -44,7 +46,8 @@ def draw(explained: Explained) -> Figure:
         words = "taken for: " if shown is explained.shown[0] else "truly: "
         name = short_name(explained.classnames[shown.label], int(10 * (bar_left + 1.2 - left)) - len(words))
         sheet.text(left, top, words + name, 9.5, fontweight="bold")
-        sheet.text(left, top + 0.2, f"plan {plan_distance(shown.plan):.2f} from uniform", 8.5)
+        left_out = "" if shown.left_out_share is None else f"; {shown.left_out_share:.0%} left out"
+        sheet.text(left, top + 0.2, f"plan {plan_distance(shown.plan):.2f} from uniform{left_out}", 8.5)
         block.draw(sheet, left, top + HEADING, shown, scale)
         top += HEADING + block.height + 2 * GAP
     label = f"mass; uniform = 1/({features}·{prompts}) = {1 / (features * prompts):.2g}"
@@ -107,34 +110,45 @@ class _Scores:
 
 
 class _Maps:
-    """A class as N maps over the picture; more than MOST_COLUMNS prompts stand in several bands."""
+    """A class as N maps over the picture, and one of what is left out; beyond MOST_COLUMNS, in several bands."""
 
-    def __init__(self, explained: Explained, prompts: int) -> None:
+    def __init__(self, explained: Explained, prompts: int, leaves: bool = False) -> None:
         assert explained.grid is not None
         self.picture, self.grid = explained.picture, explained.grid
-        self.bands = math.ceil(prompts / MOST_COLUMNS)
-        self.columns = math.ceil(prompts / self.bands)
+        maps = prompts + leaves
+        self.bands = math.ceil(maps / MOST_COLUMNS)
+        self.columns = math.ceil(maps / self.bands)
         self.size = fit(explained.picture.shape[:2], 1.7 if self.columns <= 4 else 1.4)
         self.pitch = max(self.size[0], 1.2) + GAP  # a title needs so much
         self.band = TITLE + 2 * self.size[1] + 2 * GAP
         self.width, self.height = self.columns * self.pitch - GAP, self.bands * self.band
 
     def draw(self, sheet: Sheet, left: float, top: float, shown: ShownClass, scale: Scale) -> None:
-        """Draw every prompt's map: above smooth over the picture, below cell by cell."""
+        """Draw every prompt's map: above smooth over the picture, below cell by cell; last, what is left out."""
+        left_out = None if shown.left_out is None else shown.left_out.reshape(self.grid)
         for prompt, ratio in enumerate(prompt_maps(relative(shown.plan), self.grid)):
-            band, column = divmod(prompt, self.columns)
-            x, y = left + column * self.pitch, top + band * self.band
+            x, y = self._place(left, top, prompt)
             sheet.text(x, y, map_title(shown.plan, prompt), 8)
             values = scale.place(ratio)
-            sheet.picture(x, y + TITLE, *self.size, tinted(self.picture, values, scale))
+            sheet.picture(x, y + TITLE, *self.size, tinted(self.picture, values, scale, left_out))
             sheet.cells(x, y + TITLE + self.size[1] + GAP, *self.size, values, scale)
+        if left_out is not None:
+            x, y = self._place(left, top, shown.plan.shape[1])
+            sheet.text(x, y, f"left out: {left_out.mean():.0%}\nhatched: over half", 8)
+            sheet.picture(x, y + TITLE, *self.size, faded(self.picture, left_out))
+            sheet.shares(x, y + TITLE + self.size[1] + GAP, *self.size, left_out)
+
+    def _place(self, left: float, top: float, number: int) -> tuple[float, float]:
+        """Find the corner of a map."""
+        band, column = divmod(number, self.columns)
+        return left + column * self.pitch, top + band * self.band
 
 
 class _Matrix:
     """A class as the plan itself, M visual prompts by N text prompts."""
 
-    def __init__(self, features: int, prompts: int) -> None:
-        self.label_width = 0.72
+    def __init__(self, features: int, prompts: int, leaves: bool = False) -> None:
+        self.label_width = 1.3 if leaves else 0.72
         self.cell = MATRIX_CELL if prompts <= 12 else (MATRIX_CELL[0] * 12 / prompts, MATRIX_CELL[1])
         self.size = prompts * self.cell[0], features * self.cell[1]
         self.width, self.height = self.label_width + self.size[0], 0.25 + self.size[1]
@@ -148,7 +162,10 @@ class _Matrix:
             words = f"text {n + 1}" if self.cell[0] > 0.5 else f"{n + 1}"
             sheet.text(left + self.label_width + (n + 0.5) * self.cell[0], top + 0.06, words, 8, ha="center")
         for m in range(ratio.shape[0]):
-            sheet.text(left, top + 0.25 + (m + 0.5) * self.cell[1], f"visual {m + 1}", 8, va="center")
+            words = f"visual {m + 1}"
+            if shown.left_out is not None:
+                words += f"\n{shown.left_out[m]:.0%} left out"
+            sheet.text(left, top + 0.25 + (m + 0.5) * self.cell[1], words, 8, va="center")
             for n, value in enumerate(ratio[m] if self.cell[0] > 0.45 else ()):
                 dark = abs(values[m, n]) > 0.75 * scale.limit
                 color = "white" if dark else INK

@@ -2,7 +2,7 @@
 
 A map is the mass that one prompt receives, in multiples of uniform, over the places of an image.  It is laid over the
 picture as a tint, orange for more and purple for less, so strong as the mass is far from uniform; where the transport
-makes no difference the picture stays grey.
+makes no difference the picture stays grey.  Places that are left out altogether are faded, whoever does not get them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("PuOr_r", 0.1, 0.9)  # without its darkest ends, which would hide the picture
+MOST_FADED = 0.85  # where all is left out: what is there can still be guessed
 MOST_LINES = 32  # of a grid: beyond, they would hide the map
 
 
@@ -62,6 +63,15 @@ class Sheet:
         axes.set_ylim(len(values), 0)
         return axes
 
+    def shares(self, left: float, top: float, width: float, height: float, values: np.ndarray) -> Any:
+        """Show shares (h, w) from 0, white, to 1, dark grey, a rectangle each; from one half on they are hatched."""
+        axes = self.panel(left, top, width, height)
+        lines: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.5} if max(values.shape) <= MOST_LINES else {}
+        axes.pcolormesh(values, cmap="Greys", vmin=0, vmax=1.6, **lines)
+        axes.pcolor(np.ma.masked_less(values, 0.5), hatch="////", alpha=0)
+        axes.set_ylim(len(values), 0)
+        return axes
+
     def scale(self, left: float, top: float, height: float, scale: Scale, label: str) -> None:
         """Draw the colour bar, 0.16 wide; its words need another 1.0.
 
@@ -95,9 +105,16 @@ def tint(picture: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
     return (1 - cover) * grey + cover * color_map()(0.5 + 0.25 * np.sign(strength) + 0.25 * strength)[..., :3]
 
 
-def tinted(picture: np.ndarray, values: np.ndarray, scale: Scale) -> np.ndarray:
-    """Lay a map (h, w) over a picture (H, W, 3), smoothed between the cells."""
-    return tint(picture, upsample(values, (picture.shape[0], picture.shape[1])), scale.limit)
+def tinted(picture: np.ndarray, values: np.ndarray, scale: Scale, left_out: np.ndarray | None = None) -> np.ndarray:
+    """Lay a map (h, w) over a picture (H, W, 3), smoothed between the cells, and fade it where mass is left out."""
+    laid = tint(picture, upsample(values, (picture.shape[0], picture.shape[1])), scale.limit)
+    return laid if left_out is None else faded(laid, left_out)
+
+
+def faded(picture: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """Fade a picture (H, W, 3) towards white by the shares (h, w) that are left out, smoothed between the cells."""
+    cover = MOST_FADED * upsample(left_out, (picture.shape[0], picture.shape[1]))[..., None]
+    return (1 - cover) * picture + cover
 
 
 def color_map() -> Any:

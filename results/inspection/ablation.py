@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,29 +32,72 @@ if TYPE_CHECKING:
 
     from trainers.plot.transport import Transport
 
-EPSILONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+Values = Mapping[str, Sequence[float]]  # by the setting that they are values of
 
 
-def check_settings(epsilons: Sequence[float], matchings: Sequence[str]) -> None:
-    """Raise ResultsError for a matching that there is not, and for an epsilon that no matching would use."""
+def check_settings(values: Values, matchings: Sequence[str]) -> None:
+    """Raise ResultsError for an unknown matching, and for values that are not allowed or that none would use."""
     from trainers.plot.matchings import MATCHINGS
+    from trainers.plot.transport import Transport
 
     unknown = [name for name in matchings if name not in MATCHINGS]
     if unknown:
         raise ResultsError(f"no matching {unknown[0]!r}; choose from {', '.join(MATCHINGS)}")
-    if epsilons and matchings and "ot" not in matchings:
-        raise ResultsError("--eps is for the matching ot, which --matchings leaves out; add it there, or drop --eps")
+    varied = {matching.strength: name for name, matching in MATCHINGS.items() if matching.strength}
+    for setting, tried in values.items():
+        if setting not in varied:
+            raise ResultsError(f"--try varies no setting {setting!r}; choose from {', '.join(varied)}")
+        if matchings and varied[setting] not in matchings:
+            raise ResultsError(
+                f"{setting} is varied for the matching {varied[setting]}, which --matchings leaves out; add it there, "
+                f"or drop the values of {setting}"
+            )
+        for value in tried:
+            try:
+                Transport(**{setting: value})
+            except ValueError as error:
+                raise ResultsError(str(error)) from None
 
 
-def choose_settings(own: Transport, epsilons: Sequence[float], matchings: Sequence[str]) -> list[Transport]:
-    """List the settings in the table's order, each once: the own one, "ot" under every epsilon, the other matchings."""
+def choose_settings(own: Transport, values: Values, matchings: Sequence[str]) -> list[Transport]:
+    """List the settings in the table's order, each once: the own one, and every matching under every strength.
+
+    Parameters
+    ----------
+    own
+        Of the run.
+    values
+        To be tried; of a setting that it lacks, those that its matching declares, and the run's own.
+    matchings
+        Names; none: all that go together with how the run selects places.
+
+    Raises
+    ------
+    ResultsError
+        For a matching that does not.
+    """
     from trainers.plot.matchings import MATCHINGS
 
+    unfit = [name for name in matchings if name not in own.possible_matchings()]
+    if unfit:
+        raise ResultsError(
+            f"places that each prompt selects for itself are no set that {unfit[0]!r} could match; "
+            f"choose from {', '.join(own.possible_matchings())}"
+        )
     chosen = [own]
     for name in matchings or own.possible_matchings():
-        chosen += [replace(own, matching=name, epsilon=eps) for eps in (epsilons if name == "ot" else [own.epsilon])]
+        strength, tried = MATCHINGS[name].strength, MATCHINGS[name].tried
+        if strength is None:
+            chosen.append(replace(own, matching=name))
+            continue
+        for value in values.get(strength) or (*tried, getattr(own, strength)):
+            chosen.append(replace(own, matching=name, **{strength: value}))
     order = list(MATCHINGS)
-    return sorted(dict.fromkeys(chosen), key=lambda setting: (order.index(setting.matching), setting.epsilon))
+
+    def place(setting: Transport) -> tuple[int, float]:
+        return order.index(setting.matching), next(iter(setting.strengths.values()), 0.0)
+
+    return sorted(dict.fromkeys(chosen), key=place)
 
 
 def measure(trainer: Any, settings: Sequence[Transport], split: str) -> tuple[list[Row], int]:
@@ -100,7 +143,7 @@ def measure(trainer: Any, settings: Sequence[Transport], split: str) -> tuple[li
     rows = [
         Row(
             setting.matching,
-            setting.epsilon if setting.matching == "ot" else None,
+            setting.strengths,
             setting == own,
             int(this.sum()),
             int((reference & ~this).sum()),
@@ -122,7 +165,7 @@ def _matched_by(model: Any, transport: Transport) -> Iterator[None]:
         model.transport = before
 
 
-def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: Sequence[str]) -> Ablation:
+def ablate(run: Run, at_rest: RunAtRest, values: Values, matchings: Sequence[str]) -> Ablation:
     """Rebuild a finished run and test it under all settings.
 
     Parameters
@@ -131,10 +174,8 @@ def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: S
         The record of the run.
     at_rest
         The same run, to be rebuilt.
-    epsilons
-        Of the transport, besides the run's own.
-    matchings
-        Names; none: all that there are.
+    values, matchings
+        As `choose_settings` takes them.
 
     Raises
     ------
@@ -143,8 +184,8 @@ def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: S
     """
     trainer = at_rest.rebuild()
     if not getattr(type(trainer), "transports", False):
-        raise ResultsError(f"{run.folder} is a run of {run.trainer}, which matches nothing; give a PLOT or PLOTPP run")
-    settings = choose_settings(trainer.model.transport, epsilons, matchings)
+        raise ResultsError(f"{run.folder} is a run of {run.trainer}, which matches nothing; give a run of PLOT, say")
+    settings = choose_settings(trainer.model.transport, values, matchings)
     try:
         rows, total = measure(trainer, settings, run.split)
     except OSError as error:
@@ -155,7 +196,7 @@ def ablate(run: Run, at_rest: RunAtRest, epsilons: Sequence[float], matchings: S
 
 
 def show_ablation(
-    at_rest: RunAtRest, epsilons: Sequence[float], matchings: Sequence[str], out: Path | None, style: str
+    at_rest: RunAtRest, values: Values, matchings: Sequence[str], out: Path | None, style: str
 ) -> Ablation:
     """Print the table of an ablation, and write its record and figure.
 
@@ -163,8 +204,8 @@ def show_ablation(
     ----------
     at_rest
         The run.
-    epsilons, matchings
-        As `ablate` takes them; by default EPSILONS, and every matching.
+    values, matchings
+        As `ablate` takes them.
     out
         Folder of ablation.png and ablation.svg; default: that of the run, where ablation.json goes in any case.
     style
@@ -172,12 +213,12 @@ def show_ablation(
     """
     folder = at_rest.folder
     RunFolder.open(folder).require(*TRANSPORTS)
-    check_settings(epsilons, matchings)
+    check_settings(values, matchings)
     run = read_run(folder)
     if not run.complete:
         raise ResultsError(f"{folder}: {run.problem}")
     with quiet(instead=sys.stderr if at_rest.verbose else None):  # stdout is the table's
-        ablation = ablate(run, at_rest, epsilons or EPSILONS, matchings)
+        ablation = ablate(run, at_rest, values, matchings)
     sys.stdout.write(format_ablation(ablation, style))
     recorded, right = run.record.get("correct"), ablation.own.correct
     if recorded is not None and recorded != right:

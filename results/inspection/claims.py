@@ -11,7 +11,8 @@ receive.  The claims on an image sum to 0.  Images are ranked within each prompt
 
 `claims.json`: {"run", "definition", "of" (true or predicted class), "classes" (names, empty for all), "images" (how
 many were ranked), "prompts": [{"prompt" (from 1), "mean" (claim over all images), "foremost" (of how many images its
-claim is the largest), "claimed": [{"path", "true", "predicted", "value"}, best first]}], "files"}.
+claim is the largest), "claimed": [{"path", "true", "predicted", "value", "left_out" (share of the image's mass, or
+null)}, best first]}], "files"}.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Seen:
     predicted: int
     claims: np.ndarray  # (N,)
     mass: np.ndarray  # (M, N) in multiples of uniform
+    left_out: np.ndarray | None = None  # (M,) shares, see numbers.plans
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,7 @@ class Claimed:
     index: int
     predicted: int
     mass: np.ndarray  # (M,) in multiples of uniform
+    left_out: np.ndarray | None = None  # (M,) whatever the prompt
 
 
 def claims(plan: np.ndarray, similarity: np.ndarray) -> np.ndarray:
@@ -94,7 +97,7 @@ class Ranking:
         self.foremost = self.foremost + (np.arange(prompts) == seen.claims.argmax())
         for prompt, best in enumerate(self._best):
             value, mass = float(seen.claims[prompt]), seen.mass[:, prompt].copy()
-            best.append(Claimed(value, seen.index, seen.predicted, mass))
+            best.append(Claimed(value, seen.index, seen.predicted, mass, seen.left_out))
             best.sort(key=lambda claimed: (-claimed.value, claimed.index))
             del best[self.count :]
 
@@ -134,9 +137,12 @@ def see_test(trainer: Any, of: str = "true", labels: Sequence[int] | None = None
         # of each image the one class that is asked for: (B, C, M, N) -> (B, M, N)
         plan, similarity = (tensor[rows, asked].float().cpu().numpy() for tensor in (match.plan, match.similarity))
         values, mass = claims(plan, similarity), plan * plan[0].size
+        by_place = match.left_out_by_place
+        left_out = None if by_place is None else by_place[rows, asked].float().cpu().numpy()  # (B, M)
         for row, (index, label) in enumerate(zip(indices, asked.tolist(), strict=True)):
             if labels is None or label in labels:
-                yield Seen(index, int(predicted[row]), values[row], mass[row])
+                left = None if left_out is None else left_out[row].copy()
+                yield Seen(index, int(predicted[row]), values[row], mass[row], left)
 
 
 # --- the command -----------------------------------------------------------------------------------------
@@ -217,6 +223,7 @@ def _prompts(ranking: Ranking, items: Sequence[Any], names: Sequence[str]) -> It
                     "true": names[items[claimed.index].label],
                     "predicted": names[claimed.predicted],
                     "value": claimed.value,
+                    "left_out": None if claimed.left_out is None else float(claimed.left_out.mean()),
                 }
                 for claimed in best
             ],
@@ -237,9 +244,11 @@ def _draw(record: dict[str, Any], ranking: Ranking, trainer: Any, folder: Path, 
 
     best = ranking.best()
     masses = [[claimed.mass for claimed in row] for row in best]
+    left_out = [[claimed.left_out for claimed in row] for row in best]
     grid = trainer.evidence.grid(len(masses[0][0]), *trainer.cfg.INPUT.SIZE)
+    pictures = [[picture(claimed.index) for claimed in row] for row in best]
     with drawing():
-        figure = draw_claims(record, masses, grid, [[picture(claimed.index) for claimed in row] for row in best])
+        figure = draw_claims(record, masses, grid, pictures, left_out)
         for suffix in formats:
             save_figure(figure, folder / record["files"][suffix], dpi=DPI)
 

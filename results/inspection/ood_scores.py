@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch import Tensor
 
 from ..numbers.ood import Separation
@@ -82,6 +81,8 @@ def separate(known: np.ndarray, foreign: np.ndarray) -> Separation:
     Separation
         FPR95, AUROC and AUPR in %.  The foreign images are the positive ones of the last two.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve  # takes a second or two
+
     score, is_foreign = np.concatenate([known, foreign]), np.repeat([0, 1], [len(known), len(foreign)])
     # the threshold falls until it accepts 95 % of the known ones, which are the positive ones here
     foreign_accepted, known_accepted, _ = roc_curve(1 - is_foreign, -score, drop_intermediate=False)

@@ -9,7 +9,8 @@ one that it was taken for, and the true one where that is known and another):
 
     picture (H, W, 3)     in [0, 1], as the network saw it
     labels (S,)           of the shown classes
-    plan (S, M, N)        mass moved from local feature m to prompt n, total 1
+    plan (S, M, N)        how what is moved is spread over local features m and prompts n, total 1
+    left_out (S, M)       share of the mass of m that is not moved; only where a matching, or TOPK, leaves some out
     similarity (S, M, N)  their cosine
     grid (2,)             (h, w): feature m lies at row m // w, column m % w; empty where features are no places
     logits (C,)           of all classes
@@ -113,8 +114,10 @@ def explain_encoded(
 
     with torch.no_grad(), trainer.autocast():
         output = trainer.model.explain(features)
-    evidence = (output.logits, output.match.plan, output.match.similarity)  # (1, C), (1, C, M, N) twice
+    match = output.match
+    evidence = (output.logits, match.plan, match.similarity)  # (1, C), (1, C, M, N) twice
     logits, plan, similarity = (tensor[0].float().cpu().numpy() for tensor in evidence)
+    left_out = None if match.left_out_by_place is None else match.left_out_by_place[0].float().cpu().numpy()  # (C, M)
     grid = trainer.evidence.grid(plan.shape[1], *image.shape[1:])
     predicted = int(logits.argmax())
     labels = [predicted] if label in (None, predicted) else [predicted, label]
@@ -123,7 +126,15 @@ def explain_encoded(
         grid=grid,
         logits=logits,
         classnames=trainer.dm.dataset.classnames,
-        shown=tuple(ShownClass(shown, plan[shown].copy(), similarity[shown].copy()) for shown in labels),
+        shown=tuple(
+            ShownClass(
+                shown,
+                plan[shown].copy(),
+                similarity[shown].copy(),
+                None if left_out is None else left_out[shown].copy(),
+            )
+            for shown in labels
+        ),
         true_label=label,
         name=name,
     )
@@ -135,8 +146,9 @@ def explain_encoded(
 def describe(explained: Explained) -> dict[str, Any]:
     """Put into plain data what is worth a line.
 
-    That is the file, the names of the predicted and the true class, the grid, and of every shown class its score and
-    how far plan and maps are from uniform (None for a prompt without mass).
+    That is the file, the names of the predicted and the true class, the grid, and of every shown class its score, how
+    far plan and maps are from uniform (None for a prompt without mass), and the share of the image's mass that is left
+    out (None where nothing can be).
     """
     names, probability = explained.classnames, softmax(explained.logits)
     return {
@@ -151,6 +163,7 @@ def describe(explained: Explained) -> dict[str, Any]:
                 "probability": float(probability[shown.label]),
                 "distance_from_uniform": plan_distance(shown.plan),
                 "distance_by_prompt": [None if np.isnan(far) else float(far) for far in distances(shown.plan)],
+                "left_out": shown.left_out_share,
             }
             for shown in explained.shown
         ],
@@ -175,6 +188,9 @@ def save(explained: Explained, target: Path, formats: Sequence[str] = FORMATS) -
             "classnames": np.asarray([str(name) for name in explained.classnames]),
             "meta": np.asarray(json.dumps(meta)),
         }
+        left_out = [shown.left_out for shown in explained.shown if shown.left_out is not None]
+        if left_out:
+            arrays["left_out"] = np.stack(left_out)
         write_atomic(paths["npz"], lambda file: np.savez_compressed(file, **arrays))
     pictures = [path for suffix, path in paths.items() if suffix != "npz"]
     if pictures:
@@ -265,9 +281,11 @@ def write_all(
 
 
 def _line(target: Path, formats: Sequence[str], meta: dict[str, Any]) -> str:
-    """Say what is printed of an image: its files, what it was taken for, how far the plans are from uniform."""
+    """Say what is printed of an image: its files, what it was taken for, plans' distances from uniform, left out."""
     first, *others = meta["classes"]
+    left_out = "" if first["left_out"] is None else f", {first['left_out']:.0%} left out"
     files = f"{target}.{formats[0]}" if len(formats) == 1 else f"{target}.{{{','.join(formats)}}}"
     truth = "" if meta["true"] is None else " (rightly)" if meta["true"] == meta["predicted"] else ""
     line = f"{files}: taken for {meta['predicted']}{truth}; plan {first['distance_from_uniform']:.3f} from uniform"
+    line += left_out
     return line + "".join(f"; truly {other['name']}, {other['distance_from_uniform']:.3f}" for other in others)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Maybe
+from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
 from runs.files import read_shaped
 
 from .plans import DIAGNOSTICS
 
 NAME = "ablation.json"  # beside result.json
-SCHEMA = 1
+SCHEMA = 2
 MOST_IMAGES = 10**6  # of a test: the exact p takes its time
 ABOUT = {  # of the run
     "trainer": TEXT,
@@ -31,13 +31,25 @@ ABOUT = {  # of the run
 }
 SETTING = {
     "matching": TEXT,
-    "epsilon": Maybe(lambda value: NUMBER(value) and value > 0),
+    "strengths": Each(lambda value: TEXT(value) or (NUMBER(value) and value > 0)),
     "own": lambda value: isinstance(value, bool),
     "correct": COUNT,
     "only_own": COUNT,
     "only_this": COUNT,
     "transport": {diagnostic.key: Maybe(NUMBER) for diagnostic in DIAGNOSTICS},
 }
+
+
+class Varied(NamedTuple):
+    """A setting and its value."""
+
+    name: str
+    value: float
+
+    @property
+    def words(self) -> str:
+        """For instance "eps 0.1"."""
+        return f"{'eps' if self.name == 'epsilon' else self.name} {self.value:g}"
 
 
 class Row(NamedTuple):
@@ -48,7 +60,7 @@ class Row(NamedTuple):
     """
 
     matching: str
-    epsilon: float | None  # of "ot" alone
+    strengths: Mapping[str, float | str]  # its settings, as `Transport.strengths`: first the one that is varied
     own: bool  # the run's own setting
     correct: int
     only_own: int  # images that are right under the run's own setting, and wrong under this one
@@ -58,7 +70,18 @@ class Row(NamedTuple):
     @property
     def title(self) -> str:
         """For instance "uniform", or "ot, eps 0.1"."""
-        return self.matching if self.epsilon is None else f"{self.matching}, eps {self.epsilon:g}"
+        return self.matching if self.varied is None else f"{self.matching}, {self.varied.words}"
+
+    @property
+    def varied(self) -> Varied | None:
+        """The setting that the rows of one matching differ in; None where it has none."""
+        return next((Varied(name, float(value)) for name, value in self.strengths.items()), None)
+
+    @property
+    def epsilon(self) -> float | None:
+        """Weight of the entropy; None where nothing is solved."""
+        value = self.strengths.get("epsilon")
+        return None if value is None else float(value)
 
     @property
     def gain(self) -> int:
@@ -109,7 +132,10 @@ class Ablation:
 
     def as_json(self) -> dict[str, Any]:
         """Make plain data that `read_ablation` reads, with derived numbers for other readers."""
-        rows = [row._asdict() | {"accuracy": self.percent(row.correct), "p": row.p} for row in self.rows]
+        rows = [
+            row._asdict() | {"epsilon": row.epsilon, "accuracy": self.percent(row.correct), "p": row.p}
+            for row in self.rows
+        ]
         about = {key: getattr(self, key) for key in ABOUT}
         return {**about, "standard_error": self.standard_error, "settings": rows}
 

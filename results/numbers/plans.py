@@ -4,6 +4,8 @@ Plain arrays only.  A plan (M, N) has total mass 1: plan[m, n] is how much of lo
 M = h * w, feature m lies at row m // w, column m % w of the grid.  If the transport did nothing, every entry would be
 1/(M*N).  Maps are therefore shown as multiples of that: untinted where the mass is uniform, orange where there is more,
 purple where there is less (`figures.heatmaps`), on a logarithmic scale, so that twice and half lie equally far out.
+Where a matching may leave mass behind, or only some places take part, a plan is of what was moved, and the share of
+each local feature that is left out stands beside it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cells import ABSENT
+from .cells import ABSENT, spread
 
 LEAST_RANGE = math.log2(1.25)  # a nearly uniform plan looks nearly uniform, not amplified
 MOST_RANGE = 3.0  # log2: the scale ends at 1/8 and 8 times uniform
@@ -27,6 +29,13 @@ class Diagnostic(NamedTuple):
     heading: str
     pattern: str  # for str.format
     worst: bool = False  # over several runs the largest counts, instead of the mean
+    of_solving: bool = False  # says nothing where a plan is written down
+
+    def over(self, values: Sequence[float]) -> float | None:
+        """Sum up several runs; None where none has the number."""
+        if not values:
+            return None
+        return max(values) if self.worst else spread(values).mean
 
     def show(self, value: float | None) -> str:
         """Show the number as tables do."""
@@ -36,10 +45,12 @@ class Diagnostic(NamedTuple):
 DIAGNOSTICS = (
     Diagnostic("distance_from_uniform", "from uniform, all classes", "{:.3f}"),
     Diagnostic("distance_from_uniform_predicted", "of predicted class", "{:.3f}"),
-    Diagnostic("iterations_mean", "iterations, mean", "{:.1f}"),
-    Diagnostic("iterations_max", "iterations, most", "{:.0f}", worst=True),
-    Diagnostic("marginal_error_max", "largest marginal error", "{:.1e}", worst=True),
-    Diagnostic("converged_share", "converged", "{:.1%}"),
+    Diagnostic("left_out", "left out, all classes", "{:.1%}"),
+    Diagnostic("left_out_predicted", "of predicted class", "{:.1%}"),
+    Diagnostic("iterations_mean", "iterations, mean", "{:.1f}", of_solving=True),
+    Diagnostic("iterations_max", "iterations, most", "{:.0f}", worst=True, of_solving=True),
+    Diagnostic("marginal_error_max", "largest marginal error", "{:.1e}", worst=True, of_solving=True),
+    Diagnostic("converged_share", "converged", "{:.1%}", of_solving=True),
 )
 
 
@@ -49,6 +60,12 @@ class ShownClass(NamedTuple):
     label: int
     plan: np.ndarray  # (M, N)
     similarity: np.ndarray  # (M, N) cosines
+    left_out: np.ndarray | None = None  # (M,) share of each local feature's mass that is not in the plan
+
+    @property
+    def left_out_share(self) -> float | None:
+        """What of the mass is left out, in all; None where nothing can be."""
+        return None if self.left_out is None else float(self.left_out.mean())
 
 
 class Explained(NamedTuple):

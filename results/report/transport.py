@@ -17,14 +17,19 @@ from runs.record import Run
 
 from ..inspection.claims import NAME
 from ..inspection.transport import FOLDER, INDEX
-from ..numbers.cells import shots_name, spread
+from ..numbers.cells import shots_name
 from ..numbers.plans import DIAGNOSTICS
 from ..numbers.summary import Summary
 from .parts import Table, cells, pictures
 
 MOST_PICTURES, MOST_SHEETS = 12, 6  # in the report; the files stay where they are
 FILES = Each(TEXT)  # by format
-SHOWN = {"name": TEXT, "distance_from_uniform": NUMBER, "distance_by_prompt": [Maybe(NUMBER)]}
+SHOWN = {
+    "name": TEXT,
+    "distance_from_uniform": NUMBER,
+    "distance_by_prompt": [Maybe(NUMBER)],
+    "left_out": Maybe(NUMBER),
+}
 PICTURE = {"file": TEXT, "predicted": TEXT, "true": Maybe(TEXT), "grid": Maybe([WHOLE]), "classes": [SHOWN]}
 MAPS = {"pictures": Maybe([PICTURE | {"files": FILES}])}  # index.json, as far as it is read here
 CLAIMS = {
@@ -61,22 +66,24 @@ def transport(summary: Summary, output: Path) -> dict[str, Any] | None:
 
 
 def diagnostics(summary: Summary) -> Table | None:
-    """Tabulate what the records say of the transport of the final test.
+    """Tabulate what the records say of the transport of the final test, in the columns that some run has.
 
     Over seeds it is the mean, but the worst run of what counts how badly a problem was solved.
     """
-    rows = []
+    found = {}  # by name and shots, the values of every diagnostic
     for name, shots, runs in trained_cells(summary):
         reports = [run.record["transport"] for run in runs if isinstance(run.record.get("transport"), dict)]
-        if not reports:
-            continue
-        numbers = []
-        for diagnostic in DIAGNOSTICS:
-            values = [report[diagnostic.key] for report in reports if NUMBER(report.get(diagnostic.key))]
-            over_runs = max if diagnostic.worst else lambda values: spread(values).mean
-            numbers.append(diagnostic.show(over_runs(values) if values else None))
+        if reports:
+            found[name, shots] = {
+                diagnostic: [report[diagnostic.key] for report in reports if NUMBER(report.get(diagnostic.key))]
+                for diagnostic in DIAGNOSTICS
+            }
+    shown = [diagnostic for diagnostic in DIAGNOSTICS if any(values[diagnostic] for values in found.values())]
+    rows = []
+    for (name, shots), values in found.items():
+        numbers = (diagnostic.show(diagnostic.over(values[diagnostic])) for diagnostic in shown)
         rows.append(cells(name, shots_name(shots), *numbers))
-    head = ["method", "shots", *(diagnostic.heading for diagnostic in DIAGNOSTICS)]
+    head = ["method", "shots", *(diagnostic.heading for diagnostic in shown)]
     return Table("Transport in the final test", head, rows) if rows else None
 
 
@@ -87,9 +94,12 @@ def describe_map(entry: dict[str, Any]) -> tuple[str, str]:
     said = []
     for shown in entry["classes"]:
         by_prompt = ", ".join("none" if far is None else f"{far:.2f}" for far in shown["distance_by_prompt"])
-        said.append(f"{shown['name']}: plan {shown['distance_from_uniform']:.2f} from uniform, by prompt {by_prompt}")
+        words = f"{shown['name']}: plan {shown['distance_from_uniform']:.2f} from uniform, by prompt {by_prompt}"
+        said.append(words + (f", {shown['left_out']:.0%} left out" if shown.get("left_out") is not None else ""))
     plans = " and ".join(f"{shown['distance_from_uniform']:.2f}" for shown in entry["classes"])
-    return f"Transport heat maps. {caption}. {'. '.join(said)}.", f"{caption}; plan {plans} from uniform"
+    left = [f"{shown['left_out']:.0%}" for shown in entry["classes"] if shown.get("left_out") is not None]
+    caption_left = f"; {' and '.join(left)} left out" if left else ""
+    return f"Transport heat maps. {caption}. {'. '.join(said)}.", f"{caption}; plan {plans} from uniform{caption_left}"
 
 
 def describe_claims(listed: dict[str, Any]) -> tuple[str, str]:

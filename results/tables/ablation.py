@@ -19,7 +19,8 @@ NOTE = (
 SIGNIFICANT = 0.05
 KEYS = [diagnostic.key for diagnostic in DIAGNOSTICS]
 HEADS = ["matching", "eps", "accuracy", "only *", "only here", "p", *(diagnostic.heading for diagnostic in DIAGNOSTICS)]
-CSV_COLUMNS = ["matching", "epsilon", "own", "accuracy", "correct", "total", "only_own", "only_this", "p", *KEYS]
+COUNTS = ["own", "accuracy", "correct", "total", "only_own", "only_this", "p"]
+CSV_COLUMNS = ["matching", "epsilon", "setting", "value", *COUNTS, *KEYS]
 
 
 def format_ablation(ablation: Ablation, style: str = "text") -> str:
@@ -39,13 +40,12 @@ def format_ablation(ablation: Ablation, style: str = "text") -> str:
 def cells(ablation: Ablation, row: Row) -> list[str]:
     """Make texts in the order of HEADS. What solving took is shown only where something was solved."""
     solving = [
-        diagnostic.show(row.transport.get(diagnostic.key))
-        if row.epsilon is not None or diagnostic.key.startswith("distance")
+        diagnostic.show(row.transport.get(diagnostic.key)) if row.epsilon is not None or not diagnostic.of_solving
         else ABSENT
         for diagnostic in DIAGNOSTICS
-    ]
+    ]  # fmt: skip
     return [
-        row.matching + " *" * row.own,
+        (row.matching if row.varied is None or row.varied.name == "epsilon" else row.title) + " *" * row.own,
         ABSENT if row.epsilon is None else f"{row.epsilon:g}",
         f"{ablation.percent(row.correct):.2f}",
         *(["", "", ""] if row.own else [str(row.only_own), str(row.only_this), f"{row.p:.2g}"]),
@@ -55,7 +55,8 @@ def cells(ablation: Ablation, row: Row) -> list[str]:
 
 def _csv_row(ablation: Ablation, row: Row) -> list:
     counts = [ablation.percent(row.correct), row.correct, ablation.total, row.only_own, row.only_this, row.p]
-    return [row.matching, row.epsilon, int(row.own), *counts, *map(row.transport.get, KEYS)]
+    varied = row.varied or (None, None)
+    return [row.matching, row.epsilon, *varied, int(row.own), *counts, *map(row.transport.get, KEYS)]
 
 
 def conclusions(ablation: Ablation) -> list[str]:

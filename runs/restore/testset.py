@@ -57,7 +57,7 @@ def test_batches(trainer: Any, split: str = "test") -> AbstractContextManager[It
 def batches_of(trainer: Any, loader: Any, about: str) -> Iterator[Iterable[dict[str, Any]]]:
     """Open the batches of a loader as a test has them, under a progress bar.
 
-    "img" holds features where they are kept (trainers/parts/feature_cache.py).  Within the context there is no
+    "img" holds features where they are kept (trainers/features/cache.py).  Within the context there is no
     gradient, and the prompts are encoded once.
 
     Parameters

@@ -13,6 +13,10 @@ Some examples:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \
         --trainers TipAdapter TipAdapterF PLOT PLOTAdapter --shots 16
 
+  few shots as GalLoP's tables have them, in proportion to the classes' sizes, in folders of their own:
+    python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \
+        --trainers CoOp PLOT --shots 16 DATASET.DRAW proportional
+
   two data sets, on two GPUs with two runs each:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 dtd --config rn50 \
         --trainers CoOp PLOT --jobs 4 --devices 0,1

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from clip.prompt_text import encode_full
+from results.inspection.ood_scores import ood_scores
 from trainers.local.dropout import draw_prompts
 from trainers.local.model import GlobalLocalModel
 from trainers.local.prompts import GlobalLocalLearner
@@ -108,7 +109,7 @@ def check_matching(
         similarity = similarities(places, local)  # (N, C, B, M)
         yield compare("sim_global", model.whole(image, whole), arrays["sim_global"])
         yield compare("sim_local", similarity.permute(2, 3, 1, 0), arrays["sim_local"])
-        index = select_places(similarity, model.transport.top_k, model.transport.select_by).index
+        index = select_places(similarity, model.transport.top_k, model.transport.select_by).chosen
         order = (2, 3, 1, 0) if index.dim() == 4 else (1, 2, 0)
         yield compare("topk_indices", index.permute(*order), arrays["topk_indices"], EXACT)
 
@@ -128,6 +129,11 @@ def check_matching(
             yield compare(f"probs{suffix}", model(images).softmax(dim=1), recorded)
             yield compare(f"probs{suffix} (explained)", model.explain(images).logits.softmax(dim=1), recorded)
         model.fusion = "mean"
+        for name, recorded in arrays.items():
+            if name.startswith("ood_"):  # ood_l_mcm at temperature 1, ood_l_mcm_T1000 at 1000
+                score, _, temperature = name.removeprefix("ood_").partition("_T")
+                scores = ood_scores(model.class_cosines(image), float(temperature or 1))
+                yield compare(name, scores[score.upper().replace("_", "-")], recorded)
 
 
 def check_losses(

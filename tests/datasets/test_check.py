@@ -306,7 +306,8 @@ def test_picks_find_the_data_where_the_scripts_do(textures, capsys, monkeypatch)
     (textures / "dtd" / "split_fewshot").rmdir()
 
 
-def test_picks_of_a_data_set_that_is_not_published(tmp_path, capsys):
+def test_picks_of_a_data_set_that_is_not_published(tmp_path, capsys, demo_data):
+    demo_data(tmp_path)
     assert main(["picks", "demo", "--root", str(tmp_path), "--shots", "2", "--format", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert len(content["train"]) == 28 and content["published"] is None

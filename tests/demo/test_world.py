@@ -26,10 +26,10 @@ PER_CLASS = sum(task.IMAGES_PER_CLASS.values())
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    """A data root with the whole task, drawn once."""
+def root(tmp_path_factory, demo_data) -> Path:
+    """A data root with the whole task."""
     root = tmp_path_factory.mktemp("data")
-    assert task.write_task(root / "demo", progress=False) == PER_CLASS * len(CLASSES)
+    demo_data(root)
     return root
 
 

@@ -23,9 +23,10 @@ def elsewhere(folder: Path, *words: str) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with three runs, two of them made by one call."""
+def place(tmp_path_factory, demo_data):
+    """A folder with three runs, made by one call."""
     folder = tmp_path_factory.mktemp("elsewhere")
+    demo_data(folder / "data")
     script = f"import plot; runs = plot.sweep(['PLOT', 'ZeroshotCLIP'], shots=[1], seeds=[1, 2], options={FAST}); "
     script += "print([(run.trainer, run.seed, run.complete) for run in runs])"
     done = elsewhere(folder, "-c", script)

@@ -9,7 +9,8 @@ import sys
 from tests.support.programs import REPOSITORY
 
 
-def test_every_cell_runs_in_order(tmp_path):
+def test_every_cell_runs_in_order(tmp_path, demo_data):
+    demo_data(tmp_path / "data")
     notebook = json.loads((REPOSITORY / "examples" / "plot.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(not cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code")  # kept out of the diff

@@ -13,7 +13,7 @@ from benchmarks import machine, neighbour, original, subjects
 from benchmarks.__main__ import main
 from benchmarks.floor import operations
 from benchmarks.measure import NEW, Process
-from benchmarks.sizes import SUBJECTS, Sizes
+from benchmarks.sizes import ARCHITECTURES, SUBJECTS, Sizes
 from runs.record import read_result
 from tests.support.closeness import assert_close
 from tests.support.programs import REPOSITORY, arguments, make_world
@@ -30,7 +30,11 @@ def test_small_run_writes_its_rows(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_old_and_new_agree_on_result_and_gradient(name):
+def test_old_and_new_agree_on_result_and_gradient(name, monkeypatch):
+    few_layers = {"RN50": {"vision_layers": (1, 1, 1, 1)}, "ViT-B/32": {"vision_layers": 2}}
+    for backbone, layers in few_layers.items():
+        shallow = ARCHITECTURES[backbone] | {"transformer_layers": 2} | layers
+        monkeypatch.setitem(ARCHITECTURES, backbone, shallow)
     small = SMALL._replace(backbone="ViT-B/32") if name.startswith("plotpp") else SMALL
     old, new = map(SUBJECTS[name].make(small), ("old", "new"))
     for a, b in zip(old(), new(), strict=True):
@@ -90,7 +94,8 @@ def test_operations_are_those_of_the_architecture():
     assert more.products - few.products == pytest.approx(tokens * 11.5 * 24 * 512**2 * 2, rel=0.1)
 
 
-def test_a_step_is_the_same_however_its_threads_wait(tmp_path):
+def test_a_step_is_the_same_however_its_threads_wait(tmp_path, demo_data):
+    demo_data(tmp_path)
     step = partial(neighbour.training_step, folder=str(tmp_path), threads=1)
     row = neighbour.compare("a step", [step], 1)
     assert row.difference == 0 and row.old > 0 < row.new
@@ -99,6 +104,6 @@ def test_a_step_is_the_same_however_its_threads_wait(tmp_path):
 def test_other_programs_are_noticed():
     """At least as busy as the neighbour that is started here, whatever else runs on this machine."""
     with neighbour.neighbour(1):
-        assert max(machine.busy_cores() for _ in range(10)) > 0.5
+        assert any(machine.busy_cores() > 0.5 for _ in range(10))
     assert "others keep 1.5 of" in machine.noise(1.5) and machine.noise(0.0) == ""
     assert machine.processor()

@@ -12,21 +12,22 @@ SCRIPTS = ["train.py", *(str(path.relative_to(REPOSITORY)) for path in sorted((R
                          if "__main__" in path.read_text())]
 PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("*/__main__.py"))
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-# prints what torch would read when it is loaded, the first time that somebody looks for it
+# prints what torch would read when it is loaded, and goes no further, the first time that somebody looks for it
 PROGRAM = """
 import os, runpy, sys
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            print("torch:", *("%s=%s" % (key, os.environ[key]) for key in {names} if key in os.environ))
-            sys.meta_path.remove(self)
+            print("torch:", *("%s=%s" % (key, os.environ[key]) for key in {names} if key in os.environ), flush=True)
+            os._exit(0)
 sys.meta_path.insert(0, Watch())
 sys.argv = [{name!r}, "--help"]
 sys.path[0] = {folder!r}
 try:
     {call}
-finally:
-    import torch
+except SystemExit as stop:
+    assert not stop.code, stop.code
+import torch
 """
 
 

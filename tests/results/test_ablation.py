@@ -21,6 +21,7 @@ from results.figures.style import drawing
 from results.inspection.ablation import choose_settings, measure
 from results.numbers.ablation import Ablation, Row, read_ablation
 from results.tables.ablation import HEADS, conclusions, format_ablation
+from runs.files import ResultsError
 from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
@@ -45,6 +46,10 @@ def runs(world):
     return {name: world / name for name in (*MATCHINGS, "PLOTPP")}
 
 
+FEW = ["--try", "rho", "0.1", "0.3", "--try", "share", "0.4"]
+STRENGTHS = {"epsilon": (0.05, 0.1), "rho": (0.1,), "share": (0.4,)}
+
+
 def record(folder: Path, name: str = "result.json") -> dict:
     return json.loads((folder / name).read_text())
 
@@ -54,18 +59,22 @@ def record(folder: Path, name: str = "result.json") -> dict:
 
 @pytest.mark.parametrize("name", [*MATCHINGS, "PLOTPP"])
 def test_the_own_setting_is_the_recorded_result(runs, name, capsys, tmp_path):
-    assert main(["ablate", str(runs[name]), "--out", str(tmp_path), "--eps", "0.03", "0.1", "2"]) == 0
+    assert main(["ablate", str(runs[name]), "--out", str(tmp_path), "--eps", "0.03", "0.1", "2", *FEW]) == 0
     assert "warning" not in capsys.readouterr().err
     result, found = record(runs[name]), record(runs[name], "ablation.json")
     (own,) = [row for row in found["settings"] if row["own"]]
     assert own["accuracy"] == result["accuracy"] and own["correct"] == result["correct"]
     assert own["matching"] == result["transport"]["matching"] and (own["only_own"], own["only_this"]) == (0, 0)
     for key, value in own["transport"].items():
-        assert value == pytest.approx(result["transport"][key], rel=1e-5)
-    assert own["epsilon"] == (result["transport"]["epsilon"] if own["matching"] == "ot" else None)
-    expected = {("ot", eps) for eps in (0.03, 0.1, 2.0)} | {(one, None) for one in MATCHINGS if one != "ot"}
-    settings = [(row["matching"], row["epsilon"]) for row in found["settings"]]
-    assert set(settings) == expected | {(own["matching"], own["epsilon"])} and len(set(settings)) == len(settings)
+        assert value == pytest.approx(result["transport"][key], rel=1e-5, abs=1e-7)
+    assert own["strengths"] == {key: result["transport"][key] for key in MATCHINGS[own["matching"]].settings}
+    tried = {"ot": (0.03, 0.1, 2.0), "unbalanced": (0.1, 0.3), "partial": (0.4,)}
+    expected = {(name, value) for name in MATCHINGS for value in tried.get(name, (None,))}
+    settings = [(row["matching"], next(iter(row["strengths"].values()), None)) for row in found["settings"]]
+    mine = (own["matching"], next(iter(own["strengths"].values()), None))
+    assert set(settings) == expected | {mine} and len(set(settings)) == len(settings)
+    for row in found["settings"]:
+        assert ("left_out" in row["transport"]) == MATCHINGS[row["matching"]].leaves_mass
     for row in found["settings"]:
         assert row["correct"] - own["correct"] == row["only_this"] - row["only_own"]
     assert Image.open(tmp_path / "ablation.png").width > 600 and (tmp_path / "ablation.svg").exists()
@@ -77,7 +86,7 @@ def test_every_row_is_a_test_of_its_own(runs, name):
     """As if the run had been told another matching and tested again, one after the other."""
     trainer = load_trainer(runs[name])
     own = trainer.model.transport
-    settings = choose_settings(own, (0.05, 0.1), ())
+    settings = choose_settings(own, STRENGTHS, ())
     seen: dict[Transport, list] = {one: [] for one in settings}
     explain = trainer.model.explain
 
@@ -112,8 +121,8 @@ def test_images_pass_once_and_prompts_once(runs):
         return function(*arguments)
 
     trainer.model.encode_prompts = lambda: count("prompts", prompts)
-    settings = choose_settings(trainer.model.transport, (0.05, 0.1), ())
-    assert len(settings) == 5
+    settings = choose_settings(trainer.model.transport, STRENGTHS, ())
+    assert len(settings) == 7
     tower.forward_dense = lambda *arguments: count("batches", dense, *arguments)
     try:
         measure(trainer, settings, "test")  # the run's own test has kept the features
@@ -127,16 +136,30 @@ def test_images_pass_once_and_prompts_once(runs):
 
 def test_settings_are_each_there_once_in_order():
     own = Transport(epsilon=0.3, max_iterations=7)
-    settings = choose_settings(own, (0.5, 0.1, 0.3), ())
+    settings = choose_settings(own, {"epsilon": (0.5, 0.1, 0.3), "rho": (0.2,), "share": (0.9, 0.4)}, ())
     assert settings == [replace(own, epsilon=eps) for eps in (0.1, 0.3, 0.5)] + [
-        replace(own, matching=name) for name in ("uniform", "max", "global")
+        replace(own, matching="unbalanced", rho=0.2),
+        *(replace(own, matching="partial", share=share) for share in (0.4, 0.9)),
+        *(replace(own, matching=name) for name in ("uniform", "max", "global")),
     ]
-    assert choose_settings(own, (0.5,), ("max",)) == [own, replace(own, matching="max")]
-    nearest = replace(own, matching="max")
-    assert choose_settings(nearest, (0.5,), ("ot",)) == [replace(own, epsilon=0.5), nearest]
+    assert choose_settings(own, {"epsilon": (0.5,)}, ("max",)) == [own, replace(own, matching="max")]
+    nearest = replace(own, matching="max", rho=0.07)
+    assert choose_settings(nearest, {"epsilon": (0.5,)}, ("ot",)) == [
+        replace(nearest, matching="ot", epsilon=0.5), nearest
+    ]  # fmt: skip
+    rhos = {setting.rho for setting in choose_settings(nearest, {}, ("unbalanced",))}
+    assert rhos == {0.07, *MATCHINGS["unbalanced"].tried}  # those that are declared, and the run's own
+    gallop = Transport(matching="uniform", top_k=(2, 5), select_by="prompt")
+    assert choose_settings(gallop, STRENGTHS, ()) == [gallop]
+    with pytest.raises(ResultsError, match="no set that 'partial' could match; choose from uniform"):
+        choose_settings(gallop, STRENGTHS, ("uniform", "partial"))
 
 
 # --- what is said of it ----------------------------------------------------------------------------------
+
+
+def strengths(epsilon: float | None) -> dict[str, float]:
+    return {} if epsilon is None else {"epsilon": epsilon}
 
 
 def ablation(*rows: tuple[str, float | None, int, int, int], total: int = 500) -> Ablation:
@@ -144,7 +167,7 @@ def ablation(*rows: tuple[str, float | None, int, int, int], total: int = 500) -
     facts = {"distance_from_uniform": 0.1, "distance_from_uniform_predicted": 0.2, "converged_share": 1.0}
     return Ablation(
         Path("run"), "PLOT", "Demo", 16, 1, "test", total,
-        [Row(name, eps, not index, *counts, facts) for index, (name, eps, *counts) in enumerate(rows)],
+        [Row(name, strengths(eps), not index, *counts, facts) for index, (name, eps, *counts) in enumerate(rows)],
     )  # fmt: skip
 
 
@@ -153,16 +176,16 @@ def test_p_counts_the_ways_in_which_images_could_have_fallen(lost, won):
     differ = lost + won
     uneven = abs(won - lost)
     ways = [sum(throws) for throws in product((-1, 1), repeat=min(differ, 10))]
-    p = Row("max", None, False, 0, lost, won, {}).p
-    assert p == Row("max", None, False, 0, won, lost, {}).p and 0 < p <= 1
+    p = Row("max", {}, False, 0, lost, won, {}).p
+    assert p == Row("max", {}, False, 0, won, lost, {}).p and 0 < p <= 1
     if differ <= 10:
         assert p == pytest.approx(min(1.0, sum(abs(one) >= uneven for one in ways) / len(ways)))
 
 
 def test_p_of_many_images_is_fast_and_finite():
-    p = Row("max", None, False, 0, 9000, 9400, {}).p
+    p = Row("max", {}, False, 0, 9000, 9400, {}).p
     assert p == pytest.approx(math.erfc(399 / math.sqrt(2 * 18400)), rel=0.01)
-    assert Row("max", None, False, 0, 20000, 0, {}).p == 0
+    assert Row("max", {}, False, 0, 20000, 0, {}).p == 0
 
 
 def test_words_when_nothing_differs():
@@ -193,7 +216,8 @@ def test_tables_of_every_format(capsys):
     assert latex.count("\\\\") == 4 and all(line.startswith(("%", "\\", " ")) for line in latex.splitlines() if line)
     rows = [line.split(",") for line in format_ablation(found, "csv").splitlines()]
     assert {len(row) for row in rows} == {len(rows[0])} and len(rows) == 4
-    assert rows[1][:6] == ["ot", "0.1", "1", "80.0", "400", "500"] and rows[3][:2] == ["uniform", ""]
+    assert rows[1][:8] == ["ot", "0.1", "epsilon", "0.1", "1", "80.0", "400", "500"]
+    assert rows[3][:4] == ["uniform", "", "", ""]
 
 
 def test_the_figure_holds_the_numbers():
@@ -216,7 +240,7 @@ def test_the_figure_holds_the_numbers():
 def test_the_table_is_all_of_stdout(runs, capsys):
     assert main(["ablate", str(runs["ot"]), "--matchings", "uniform", "--format", "csv"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("matching,epsilon,own") and len(out.splitlines()) == 3
+    assert out.startswith("matching,epsilon,setting,value,own") and len(out.splitlines()) == 3
     assert err.count("written: ") == 3 and (runs["ot"] / "ablation.svg").exists()
     found, finished = read_ablation(runs["ot"] / "ablation.json")
     assert [row.title for row in found.rows] == ["ot, eps 0.1", "uniform"]
@@ -225,7 +249,7 @@ def test_the_table_is_all_of_stdout(runs, capsys):
 
 def test_the_report_shows_what_was_ablated(runs, tmp_path, capsys):
     run = runs["uniform"]
-    assert main(["ablate", str(run)]) == 0
+    assert main(["ablate", str(run), *FEW]) == 0
     assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
     assert "Does the transport matter?" in page and "uniform *" in page and "standard error" in page
@@ -256,9 +280,16 @@ def refused(capsys, *words: str) -> str:
 
 def test_bad_input_is_named(runs, world, tmp_path, capsys):
     assert "does not exist" in refused(capsys, str(tmp_path / "no"))
-    assert "no matching 'best'; choose from ot, uniform, max, global" in refused(
+    assert "no matching 'best'; choose from ot, unbalanced, partial, uniform, max, global" in refused(
         capsys, str(runs["ot"]), "--matchings", "best")
-    assert "--eps is for the matching ot" in refused(capsys, str(runs["ot"]), "--eps", "0.1", "--matchings", "max")
+    only_max = refused(capsys, str(runs["ot"]), "--eps", "0.1", "--matchings", "max")
+    assert "epsilon is varied for the matching ot, which --matchings leaves out" in only_max
+    for words, said in (
+        (["share", "1.5"], "share must be above 0 and at most 1, got 1.5"), (["rho", "0"], "rho must be above 0"),
+        (["rho", "x"], "--try rho takes numbers"), (["rho"], "--try rho names no value"),
+        (["size", "1"], "--try varies no setting 'size'; choose from epsilon, rho, share"),
+    ):  # fmt: skip
+        assert said in refused(capsys, str(runs["ot"]), "--try", *words)
     for value in ("0", "-1", "nan", "inf", "x"):
         with pytest.raises(SystemExit) as stopped:
             main(["ablate", str(runs["ot"]), "--eps", value])
@@ -277,7 +308,7 @@ def test_every_ablation_has_its_own_ids(tmp_path):
     found = ablation(("ot", 0.1, 400, 0, 0), ("uniform", None, 398, 5, 3))
     for seed in range(1, 9):
         run = write_run(tmp_path / f"seed{seed}", make_record("PLOT", 16, seed))
-        text = json.dumps({"schema": 1, "finished": record(run)["finished"], **found.as_json()})
+        text = json.dumps({"schema": 2, "finished": record(run)["finished"], **found.as_json()})
         (run / "ablation.json").write_text(text)
     assert main(["report", str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text()

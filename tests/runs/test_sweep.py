@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from runs.sweeps.sweep import main, parse_args, plan_jobs
 from runs.sweeps.workers import Workers
 from tests.support.closeness import assert_close
 from tests.support.data import BAD_IMAGES, write_bad_images
+from tests.support.forks import Forks
 from tests.support.programs import make_world
 from tests.support.records import make_record, write_run
 
@@ -467,13 +469,15 @@ def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path):
     assert_same_runs(output, tmp_path)
 
 
-def test_single_runs_give_the_same(swept, tmp_path, monkeypatch):
+def test_single_runs_give_the_same(swept, tmp_path):
     """Each run as a process that shares nothing with another: no features, no model, no images."""
     output, argv = swept
-    for job in plan_jobs(parse_args(elsewhere(argv, tmp_path))):
-        alone = [sys.executable, "train.py", *job.argv, "FEATURE_CACHE.USE", "False", "DATALOADER.KEEP_MB", "0"]
-        subprocess.run(alone, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert_same_runs(output, tmp_path)
+    with Forks(tmp_path) as run:
+        for job in plan_jobs(parse_args(elsewhere(argv, tmp_path / "alone"))):
+            alone = ["python", "train.py", *job.argv, "FEATURE_CACHE.USE", "False", "DATALOADER.KEEP_MB", "0"]
+            done = run(shlex.join(alone))
+            assert done.status == 0, done.err
+    assert_same_runs(output, tmp_path / "alone")
 
 
 def test_a_killed_sweep_goes_on(swept, tmp_path):

@@ -452,7 +452,7 @@ def test_nothing_is_left_to_hold_out(imagenet):
     (PlotAdapterOptions, {"steps": (5,)}, "TRAINER.PLOTADAPTER.SEARCH_STEP must be two numbers"),
     (PlotAdapterOptions, {"scale": (0.0, 1.0)}, "TRAINER.PLOTADAPTER.SEARCH_SCALE must be two numbers of at least 0.1"),
     (PlotAdapterOptions, {"cache_epsilon": 0.0}, "TRAINER.PLOTADAPTER.CACHE_EPS must be above 0"),
-    (PlotAdapterOptions, {"matching": "global"}, "TRAINER.PLOTADAPTER.MATCHING must be one of ot, uniform, max, got"),
+    (PlotAdapterOptions, {"matching": "global"}, "PLOTADAPTER.MATCHING must be one of ot, unbalanced, partial"),
     (PlotAdapterOptions, {"n_prompts": 0}, "TRAINER.PLOTADAPTER.N must be at least 1"),
 ])
 def test_bad_settings_are_named(kind, settings_, complaint):

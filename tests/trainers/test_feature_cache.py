@@ -22,8 +22,8 @@ from dassl.utils import set_random_seed
 from runs.config import request_of
 from tests.support.programs import arguments, make_world
 from trainers.clip_trainer import ClipTrainer
+from trainers.features.cache import NotCacheable, describe, describe_transform, files_digest, steps_of
 from trainers.parts.backbone import load_backbone
-from trainers.parts.feature_cache import NotCacheable, describe, describe_transform, files_digest, steps_of
 from trainers.parts.model import PromptModel
 
 OURS = sorted(name for name in TRAINER_REGISTRY.registered_names()

@@ -21,11 +21,11 @@ from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from tests.support.data import make_cfg, write_picture
-from trainers.parts import feature_code
-from trainers.parts.feature_cache import steps_of
-from trainers.parts.feature_code import PACKAGES, code_digest, code_of
+from trainers.features import code as feature_code
+from trainers.features.cache import steps_of
+from trainers.features.code import PACKAGES, code_digest, code_of
+from trainers.features.views import Views
 from trainers.parts.model import encode_images
-from trainers.parts.views import Views
 from trainers.plot.trainer import PLOT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +116,7 @@ def _as_before():
     ("clip.features", "return ImageFeatures(self.pooled.contiguous()", "return ImageFeatures(self.pooled"),
     ("clip.packed", '"none", [], ""', '"relu", [], ""'),
     ("trainers.parts.model", "images.to(tower.dtype)", "images.float()"),
-    ("trainers.parts.views", "divmod(index, len(self.images))", "divmod(index, self.count)"),
+    ("trainers.features.views", "divmod(index, len(self.images))", "divmod(index, self.count)"),
     ("dassl.data.data_manager", "transform(image)", "transform(image.copy())"),
     ("dassl.data.image_memory", "else read_image(path, reading)", "else read_image(path, reading).copy()"),
     ("dassl.data.data_manager", "InterpolationMode(cfg.INPUT.INTERPOLATION)", "InterpolationMode.LANCZOS"),

@@ -210,7 +210,9 @@ def test_the_score_is_the_mean_similarity_of_what_is_moved(settings_):
         plan = pots_plan(S, settings_)
         assert match.score[image, label].item() == pytest.approx((plan * S).sum() / plan.sum(), rel=1e-6)
         assert match.mass[image, label].item() == pytest.approx(plan.sum(), rel=1e-6)
-        assert_close(match.left_out[image, label], np.clip(1 - 6 * plan.sum(axis=1), 0, 1), 1e-6, floor=1)
+        left_out = np.clip(1 - 6 * plan.sum(axis=1), 0, 1)
+        assert_close(match.left_out_by_place[image, label], left_out, 1e-6, floor=1)
+        assert_close(match.left_out[image, label], left_out.mean(), 1e-6, floor=1)
 
 
 @pytest.mark.parametrize("leave_out", ["places", "both"])
@@ -222,7 +224,7 @@ def test_with_nothing_left_behind_it_is_ot(matching, leave_out):
     assert_close(limit.score(local, text), ot.score(local, text))
     match = limit(local, text)
     assert_close(match.mass, torch.ones(2, 3))
-    assert_close(match.left_out, torch.zeros(2, 3, 9), floor=1)
+    assert_close(match.left_out, torch.zeros(2, 3), floor=1)
     expected = torch.autograd.grad(ot.score(local, text).sum(), (local, text))
     for ours, plain in zip(torch.autograd.grad(match.score.sum(), (local, text)), expected, strict=True):
         assert_close(ours, plain)
@@ -237,21 +239,25 @@ def test_a_place_that_is_left_out_is_no_marginal_error_and_pulls_at_no_prompt(ma
     local = F.normalize(local, dim=-1).requires_grad_()
     transport = Transport(0.01, matching=matching, leave_out=leave_out, rho=0.02, share=0.4, **EXACTLY)
     match = transport(local, text)
-    assert match.left_out[0, 0, -1] > 0.999 and match.converged.all()
+    assert match.left_out_by_place[0, 0, -1] > 0.999 and match.converged.all()
     assert (match.marginal_error < 1e-4).all()
     (gradient,) = torch.autograd.grad(match.score.sum(), local)
     assert gradient[0, -1].norm() < 1e-4 * gradient.norm()
     assert_close(gradient, torch.einsum("bcmn,ncd->bmd", match.plan, text))
     assert_close(match.plan.sum(), 1.0)
-    assert Transport()(local, text).left_out is None  # ot leaves nothing out, however far from converged
+    ot = Transport()(local, text)  # leaves nothing out, however far from converged
+    assert ot.mass is ot.left_out is ot.left_out_by_place is None
 
 
 @pytest.mark.parametrize("matching", LEAVING)
 def test_places_that_were_not_selected_are_left_out(matching):
     local, text = unit(2, 9, 8), unit(3, 4, 8, seed=1)
     match = Transport(matching=matching, top_k=(4,), share=0.5, rho=0.05)(local, text)
-    assert ((match.left_out == 1).sum(dim=2) >= 5).all()
-    assert ((match.plan.sum(dim=3) == 0) <= (match.left_out == 1)).all()
+    by_place = match.left_out_by_place
+    assert ((by_place == 1).sum(dim=2) >= 5).all() and ((match.plan.sum(dim=3) == 0) <= (by_place == 1)).all()
+    assert_close((1 - by_place).sum(dim=2) / 4, 1 - match.left_out)
     if matching == "partial":
-        assert_close((1 - match.left_out).sum(dim=2) / 4, torch.full((2, 4), 0.5), 1e-3)
+        assert_close(match.left_out, torch.full((2, 4), 0.5), 1e-3)
         assert_close(match.mass, torch.full((2, 4), 0.5))
+    ot = Transport(top_k=(4,))(local, text)
+    assert torch.equal(ot.left_out_by_place.sum(dim=2), torch.full((2, 4), 5.0).double()) and ot.left_out is None

@@ -18,7 +18,7 @@ from runs.config import request_of
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, failure, make_world
 from trainers.clip_trainer import ClipTrainer
-from trainers.parts.views import ViewLoader, Views, drawing_from
+from trainers.features.views import ViewLoader, Views, drawing_from
 
 LEARN = sorted(
     name for name in TRAINER_REGISTRY.registered_names()

@@ -42,9 +42,7 @@ class PLOTAdapter(AdapterTrainer):
         plot.text_encoder.chunk = options.text_chunk
         text, cache = self.prompt_and_cache(clip_model, plot.prompt_learner.ctx)
         model = PlotAdapterModel(clip_model, text, cache, plot, options.cache_epsilon)
-        self.evidence = TransportEvidence(
-            model, options.matching, options.cache_epsilon, has_places=True, prompts_learn=False
-        )
+        self.evidence = TransportEvidence(model, has_places=True, prompts_learn=False)
         return model
 
     def take_start(self) -> dict[str, Any]:

@@ -115,7 +115,8 @@ class GlobalLocalModel(PromptModel):
     def class_cosines(self, image: ImageFeatures) -> ClassCosines:
         """As every model; the whole image with the global prompts, all places with the local ones."""
         places, whole, local = self.sets(image)
-        return ClassCosines(mean_cosines(pooled(image), whole), mean_cosines(places, local))
+        has_places = not self.transport.pooled
+        return ClassCosines(mean_cosines(pooled(image), whole), mean_cosines(places, local) if has_places else None)
 
     @staticmethod
     def whole(image: ImageFeatures, text: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The published schedules as defaults, from the table in published.yaml: what the user sets explicitly wins."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,12 @@ def published() -> dict[str, Any]:
     return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
 
 
-def recipe_of(method: str) -> Callable[[str, int], dict[str, Any]]:
-    """Make the recipe of a method of the table: (data set's name, shots) -> {config key: value}.
+def recipe(method: str, dataset_name: str) -> dict[str, Any]:
+    """Look up {config key: value} of a method of the table; for a data set that it lacks, the values that most have."""
+    own = published()[method]
+    settings = {key: _of(own, name, dataset_name) for name, key in KEYS.items() if name in own}
+    return {"OPTIM.MAX_EPOCH": _of(published(), "epochs", dataset_name), **settings}
 
-    For a data set that was not published, the values that most have.
-    """
 
-    def looked_up(table: Mapping[str, Any], name: str, dataset_name: str) -> Any:
-        return table.get(f"{name}_by_dataset", {}).get(dataset_name, table[name])
-
-    def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
-        own = published()[method]
-        settings = {key: looked_up(own, name, dataset_name) for name, key in KEYS.items() if name in own}
-        return {"OPTIM.MAX_EPOCH": looked_up(published(), "epochs", dataset_name), **settings}
-
-    return recipe
+def _of(table: Mapping[str, Any], name: str, dataset_name: str) -> Any:
+    return table.get(f"{name}_by_dataset", {}).get(dataset_name, table[name])

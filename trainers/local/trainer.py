@@ -21,7 +21,7 @@ from ..plot.trainer import check_top_k
 from .model import GlobalLocalModel
 from .options import GalLoPOptions, SotGlpOptions
 from .prompts import GlobalLocalLearner
-from .recipe import recipe_of
+from .recipe import recipe
 
 
 @TRAINER_REGISTRY.register()
@@ -40,9 +40,13 @@ class GalLoP(ClipTrainer):
 
     options_type = GalLoPOptions
     options: GalLoPOptions
-    recipe = staticmethod(recipe_of("gallop"))
     learned_tensors = ("global_prompt", "local_prompts", "local_proj.linear.weight")
     transports = has_places = can_be_mapped = has_words = True
+
+    @staticmethod
+    def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
+        """Look up the published settings of a data set; they do not depend on the shots."""
+        return recipe("gallop", dataset_name)
 
     def assemble(self, clip_model: CLIP) -> GlobalLocalModel:
         """Build a GlobalLocalModel of the options; the transport of its local branch keeps evidence."""
@@ -83,7 +87,7 @@ class GalLoP(ClipTrainer):
             divided=options.local_scale == "divided",
             fusion=options.fuse,
         )
-        self.evidence = TransportEvidence(model, options.matching, options.epsilon, has_places=True)
+        self.evidence = TransportEvidence(model, has_places=True)
         return model
 
     def training_loss(self, images: Tensor | ImageFeatures, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,4 +117,8 @@ class SOTGLP(GalLoP):
 
     options_type = SotGlpOptions
     options: SotGlpOptions
-    recipe = staticmethod(recipe_of("sotglp"))
+
+    @staticmethod
+    def recipe(dataset_name: str, num_shots: int) -> dict[str, Any]:
+        """Look up the published settings of a data set; they do not depend on the shots."""
+        return recipe("sotglp", dataset_name)

@@ -8,8 +8,7 @@ From the settings to the scores:
     prompts, fixed_tokens   the learned context, and the words around it
     hand_written            prompts that people wrote, and CLIP without training
     model                   the common half of all prompt models
-    views, feature_cache    images that were encoded before, in training and in tests
-    feature_code            which code image features depend on
+    local_projection        a learned map of the places
     checkpoints, starts     what was learned, read back and checked; where a run starts from
 
 The trainers (`trainers.clip_trainer` and the methods' own folders) hold these parts; no part knows a trainer.

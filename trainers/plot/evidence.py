@@ -3,10 +3,10 @@
 `TransportEvidence` is the part that a trainer holds; the engine writes what it collects into the run's record, and
 commands that look into a run ask it to explain images.
 
-Two things are watched.  The plan: how far is it from the uniform one, where the transport does nothing?  And the
-prompts: do the N prompts of a class still say N different things?  The training does not ask them to differ.  The
-cosines between their text features tell: prompts with a cosine of 1 are one prompt, and a plan between image features
-and equal prompts cannot do more than its uniform part.
+Two things are watched.  The plan: how far is it from the uniform one, where the transport does nothing, and what does
+it leave out?  And the prompts: do the N prompts of a class still say N different things?  The training does not ask
+them to differ.  The cosines between their text features tell: prompts with a cosine of 1 are one prompt, and a plan
+between image features and equal prompts cannot do more than its uniform part.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clip.features import ImageFeatures
 
 from .model import PlotOutput
 
-DIGITS = 4  # of the cosines that are recorded
+DIGITS = 4  # of the cosines, and of the shares by place, that are recorded
 
 
 class Explanation(NamedTuple):
@@ -33,17 +33,20 @@ class Explanation(NamedTuple):
     logits
         (B, C)
     plan
-        (B, C, M, N); the columns sum to 1/N, the rows to about 1/M.
+        (B, C, M, N), total 1; where nothing is left out the columns sum to 1/N, the rows to about 1/M.
     similarity
         (B, C, M, N)
     grid
         (h, w) with h * w = M: local feature m lies at row m // w, column m % w.  None where features are no places.
+    left_out
+        (B, C, M) share of each local feature's mass that is not in the plan; None where nothing can be left out.
     """
 
     logits: Tensor
     plan: Tensor
     similarity: Tensor
     grid: tuple[int, int] | None
+    left_out: Tensor | None = None
 
 
 class TransportStatistics:
@@ -59,23 +62,36 @@ class TransportStatistics:
         match = output.match
         predicted = output.logits.argmax(dim=1, keepdim=True)
         distance = match.distance_from_uniform
-        of_predicted = distance.gather(1, predicted).mean() * distance.numel()  # weighted like the others
         sums = {
             "distance_from_uniform": distance.sum(),
-            "distance_from_uniform_predicted": of_predicted,
+            "distance_from_uniform_predicted": _of(distance, predicted),
             "iterations": match.iterations.sum(),
             "converged": match.converged.sum(),
         }
+        if match.mass is not None and match.left_out is not None and match.left_out_by_place is not None:
+            sums |= {
+                "mass_moved": match.mass.sum(),
+                "left_out": match.left_out.sum(),
+                "left_out_predicted": _of(match.left_out, predicted),
+                "left_out_by_place": _of(match.left_out_by_place, predicted[..., None]),
+            }
         most = {"iterations": match.iterations.max(), "marginal_error": match.marginal_error.max()}
         self.problems += distance.numel()
         self.sums = {key: value + self.sums.get(key, 0) for key, value in sums.items()}
         self.most = {key: torch.maximum(value, self.most.get(key, value)) for key, value in most.items()}
 
-    def summary(self) -> dict[str, float] | None:
-        """Work out means and maxima over all problems, as plain numbers; None where there was no problem."""
+    def summary(self) -> dict[str, Any] | None:
+        """Work out means and maxima over all problems, as plain numbers; None where there was no problem.
+
+        What was left out is there where the matching leaves mass behind; `left_out_by_place`, of the predicted class,
+        says for every place which share of its mass was, in the mean over the images.
+        """
         if not self.problems:
             return None
-        means = {key: value.item() / self.problems for key, value in self.sums.items()}
+        means = {key: (value / self.problems).tolist() for key, value in self.sums.items()}
+        left = {key: value for key, value in means.items() if key == "mass_moved" or key.startswith("left_out")}
+        if left:
+            left["left_out_by_place"] = [round(share, DIGITS) for share in left["left_out_by_place"]]
         return {
             "distance_from_uniform": means["distance_from_uniform"],
             "distance_from_uniform_predicted": means["distance_from_uniform_predicted"],
@@ -83,6 +99,7 @@ class TransportStatistics:
             "iterations_max": int(self.most["iterations"]),
             "marginal_error_max": self.most["marginal_error"].item(),
             "converged_share": means["converged"],
+            **left,
         }
 
 
@@ -93,19 +110,16 @@ class TransportEvidence:
     ----------
     model
         What is asked: `explain(images, keep_plan)` -> PlotOutput, `latest_text`, and `transport.pooled`.
-    matching, epsilon
-        The settings that the transport was trained and tested with, for the record.
     has_places
         Whether the rows of the plan are places of the image.
     prompts_learn
         Whether the prompts change from epoch to epoch.
     """
 
-    def __init__(
-        self, model: Any, matching: str, epsilon: float, has_places: bool = False, prompts_learn: bool = True
-    ) -> None:
+    def __init__(self, model: Any, has_places: bool = False, prompts_learn: bool = True) -> None:
         self.model = model
-        self.settings = {"matching": matching, "epsilon": epsilon}
+        transport = model.transport  # as it was trained; a command may put others in its place
+        self.settings = {"matching": transport.matching, "epsilon": transport.epsilon, **transport.strengths}
         self.has_places = has_places
         self.prompts_learn = prompts_learn
         self.statistics: TransportStatistics | None = None  # of the last test
@@ -147,7 +161,8 @@ class TransportEvidence:
         output = self.model.explain(images)
         match = output.match
         logits, plan, similarity = (t.float().cpu() for t in (output.logits, match.plan, match.similarity))
-        return Explanation(logits, plan, similarity, self.grid(plan.shape[2], *images.shape[2:]))
+        left_out = None if match.left_out_by_place is None else match.left_out_by_place.float().cpu()
+        return Explanation(logits, plan, similarity, self.grid(plan.shape[2], *images.shape[2:]), left_out)
 
     def grid(self, places: int, height: int, width: int) -> tuple[int, int] | None:
         """Find the rows and columns of square places, where features are of places.
@@ -168,6 +183,12 @@ class TransportEvidence:
             return None
         grids = [(rows, places // rows) for rows in range(1, places + 1) if places % rows == 0]
         return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] * width / height)))
+
+
+def _of(values: Tensor, predicted: Tensor) -> Tensor:
+    """Sum values (B, C, ...) of the predicted classes (B, 1, ...) over images, weighted as if they were all classes."""
+    picked = values.gather(1, predicted.expand(-1, -1, *values.shape[2:]))
+    return picked.mean(dim=(0, 1)) * (values.shape[0] * values.shape[1])
 
 
 # --- prompts that have become alike ----------------------------------------------------------------------

@@ -39,22 +39,22 @@ class Places(NamedTuple):
     ----------
     similarity
         (N, C, B, K) cosines of the selected places; differentiable in those that they were selected from.
-    index
+    chosen
         (C, B, K), or (N, C, B, K) where each prompt has its own; None where all M take part, in their order.
     share
         (N, 1, 1, K) how much of a prompt's mass a place has where they are equal; None for 1 / K.
     """
 
     similarity: Tensor
-    index: Tensor | None = None
+    chosen: Tensor | None = None
     share: Tensor | None = None
 
     def spread(self, values: Tensor, places: int) -> Tensor:
         """Put values (N, C, B, K) of the selected places where those lie among all, (N, C, B, M); 0 elsewhere."""
-        if self.index is None:
+        if self.chosen is None:
             return values
         whole = values.new_zeros(*values.shape[:-1], places)
-        return whole.scatter_(-1, self.index.expand(len(values), -1, -1, -1), values)
+        return whole.scatter_(-1, self.chosen.expand(len(values), -1, -1, -1), values)
 
 
 def select_places(similarity: Tensor, top_k: Sequence[int], by: str) -> Places:

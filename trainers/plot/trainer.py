@@ -43,7 +43,7 @@ class PLOT(ClipTrainer):
         """Build a PlotModel of the options; its transport keeps evidence."""
         options, cfg = self.options, self.cfg
         model = build_plot(options, clip_model, self.dm.dataset.classnames, cfg.DATASET.NAME, cfg.SEED)
-        self.evidence = TransportEvidence(model, options.matching, options.epsilon, has_places=True)
+        self.evidence = TransportEvidence(model, has_places=True)
         return model
 
     def load_learned(self, path: Path) -> dict[str, Any]:

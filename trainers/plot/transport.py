@@ -58,7 +58,9 @@ class Match(NamedTuple):
     mass
         (B, C) how much is moved, in all; None of matchings that move all of it.
     left_out
-        (B, C, M) share of the mass of m that stays behind, 1 where a place takes no part; likewise.
+        (B, C) share of the image's mass that stays behind, of the places that take part; likewise.
+    left_out_by_place
+        (B, C, M) the same of each m, and 1 where a place takes no part; None where nothing can be left out.
     """
 
     score: Tensor
@@ -70,6 +72,7 @@ class Match(NamedTuple):
     plan: Tensor | None = None
     mass: Tensor | None = None
     left_out: Tensor | None = None
+    left_out_by_place: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -197,13 +200,17 @@ class Transport:
         distance = 0.5 * (solved.plan - uniform).abs().sum(dim=(0, -1))  # (C, B)
         evidence = (distance, solved.marginal_error, solved.iterations, solved.converged)
         match = Match(transported(places.similarity, solved.plan), *(tensor.t() for tensor in evidence))
+        every = similarity.shape[-1]
         if solved.mass is not None:
-            taken = places.spread(1 - solved.left_out[None], similarity.shape[-1])  # (1, C, B, M)
-            match = match._replace(mass=solved.mass.t(), left_out=1 - taken[0].transpose(0, 1))
+            left_out = solved.left_out  # (C, B, K)
+            by_place = 1 - places.spread(1 - left_out[None], every)[0].transpose(0, 1)
+            match = match._replace(mass=solved.mass.t(), left_out=left_out.mean(dim=2).t(), left_out_by_place=by_place)
         if keep_plan:
-            whole = similarity, places.spread(solved.plan, similarity.shape[-1])
+            whole = similarity, places.spread(solved.plan, every)
             similarity, plan = (tensor.permute(2, 1, 3, 0) for tensor in whole)
             match = match._replace(similarity=similarity, plan=plan)
+        if keep_plan and solved.mass is None and places.chosen is not None:
+            match = match._replace(left_out_by_place=(plan.sum(dim=3) == 0).to(plan))
         return match
 
     @property

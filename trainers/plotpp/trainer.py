@@ -52,7 +52,7 @@ class PLOTPP(ClipTrainer):
         learner = self.build_two_sided(clip_model)
         print(f"Matching: {options.matching}; pooled logits are {'added' if options.trade_off else 'not added'}")
         model = PlotPPModel(learner, clip_model, options.transport(), options.trade_off)
-        self.evidence = TransportEvidence(model, options.matching, options.epsilon)
+        self.evidence = TransportEvidence(model)
         return model
 
     def build_two_sided(self, clip_model: CLIP) -> TwoSidedPromptLearner:

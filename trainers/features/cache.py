@@ -31,8 +31,8 @@ from clip.feature_store import FeatureStore, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 
-from .feature_code import code_digest
-from .model import encode_images
+from ..parts.model import encode_images
+from .code import code_digest
 from .views import Views, batch_of
 
 MAX_GB = 20  # for all kept features together; the dense ones of ImageNet's test images are 10 GB (RN50, float32)

@@ -1,0 +1,3 @@
+#!/bin/sh
+# GalLoP, base to new: train on 16 images of each class in the first half: scripts/gallop/base2new_train.sh DATASET SEED [KEY VALUE ...]
+exec sh "$(dirname -- "$0")/../run.sh" gallop/base2new_train "$@"
