@@ -1,7 +1,8 @@
 # Every target makes .venv when it is missing, installs what it needs, and then runs offline.
 #   make demo    train zero-shot CLIP, CoOp and PLOT on the generated data; tables, pictures, output/demo/report.html;
 #                then a little of it on photographs -> output/demo-photos
-#   make demo-full   then the same on a small ViT, and PLOT++ in its two stages -> output/demo-vit/report.html
+#   make demo-full   then the same on a small ViT, with GalLoP, SOT-GLP, PLOT on the places that matter, and PLOT++ in
+#                its two stages -> output/demo-vit/report.html; and these methods on the ResNet -> output/demo-rn/report.html
 #   make test    the test suite            make check   lint, types and tests
 #   make test-oldest   the test suite with the oldest versions that setup.py allows (Python 3.10 or 3.11)
 #   make bench   old against new, side by side          make docs    write the pages that are made from the code
@@ -11,6 +12,7 @@ VENV ?= .venv
 DEMO ?= output/demo
 DEMO_RUN = $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
 DEMO_VIT ?= output/demo-vit
+DEMO_RN ?= output/demo-rn
 DEMO_PHOTOS ?= output/demo-photos
 BIN = $(VENV)/bin
 
@@ -44,21 +46,25 @@ demo: $(VENV)/.run
 	$(BIN)/python -m results transport --count 4 \
 	    $(DEMO_PHOTOS)/OP_N4/groceries/PLOT/photos_4shots/nctx16_cscFalse_ctpend/seed1
 
-SWEEP_VIT = $(BIN)/python scripts/sweep.py --root data --dataset demo --config demo_vit --jobs 2 --shots 1 4 16 --seeds 1 2 3
+SWEEP = $(BIN)/python scripts/sweep.py --root data --dataset demo --jobs 2 --shots 1 4 16 --seeds 1 2 3
+VIEWS = DATALOADER.TRAIN_X.VIEWS 8
+BEST_PLACES = TRAINER.PLOT.LOCAL_PROJ True TRAINER.PLOT.TOPK "(4,)" TRAINER.PLOT.FUSE_GLOBAL true
 TWO_STAGES = DATA=data OUTPUT=$(DEMO_VIT)/plotpp CFG=demo_vit SHOTS="1 4 16" PYTHON=$(BIN)/python
 
 demo-full: demo
-	$(SWEEP_VIT) --output $(DEMO_VIT)/tokens --trainers ZeroshotCLIP CoOp PLOT
-	$(SWEEP_VIT) --output $(DEMO_VIT)/value --trainers PLOT TRAINER.PLOT.DENSE value
+	$(SWEEP) --config demo_vit --output $(DEMO_VIT)/all --trainers ZeroshotCLIP CoOp PLOT GalLoP SOTGLP $(VIEWS)
+	$(SWEEP) --config demo_vit --output $(DEMO_VIT)/best --trainers PLOT TRAINER.PLOT.DENSE vv $(BEST_PLACES) $(VIEWS)
 	$(TWO_STAGES) sh scripts/plotpp/main_visiononly.sh demo 4 --jobs 2
 	$(TWO_STAGES) sh scripts/plotpp/main_joint.sh demo 4 --jobs 2
 	$(BIN)/python -m results table $(DEMO_VIT)
 	$(BIN)/python -m results curve $(DEMO_VIT)
-	for kind in tokens value; do $(BIN)/python -m results transport --count 4 \
-	    $(DEMO_VIT)/$$kind/OP_N4/demo/PLOT/demo_vit_16shots/nctx16_cscFalse_ctpend/seed1 || exit; done
-	$(BIN)/python -m results transport --count 4 \
-	    $(DEMO_VIT)/plotpp_joint/OP_N4_M4/demo/PLOTPP/demo_vit_16shots/nctx4_cscFalse_ctpend/seed1
+	for run in all:PLOT best:PLOT all:SOTGLP plotpp_joint:PLOTPP; do \
+	    $(BIN)/python -m results transport --count 4 "$(DEMO_VIT)/$$run@16#1" || exit; done
 	$(BIN)/python -m results report $(DEMO_VIT)
+	$(SWEEP) --config demo --output $(DEMO_RN)/all --trainers ZeroshotCLIP CoOp PLOT GalLoP SOTGLP $(VIEWS)
+	$(SWEEP) --config demo --output $(DEMO_RN)/best --trainers PLOT $(BEST_PLACES) $(VIEWS)
+	$(BIN)/python -m results table $(DEMO_RN)
+	$(BIN)/python -m results report $(DEMO_RN)
 
 test: $(VENV)/.develop
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
