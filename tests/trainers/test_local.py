@@ -273,14 +273,18 @@ def test_local_prompts_of_classes_serve_those_classes_in_any_order(clip_model, t
     trained = model_of(clip_model, Transport(), class_specific=True)
     state = trained.prompt_learner.state_dict()
 
-    def learner_for(names):
-        learner = GlobalLocalLearner(names, clip_model, 2, 3, True, place_width=place_width(clip_model.visual))
+    def learner_for(names, places=16):
+        width = place_width(clip_model.visual)
+        learner = GlobalLocalLearner(names, clip_model, 2, 3, True, place_width=width, n_places=places)
         return GlobalLocalModel(learner, clip_model, Transport())
 
     found = find_learned(dict(state), learner_for(["owl", "cat"]), tmp_path)
     assert torch.equal(found["local_prompts"], state["local_prompts"][[2, 0]])
     with pytest.raises(ValueError, match="none for 1 of the 2 classes of this run: 'dog'; test it on its own classes"):
         find_learned(dict(state), learner_for(["owl", "dog"]), tmp_path)
+    state["n_places"] = torch.tensor(49)
+    with pytest.raises(ValueError, match="learned on images of 49 places, and the backbone of this run sees 16"):
+        find_learned(dict(state), learner_for(["owl", "cat"]), tmp_path)
 
 
 @pytest.mark.parametrize(("method", "dataset", "expected"), [
