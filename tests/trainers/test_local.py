@@ -2,6 +2,7 @@
 tests/golden, compared by tests/conformance."""
 from __future__ import annotations
 
+import argparse
 import re
 
 import pytest
@@ -303,3 +304,17 @@ def test_published_settings_are_what_a_run_has(world, tmp_path):
     argv = arguments(world, tmp_path, trainer="SOTGLP")
     assert request_of(argv).cfg.TRAINER.SOTGLP.N_LOCAL == 6  # Caltech101
     assert request_of([*argv, "TRAINER.SOTGLP.N_LOCAL", "2"]).cfg.TRAINER.SOTGLP.N_LOCAL == 2
+
+
+def test_checkpoints_of_the_authors(world, tmp_path, capsys):
+    """One file with the three tensors, an optimiser, and a parsed command line, of which nothing is run."""
+    run = tmp_path / "run"
+    ours = train.run(arguments(world, run, "OPTIM.MAX_EPOCH", "1", trainer="GalLoP"))
+    state = torch.load(run / "prompt_learner" / "model.pth.tar-1", weights_only=True)["state_dict"]
+    learned = {key: state[key] for key in TRAINER_REGISTRY.get("GalLoP").learned_tensors}
+    theirs = {"epoch": 50, "state_dict": learned, "args": argparse.Namespace(lr=0.002), "train_meter": {"loss": 1.0}}
+    torch.save(theirs, tmp_path / "gallop_caltech101_vit_b16_seed1.ckpt")
+    flags = ["--eval-only", "--model-dir", str(tmp_path / "gallop_caltech101_vit_b16_seed1.ckpt")]
+    again = train.run(arguments(world, tmp_path / "again", trainer="GalLoP", flags=flags))
+    assert (again["accuracy"], again["macro_f1"]) == (ours["accuracy"], ours["macro_f1"])
+    assert "(epoch = 50)" in capsys.readouterr().out
