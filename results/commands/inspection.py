@@ -73,9 +73,9 @@ def _run(args: argparse.Namespace) -> RunAtRest:
     "ablate",
     *RUN,
     argument("--eps", metavar="E", nargs="+", type=positive, default=[],
-             help="epsilons of the transport, besides the run's own; as --try epsilon E ..."),
-    argument("--try", dest="tried", metavar=("SETTING", "VALUE"), nargs="+", action="append", default=[],
-             help="values of the setting that a matching is varied by, such as rho; may be repeated. Default: several, "
+             help="epsilons of the transport, besides the run's own; as --try epsilon=E,E"),
+    argument("--try", dest="tried", metavar="SETTING=VALUES", nargs="+", default=[],
+             help="values of the settings that matchings are varied by, with commas between; default: several of each, "
                   "and the run's own"),
     argument("--matchings", metavar="NAME", nargs="+", default=[],
              help="default: all (a name that there is not lists them). The run's own is always among them"),
@@ -92,18 +92,17 @@ def ablate(args: argparse.Namespace) -> int:
     --------
     python -m results ablate output/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
     python -m results ablate RUN --eps 0.05 0.1 0.2 --matchings ot uniform --format csv
-    python -m results ablate RUN --matchings unbalanced partial --try rho 0.05 0.2 --try share 0.5
+    python -m results ablate RUN --matchings unbalanced partial --try rho=0.05,0.2 share=0.5
     """
     from ..inspection.ablation import show_ablation
 
     values = {"epsilon": args.eps} if args.eps else {}
-    for setting, *tried in args.tried:
+    for word in args.tried:
+        setting, _, numbers = word.partition("=")
         try:
-            values[setting] = [float(value) for value in tried]
-        except ValueError as error:
-            raise ResultsError(f"--try {setting} takes numbers: {error}") from None
-        if not tried:
-            raise ResultsError(f"--try {setting} names no value")
+            values[setting] = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            raise ResultsError(f"--try {word}: write a setting and its numbers, as in rho=0.05,0.2") from None
     show_ablation(_run(args), values, args.matchings, args.out, args.format)
     return 0
 

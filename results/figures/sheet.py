@@ -67,8 +67,9 @@ class Sheet:
         """Show shares (h, w) from 0, white, to 1, dark grey, a rectangle each; from one half on they are hatched."""
         axes = self.panel(left, top, width, height)
         lines: dict[str, Any] = {"edgecolors": "white", "linewidth": 0.5} if max(values.shape) <= MOST_LINES else {}
-        axes.pcolormesh(values, cmap="Greys", vmin=0, vmax=1.6, **lines)
-        axes.pcolor(np.ma.masked_less(values, 0.5), hatch="////", alpha=0)
+        shades: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 1.6}  # not to black, on which no hatch shows
+        axes.pcolormesh(values, **shades, **lines)
+        axes.pcolor(np.ma.masked_less(values, 0.5), hatch="////", edgecolors="white", linewidth=0.5, **shades)
         axes.set_ylim(len(values), 0)
         return axes
 
@@ -114,7 +115,7 @@ def tinted(picture: np.ndarray, values: np.ndarray, scale: Scale, left_out: np.n
 def faded(picture: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """Fade a picture (H, W, 3) towards white by the shares (h, w) that are left out, smoothed between the cells."""
     cover = MOST_FADED * upsample(left_out, (picture.shape[0], picture.shape[1]))[..., None]
-    return (1 - cover) * picture + cover
+    return np.minimum((1 - cover) * picture + cover, 1.0)
 
 
 def color_map() -> Any:

@@ -46,7 +46,7 @@ def runs(world):
     return {name: world / name for name in (*MATCHINGS, "PLOTPP")}
 
 
-FEW = ["--try", "rho", "0.1", "0.3", "--try", "share", "0.4"]
+FEW = ["--try", "rho=0.1,0.3", "share=0.4"]
 STRENGTHS = {"epsilon": (0.05, 0.1), "rho": (0.1,), "share": (0.4,)}
 
 
@@ -285,11 +285,11 @@ def test_bad_input_is_named(runs, world, tmp_path, capsys):
     only_max = refused(capsys, str(runs["ot"]), "--eps", "0.1", "--matchings", "max")
     assert "epsilon is varied for the matching ot, which --matchings leaves out" in only_max
     for words, said in (
-        (["share", "1.5"], "share must be above 0 and at most 1, got 1.5"), (["rho", "0"], "rho must be above 0"),
-        (["rho", "x"], "--try rho takes numbers"), (["rho"], "--try rho names no value"),
-        (["size", "1"], "--try varies no setting 'size'; choose from epsilon, rho, share"),
+        ("share=1.5", "share must be above 0 and at most 1, got 1.5"), ("rho=0.1,0", "rho must be above 0"),
+        ("rho=x", "--try rho=x: write a setting and its numbers"), ("rho", "--try rho: write a setting"),
+        ("size=1", "--try varies no setting 'size'; choose from epsilon, rho, share"),
     ):  # fmt: skip
-        assert said in refused(capsys, str(runs["ot"]), "--try", *words)
+        assert said in refused(capsys, str(runs["ot"]), "--try", words)
     for value in ("0", "-1", "nan", "inf", "x"):
         with pytest.raises(SystemExit) as stopped:
             main(["ablate", str(runs["ot"]), "--eps", value])

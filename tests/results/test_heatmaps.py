@@ -184,3 +184,35 @@ def test_prompt_without_mass_is_called_so():
     plan[:, 0], plan[3, 1] = 0, 1
     title = heatmaps.map_title
     assert "no mass" in title(plan, 0) and "100% of mass" in title(plan, 1)
+
+
+# --- what is left out ---------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_fades_and_has_a_map():
+    """The right half of a picture is left out: it turns lighter in every map, and is hatched in one of its own."""
+    plan = np.zeros((6, 2))
+    plan[[0, 1, 3, 4]] = 1 / 8
+    left_out = np.array([0.0, 0, 1, 0, 0, 1])  # of 2 x 3 places
+    explained = Explained(
+        np.full((60, 90, 3), 0.5), (2, 3), np.zeros(2), ["a", "b"], (ShownClass(0, plan, plan, left_out),)
+    )
+    figure = heatmaps.draw(explained)
+    texts = words_of(figure)
+    assert "left out: 33%" in texts and "from uniform; 33% left out" in texts
+    original, first, second, own = (axes.images[0].get_array() for axes in figure.axes if axes.images)
+    assert_close(original, 0.5)
+    for shown in (first, second, own):
+        assert shown[:, -10:].mean() > 0.9 > 0.6 > shown[:, :30].mean()
+    hatched = [c for axes in figure.axes for c in axes.collections if c.get_hatch()]
+    assert len(hatched) == 1 and np.ma.count(hatched[0].get_array()) == 2
+    without = heatmaps.draw(explained._replace(shown=(ShownClass(0, plan, plan),)))
+    assert "left out" not in words_of(without) and len(without.axes) == len(figure.axes) - 2
+    heatmaps.draw(explained._replace(shown=(ShownClass(0, plan, plan, 0 * left_out),)))  # nothing to hatch
+
+
+def test_a_plan_without_places_says_what_is_left_out_of_each_row():
+    plan = np.full((3, 2), 1 / 6)
+    shown = (ShownClass(0, plan, plan, np.array([0.25, 0.5, 1.0])),)
+    texts = words_of(heatmaps.draw(made_up(None, 2, 0, features=3)._replace(shown=shown)))
+    assert all(f"visual {m}\n{left} left out" in texts for m, left in ((1, "25%"), (2, "50%"), (3, "100%")))

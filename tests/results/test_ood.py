@@ -69,7 +69,7 @@ def test_an_image_is_as_known_as_its_best_place():
 levels = st.lists(st.integers(0, 9), min_size=1, max_size=30)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(levels, levels)
 def test_measures_are_those_of_counting(known, foreign):
     """Of scores with many ties."""

@@ -21,6 +21,7 @@ from runs.files import ResultsError
 from runs.record import read_classnames
 from runs.restore.images import image_reader
 from runs.restore.rebuilding import load_trainer
+from tests.support.closeness import assert_close
 from tests.support.plot_runs import copy_run
 from tests.support.records import make_record, write_run
 
@@ -97,6 +98,29 @@ def test_explained_is_what_the_trainer_says(plot_runs):
         for one in found.shown:
             np.testing.assert_array_equal(one.plan, expected.plan[0, one.label])
             np.testing.assert_array_equal(one.similarity, expected.similarity[0, one.label])
+
+
+@pytest.mark.parametrize(
+    ("setting", "other", "share"),  # of RN50's 3 x 3 places half the mass, some of it, or all but 4 places
+    [("MATCHING: ot\n", "MATCHING: partial\n", 0.5), ("MATCHING: ot\n", "MATCHING: unbalanced\n", None),
+     ("TOPK: []", "TOPK: [4]", 5 / 9)],
+)  # fmt: skip
+def test_what_was_left_out_is_said_everywhere(plot_runs, tmp_path, capsys, setting, other, share):
+    """By a matching that may, or by a selection of places: arrays, list, pictures, claims, report."""
+    run = copy_run(plot_runs["rn"], tmp_path / "run", setting, other)
+    assert main(["transport", str(run), "--count", "1", "--formats", "npz", "svg"]) == 0
+    listed = json.loads((run / "transport/index.json").read_text())["pictures"][0]
+    arrays = np.load(run / "transport" / listed["files"]["npz"])
+    shown = [one["left_out"] for one in listed["classes"]]
+    assert_close(arrays["left_out"].mean(axis=1), shown)
+    assert_close(arrays["plan"].sum(axis=(1, 2)), 1.0)
+    assert share is None or shown[0] == pytest.approx(share, rel=1e-3)
+    assert 0 < shown[0] < 1 and f", {shown[0]:.0%} left out" in capsys.readouterr().out
+    assert f"{shown[0]:.0%} left out" in (run / "transport" / listed["files"]["svg"]).read_text()
+    assert main(["claims", str(run), "--count", "1", "--formats", "json", "svg"]) == 0
+    claimed = json.loads((run / "transport/claims.json").read_text())["prompts"][0]["claimed"][0]
+    assert 0 < claimed["left_out"] < 1
+    assert "Faded: left out." in (run / "transport/claims.svg").read_text().replace("\n", " ")
 
 
 def test_one_image_at_a_time(plot_runs):

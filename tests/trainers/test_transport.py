@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from benchmarks import original
 from tests.support.closeness import assert_close
+from trainers.plot.evidence import TransportStatistics
 from trainers.plot.matchings import MATCHINGS
+from trainers.plot.model import PlotOutput
 from trainers.plot.sinkhorn import sinkhorn
 from trainers.plot.transport import Transport
 
@@ -261,3 +263,23 @@ def test_places_that_were_not_selected_are_left_out(matching):
         assert_close(match.mass, torch.full((2, 4), 0.5))
     ot = Transport(top_k=(4,))(local, text)
     assert torch.equal(ot.left_out_by_place.sum(dim=2), torch.full((2, 4), 5.0).double()) and ot.left_out is None
+
+
+@pytest.mark.parametrize("matching", LEAVING)
+def test_statistics_are_means_over_the_problems_of_all_batches(matching):
+    text = unit(3, 4, 8, seed=1)
+    transport, statistics = Transport(matching=matching, rho=0.05, share=0.7), TransportStatistics()
+    matches = [transport(unit(images, 6, 8, seed=images), text, keep_plan=False) for images in (5, 2)]
+    for match in matches:
+        statistics.update(PlotOutput(match.score, match))
+    summary = statistics.summary()
+    mass, left_out = (torch.cat([getattr(match, name) for match in matches]) for name in ("mass", "left_out"))
+    predicted = torch.cat([match.score for match in matches]).argmax(dim=1)
+    of_predicted = torch.cat([match.left_out_by_place for match in matches])[torch.arange(7), predicted]  # (7, 6)
+    assert summary["mass_moved"] == pytest.approx(mass.mean().item())
+    assert summary["left_out"] == pytest.approx(left_out.mean().item())
+    assert summary["left_out_predicted"] == pytest.approx(of_predicted.mean().item())
+    assert_close(summary["left_out_by_place"], of_predicted.mean(dim=0), 1e-4, floor=1)
+    statistics = TransportStatistics()
+    statistics.update(PlotOutput(match.score, Transport()(unit(5, 6, 8), text)))
+    assert not {"mass_moved", "left_out", "left_out_by_place"} & statistics.summary().keys()

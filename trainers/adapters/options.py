@@ -16,6 +16,8 @@ LOCAL = [name for name, matching in MATCHINGS.items() if not matching.pooled]
 ALPHA = "weight of the cache's score in training, and in a test where SEARCH is none"
 NOT_POOLED = Rule(lambda value: value in LOCAL, f"one of {', '.join(LOCAL)}", ": the cache is asked by local features")
 
+UNMAPPED = Rule(lambda value: not value, "False", ": the keys of the cache are places as CLIP gives them")
+
 
 @dataclass(frozen=True)
 class Values:
@@ -131,6 +133,9 @@ class PlotAdapterOptions(PlotOptions, LearningOptions):
         0.3,
         "weight of the entropy in the transport between image and cache",
         above_zero(original=0.3),
+    )
+    local_proj: bool = option(
+        "LOCAL_PROJ", False, "prompts that were learned with a map of the places are not taken", UNMAPPED, effect=False
     )
     pretrained: str = option(
         "PRETRAIN_DIR", "", "checkpoint or folder of the PLOT run; empty: OUTPUT_DIR, with PLOT instead of PLOTAdapter"
