@@ -6,6 +6,7 @@ The modules, from the bottom up:
     machine            the processor, and whether other programs keep it busy
     measure            processes, turns, medians: how two sides are compared
     original           the original algorithm in plain code
+    original_local     GalLoP and SOT-GLP in plain code
     subjects           a training step and its parts, of either side
     original_trainers  whole programs of the original kind
     programs           a test and a sweep, of either side

@@ -12,6 +12,7 @@ for example:
   python -m benchmarks --subjects evaluation sweep        # whole programs: a test of 400 images, 30 runs
   python -m benchmarks --subjects views                   # a training step where features of the images are kept
   python -m benchmarks --subjects plotpp-vision plotpp-joint     # a step of PLOT++ in both stages, on ViT-B/16
+  python -m benchmarks --subjects gallop sotglp           # a step with global and local prompts, on ViT-B/16
   python -m benchmarks --subjects neighbour               # spinning against sleeping threads, on shared cores
   python -m benchmarks --subjects growth                  # how cost grows with classes, prompts, context and batch
 
@@ -47,10 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--subjects", nargs="+", choices=known, default=default, metavar="NAME",
         help=f"of {', '.join(known)}; default: {' '.join(default)}")
     add("--classes", type=positive, nargs="+", metavar="C", help="instead of each subject's own")
-    add("--prompts", type=positive, metavar="N", help="default: 4")
-    add("--context", type=positive, metavar="TOKENS", help="default: 16; of PLOT++: 4")
+    add("--prompts", type=positive, metavar="N", help="of gallop and sotglp the local ones; default: 4")
+    add("--context", type=positive, metavar="TOKENS", help="default: 16; of steps on ViT-B/16: 4")
     add("--batch", type=positive, metavar="B", help="default: 32; of PLOT++: 4")
-    add("--backbone", choices=list(ARCHITECTURES), help="default: RN50; of PLOT++: ViT-B/16")
+    add("--backbone", choices=list(ARCHITECTURES), help="default: RN50; of PLOT++, GalLoP and SOT-GLP: ViT-B/16")
     add_device_flag(parser, default="cpu")
     add("--images", type=positive, default=400, metavar="K", help="test images of evaluation and sweep; default: 400")
     add("--epochs", type=positive, default=1, metavar="E", help="of each run of the sweep; default: 1")
@@ -141,9 +142,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status is as in the help text."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    prompted = [name for name in args.subjects if name.startswith("plotpp")]
-    if prompted and args.backbone and not args.backbone.startswith("ViT"):
-        parser.error(f"{prompted[0]} shows its visual prompts to a ViT; give another --backbone than {args.backbone}")
+    of_vits = [name for name in args.subjects if name in SUBJECTS and "backbone" in SUBJECTS[name].usual]
+    if of_vits and args.backbone and not args.backbone.startswith("ViT"):
+        parser.error(f"{of_vits[0]} is measured on a ViT; give another --backbone than {args.backbone}")
 
     import torch
 

@@ -77,6 +77,7 @@ class Subject(NamedTuple):
 
 
 PLOTPP = {"backbone": "ViT-B/16", "context": 4, "batch": 4}
+LOCAL = {"backbone": "ViT-B/16", "context": 4, "batch": 32}
 SUBJECTS = {
     "text": Subject("text tower, forward + backward", "text", (10, 47, 100, 397)),
     "transport": Subject("features to scores, forward + backward", "transport", (100, 1000)),
@@ -85,6 +86,8 @@ SUBJECTS = {
     "views": Subject("training step, new on kept views", "training_step", (10, 47), {"kept_views": True}),
     "plotpp-vision": Subject("PLOT++, step of the first stage", "prompted_step", (47,), {"update": "vision"}, PLOTPP),
     "plotpp-joint": Subject("PLOT++, step of the second stage", "prompted_step", (47,), {"update": "joint"}, PLOTPP),
+    "gallop": Subject("GalLoP, training step", "local_step", (47, 100), {"method": "gallop"}, LOCAL),
+    "sotglp": Subject("SOT-GLP, training step", "local_step", (47, 100), {"method": "sotglp"}, LOCAL),
 }
 EVALUATION_CLASSES, SWEEP_CLASSES = (47,), (10,)
 GROWTH = {"classes": (25, 50, 100, 200), "prompts": (1, 2, 4, 8), "context": (4, 8, 16, 32), "batch": (8, 16, 32, 64)}

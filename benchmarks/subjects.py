@@ -1,4 +1,4 @@
-"""What is measured: a training step of PLOT and its parts, at the sizes of real models with random weights.
+"""What is measured: training steps and their parts, at the sizes of real models with random weights.
 
 Every subject takes the side ("old" or "new") and the `Sizes`, and returns a step that computes a result and a gradient.
 Both sides have the same weights, images and names, so that their results can be compared. Numbers do not depend on what
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,14 +18,19 @@ from torch import Tensor
 from clip.frozen import freeze_image_tower
 from clip.model import CLIP
 from clip.prompt_text import TextEncoder
+from trainers.local.model import GlobalLocalModel
+from trainers.local.options import GalLoPOptions, SotGlpOptions
+from trainers.local.prompts import GlobalLocalLearner
+from trainers.parts.local_projection import place_width
 from trainers.parts.prompts import ContextLearner, PromptLearner
 from trainers.plot.model import PlotModel
 from trainers.plot.transport import Transport, transported
 from trainers.plotpp.model import PlotPPModel
 from trainers.plotpp.prompts import TwoSidedPromptLearner, start_at_random
 
-from . import original
+from . import original, original_local
 from .measure import Step
+from .original_local import GALLOP, SOTGLP
 from .sizes import ARCHITECTURES, RESOLUTION, TEXT_TOWER, Sizes
 
 VISUAL_PROMPTS, VISUAL_TOKENS = 4, 2  # as published
@@ -136,6 +142,59 @@ def prompted_step(side: str, sizes: Sizes, update: str) -> Step:
     learner = TwoSidedPromptLearner(model, start, VISUAL_PROMPTS, VISUAL_TOKENS, generator=generator)
     learner.ctx.requires_grad_(update == "joint")
     return _whole_step(side, PlotPPModel, model, learner, sizes)
+
+
+def local_step(side: str, sizes: Sizes, method: str) -> Step:
+    """GalLoP or SOT-GLP: images, text, both branches, the sum of their losses, backward pass and optimiser's step.
+
+    Settings are the published ones, with the sizes' number of local prompts; contexts start at random, so that no two
+    prompts are equal. The results are logits and gradients of the contexts and the map of the places.
+    """
+    options: GalLoPOptions = GalLoPOptions() if method == GALLOP else SotGlpOptions()
+    counts = options.top_k if method == SOTGLP else tuple(5 * n for n in range(1, sizes.prompts + 1))
+    options = replace(options, n_local=sizes.prompts, top_k=counts)
+    model = clip_model(sizes.backbone)
+    learner = GlobalLocalLearner(
+        class_names(sizes.classes), model, options.n_global, options.n_local, options.class_specific, init="",
+        n_context=sizes.context, local_start=options.local_start, place_width=place_width(model.visual),
+        generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    model, learner = model.to(sizes.device), learner.to(sizes.device)
+    images = torch.randn(sizes.batch, 3, RESOLUTION, RESOLUTION).to(sizes.device)
+    labels = torch.arange(sizes.batch, device=sizes.device) % sizes.classes
+    learned = list(learner.parameters())
+    optimiser = torch.optim.SGD(learned, lr=0.002, momentum=0.9, weight_decay=0.01)
+
+    def finish(loss: Tensor, logits: Tensor) -> list[Tensor]:
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return [logits.detach(), *(parameter.grad for parameter in learned if parameter.grad is not None)]
+
+    tower = TextEncoder(model)
+
+    def old() -> list[Tensor]:
+        torch.manual_seed(0)  # both sides drop the same global prompts
+        out = original_local.forward(method, model, tower, learner, images, options.top_k)
+        scale = model.logit_scale.exp()
+        whole, local = original_local.losses(out, labels, scale, options.dropout)
+        return finish(whole + local, original_local.logits(out, scale))
+
+    if side == "old":
+        return old
+    freeze_image_tower(model.visual)
+    ours = GlobalLocalModel(
+        learner, model, options.transport(), options.dense, options.dropout, options.replace,
+        every_prompt=options.local_loss == "each", divided=options.local_scale == "divided",
+    )  # fmt: skip
+
+    def new() -> list[Tensor]:
+        torch.manual_seed(0)
+        branches = ours.branches(ours.encode(images))
+        whole, local = ours.losses(branches, labels)
+        return finish(whole + local, ours.logits(branches.whole.mean(dim=2), branches.local.mean(dim=2)))
+
+    return new
 
 
 def _whole_step(

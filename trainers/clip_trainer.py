@@ -362,7 +362,7 @@ class ClipTrainer(TrainerX):
         Parameters
         ----------
         directory
-            A run's folder; empty for none, which is said in the log.
+            A run's folder, or a file NAME.ckpt; empty for none, which is said in the log.
         epoch
             Its number; None for model-best.pth.tar, or the last epoch's where there is no best.
 
@@ -375,6 +375,9 @@ class ClipTrainer(TrainerX):
         """
         if not directory:
             print("No model directory given: the prompts stay as they were initialised")
+            return
+        if Path(directory).suffix == ".ckpt":  # a single file, as GalLoP's authors write
+            self.load_learned(Path(directory))
             return
         for name in self.get_model_names():
             self.load_learned(checkpoint_path(Path(directory) / name, epoch))

@@ -2,8 +2,8 @@
 
 `torch.save` writes a zip archive: a pickle, and the bytes of each storage in a member of its own, with a checksum;
 until 2020 it wrote pickles and bytes one after the other, without any. The pickles are read by `pickle_machine`, which
-calls nothing that they name; scheduler and optimiser objects, which checkpoints of the original engine hold, become
-inert. No file can ask for more memory than a small multiple of its own size.
+calls nothing that they name; scheduler and optimiser objects, which checkpoints of the original engine hold, and
+parsed command lines, which those of GalLoP and SOT-GLP do, become inert. No file can ask for more memory than a small multiple of its own size.
 """
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .tools import StrPath, path_hint
 
 __all__ = ["Archive", "CheckpointError", "Inert", "UnsafeCheckpointError", "load_file", "reading"]
 
-STAND_INS = ("torch.optim", "dassl.optim")
+STAND_INS = ("torch.optim", "dassl.optim", "argparse", "gallop", "sot_glp")
 REPEATED = 8  # a file's tensors may show its bytes so many times over, as expanded and tied ones do
 SMALL = 2**26  # bytes: and this much they may in any case
 LEGACY = (0x1950A86A20F9469CFC6C, 1001)  # what files in the old format begin with: magic number, version

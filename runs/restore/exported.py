@@ -141,7 +141,8 @@ def exported_at(name: str) -> ExportedFile | None:
     """
     if is_on_hub(name):
         return ExportedFile.read(fetch_export(name))
-    is_checkpoint = ".pth.tar" in Path(name).name  # the engine says which folder was meant
+    # of a checkpoint of a run the engine says which folder was meant; the trainer reads one of GalLoP's authors
+    is_checkpoint = ".pth.tar" in Path(name).name or name.endswith(".ckpt")
     return ExportedFile.read(Path(name)) if Path(name).is_file() and not is_checkpoint else None
 
 

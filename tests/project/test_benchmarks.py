@@ -10,15 +10,21 @@ import pytest
 import torch
 
 import train
-from benchmarks import machine, neighbour, original, subjects
+from benchmarks import machine, neighbour, original, original_local, subjects
 from benchmarks.__main__ import main
 from benchmarks.floor import operations
 from benchmarks.measure import NEW, Process
 from benchmarks.sizes import ARCHITECTURES, SUBJECTS, Sizes
+from clip.prompt_text import TextEncoder
 from runs.record import read_result
+from tests.conformance import models as conformance
+from tests.conformance.local import learner_of, load
 from tests.support.closeness import assert_close
+from tests.support.golden_data import GOLDEN, read_npz
 from tests.support.programs import REPOSITORY, arguments, make_world
+from trainers.local.prompts import GlobalLocalLearner
 
+RECORDED = sorted(path for kind in ("gallop", "sotglp") for path in (GOLDEN / kind).glob("vit_*.npz"))
 SMALL = Sizes("RN50", classes=3, prompts=2, context=2, batch=2)
 
 
@@ -36,10 +42,44 @@ def test_old_and_new_agree_on_result_and_gradient(name, monkeypatch):
     for backbone, layers in few_layers.items():
         shallow = ARCHITECTURES[backbone] | {"transformer_layers": 2} | layers
         monkeypatch.setitem(ARCHITECTURES, backbone, shallow)
-    small = SMALL._replace(backbone="ViT-B/32") if name.startswith("plotpp") else SMALL
+    small = SMALL._replace(backbone="ViT-B/32") if "backbone" in SUBJECTS[name].usual else SMALL
     old, new = map(SUBJECTS[name].make(small), ("old", "new"))
     for a, b in zip(old(), new(), strict=True):
         assert_close(a, b, 1e-4)
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_plain_gallop_and_sotglp_are_the_originals(path):
+    """On the recorded cases of a ViT."""
+    arrays, meta = read_npz(path)
+    model = conformance.tiny_clip(meta["model"], path)
+    images, labels = conformance.images_and_labels(meta, path)
+    learner = learner_of(meta, arrays, model)
+    load(learner, arrays)
+    text, scale = TextEncoder(model), model.logit_scale.exp()
+    out = original_local.forward(path.parent.name, model, text, learner, images, meta["topk"])
+    torch.manual_seed(meta["dropout_seed"])
+    whole, local = original_local.losses(out, labels, scale, meta["global_dropout_p"])
+    (whole + local).backward()
+    results = {"sim_global": out.whole, "sim_local": out.similarity, "local_logits": out.local,
+               "loss_global": whole, "loss_local": local, "probs": original_local.logits(out, scale).softmax(dim=1)}
+    results |= {f"grad.{name.removesuffix('.linear.weight')}": p.grad for name, p in learner.named_parameters()}
+    assert {name for name in arrays if name.startswith("grad.")} <= set(results)
+    for name, result in results.items():
+        assert_close(result.detach(), arrays[name], 1e-4, floor=conformance.SATURATED if name[0] in "gl" else 0.0)
+
+
+def test_pieces_of_the_text_give_the_same(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "ViT-B/32", ARCHITECTURES["ViT-B/32"] | {"transformer_layers": 2})
+    model = subjects.clip_model("ViT-B/32", with_images=False)
+    learner = GlobalLocalLearner(["cat", "hot air balloon", "ice"], model, 2, 2, class_specific=True, init="")
+    text, results = TextEncoder(model), []
+    for rows in (12, 8):  # all classes, and pieces of two
+        monkeypatch.setattr(original_local, "ROWS", rows)
+        features = original_local.text_features(text, learner)
+        results.append([features, *torch.autograd.grad(features.square().sum(), list(learner.parameters()))])
+    for whole, in_pieces in zip(*results, strict=True):
+        assert_close(in_pieces.detach(), whole.detach(), 1e-4)
 
 
 @pytest.mark.parametrize("trainer", ["PLOT", "CoOp"])

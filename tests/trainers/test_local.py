@@ -2,6 +2,7 @@
 tests/golden, compared by tests/conformance."""
 from __future__ import annotations
 
+import argparse
 import re
 
 import pytest
@@ -273,14 +274,18 @@ def test_local_prompts_of_classes_serve_those_classes_in_any_order(clip_model, t
     trained = model_of(clip_model, Transport(), class_specific=True)
     state = trained.prompt_learner.state_dict()
 
-    def learner_for(names):
-        learner = GlobalLocalLearner(names, clip_model, 2, 3, True, place_width=place_width(clip_model.visual))
+    def learner_for(names, places=16):
+        width = place_width(clip_model.visual)
+        learner = GlobalLocalLearner(names, clip_model, 2, 3, True, place_width=width, n_places=places)
         return GlobalLocalModel(learner, clip_model, Transport())
 
     found = find_learned(dict(state), learner_for(["owl", "cat"]), tmp_path)
     assert torch.equal(found["local_prompts"], state["local_prompts"][[2, 0]])
     with pytest.raises(ValueError, match="none for 1 of the 2 classes of this run: 'dog'; test it on its own classes"):
         find_learned(dict(state), learner_for(["owl", "dog"]), tmp_path)
+    state["n_places"] = torch.tensor(49)
+    with pytest.raises(ValueError, match="learned on images of 49 places, and the backbone of this run sees 16"):
+        find_learned(dict(state), learner_for(["owl", "cat"]), tmp_path)
 
 
 @pytest.mark.parametrize(("method", "dataset", "expected"), [
@@ -299,3 +304,17 @@ def test_published_settings_are_what_a_run_has(world, tmp_path):
     argv = arguments(world, tmp_path, trainer="SOTGLP")
     assert request_of(argv).cfg.TRAINER.SOTGLP.N_LOCAL == 6  # Caltech101
     assert request_of([*argv, "TRAINER.SOTGLP.N_LOCAL", "2"]).cfg.TRAINER.SOTGLP.N_LOCAL == 2
+
+
+def test_checkpoints_of_the_authors(world, tmp_path, capsys):
+    """One file with the three tensors, an optimiser, and a parsed command line, of which nothing is run."""
+    run = tmp_path / "run"
+    ours = train.run(arguments(world, run, "OPTIM.MAX_EPOCH", "1", trainer="GalLoP"))
+    state = torch.load(run / "prompt_learner" / "model.pth.tar-1", weights_only=True)["state_dict"]
+    learned = {key: state[key] for key in TRAINER_REGISTRY.get("GalLoP").learned_tensors}
+    theirs = {"epoch": 50, "state_dict": learned, "args": argparse.Namespace(lr=0.002), "train_meter": {"loss": 1.0}}
+    torch.save(theirs, tmp_path / "gallop_caltech101_vit_b16_seed1.ckpt")
+    flags = ["--eval-only", "--model-dir", str(tmp_path / "gallop_caltech101_vit_b16_seed1.ckpt")]
+    again = train.run(arguments(world, tmp_path / "again", trainer="GalLoP", flags=flags))
+    assert (again["accuracy"], again["macro_f1"]) == (ours["accuracy"], ours["macro_f1"])
+    assert "(epoch = 50)" in capsys.readouterr().out

@@ -29,7 +29,7 @@ ONCE = {"clip/prompt_text.py _layout"}  # for a list of classes, and kept
 METERS = "trainers/clip_trainer.py read_meters"
 SCALER = "trainers/clip_trainer.py forward_backward"  # torch's gradient scaler asks whether it overflowed
 EVALUATOR = "dassl/evaluation/evaluator.py process"
-SOLVER = "trainers/plot/sinkhorn.py sinkhorn"  # once in eight iterations; for trainers there is one here
+SOLVER = "trainers/plot/sinkhorn.py _iterate"  # once in eight iterations; for trainers there is one here
 FORMATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float16}
 
 

@@ -49,6 +49,9 @@ class GlobalLocalLearner(ContextLearner):
         Width of the map of the places; 0 for none.
     clean_names
         Whether `_` is read as space; False as in published runs.
+    n_places
+        How many places the image tower sees, 0 for unknown; prompts and map that were learned on another grid are
+        refused.
     dtype, generator
         Number format of the contexts, and what random numbers are drawn from.
 
@@ -62,7 +65,7 @@ class GlobalLocalLearner(ContextLearner):
     M. Lafon et al., GalLoP, ECCV 2024; SOT-GLP, arXiv 2603.08347, 2026.
     """
 
-    fixed = ("token_prefix", "class_tokens")
+    fixed = ("token_prefix", "n_places", "class_tokens")
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class GlobalLocalLearner(ContextLearner):
         local_start: str = "global",
         place_width: int = 0,
         clean_names: bool = True,
+        n_places: int = 0,
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -103,6 +107,7 @@ class GlobalLocalLearner(ContextLearner):
         self.local_proj = LocalProjection(place_width) if place_width else None
 
         tokens = tokenize(clip_model.tokens, words, classnames, self.n_context, clean=clean_names, stop="")  # (C, 77)
+        self.n_places = torch.tensor(n_places)
         self.classnames = list(classnames)
         self.tokens = tokens
         self.words = FixedTokens(clip_model, tokens, self.n_context)
@@ -129,8 +134,14 @@ class GlobalLocalLearner(ContextLearner):
         Raises
         ------
         ValueError
-            Naming classes that have no prompts there.
+            Naming classes that have no prompts there; also for what was learned on another grid of places.
         """
+        theirs, ours = int(state.get("n_places", 0)), int(self.n_places)
+        if theirs and ours and theirs != ours:
+            raise ValueError(
+                f"{path} was learned on images of {theirs} places, and the backbone of this run sees {ours}; set "
+                "MODEL.BACKBONE.NAME and INPUT.SIZE to those that it was trained with"
+            )
         names, prompts = state.get("class_tokens"), state.get("local_prompts")
         if not self.class_specific or names is None or prompts is None or prompts.dim() != 4:
             return state

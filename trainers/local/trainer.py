@@ -51,10 +51,10 @@ class GalLoP(ClipTrainer):
     def assemble(self, clip_model: CLIP) -> GlobalLocalModel:
         """Build a GlobalLocalModel of the options; the transport of its local branch keeps evidence."""
         options = self.options
-        transport = options.transport()
+        transport, places = options.transport(), 0
         if not transport.pooled:
             require_places(clip_model.visual, options.dense)
-            check_top_k(clip_model.visual, options)
+            places = check_top_k(clip_model.visual, options)
         learner = GlobalLocalLearner(
             self.dm.dataset.classnames,
             clip_model,
@@ -66,13 +66,15 @@ class GalLoP(ClipTrainer):
             options.local_start,
             place_width(clip_model.visual) if options.local_proj else 0,
             not options.raw_names,
+            places,
             **context_settings(options.context_precision, clip_model, self.cfg.SEED),
         )
-        places = f"the best {', '.join(map(str, options.top_k))} by {options.select}" if options.top_k else "all"
+        chosen = f"the best {', '.join(map(str, options.top_k))} by {options.select}" if options.top_k else "all"
         print(
             f"Global prompts: {options.n_global}; local prompts: {options.n_local}"
             f"{' for every class' if options.class_specific else ''}; matching: {options.matching}; local features: "
-            f"{options.dense}{', mapped' if options.local_proj else ''}; places: {places}"
+            f"{options.dense}{', mapped' if options.local_proj else ''}; places: {chosen} "
+            f"of {places}"
         )
         print(f'Initial context: "{learner.initial_words}"')
         print(f"Number of context words (tokens): {learner.n_context}")

@@ -18,7 +18,7 @@ from clip.model import VisionTransformer
 from .model import PromptModel
 from .prompts import ContextLearner
 
-FIXED = ("token_prefix", "token_suffix", "class_tokens")  # of the class list that the checkpoint was made with
+FIXED = ("token_prefix", "token_suffix", "n_places", "class_tokens")  # of the classes it was made for
 CHILD = "prompt_learner."
 PARTS = ("image_encoder.", "text_encoder.", "logit_scale")  # the other children of a PromptModel
 BEST = "model-best.pth.tar"

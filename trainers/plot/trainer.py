@@ -74,7 +74,8 @@ def build_plot(
     transport = options.transport()
     if not transport.pooled:
         require_places(clip_model.visual, options.dense)
-        check_top_k(clip_model.visual, options)
+        if options.top_k:
+            check_top_k(clip_model.visual, options)
     print(
         f"Number of prompts per class: {options.n_prompts}; matching: {options.matching}; "
         f"local features: {options.dense}"
@@ -86,21 +87,20 @@ def build_plot(
     return PlotModel(learner, clip_model, transport, options.fuses_global(dataset_name), options.dense)
 
 
-def check_top_k(tower: Any, options: PlacesOptions) -> None:
-    """Refuse more places than a frozen image tower gives, before anything is encoded.
+def check_top_k(tower: Any, options: PlacesOptions) -> int:
+    """Refuse more places than a frozen image tower gives, before anything is encoded; return how many it gives.
 
     Raises
     ------
     ValueError
         Naming the key and the number of places.
     """
-    if not options.top_k:
-        return
     side, parameter = tower.input_resolution, next(tower.parameters())
     grey = torch.zeros(1, 3, side, side, device=parameter.device)
     places = encode_images(tower, grey, options.dense).local.shape[1]
-    if max(options.top_k) > places:
+    if max(options.top_k, default=0) > places:
         raise ValueError(
             f"{options.key('top_k')} is {list(options.top_k)}, but this backbone sees {places} places in an image of "
             f"{side} x {side} pixels; give numbers from 1 to {places}, or [] for all"
         )
+    return places
