@@ -208,8 +208,8 @@ def sinkhorn_unbalanced(
     Notes
     -----
     A sweep shrinks the error of log u by rho / (rho + epsilon) at least, with both sides by its square.  For a large
-    rho that is slow, but what is slow is a factor that u gains and v loses, of which the plan feels little: it converges
-    as fast as that of `sinkhorn`.
+    rho that is slow, but what is slow is a factor that u gains and v loses, of which the plan feels little: it
+    converges as fast as that of `sinkhorn`.
 
     Examples
     --------
