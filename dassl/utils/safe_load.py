@@ -3,7 +3,8 @@
 `torch.save` writes a zip archive: a pickle, and the bytes of each storage in a member of its own, with a checksum;
 until 2020 it wrote pickles and bytes one after the other, without any. The pickles are read by `pickle_machine`, which
 calls nothing that they name; scheduler and optimiser objects, which checkpoints of the original engine hold, and
-parsed command lines, which those of GalLoP and SOT-GLP do, become inert. No file can ask for more memory than a small multiple of its own size.
+parsed command lines, which those of GalLoP and SOT-GLP hold, become inert. No file can ask for more memory than a small
+multiple of its own size.
 """
 from __future__ import annotations
 
