@@ -4,7 +4,8 @@ Old is the original algorithm, written plainly (benchmarks/original.py); old and
 its own.  "no page faults": the old one with freed memory kept by the process, which new always does on a CPU.
 `neighbour` is about a CPU and measured there whatever --device says.
 All of the default takes half an hour on two cores.  Old at 100 classes takes 16 GB of memory; beyond that, the subject
-"text" lets it encode pieces of 100 classes.
+"text" lets it encode pieces of 100 classes.  So do "gallop" and "sotglp" beyond 400 prompts of all classes: there the
+old side computes the pieces' activations again in the backward pass, as its authors' settings for ImageNet do.
 
 for example:
   python -m benchmarks                                    # parts and the whole of a training step, and the floor

@@ -151,12 +151,15 @@ class FrozenTransformer(Transformer):
         """As `Transformer.first_and_value_stream`; queries, keys and values of a layer are projected once for both."""
         x = x.transpose(0, 1)
         stream = x
-        for layer, block in enumerate(self._blocks()):
+        blocks = self._blocks()
+        for layer, block in enumerate(blocks):
             q, k, v = block.project(block.ln_1(x), "qkv")
             mixed = F.scaled_dot_product_attention(q, k, v)
             if first_attention and layer == 0:
                 stream = stream + block.joined(mixed)
             stream = stream + block.joined(F.scaled_dot_product_attention(v, v, v))
+            if block is blocks[-1]:  # of which the class token alone is read
+                x, mixed = x[:, :1], mixed[:, :, :1]
             x = block.finish(x, mixed)
         return x[:, 0], stream[:, 1:].transpose(0, 1)
 

@@ -168,7 +168,7 @@ class EpochLoader(DataLoader):
         worker: the collector closes the queues first, and then the message that ends the workers cannot be sent.
         """
         if self._iterator is not None:
-            self._iterator._shutdown_workers()
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]
             self._iterator = None
 
     def __getstate__(self) -> dict[str, Any]:

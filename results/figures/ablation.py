@@ -94,9 +94,9 @@ def _draw(ablation: Ablation, matching: str, rows: list[Row], top: Axes, bottom:
         top.axhline(ablation.percent(row.correct), color=color, linestyle=line, linewidth=1.4, label=name)
     own = ablation.percent(ablation.own.correct)
     if ablation.own in rows and ablation.own.varied is not None:
-        ring = {"marker": "o", "markersize": 13, "markeredgewidth": 1.4, "markerfacecolor": "none", "linestyle": ""}
-        at = ablation.own.varied.value
-        top.plot([at], [own], markeredgecolor=GREY.color, label="the run's own", zorder=4, **ring)
+        ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markeredgewidth": 1.4, "markerfacecolor": "none"}
+        ring |= {"markeredgecolor": GREY.color, "linestyle": "", "zorder": 4}
+        top.plot([ablation.own.varied.value], [own], label="the run's own", **ring)
     low, high = own - ablation.standard_error, own + ablation.standard_error
     top.axhspan(low, high, color=GREY.color, alpha=0.14, linewidth=0, label="own ± standard error")
     if not all(map(_converged, rows)):

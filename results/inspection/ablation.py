@@ -53,8 +53,9 @@ def check_settings(values: Values, matchings: Sequence[str]) -> None:
                 f"or drop the values of {setting}"
             )
         for value in tried:
+            changed: dict[str, Any] = {setting: value}
             try:
-                Transport(**{setting: value})
+                Transport(**changed)
             except ValueError as error:
                 raise ResultsError(str(error)) from None
 
@@ -91,7 +92,8 @@ def choose_settings(own: Transport, values: Values, matchings: Sequence[str]) ->
             chosen.append(replace(own, matching=name))
             continue
         for value in values.get(strength) or (*tried, getattr(own, strength)):
-            chosen.append(replace(own, matching=name, **{strength: value}))
+            varied: dict[str, Any] = {strength: value}
+            chosen.append(replace(own, matching=name, **varied))
     order = list(MATCHINGS)
 
     def place(setting: Transport) -> tuple[int, float]:

@@ -22,7 +22,7 @@ from tests.support.pretend_gpu import DEVICE, PretendGpu, backward, can_pretend,
 from tests.support.programs import own_options
 from tests.trainers.test_methods import METHODS
 from trainers.adapters.selection import search
-from trainers.plot.sinkhorn import sinkhorn
+from trainers.plot.sinkhorn import sinkhorn, sinkhorn_partial, sinkhorn_unbalanced
 from trainers.plot.transport import Transport, transported
 
 ONCE = {"clip/prompt_text.py _layout"}  # for a list of classes, and kept
@@ -109,10 +109,15 @@ def test_a_step_and_a_test_on_a_gpu(method, precision, pictures):
 
 
 @pytest.mark.parametrize(("iterations", "waits"), [(7, 0), (8, 1), (20, 2)])
-def test_the_solver_waits_once_in_eight_iterations(iterations, waits):
+@pytest.mark.parametrize(
+    ("solve", "settings"),
+    [(sinkhorn, ()), (sinkhorn_unbalanced, (0.3,)), (sinkhorn_partial, (0.5, False)), (sinkhorn_partial, (0.5, True))],
+)
+def test_the_solvers_wait_once_in_eight_iterations(solve, settings, iterations, waits):
     with PretendGpu() as gpu:
-        plan = sinkhorn(torch.rand(2, 3, 4, 9, device=DEVICE), 0.1, max_iterations=iterations)
-    assert plan.plan.device == DEVICE and gpu.waits == +Counter({SOLVER: waits})
+        plan = solve(torch.rand(2, 3, 4, 9, device=DEVICE), 0.1, *settings, max_iterations=iterations)
+        left_out = plan.left_out
+    assert plan.plan.device == left_out.device == DEVICE and gpu.waits == +Counter({SOLVER: waits})
 
 
 def test_classes_in_chunks_wait_until_all_of_them_stop():

@@ -191,8 +191,8 @@ def sinkhorn_unbalanced(
     cost, epsilon, a, b, overwrite
         As of `sinkhorn`; always on logarithms.
     rho
-        Price of leaving the marginals, in the units of cost: roughly, a row that costs rho more than others sends e
-        times less.  The larger, the closer to `sinkhorn`.
+        Price of leaving the marginals, in the units of cost: a row that costs rho + epsilon more than another at every
+        column sends e times less.  The larger, the closer to `sinkhorn`.
     both_sides
         Whether the column sums may leave b, too, at the same price; else they are b, and the mass that one row does not
         send is sent by others.
@@ -207,7 +207,9 @@ def sinkhorn_unbalanced(
 
     Notes
     -----
-    A sweep shrinks the error by rho / (rho + epsilon) at least, or by its square with both sides.
+    A sweep shrinks the error of log u by rho / (rho + epsilon) at least, with both sides by its square.  For a large
+    rho that is slow, but what is slow is a factor that u gains and v loses, of which the plan feels little: it
+    converges as fast as that of `sinkhorn`.
 
     Examples
     --------
@@ -246,7 +248,8 @@ def sinkhorn_partial(
     cost, epsilon, a, b, overwrite
         As of `sinkhorn`; always on logarithms.  a and b have total 1.
     share
-        Total of the plan, above 0 and at most 1.
+        Total of the plan, above 0 and at most 1.  Where the allowed pairs cannot carry so much, the total is kept, and
+        `marginal_error` says by how much rows exceed a.
     both_sides
         Whether the column sums are at most b; else they are share * b.
     max_iterations, threshold

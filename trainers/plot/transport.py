@@ -181,7 +181,10 @@ class Transport:
             ]
         if len(matches) == 1:
             return matches[0]
-        return Match(*(None if field[0] is None else torch.cat(field, dim=1) for field in zip(*matches, strict=True)))
+        joined: list[Any] = [
+            None if field[0] is None else torch.cat(field, dim=1) for field in zip(*matches, strict=True)
+        ]
+        return Match(*joined)
 
     def match(
         self, similarity: Tensor, keep_plan: bool = False, converged: bool | None = None, select: bool = False
