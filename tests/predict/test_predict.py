@@ -20,6 +20,7 @@ from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY
 from demo.scenes import chalk_scene
 from demo.task import CLASSES
 from predict import PredictError, load
@@ -29,7 +30,7 @@ from runs.restore.exported import MARK, ExportedFile, sealed
 from runs.restore.rebuilding import load_trainer
 from tests.dassl.test_inference import TRAINERS
 from tests.support.closeness import assert_close, relative_difference
-from tests.support.programs import arguments, make_world
+from tests.support.programs import arguments, make_world, own_options
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,10 @@ def test_scores_do_not_depend_on_neighbours_or_other_classes(trained, test_items
     together = classifier(images)
     alone = [classifier(image)[0] for image in images]
     assert_close([p.logits for p in alone], [p.logits for p in together], 1e-5)
+    if own_options(trainer, {"CSC": ""}) and TRAINER_REGISTRY.get(trainer).options_type.defaults().CSC:
+        with pytest.raises(PredictError, match="serves no others"):
+            load(trained(trainer), classes=[*classifier.classes, "a new thing"], device="cpu")
+        return
     more = load(trained(trainer), classes=[*classifier.classes, "a new thing"], device="cpu")(images)
     assert_close([p.logits[:-1] for p in more], [p.logits for p in together], 1e-5)
     assert more[0].classes[-1] == "a new thing"

@@ -61,7 +61,7 @@ def test_long_names_stay_in_the_figure(tmp_path):
     summary = summarise(find_runs(tmp_path))
     runs = [run for run in summary.complete_runs if run.trained]
     title = f"{summary.methods[-1]}, {data}"
-    ablation = Ablation(tmp_path, "PLOTPP", data, 16, 1, "test", 9, [Row("global", None, True, 5, 0, 0, {})])
+    ablation = Ablation(tmp_path, "PLOTPP", data, 16, 1, "test", 9, [Row("global", {}, True, 5, 0, 0, {})])
     with drawing():
         figures = [
             accuracy_figure(summary),
