@@ -176,7 +176,7 @@ def test_value_features_of_open_clips_own_vits(models):
         assert_close(dense.pooled, ours.encode_image(images), 1e-6)
         assert dense.local.shape == (2, 16, 32)
         assert relative_difference(dense.local, ours.encode_image_dense(images).local) > 1e-2  # another feature
-    with pytest.raises(NoPlaces, match="'value' are those of a last attention .* not of Eva; use 'tokens'"):
+    with pytest.raises(NoPlaces, match="'value' need attention.* not Eva; choose one of tokens"):
         models["eva02"][0].encode_image_dense(images, "value")
 
 

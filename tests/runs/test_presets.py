@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dassl.config import get_cfg_default, merge_file
-from dassl.engine import TRAINER_REGISTRY
-from runs.config import extend_cfg
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+from runs.config import extend_cfg, request_of
 from tests.support.programs import REPOSITORY
 
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b16": "ViT-B/16", "vit_b32": "ViT-B/32"}
@@ -109,3 +109,14 @@ def test_every_preset_opens_with_how_to_run_it():
         notes = [line for line in lines if line.startswith("# ")]
         assert lines[0] in notes and (path.stem == "demo" or any(note.startswith("# Run: ") for note in notes))
         assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("name", ["demo", "demo_vit", "photos"])
+def test_presets_of_the_clips_that_come_along_build(name):
+    """Each trainer that has one, so that no preset asks a tower for what it cannot give."""
+    paths = sorted((REPOSITORY / "configs/trainers").glob(f"*/{name}.yaml"))
+    for path in paths:
+        trainer = path.parent.name
+        argv = ["--trainer", trainer, "--config-file", str(path), "DATASET.NAME", "Demo", "USE_CUDA", "False"]
+        assert build_trainer(request_of(argv).cfg, ["house", "train"]).model is not None
+    assert {path.parent.name for path in paths} >= {"CoOp", "PLOT", "GalLoP", "SOTGLP"}

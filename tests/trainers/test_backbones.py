@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_named_before_any_work(world, runs, tmp_path, capsy
         return failure(capsys, options(world, tmp_path / "run", kind, *more, **how))
 
     assert "INPUT.SIZE is 96 x 96 but backbone" in refused("eva02", "INPUT.SIZE", "(96, 96)")
-    assert "local features 'value' are those of a last attention" in refused("convnext", "TRAINER.PLOT.DENSE", "value")
+    assert "local features 'value' need attention" in refused("convnext", "TRAINER.PLOT.DENSE", "value")
     assert "vision transformer of OpenAI's architecture" in refused("eva02", trainer="PLOTPP")
     assert "too long for context length 40" in refused("siglip", "TRAINER.PLOT.N_CTX", "38")
     assert "reads texts with roberta-base" in refused("eva02", "MODEL.BACKBONE.NAME", "roberta-ViT-B-32/laion2b")
