@@ -8,7 +8,6 @@ another question: TRAINER.PLOT.MATCHING answers it.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,15 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dassl.utils.logger import quiet
-from runs.files import ResultsError, to_stderr, write_text
-from runs.record import Run, read_run
+from runs.files import ResultsError, to_stderr
+from runs.record import Run
 from runs.restore.source import TRANSPORTS, RunFolder
 from runs.restore.testset import test_batches
 
 from ..figures.ablation import ablation_figure
-from ..figures.style import drawing, save_figure
 from ..numbers.ablation import NAME, SCHEMA, Ablation, Row
 from ..tables.ablation import format_ablation
+from .beside import complete_run, leave_beside
 from .rebuilt import RunAtRest
 
 if TYPE_CHECKING:
@@ -216,9 +215,7 @@ def show_ablation(
     folder = at_rest.folder
     RunFolder.open(folder).require(*TRANSPORTS)
     check_settings(values, matchings)
-    run = read_run(folder)
-    if not run.complete:
-        raise ResultsError(f"{folder}: {run.problem}")
+    run = complete_run(folder)
     with quiet(instead=sys.stderr if at_rest.verbose else None):  # stdout is the table's
         ablation = ablate(run, at_rest, values, matchings)
     sys.stdout.write(format_ablation(ablation, style))
@@ -228,11 +225,5 @@ def show_ablation(
             f"warning: under the run's own setting {right} of {ablation.total} images are right here, but "
             f"{recorded} of {run.record.get('total')} in its result.json: data, weights or versions have changed since"
         )
-    record = {"schema": SCHEMA, "finished": run.record.get("finished"), **ablation.as_json()}
-    written = [write_text(folder / NAME, json.dumps(record, indent=1) + "\n")]
-    with drawing():
-        figure = ablation_figure(ablation)
-        written += [save_figure(figure, (out or folder) / f"ablation.{suffix}") for suffix in ("png", "svg")]
-    for path in written:
-        to_stderr(f"written: {path}")
+    leave_beside(run, NAME, SCHEMA, ablation.as_json(), lambda: ablation_figure(ablation), out)
     return ablation

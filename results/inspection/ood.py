@@ -6,7 +6,6 @@ features.  Images pass in the batches of a test and through the feature cache, s
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,15 +15,15 @@ import numpy as np
 
 from dassl.data.data_manager import build_data_loader
 from dassl.utils.logger import quiet
-from runs.files import ResultsError, to_stderr, write_text
+from runs.files import ResultsError, to_stderr
 from runs.methods import data_names
-from runs.record import Run, read_run
+from runs.record import Run
 from runs.restore.testset import batches_of, evaluated
 
 from ..figures.ood import ood_figure
-from ..figures.style import drawing, save_figure
 from ..numbers.ood import BINS, NAME, SCHEMA, SCORES, Detection, Foreign
 from ..tables.ood import format_ood
+from .beside import complete_run, leave_beside
 from .foreign import ForeignImages, foreign_images
 from .ood_scores import ood_scores, separate
 from .rebuilt import RunAtRest
@@ -135,18 +134,9 @@ def show_ood(at_rest: RunAtRest, places: Sequence[str], temperature: float, out:
     style
         Of the table, one of layout.FORMATS.
     """
-    folder = at_rest.folder
-    run = read_run(folder)
-    if not run.complete:
-        raise ResultsError(f"{folder}: {run.problem}")
+    run = complete_run(at_rest.folder)
     with quiet(instead=sys.stderr if at_rest.verbose else None):  # stdout is the table's
         detection = detect(run, at_rest, places, temperature)
     sys.stdout.write(format_ood(detection, style))
-    record = {"schema": SCHEMA, "finished": run.record.get("finished"), **detection.as_json()}
-    written = [write_text(folder / NAME, json.dumps(record, indent=1) + "\n")]
-    with drawing():
-        figure = ood_figure(detection)
-        written += [save_figure(figure, (out or folder) / f"ood.{suffix}") for suffix in ("png", "svg")]
-    for path in written:
-        to_stderr(f"written: {path}")
+    leave_beside(run, NAME, SCHEMA, detection.as_json(), lambda: ood_figure(detection), out)
     return detection

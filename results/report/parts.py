@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from runs.record import relative_to
+from runs.record import read_run, relative_to
 
 from ..figures.style import inline_svg
 from ..tables.layout import Block
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MOST_BESIDE = 6  # runs of a section; the files of others stay where they are
 
 
 class Cell(NamedTuple):
@@ -123,3 +125,38 @@ def pictures(
 def anchor(text: str) -> str:
     """Make a name for ids: letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+# --- records that lie beside runs ------------------------------------------------------------------------
+
+
+def beside_runs(
+    output: Path, name: str, read: Callable[[Path], tuple[Any, Any]], show: Callable[[Any, int], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Show what commands left beside runs, of MOST_BESIDE at most; None where there is nothing.
+
+    Parameters
+    ----------
+    output
+        Folder of the runs.
+    name
+        Of the files.
+    read
+        File -> what was measured, and when the result was finished that it was made of: after a later training it is
+        stale.  ValueError, with the reason, for a file that cannot be read.
+    show
+        What was measured, and a number for the figure -> figure, table and words.
+    """
+
+    def entry(path: Path, number: int) -> dict[str, Any]:
+        where = relative_to(path.parent, output)
+        try:
+            measured, finished = read(path)
+        except ValueError as error:
+            return {"name": where, "error": str(error)}
+        stale = finished != read_run(path.parent).record.get("finished")
+        return {"name": where, "error": "", "stale": stale, **show(measured, number)}
+
+    paths = sorted(output.glob(f"**/{name}"))
+    runs = [entry(path, number) for number, path in enumerate(paths[:MOST_BESIDE], start=1)]
+    return {"runs": runs, "more": max(0, len(paths) - MOST_BESIDE), "file": name} if runs else None
