@@ -10,7 +10,6 @@ from torch import Tensor
 from clip.features import ImageFeatures, check_kind
 from clip.model import CLIP
 
-from ..parts.local_projection import unprojected
 from ..parts.model import ClassCosines, PromptModel, mean_cosines, pooled
 from ..plot.model import PlotOutput
 from ..plot.transport import Match, Transport, outside_autocast
@@ -90,9 +89,7 @@ class GlobalLocalModel(PromptModel):
     @property
     def kind(self) -> str:
         """What is needed of an image: its places, before they are mapped."""
-        if self.transport.pooled:
-            return "pooled"
-        return unprojected(self.image_encoder, self.dense) if self.prompt_learner.local_proj else self.dense
+        return "pooled" if self.transport.pooled else self.kind_of_places(self.dense)
 
     def encode_prompts(self) -> Tensor:
         """Encode all prompts, the global ones first: (N_g + N_l, C, D)."""

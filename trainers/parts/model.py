@@ -18,7 +18,7 @@ from clip.features import UNPROJECTED, ImageFeatures
 from clip.model import CLIP
 from clip.prompt_text import prompt_encoder
 
-from .local_projection import mapped
+from .local_projection import mapped, unprojected
 from .prompts import ContextLearner
 
 
@@ -109,6 +109,10 @@ class PromptModel(nn.Module):
         local = self.places(image)  # (B, M, D), M = 0 where `kind` asks for none
         places = mean_cosines(F.normalize(local.float(), dim=-1), text) if local.shape[1] else None
         return ClassCosines(mean_cosines(pooled(image), text), places)
+
+    def kind_of_places(self, dense: str) -> str:
+        """Name what is needed of an image for its places, see `encode_images`: where a map is learned, before it."""
+        return unprojected(self.image_encoder, dense) if self.prompt_learner.local_proj else dense
 
     def places(self, image: ImageFeatures) -> Tensor:
         """Bring an image's places into the joint space, (B, M, D): through the learned map, where there is one."""

@@ -9,7 +9,6 @@ from torch import Tensor
 from clip.features import ImageFeatures, check_kind
 from clip.model import CLIP
 
-from ..parts.local_projection import unprojected
 from ..parts.model import PromptModel
 from ..parts.prompts import ContextLearner
 from .transport import Match, Transport
@@ -73,9 +72,7 @@ class PlotModel(PromptModel):
     @property
     def kind(self) -> str:
         """What is needed of an image, see `encode_images`."""
-        if self.transport.pooled:
-            return "pooled"
-        return unprojected(self.image_encoder, self.dense) if self.prompt_learner.local_proj else self.dense
+        return "pooled" if self.transport.pooled else self.kind_of_places(self.dense)
 
     def score(self, image: ImageFeatures) -> Tensor:
         """Compute logits (B, C) of features; the gradient flows to the prompts, and through no plan."""
