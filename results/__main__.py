@@ -11,12 +11,11 @@ from dassl.utils.plugins import PluginError, use
 from runs.files import DiskError, ResultsError
 from runs.restore.trust import trusting
 
-from .commands import accuracies, classes, export, inspection, protocols
+from .commands import accuracies, classes, export, inspection, predictions, protocols
 from .commands.command import STATUS
 
-COMMANDS = tuple(
-    command for module in (accuracies, protocols, classes, inspection, export) for command in module.COMMANDS
-)
+MODULES = (accuracies, protocols, classes, predictions, inspection, export)
+COMMANDS = tuple(command for module in MODULES for command in module.COMMANDS)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -76,6 +76,7 @@ def _tree(value: Any) -> bool:
 SCHEMA = 1
 CLASS = {"label": COUNT, "name": TEXT, "total": COUNT, "correct": Maybe(COUNT), "accuracy": PERCENT}
 PAIR = {"true": COUNT, "predicted": COUNT, "true_name": TEXT, "predicted_name": TEXT, "count": COUNT}
+PREDICTIONS = {"file": TEXT, "images": TEXT, "total": COUNT, "correct": TEXT}
 VALUE = Maybe(NUMBER)  # null where it was not finite
 EPOCH = {"epoch": COUNT, "loss": VALUE, "acc": VALUE, "lr": VALUE, "prompt_cosine": Maybe([VALUE])}
 DATA = {"fingerprint": Maybe(TEXT), "classes": Maybe(COUNT), "classnames": Maybe([TEXT])}
@@ -98,6 +99,7 @@ RESULT = {  # what each entry must be where it is there; older records lack some
         (Each(VALUE), "seconds"),
         (METHOD, "method"),
         (DATA, "data"),
+        (PREDICTIONS, "predictions"),
     )
     for key in keys.split()
 }

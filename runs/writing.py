@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from datasets.draws import PER_CLASS
 
 from .folder import check_mode, holds_training, plain_config
 from .keys import effective, flatten
+from .predictions import Predictions, write_predictions
 from .record import EVAL_RESULT_NAME, RESULT_NAME, SCHEMA, Declared, beside
 
 UNTRAINED = "untrained: nothing was trained or loaded"  # methods.py marks results by the first word
@@ -73,6 +75,8 @@ def write_result(
     if mode == "train" and checkpoint is None:
         checkpoint = _final_checkpoint(cfg, trainer)
     config = plain_config(cfg, quote=False)
+    result_name = EVAL_RESULT_NAME if mode == "eval" and holds_training(folder) else RESULT_NAME
+    predictions = predictions_of(trainer)
     record = {
         "schema": SCHEMA,
         "complete": True,
@@ -89,6 +93,7 @@ def write_result(
         **{name: results.get(name) for name in ("accuracy", "error_rate", "macro_f1")},
         **{name: test.get(name) for name in ("total", "correct", "confusions")},
         "per_class": test.get("per_class", []),
+        "predictions": write_predictions(folder, result_name, predictions) if predictions else None,
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
         "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
@@ -108,7 +113,7 @@ def write_result(
         "argv": list(argv),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    path = folder / (EVAL_RESULT_NAME if mode == "eval" and holds_training(folder) else RESULT_NAME)
+    path = folder / result_name
     text = json.dumps(_json_ready(record), indent=1, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")
@@ -116,6 +121,24 @@ def write_result(
 
 
 # --- what came out ---------------------------------------------------------------------------------------
+
+
+def predictions_of(trainer: Any) -> Predictions | None:
+    """Return what the last test said of every image.
+
+    None where nothing was kept, or where what was kept is not of the images of that split in their order: a plugin may
+    test on data of its own.
+    """
+    test = trainer.last_test or {}
+    kept, dataset = test.get("predictions"), getattr(getattr(trainer, "dm", None), "dataset", None)
+    if kept is None or not isinstance(dataset, DatasetBase):
+        return None
+    items = (dataset.val if test["split"] == "val" else dataset.test) or []
+    if [item.label for item in items] != kept["labels"].tolist():
+        return None
+    root = os.path.abspath(os.path.expanduser(trainer.cfg.DATASET.ROOT))
+    images = [Path(os.path.relpath(os.path.abspath(item.impath), root)).as_posix() for item in items]
+    return Predictions.of_test(images, kept)
 
 
 def _protocol(cfg: CfgNode, trainer: Any, mode: str, checkpoint: str | None) -> str | None:

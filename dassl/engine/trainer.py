@@ -94,7 +94,7 @@ class SimpleTrainer(TrainerBase):
     history : list of dict
         One entry an epoch: epoch (from 1), mean of each meter, lr, and `epoch_facts()`.
     last_test : dict or None
-        Of the latest test: split, results, total, correct, per_class, confusions, seconds.
+        Of the latest test: split, results, total, correct, per_class, confusions, predictions, seconds.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -325,6 +325,7 @@ class SimpleTrainer(TrainerBase):
             "correct": getattr(self.evaluator, "_correct", None),
             "per_class": self.evaluator.per_class() if hasattr(self.evaluator, "per_class") else [],
             "confusions": self.evaluator.confusions() if hasattr(self.evaluator, "confusions") else None,
+            "predictions": self.evaluator.predictions() if hasattr(self.evaluator, "predictions") else None,
             "seconds": time.time() - start,
         }
         return next(iter(results.values()))

@@ -26,13 +26,16 @@ __all__ = ["Classification", "EvaluatorBase"]
 log = logging.getLogger(__name__)
 
 MOST_CONFUSIONS = 50  # pairs of classes that a test reports
+ALL_CLASSES = 128  # up to so many, the probabilities of all are kept of every image
+TOP_CLASSES = 20  # of more classes, those of the most probable
 
 
 class EvaluatorBase:
     """What a test does with the model's outputs: `reset`, then `process` for every batch, then `evaluate` once.
 
     Plugins register their own with `EVALUATOR_REGISTRY` and choose it by TEST.EVALUATOR. One that also has methods
-    `per_class` and `confusions` has what they return in the run's record, see `SimpleTrainer.last_test`.
+    `per_class`, `confusions` and `predictions` has what they return in the run's record or beside it, see
+    `SimpleTrainer.last_test`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -58,7 +61,7 @@ class Classification(EvaluatorBase):
     Parameters
     ----------
     cfg : CfgNode
-        Read: TEST.PER_CLASS_RESULT, TEST.COMPUTE_CMAT, OUTPUT_DIR.
+        Read: TEST.PER_CLASS_RESULT, TEST.COMPUTE_CMAT, TEST.PREDICTIONS, OUTPUT_DIR.
     lab2cname : dict, optional
         Label -> class name, for the lines about single classes.
     **kwargs
@@ -77,6 +80,8 @@ class Classification(EvaluatorBase):
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
         self._not_finite = 0
+        self._num_classes = 0
+        self._kept: list[dict[str, Tensor]] = []  # one a batch, where it was computed
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """Count a batch: `mo` (B, C) logits, `gt` (B,) labels."""
@@ -88,6 +93,9 @@ class Classification(EvaluatorBase):
         self._total += len(true)
         self._y_true += true
         self._y_pred += predicted
+        if self.cfg.TEST.get("PREDICTIONS", False):
+            self._num_classes = mo.shape[1]
+            self._kept.append(kept_of(mo, gt.to(pred)))
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Print the result block and return the results.
@@ -184,6 +192,27 @@ class Classification(EvaluatorBase):
             for (label, taken_for), count in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)
         ]
 
+    def predictions(self) -> dict[str, np.ndarray] | None:
+        """Return what was kept of every image, in the order of the test; None where TEST.PREDICTIONS is off.
+
+        Returns
+        -------
+        dict or None
+            Of n images and C classes: `labels` and `predicted` (n,); `log_probabilities` (n, K) of all classes, K = C
+            up to ALL_CLASSES, or of the classes in `top` (n, K), the TOP_CLASSES most probable, best first;
+            `label_log_probability` (n,) of the true class; `squares` (n,), the sum over all classes of the squared
+            probability; `num_classes`, C.
+        """
+        if not self._kept:
+            return None
+        arrays = {name: torch.cat([batch[name] for batch in self._kept]).cpu().numpy() for name in self._kept[0]}
+        return {
+            "labels": np.array(self._y_true, dtype=np.int32),
+            "predicted": np.array(self._y_pred, dtype=np.int32),
+            "num_classes": np.array(self._num_classes, dtype=np.int32),
+            **arrays,
+        }
+
     def _save_confusion(self) -> None:
         """Save the confusion matrix with its rows (true classes) normalised to 1, as far as a class occurs."""
         matrix = confusion_matrix(np.array(self._y_true), np.array(self._y_pred))
@@ -192,6 +221,19 @@ class Classification(EvaluatorBase):
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
         write_tensors(normalised, path)
         log.info(f"Confusion matrix is saved to {path}")
+
+
+def kept_of(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Reduce logits (B, C) to what is kept of their probabilities, see `Classification.predictions`."""
+    logp = logits.detach().float().log_softmax(dim=1)  # (B, C)
+    kept = {
+        "label_log_probability": logp.gather(1, labels[:, None])[:, 0],
+        "squares": logp.exp().square().sum(dim=1),
+    }
+    if logp.shape[1] <= ALL_CLASSES:
+        return {"log_probabilities": logp, **kept}
+    values, top = logp.topk(TOP_CLASSES, dim=1)
+    return {"log_probabilities": values, "top": top.int(), **kept}
 
 
 def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
