@@ -12,9 +12,9 @@ error takes both into account, as in a two-way analysis of variance, D[s, i] = m
 
     standard error^2 = a + b - e, and neither less than a nor than b (no component is negative).
 
-The same is found by a bootstrap that resamples seeds and images, each on its own.  With S - 1 of S seeds and n - 1 of n
-images it is free of the bias (S - 1) / S of few seeds (Rao & Wu), and the variance of its means is a + b + e exactly, in
-the limit of many draws.  It counts the noise three times (Owen, section 4): 2 e is taken off.  With three seeds that
+The same is found by a bootstrap that resamples seeds and images, each on its own.  With S - 1 of S seeds and n - 1 of
+n images it is free of the bias (S - 1) / S of few seeds (Rao & Wu), and the variance of its means is a + b + e, in
+the limit of many draws.  It counts the noise three times (Owen): 2 e is taken off.  With three seeds that
 matters, since most of what differs between two trainings is noise: without it, true standard errors were overestimated
 by up to 70 % in simulations.
 
