@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -64,46 +64,43 @@ def compare_cells(first: Cell, second: Cell, draws: int = 0) -> Matched:
     NotComparable
         Where they share no run, images or seed.
     """
-    pairs, note = _pairs_of_runs(first, second)
-    runs = list(dict.fromkeys(run for pair in pairs.values() for run in pair))
-    for run in runs[1:]:
-        if images_of(run) != images_of(runs[0]):
-            raise NotComparable("other images", _how_many_differ(runs[0], run))
-    correct = {run: correct_images(run) for run in runs}
-    a, b = (np.stack([correct[pair[side]] for pair in pairs.values()]) for side in (0, 1))
-    return Matched(paired(a, b, draws), tuple(pairs), note)
-
-
-def _pairs_of_runs(first: Cell, second: Cell) -> tuple[dict[int, tuple[Run, Run]], str]:
-    """Return {seed: (run, run)} of those whose predictions were kept, and which seeds are left out."""
-    every = []
-    for cell in (first, second):
-        if not cell.runs:
-            raise NotComparable("no run", "one of the two has none here")
-        every.append({run.seed: run for run in cell.runs if run.seed >= 0} if cell.runs[0].trained else None)
-    a, b = every
-    if a is None and b is None:
-        pairs = {UNSEEDED: (first.runs[0], second.runs[0])}
-    elif b is None:
-        pairs = {seed: (run, second.runs[0]) for seed, run in (a or {}).items()}
-    elif a is None:
-        pairs = {seed: (first.runs[0], run) for seed, run in b.items()}
+    a, b = _by_seed(first), _by_seed(second)
+    if UNSEEDED in a:
+        pairs = {seed: (a[UNSEEDED], run) for seed, run in b.items()}
+    elif UNSEEDED in b:
+        pairs = {seed: (run, b[UNSEEDED]) for seed, run in a.items()}
     else:
         pairs = {seed: (a[seed], b[seed]) for seed in a if seed in b}
     if not pairs:
         raise NotComparable("no common seed", f"{_seeds(a)} and {_seeds(b)}")
-    kept = {seed: pair for seed, pair in pairs.items() if all(correct_images(run) is not None for run in pair)}
+    every = dict.fromkeys(run for pair in pairs.values() for run in pair)
+    correct = {run: images for run in every if (images := correct_images(run)) is not None}
+    kept = {seed: pair for seed, pair in pairs.items() if correct.keys() >= {*pair}}
     if not kept:
-        lacking = next(run for pair in pairs.values() for run in pair if correct_images(run) is None)
+        lacking = next(run for run in every if run not in correct)
         raise NotComparable("no predictions kept", f"{lacking.folder}; test the run again (train.py --eval-only)")
-    unmatched = sorted({*(a or {}), *(b or {})} - kept.keys())
-    note = f"only {_seeds(kept)}; of {_seeds(unmatched)} not both have predictions" if unmatched else ""
-    return kept, note
+    reference, *others = dict.fromkeys(run for pair in kept.values() for run in pair)
+    for run in others:
+        if images_of(run) != images_of(reference):
+            raise NotComparable("other images", _how_many_differ(reference, run))
+    rows, against = (np.stack([correct[pair[side]] for pair in kept.values()]) for side in (0, 1))  # (S, n) each
+    left_out = {*a, *b} - kept.keys() - {UNSEEDED}
+    note = f"only {_seeds(kept)}; of {_seeds(left_out)} not both have predictions" if left_out else ""
+    return Matched(paired(rows, against, draws), tuple(kept), note)
 
 
-def _seeds(seeds: Mapping[int, Run] | Sequence[int] | None) -> str:
+def _by_seed(cell: Cell) -> dict[int, Run]:
+    """Return the runs by seed; {UNSEEDED: run} of a method without training, whose run stands for every seed."""
+    if not cell.runs:
+        raise NotComparable("no run", "one of the two has none here")
+    if not cell.runs[0].trained:
+        return {UNSEEDED: cell.runs[0]}
+    return {run.seed: run for run in cell.runs if run.seed >= 0}
+
+
+def _seeds(seeds: Iterable[int]) -> str:
     """Name seeds: "seed 1", "seeds 1, 2"."""
-    numbers = sorted(seeds or ())
+    numbers = sorted(seeds)
     return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else "runs without a seed"
 
 

@@ -113,8 +113,8 @@ def _notes(comparison: Comparison, style: str, draws: int) -> list[str]:
     if comparison.totals:
         said.append(
             "Over data sets: the mean difference, its p corrected for the rows of that table; a win or a loss is "
-            "beyond the interval of its data set. Wilcoxon's signed-rank test takes each data set as one observation: with "
-            "fewer than 6 it cannot be below 0.05, and the least that it can be is shown."
+            "beyond the interval of its data set. Wilcoxon's signed-rank test takes each data set as one observation: "
+            "with fewer than 6 it cannot be below 0.05, and the least that it can be is shown."
         )
     for pair in comparison.pairs:
         if pair.note:
