@@ -117,7 +117,8 @@ def write_result(
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     # last, since the pass over validation images changes what diagnostics() is of
-    record["calibration"] = calibration_of(trainer, predictions) if predictions and cfg.TEST.CALIBRATION else None
+    wanted = cfg.TEST.get("CALIBRATION", False)
+    record["calibration"] = calibration_of(trainer, predictions) if wanted and predictions else None
     path = folder / result_name
     text = json.dumps(_json_ready(record), indent=1, allow_nan=False)
     with atomic_write(path) as file:

@@ -1,13 +1,13 @@
 """How far the probabilities of a classifier can be believed: ECE, NLL, Brier score, AURC, and temperature scaling.
 
-Accuracy asks whether the most probable class is the right one; what is here asks whether the probability that comes with
-it is right as well.  NumPy alone, on what is known of n images after a test; nothing here knows of a model or a run.
+Accuracy asks whether the most probable class is the right one; what is here asks whether the probability that comes
+with it is right as well.  NumPy alone, on what is known of n images after a test: nothing here knows of models or runs.
 
 Notes
 -----
-Of a temperature T the probabilities are softmax(z / T) of the logits z, which is softmax(log p / T) of the probabilities
-p at T = 1, since z and log p differ by a constant of the image.  T > 1 makes a classifier less confident and T < 1 more;
-no T changes which class is the most probable one, so accuracy stays.
+At a temperature T the probabilities are softmax(z / T) of the logits z, which is softmax(log p / T) of the
+probabilities p at T = 1, since z and log p differ by a constant of the image.  T > 1 makes a classifier less confident
+and T < 1 more; no T changes which class is the most probable one, so accuracy stays.
 """
 from __future__ import annotations
 
