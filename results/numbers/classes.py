@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 from runs.methods import group
+from runs.predictions import read_predictions
 from runs.record import Run
 
 from .cells import ZERO_SHOT, Spread, shots_text, spread
@@ -208,3 +211,34 @@ def _pair(row: dict) -> tuple[Class, Class]:
 def all_confusions(summary: Summary, shots: int | None = None) -> list[tuple[Section, list[Confusions]]]:
     """Average the confusions of every column of every section."""
     return [(section, [confusions(column) for column in columns(section, shots)]) for section in summary.sections]
+
+
+class Matrix(NamedTuple):
+    """How the test images of each class were classified: one column, mean over its seeds."""
+
+    column: Column
+    classes: list[str]  # by label
+    shares: np.ndarray  # (C, C) of the true class's images (rows), from 0 to 1; a row without images is 0
+
+
+def confusion_matrices(section: Section, shots: int | None = None) -> list[Matrix]:
+    """Count all pairs of every column, from the predictions beside its runs.
+
+    Raises
+    ------
+    ResultsError
+        Where a run has kept none; the message names it.
+    """
+    return [_matrix(column) for column in columns(section, shots)]
+
+
+def _matrix(column: Column) -> Matrix:
+    matrices = []
+    for run in column.runs:
+        predictions = read_predictions(run.folder)
+        size = predictions.num_classes
+        pairs = np.bincount(predictions.labels * size + predictions.predicted, minlength=size * size)
+        counts = pairs.reshape(size, size)
+        matrices.append(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    names = {known.label: known.name for run in column.runs for known in accuracies(run)}
+    return Matrix(column, [names.get(label, str(label)) for label in range(size)], np.mean(matrices, axis=0))
