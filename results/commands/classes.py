@@ -59,8 +59,8 @@ def confusions(args: argparse.Namespace) -> int:
     """Which classes are taken for which.
 
     The most frequent pairs of every method at its most shots, a block a method and data set. The figure has a panel for
-    each: rows are true classes, columns predicted ones, shares of the true class's images, mean over seeds. It needs the
-    predictions that tests keep (TEST.PREDICTIONS).
+    each: rows are true classes, columns predicted ones, shares of the true class's images, mean over seeds. It needs
+    the predictions that tests keep (TEST.PREDICTIONS).
 
     Examples
     --------

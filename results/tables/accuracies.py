@@ -9,6 +9,7 @@ from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
 from ..numbers.cells import Cell, shots_name
+from ..numbers.classes import MOST_UNEVEN, is_uneven
 from ..numbers.summary import Summary, averages
 from .layout import Block, csv_text, show_average, show_document, show_mean
 
@@ -31,7 +32,7 @@ def format_table(summary: Summary, style: str = "text") -> str:
         One of layout.FORMATS; CSV has a line a cell, at full precision, and no averages.
     """
     if style == "csv":
-        return csv_text(CSV_COLUMNS, _lines(summary))
+        return csv_text(CSV_COLUMNS, csv_lines(summary))
     blocks = []
     for section in summary.sections:
         rows = [[name, *(show_cell(section.cell(name, n)) for n in section.shots)] for name in section.methods]
@@ -42,7 +43,18 @@ def format_table(summary: Summary, style: str = "text") -> str:
         blocks.append(Block(f"Average over {average.title}", ["method", *section.headings], rows))
     note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
     note += f" {PROPORTIONAL_NOTE}" * any(section.kind.draw == PROPORTIONAL for section in summary.sections)
-    return show_document([note, *notes(summary.methods)], blocks, style)
+    return show_document([note, *balance_notes(summary), *notes(summary.methods)], blocks, style)
+
+
+def balance_notes(summary: Summary) -> list[str]:
+    """Say where accuracy counts some classes more than others, and what shows it otherwise; nothing elsewhere."""
+    uneven = list(dict.fromkeys(section.dataset for section in summary.sections if is_uneven(section)))
+    if not uneven:
+        return []
+    return [
+        f"In {', '.join(uneven)} the largest class has more than {MOST_UNEVEN} times the test images of the smallest: "
+        "--columns balanced macro_f1 worst has numbers in which every class counts alike."
+    ]
 
 
 def show_cell(cell: Cell | None) -> str:
@@ -55,7 +67,8 @@ def seeds(cell: Cell) -> str:
     return f"{len(cell.runs)}/{cell.expected}" if cell.missing else str(len(cell.runs))
 
 
-def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
+def csv_lines(summary: Summary) -> Iterable[Sequence[Any]]:
+    """Yield the lines of the CSV, one for each of `summary.cells`, at full precision."""
     for (dataset, kind, method, shots), cell in summary.cells.items():
         accuracy = cell.accuracy
         numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
