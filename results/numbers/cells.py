@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 ZERO_SHOT = 0  # the column of methods that saw no training image
 ALL_IMAGES = -1  # ... of methods that saw every one
+COLUMNS = {"accuracy": "", "balanced": "balanced", "macro_f1": "macro F1", "worst": "worst class"}  # and their heads
 ABSENT = "–"  # what tables show in place of a number that there is not
 
 

@@ -10,6 +10,7 @@ from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
 from ..numbers.cells import Cell, shots_name
+from ..numbers.classes import MOST_UNEVEN, is_uneven
 from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
 from .layout import Block, bold, csv_text, show_average, show_document, show_mean
@@ -33,7 +34,7 @@ def format_table(summary: Summary, style: str = "text") -> str:
         One of layout.FORMATS; CSV has a line a cell, at full precision, and no averages.
     """
     if style == "csv":
-        return csv_text(CSV_COLUMNS, _lines(summary))
+        return csv_text(CSV_COLUMNS, csv_lines(summary))
     blocks, bests = [], []
     for section in summary.sections:
         bests.append(best([section]))
@@ -44,7 +45,7 @@ def format_table(summary: Summary, style: str = "text") -> str:
     note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
     note += f" {PROPORTIONAL_NOTE}" * any(section.kind.draw == PROPORTIONAL for section in summary.sections)
     sign = {"text": "A star", "latex": "Bold", "markdown": "Bold"}[style]
-    return show_document([note, *bold_notes(bests, sign), *notes(summary.methods)], blocks, style)
+    return show_document([note, *bold_notes(bests, sign), *balance_notes(summary), *notes(summary.methods)], blocks, style)
 
 
 def _block(title: str, section: Section, cells: Mapping[tuple[str, int], Any], show: Any, best: Best) -> Block:
@@ -83,6 +84,17 @@ def bold_notes(bests: Sequence[Best], sign: str = "Bold") -> list[str]:
     return said
 
 
+def balance_notes(summary: Summary) -> list[str]:
+    """Say where accuracy counts some classes more than others, and what shows it otherwise; nothing elsewhere."""
+    uneven = list(dict.fromkeys(section.dataset for section in summary.sections if is_uneven(section)))
+    if not uneven:
+        return []
+    return [
+        f"In {', '.join(uneven)} the largest class has more than {MOST_UNEVEN} times the test images of the smallest: "
+        "--columns balanced macro_f1 worst has numbers in which every class counts alike."
+    ]
+
+
 def show_cell(cell: Cell | None) -> str:
     """Show mean, spread and seeds: "71.25 ± 0.35 (3)"; with one missing "(2/3)", with all "– (0/3)"."""
     return "" if cell is None else f"{show_mean(cell.accuracy)} ({seeds(cell)})"
@@ -93,7 +105,8 @@ def seeds(cell: Cell) -> str:
     return f"{len(cell.runs)}/{cell.expected}" if cell.missing else str(len(cell.runs))
 
 
-def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
+def csv_lines(summary: Summary) -> Iterable[Sequence[Any]]:
+    """Yield the lines of the CSV, one for each of `summary.cells`, at full precision."""
     for (dataset, kind, method, shots), cell in summary.cells.items():
         accuracy = cell.accuracy
         numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
