@@ -45,7 +45,8 @@ def format_table(summary: Summary, style: str = "text") -> str:
     note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
     note += f" {PROPORTIONAL_NOTE}" * any(section.kind.draw == PROPORTIONAL for section in summary.sections)
     sign = {"text": "A star", "latex": "Bold", "markdown": "Bold"}[style]
-    return show_document([note, *bold_notes(bests, sign), *balance_notes(summary), *notes(summary.methods)], blocks, style)
+    said = [note, *bold_notes(bests, sign), *balance_notes(summary), *notes(summary.methods)]
+    return show_document(said, blocks, style)
 
 
 def _block(title: str, section: Section, cells: Mapping[tuple[str, int], Any], show: Any, best: Best) -> Block:
