@@ -17,6 +17,10 @@ Some examples:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \
         --trainers CoOp PLOT --shots 16 DATASET.DRAW proportional
 
+  twenty seeds, which take seconds each where the image features are computed once (VIEWS, of frozen encoders):
+    python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \
+        --trainers CoOp PLOT --shots 4 --seeds 1-20 DATALOADER.TRAIN_X.VIEWS 8
+
   two data sets, on two GPUs with two runs each:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 dtd --config rn50 \
         --trainers CoOp PLOT --jobs 4 --devices 0,1
@@ -37,8 +41,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from dassl.plain.console import not_negative, positive
+from dassl.plain.console import NumberRanges
 
 from ..command_line import documented_parser
 from .flags import add_sweep_flags, finish_args, split_options
@@ -54,6 +59,7 @@ OWN_KEYS = {  # config keys that a flag of the sweep sets
     "DATASET.ROOT": "--root",
     "TRAINER.NAME": "--trainers",
 }
+LEAST = {"shots": 1, "seeds": 0}  # below 0, a run draws without a seed, and cannot be repeated
 ONE_VALUE = ("--root", "--output", "--config")  # flags whose value may look like a config key
 
 
@@ -65,11 +71,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="parent of all run folders")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="name(s) in configs/datasets, e.g. caltech101")
     add("--config", required=True, metavar="NAME", help="name in configs/trainers/<trainer>, e.g. rn50")
-    for name, kind, metavar, meaning in (
-        ("trainers", str, "NAME", ""), ("shots", positive, "K", "images a class; "), ("seeds", not_negative, "S", "")
+    ranges: dict[str, dict[str, Any]] = {name: {"action": NumberRanges, "least": least} for name, least in LEAST.items()}
+    for name, metavar, meaning in (
+        ("trainers", "NAME", ""), ("shots", "K", "images a class; "), ("seeds", "S", "numbers or ranges, as in 1-20; ")
     ):
         default = f"{meaning}default: {' '.join(map(str, DEFAULT_GRID[name]))}"
-        add(f"--{name}", nargs="+", type=kind, default=[], metavar=metavar, help=default)
+        add(f"--{name}", nargs="+", default=[], metavar=metavar, help=default, **ranges.get(name, {}))
     add_sweep_flags(parser)
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
     return parser
