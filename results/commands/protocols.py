@@ -43,7 +43,8 @@ ARGUMENTS = (
              help="expect these, as in 1 2 or 1-20; default: 1 2 3, and others"),
     ALLOW_MISSING,
 )  # fmt: skip
-BY_SHOTS = argument("--shots", nargs="+", action=NumberRanges, least=1, metavar="K", help="expect these; default: what occurs")
+BY_SHOTS = argument("--shots", nargs="+", action=NumberRanges, least=1, metavar="K",
+                    help="expect these; default: what occurs")  # fmt: skip
 
 
 def protocol_table(args: argparse.Namespace) -> int:

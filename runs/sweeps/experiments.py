@@ -362,7 +362,7 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
 
 
 def _numbers(variable: str, least: Any) -> tuple[str, ...]:
-    """Read the numbers and ranges in a variable of the environment; () where it is not set, ValueError below `least`."""
+    """Read numbers and ranges in a variable of the environment; () where it is not set, ValueError below `least`."""
     try:
         return tuple(map(str, number_ranges(os.environ.get(variable, "").split(), least)))
     except argparse.ArgumentTypeError as error:

@@ -41,7 +41,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from dassl.plain.console import NumberRanges
 
@@ -59,7 +58,6 @@ OWN_KEYS = {  # config keys that a flag of the sweep sets
     "DATASET.ROOT": "--root",
     "TRAINER.NAME": "--trainers",
 }
-LEAST = {"shots": 1, "seeds": 0}  # below 0, a run draws without a seed, and cannot be repeated
 ONE_VALUE = ("--root", "--output", "--config")  # flags whose value may look like a config key
 
 
@@ -71,12 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="parent of all run folders")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="name(s) in configs/datasets, e.g. caltech101")
     add("--config", required=True, metavar="NAME", help="name in configs/trainers/<trainer>, e.g. rn50")
-    ranges: dict[str, dict[str, Any]] = {name: {"action": NumberRanges, "least": least} for name, least in LEAST.items()}
-    for name, metavar, meaning in (
-        ("trainers", "NAME", ""), ("shots", "K", "images a class; "), ("seeds", "S", "numbers or ranges, as in 1-20; ")
+    for name, metavar, meaning, kind in (
+        ("trainers", "NAME", "", {}),
+        ("shots", "K", "images a class; ", {"action": NumberRanges, "least": 1}),
+        ("seeds", "S", "as in 1 2 or 1-20; ", {"action": NumberRanges, "least": 0}),  # below 0, none is repeatable
     ):
         default = f"{meaning}default: {' '.join(map(str, DEFAULT_GRID[name]))}"
-        add(f"--{name}", nargs="+", default=[], metavar=metavar, help=default, **ranges.get(name, {}))
+        add(f"--{name}", nargs="+", default=[], metavar=metavar, help=default, **kind)
     add_sweep_flags(parser)
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
     return parser
