@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from dassl.plain.text import printable, shortened
+
 from .files import ResultsError, write_atomic
 from .record import EVAL_RESULT_NAME, RESULT_NAME, Run
 
@@ -142,7 +144,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ARRAYS if name != "top" or name in archive}
     except (OSError, ValueError, KeyError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ResultsError(f"{path} cannot be read as predictions: {error}") from error
+        raise ResultsError(f"{path} cannot be read as predictions: {shortened(printable(error), 200)}") from error
     for name, array in arrays.items():
         axes, kinds = ARRAYS[name]
         if array.ndim != axes or array.dtype.kind not in kinds or (axes and len(array) != len(arrays["labels"])):

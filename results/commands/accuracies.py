@@ -91,7 +91,7 @@ def runs(args: argparse.Namespace) -> int:
     python -m results transport output:PLOT@16
     python -m predict output --best photos
     """
-    from runs.names import list_runs
+    from runs.restore.names import list_runs
 
     named = list_runs(args.output)
     width = max(len(name) for name, _ in named)

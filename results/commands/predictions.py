@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from runs.files import to_stderr
-from runs.names import add_run_argument, run_of
+from runs.restore.names import add_run_argument, run_of
 
 from .command import argument, command
 

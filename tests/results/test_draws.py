@@ -21,8 +21,8 @@ from results.report.page import build_report
 from results.report.setting import same_images
 from runs.files import ResultsError
 from runs.keys import deciding, differences, flatten
-from runs.names import find_run, list_runs
 from runs.record import find_runs, read_run
+from runs.restore.names import find_run, list_runs
 from tests.support.records import make_record, write_run
 
 SEEDS = (1, 2, 3)
