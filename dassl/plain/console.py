@@ -10,7 +10,7 @@ from typing import Any
 
 from .text import error_text
 
-__all__ = ["NumberRanges", "not_negative", "number_ranges", "piped", "positive", "run_command"]
+__all__ = ["NumberRanges", "not_negative", "number_ranges", "piped", "positive", "ranges_text", "run_command"]
 
 MOST_NUMBERS = 10_000  # that one argument may stand for: more is a slip of the finger, and would fill the memory
 
@@ -64,6 +64,17 @@ def number_ranges(words: Iterable[str], least: int = 0) -> list[int]:
             raise argparse.ArgumentTypeError(f"{word!r}: a range has at most {MOST_NUMBERS:,} numbers")
         numbers |= dict.fromkeys(range(first, last + 1))
     return list(numbers)
+
+
+def ranges_text(numbers: Sequence[int]) -> str:
+    """Write ascending numbers as `number_ranges` reads them: 1, 2, 3, 5 are "1-3 5"."""
+    ends: list[list[int]] = []
+    for number in numbers:
+        if ends and number == ends[-1][1] + 1:
+            ends[-1][1] = number
+        else:
+            ends.append([number, number])
+    return " ".join(f"{first}-{last}" if first < last else str(first) for first, last in ends)
 
 
 class NumberRanges(argparse.Action):

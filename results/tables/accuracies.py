@@ -9,6 +9,7 @@ from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
 from ..numbers.cells import Cell, shots_name
+from ..numbers import standing
 from ..numbers.summary import Summary, averages
 from .layout import Block, csv_text, show_average, show_document, show_mean
 
@@ -17,7 +18,7 @@ PROPORTIONAL_NOTE = (
     "Proportional draw: K shots are K images a class on average, in proportion to the classes' sizes; a number of "
     "shots there is not the same number elsewhere."
 )
-CSV_COLUMNS = "dataset classes split draw method shots seeds expected_seeds mean population_std".split()
+CSV_COLUMNS = "dataset classes split draw method shots seeds expected_seeds mean population_std".split() + [*standing.COLUMNS]
 
 
 def format_table(summary: Summary, style: str = "text") -> str:
@@ -42,7 +43,8 @@ def format_table(summary: Summary, style: str = "text") -> str:
         blocks.append(Block(f"Average over {average.title}", ["method", *section.headings], rows))
     note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
     note += f" {PROPORTIONAL_NOTE}" * any(section.kind.draw == PROPORTIONAL for section in summary.sections)
-    return show_document([note, *notes(summary.methods)], blocks, style)
+    behind = standing.footnote(summary.runs_by_method())
+    return show_document([note, behind, *notes(summary.methods)], blocks, style)
 
 
 def show_cell(cell: Cell | None) -> str:
@@ -59,4 +61,4 @@ def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
     for (dataset, kind, method, shots), cell in summary.cells.items():
         accuracy = cell.accuracy
         numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
-        yield (dataset, *kind, method, shots_name(shots), len(cell.runs), cell.expected, *numbers)
+        yield (dataset, *kind, method, shots_name(shots), len(cell.runs), cell.expected, *numbers, *standing.columns(cell.runs))

@@ -48,8 +48,8 @@ def show_note(text: str, style: str) -> str:
 
 
 def show_document(notes: Iterable[str], blocks: Iterable[Block], style: str) -> str:
-    """Show notes, then tables; ends with a newline."""
-    shown = [*(show_note(note, style) for note in notes), *(show_block(block, style) for block in blocks)]
+    """Show notes, except empty ones, then tables; ends with a newline."""
+    shown = [*(show_note(note, style) for note in notes if note), *(show_block(block, style) for block in blocks)]
     return "\n\n".join(shown) + "\n"
 
 
