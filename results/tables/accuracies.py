@@ -8,8 +8,8 @@ from typing import Any
 from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
-from ..numbers.cells import Cell, shots_name
 from ..numbers import standing
+from ..numbers.cells import Cell, shots_name
 from ..numbers.summary import Summary, averages
 from .layout import Block, csv_text, show_average, show_document, show_mean
 
@@ -18,7 +18,9 @@ PROPORTIONAL_NOTE = (
     "Proportional draw: K shots are K images a class on average, in proportion to the classes' sizes; a number of "
     "shots there is not the same number elsewhere."
 )
-CSV_COLUMNS = "dataset classes split draw method shots seeds expected_seeds mean population_std".split() + [*standing.COLUMNS]
+CSV_COLUMNS = (
+    *"dataset classes split draw method shots seeds expected_seeds mean population_std".split(), *standing.COLUMNS
+)  # fmt: skip
 
 
 def format_table(summary: Summary, style: str = "text") -> str:
@@ -61,4 +63,5 @@ def _lines(summary: Summary) -> Iterable[Sequence[Any]]:
     for (dataset, kind, method, shots), cell in summary.cells.items():
         accuracy = cell.accuracy
         numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
-        yield (dataset, *kind, method, shots_name(shots), len(cell.runs), cell.expected, *numbers, *standing.columns(cell.runs))
+        behind = standing.columns(cell.runs)
+        yield (dataset, *kind, method, shots_name(shots), len(cell.runs), cell.expected, *numbers, *behind)

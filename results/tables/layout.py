@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from dassl.plain.text import csv_line
 
-from ..numbers.cells import ABSENT, Average, Spread
+from ..numbers.cells import ABSENT, Average, Spread, spread
 
 FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs", "csv": ""}  # tabulate's name of each
 
@@ -98,3 +98,13 @@ def show_average(average: Average | None) -> str:
     if average.n < average.expected:
         return f"{shown} ({average.n} of {average.expected} data sets)"
     return shown if average.whole else f"{shown} (lacks {average.missing} run{'s' * (average.missing > 1)})"
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """Show a mean duration in the unit that suits it."""
+    if not seconds:
+        return ABSENT
+    mean = spread(seconds).mean
+    if mean < 90:
+        return f"{mean:.1f} s"
+    return f"{mean / 60:.1f} min" if mean < 5400 else f"{mean / 3600:.1f} h"
