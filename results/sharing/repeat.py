@@ -55,9 +55,9 @@ class Paths:
         key, equals, value = word.partition("=")
         if equals:
             return f"{key}={self.word(value)}"
-        for path, name in self._names:
-            if word == path or word.startswith(f"{path}/"):
-                return name + word[len(path) :]
+        for folder, name in self._names:
+            if word == folder or word.startswith(f"{folder}/"):
+                return name + word[len(folder) :]
         if not os.path.isabs(word) and not word.startswith("~"):
             return word
         path = PurePath(word)
@@ -156,7 +156,7 @@ def _products(places: Iterable[Place]) -> list[tuple[list[str], list[str], list[
     for trainer, names in _joined((place.trainer, place.dataset) for place in zero_shot).items():
         same = next((key for key in products if key[0] == names), (names, (), ()))
         products.setdefault(same, []).insert(0, trainer)
-    return [(values, *map(list, key)) for key, values in products.items()]
+    return [(members, list(names), list(counts), list(drawn)) for (names, counts, drawn), members in products.items()]
 
 
 def _joined(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, tuple[Any, ...]]:

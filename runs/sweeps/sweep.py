@@ -41,6 +41,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from dassl.plain.console import NumberRanges
 
@@ -69,13 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="parent of all run folders")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="name(s) in configs/datasets, e.g. caltech101")
     add("--config", required=True, metavar="NAME", help="name in configs/trainers/<trainer>, e.g. rn50")
-    for name, metavar, meaning, kind in (
-        ("trainers", "NAME", "", {}),
-        ("shots", "K", "images a class; ", {"action": NumberRanges, "least": 1}),
-        ("seeds", "S", "as in 1 2 or 1-20; ", {"action": NumberRanges, "least": 0}),  # below 0, none is repeatable
-    ):
-        default = f"{meaning}default: {' '.join(map(str, DEFAULT_GRID[name]))}"
-        add(f"--{name}", nargs="+", default=[], metavar=metavar, help=default, **kind)
+    default = {name: f"default: {' '.join(map(str, values))}" for name, values in DEFAULT_GRID.items()}
+    add("--trainers", nargs="+", default=[], metavar="NAME", help=default["trainers"])
+    ranges: dict[str, Any] = {"nargs": "+", "default": [], "action": NumberRanges}
+    add("--shots", **ranges, least=1, metavar="K", help=f"images a class; {default['shots']}")
+    add("--seeds", **ranges, metavar="S", help=f"as in 1 2 or 1-20; {default['seeds']}")
     add_sweep_flags(parser)
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
     return parser
