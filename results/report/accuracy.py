@@ -18,6 +18,8 @@ from ..tables.accuracies import seeds
 from ..tables.layout import show_mean
 from .parts import Cell, Table, figure, with_spread
 
+MOST_TRAININGS = 8  # methods on data sets whose training is drawn
+
 
 def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
     """Show tables, averages first, then curves."""
@@ -103,31 +105,46 @@ def describe(title: str, lines: dict) -> str:
 
 
 def training(summary: Summary) -> dict[str, Any] | None:
-    """Show loss and accuracy by epoch, a figure for every method and data set, mean over seeds; and prompts' cosines.
+    """Show loss and accuracy by epoch of every method and data set, mean over seeds; and prompts' cosines.
 
-    Returns None where no record keeps a history.
+    The first MOST_TRAININGS are drawn, the others said in words: nobody looks at a hundred such figures.  Returns None
+    where no record keeps a history.
     """
-    parts, cosines = [], []
+    parts: list[tuple[str, list, list[str]]] = []
+    trainings, has_cosines = 0, False
     for section in summary.sections:
-        figures = []
+        figures, words = [], []
         for method in section.methods:
             runs = section.runs(method)
+            if not any(loss for loss in _losses(runs).values()):
+                continue
             title = f"{method}, {section.title}" if len(summary.sections) > 1 else method
-            if drawn := training_figure(title, runs):
-                figures.append(figure(drawn, f"training {title}", describe_training(title, runs)))
-            if drawn := prompts_figure(title, runs):
-                cosines.append(describe_prompts(title, runs))
-                figures.append(figure(drawn, f"prompts {title}", cosines[-1]))
-        if figures:
-            parts.append((section.title, figures))
-    return {"parts": parts, "cosines": cosines} if parts else None
+            curves = (("training", training_figure, describe_training), ("prompts", prompts_figure, describe_prompts))
+            for name, draw, describe in curves:
+                if not (said := describe(title, runs)):
+                    continue
+                has_cosines |= name == "prompts"
+                if trainings < MOST_TRAININGS:
+                    figures.append(figure(draw(title, runs), f"{name} {title}", said))
+                if trainings >= MOST_TRAININGS or name == "prompts":
+                    words.append(said)
+            trainings += 1
+        if figures or words:
+            parts.append((section.title, figures, words))
+    shown = {"drawn": MOST_TRAININGS, "more": max(0, trainings - MOST_TRAININGS)}
+    return {"parts": parts, "has_cosines": has_cosines, **shown} if parts else None
 
 
 def describe_training(title: str, runs: list[Run]) -> str:
     """Say the curves of a training in words: first and last loss, mean over seeds."""
     said = []
-    losses = {run: [loss for _, (loss,) in common_history([run], "loss")] for run in runs}
+    losses = _losses(runs)
     for shots, members in sorted(group([run for run in runs if losses[run]], lambda run: run.shots).items()):
         first, last = (spread(losses[run][at] for run in members).mean for at in (0, -1))
         said.append(f"{shots_text(shots)}: loss from {first:.2f} to {last:.2f}")
     return f"Training of {title}: {'; '.join(said)}."
+
+
+def _losses(runs: list[Run]) -> dict[Run, list[float]]:
+    """Return the loss of every epoch of each run; [] where its record keeps none."""
+    return {run: [loss for _, (loss,) in common_history([run], "loss")] for run in runs}
