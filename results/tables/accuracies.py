@@ -9,6 +9,7 @@ from typing import Any
 from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
+from ..numbers import standing
 from ..numbers.cells import Cell, shots_name
 from ..numbers.classes import MOST_UNEVEN, is_uneven
 from ..numbers.comparison import Best, best
@@ -20,7 +21,9 @@ PROPORTIONAL_NOTE = (
     "Proportional draw: K shots are K images a class on average, in proportion to the classes' sizes; a number of "
     "shots there is not the same number elsewhere."
 )
-CSV_COLUMNS = "dataset classes split draw method shots seeds expected_seeds mean population_std".split()
+CSV_COLUMNS = (
+    *"dataset classes split draw method shots seeds expected_seeds mean population_std".split(), *standing.COLUMNS
+)  # fmt: skip
 
 
 def format_table(summary: Summary, style: str = "text") -> str:
@@ -45,8 +48,9 @@ def format_table(summary: Summary, style: str = "text") -> str:
     note = CAPTION + (" A cell with k/n seeds is incomplete." if summary.missing else "")
     note += f" {PROPORTIONAL_NOTE}" * any(section.kind.draw == PROPORTIONAL for section in summary.sections)
     sign = {"text": "A star", "latex": "Bold", "markdown": "Bold"}[style]
-    said = [note, *bold_notes(bests, sign), *balance_notes(summary), *notes(summary.methods)]
-    return show_document(said, blocks, style)
+    behind = standing.footnote(summary.runs_by_method())
+    more = [behind, *bold_notes(bests, sign), *balance_notes(summary), *notes(summary.methods)]
+    return show_document([note, *more], blocks, style)
 
 
 def _block(title: str, section: Section, cells: Mapping[tuple[str, int], Any], show: Any, best: Best) -> Block:
@@ -111,4 +115,5 @@ def csv_lines(summary: Summary) -> Iterable[Sequence[Any]]:
     for (dataset, kind, method, shots), cell in summary.cells.items():
         accuracy = cell.accuracy
         numbers = (accuracy.mean, accuracy.deviation) if accuracy else (None, None)
-        yield (dataset, *kind, method, shots_name(shots), len(cell.runs), cell.expected, *numbers)
+        behind = standing.columns(cell.runs)
+        yield (dataset, *kind, method, shots_name(shots), len(cell.runs), cell.expected, *numbers, *behind)

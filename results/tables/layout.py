@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from dassl.plain.text import csv_line
 
-from ..numbers.cells import ABSENT, Average, Spread
+from ..numbers.cells import ABSENT, Average, Spread, spread
 
 FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs", "csv": ""}  # tabulate's name of each
 BOLD = {"text": ("*", ""), "markdown": ("**", "**"), "latex": (r"\textbf{", "}")}  # what stands around bold text
@@ -64,8 +64,8 @@ def show_note(text: str, style: str) -> str:
 
 
 def show_document(notes: Iterable[str], blocks: Iterable[Block], style: str) -> str:
-    """Show notes, then tables; ends with a newline."""
-    shown = [*(show_note(note, style) for note in notes), *(show_block(block, style) for block in blocks)]
+    """Show notes, except empty ones, then tables; ends with a newline."""
+    shown = [*(show_note(note, style) for note in notes if note), *(show_block(block, style) for block in blocks)]
     return "\n\n".join(shown) + "\n"
 
 
@@ -114,3 +114,13 @@ def show_average(average: Average | None) -> str:
     if average.n < average.expected:
         return f"{shown} ({average.n} of {average.expected} data sets)"
     return shown if average.whole else f"{shown} (lacks {average.missing} run{'s' * (average.missing > 1)})"
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """Show a mean duration in the unit that suits it."""
+    if not seconds:
+        return ABSENT
+    mean = spread(seconds).mean
+    if mean < 90:
+        return f"{mean:.1f} s"
+    return f"{mean / 60:.1f} min" if mean < 5400 else f"{mean / 3600:.1f} h"
