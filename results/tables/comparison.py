@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runs.methods import group, notes
+from runs.record import Run
 
 from ..numbers.cells import shots_name, shots_text
 from ..numbers.comparison import UNSEEDED, Comparison, Pair, Total
 from ..numbers.paired import LEVEL, POWER, Difference
+from ..numbers.standing import footnote
 from .layout import Block, bold, csv_text, show_document
 
 MOST_SEEDS = 4  # of which every p is shown; of more, how many are below 0.05
@@ -22,13 +24,17 @@ CSV_COLUMNS = (
 ).split()
 
 
-def format_comparison(comparison: Comparison, style: str = "text", draws: int = 0) -> str:
+def format_comparison(
+    comparison: Comparison, runs: Mapping[str, Sequence[Run]], style: str = "text", draws: int = 0
+) -> str:
     """Show a block a data set, then one over data sets; ends with a newline.
 
     Parameters
     ----------
     comparison
         Of a tree.
+    runs
+        {method: its runs}, for the footnote on what stands behind them.
     style
         One of layout.FORMATS; CSV has a line a pair and a line a total, at full precision.
     draws
@@ -43,7 +49,8 @@ def format_comparison(comparison: Comparison, style: str = "text", draws: int = 
         title = f"Over {' or '.join(_numbers_of_data_sets(totals))} data sets{kind.qualifier}"
         blocks.append(Block(title, TOTAL_HEAD, list(map(_total_row, totals)), words=2))
     names = dict.fromkeys(name for pair in comparison.pairs for name in (pair.place.first, pair.place.second))
-    return show_document([*_notes(comparison, style, draws), *notes(names)], blocks, style)
+    behind = footnote({name: runs[name] for name in names})
+    return show_document([*_notes(comparison, style, draws), behind, *notes(names)], blocks, style)
 
 
 def _row(pair: Pair) -> list[str]:
