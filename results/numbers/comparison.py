@@ -296,15 +296,22 @@ class Best:
     reasons: Counter[str] = field(default_factory=Counter)
 
 
-def best(sections: Sequence[Section]) -> Best:
+def best(sections: Sequence[Section], shots: Sequence[int] = ()) -> Best:
     """Find the best methods of every column of a data set, or of the average over several of one kind.
 
     The method with the highest mean is among them, and every one from which it does not differ beyond the 95 %
     interval.  A column in which the highest cannot be compared with every other has none.
+
+    Parameters
+    ----------
+    sections
+        Of one kind.
+    shots
+        Only these columns; default: all.
     """
     result = Best()
-    for shots in sections[0].shots:
-        columns = {name: [section.cell(name, shots) for section in sections] for name in sections[0].methods}
+    for count in shots or sections[0].shots:
+        columns = {name: [section.cell(name, count) for section in sections] for name in sections[0].methods}
         whole = {
             name: [cell for cell in cells if cell and cell.runs]
             for name, cells in columns.items()
@@ -314,7 +321,7 @@ def best(sections: Sequence[Section]) -> Best:
             continue
         top = max(whole, key=lambda name: math.fsum(cell.mean or 0.0 for cell in whole[name]))
         try:
-            result.places |= {(name, shots) for name in whole if name == top or not _beats(whole[top], whole[name])}
+            result.places |= {(name, count) for name in whole if name == top or not _beats(whole[top], whole[name])}
         except NotComparable as error:
             result.reasons[error.reason] += 1
     return result
