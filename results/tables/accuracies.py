@@ -10,9 +10,9 @@ from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
 from ..numbers import standing
+from ..numbers.best import Best, best
 from ..numbers.cells import Cell, shots_name
 from ..numbers.classes import MOST_UNEVEN, is_uneven
-from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
 from .layout import Block, bold, csv_text, show_average, show_document, show_mean
 

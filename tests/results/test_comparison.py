@@ -16,7 +16,8 @@ from statsmodels.stats.multitest import multipletests
 
 from results.__main__ import main
 from results.figures.curves import looks
-from results.numbers.comparison import Place, Total, best, compare, compare_cells, holm
+from results.numbers.best import best
+from results.numbers.comparison import Place, Total, compare, compare_cells, holm
 from results.numbers.paired import average_differences, paired
 from results.numbers.summary import Kind, Summary, averages, summarise
 from results.report.accuracy import accuracy
