@@ -163,8 +163,12 @@ def test_another_order_of_images_is_refused(tmp_path):
 def test_other_images_whose_file_is_lost_are_refused_too(tmp_path):
     write(tmp_path, "CoOp", 4, 1, answers(150))
     write(tmp_path, "PLOT", 4, 1, answers(150)[1:])
-    next(tmp_path.glob("*PLOT*/predictions.npz")).unlink()
+    for path in tmp_path.glob("*/predictions.npz"):
+        path.unlink()
     assert "how many cannot be said" in refusal(tmp_path)
+    assert "No best is marked where methods cannot be compared: other images in 1 column" in format_table(
+        summary_of(tmp_path)
+    )
 
 
 def test_runs_of_before_and_runs_without_a_common_seed_are_refused(tmp_path):
@@ -187,6 +191,7 @@ def test_seeds_that_only_one_has_are_left_out_and_named(tmp_path):
     (pair,) = compare(summary_of(tmp_path)).pairs
     assert pair.seeds == (1, 2) and pair.difference.seeds == 2
     assert pair.note == "only seeds 1, 2; of seeds 3, 4 not both have predictions"
+    assert "In 1 column that was found on fewer seeds" in format_table(summary_of(tmp_path))
 
 
 # --- over data sets --------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
+from statsmodels.stats import contingency_tables
 
 from results.numbers.paired import (
     Difference,
     Paired,
     average_differences,
     differences_of,
+    mcnemar,
     paired,
     resampled_means,
 )
@@ -87,7 +89,14 @@ def test_mcnemar_is_a_fair_coin_on_the_images_that_differ():
     pair = paired(first, second)
     assert (pair.won, pair.lost) == ((8, 0), (2, 0))
     assert_close(pair.mcnemar, [2 * (1 + 10 + 45) / 2**10, 1.0])
-    assert_close(pair.mcnemar[0], stats.binomtest(2, 10).pvalue)
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (3, 0), (4, 4), (17, 30), (900, 1100), (30_000, 31_000)])
+def test_mcnemar_is_that_of_statsmodels(counts):
+    won, lost = counts
+    known = contingency_tables.mcnemar([[5, won], [lost, 7]], exact=True).pvalue
+    assert_close(mcnemar(won, lost), known)
+    assert mcnemar(lost, won) == mcnemar(won, lost)
 
 
 def test_the_smallest_visible_difference():
