@@ -19,7 +19,7 @@ from ..tables.accuracies import bold_notes, seeds
 from ..tables.layout import show_mean
 from .parts import Cell, Table, figure, with_spread
 
-MOST_TRAININGS = 8  # methods on data sets whose training is drawn
+MOST_TRAININGS = 6  # methods on data sets whose training is drawn
 
 
 def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
