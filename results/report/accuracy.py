@@ -11,9 +11,9 @@ from ..figures.collapse import describe_prompts, prompts_figure
 from ..figures.curves import accuracy_panels, common_history, panels, training_figure
 from ..figures.style import Look
 from ..numbers import standing
+from ..numbers.best import Best, best
 from ..numbers.cells import ZERO_SHOT, Average, shots_text, spread
 from ..numbers.cells import Cell as Accuracies
-from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
 from ..tables.accuracies import bold_notes, seeds
 from ..tables.layout import show_mean
