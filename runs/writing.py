@@ -102,7 +102,9 @@ def write_result(
         "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
         "protocol": protocol,
         "warnings": warned(),
+        "looks": getattr(trainer, "looks", None) if test else None,  # a plugin's own test counts nothing
         "selection": getattr(trainer, "selection", None),
+        "templates": list(getattr(trainer, "templates", ())) or None,
         "transport": trainer.diagnostics(),
         "history": trainer.history,
         "device": describe_device(trainer.device),
