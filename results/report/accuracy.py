@@ -10,10 +10,10 @@ from runs.record import Run
 from ..figures.collapse import describe_prompts, prompts_figure
 from ..figures.curves import accuracy_panels, common_history, panels, training_figure
 from ..figures.style import Look
-from ..numbers import standing
 from ..numbers.cells import ZERO_SHOT, Average, shots_text, spread
 from ..numbers.cells import Cell as Accuracies
 from ..numbers.summary import Section, Summary, averages
+from ..tables import standing
 from ..tables.accuracies import seeds
 from ..tables.layout import show_mean
 from .parts import Cell, Table, figure, with_spread

@@ -8,9 +8,9 @@ from typing import Any
 from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
-from ..numbers import standing
 from ..numbers.cells import Cell, shots_name
 from ..numbers.summary import Summary, averages
+from . import standing
 from .layout import Block, csv_text, show_average, show_document, show_mean
 
 CAPTION = "Accuracy in %, mean ± population standard deviation over seeds (number of seeds)."
