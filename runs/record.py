@@ -78,6 +78,15 @@ CLASS = {"label": COUNT, "name": TEXT, "total": COUNT, "correct": Maybe(COUNT), 
 PAIR = {"true": COUNT, "predicted": COUNT, "true_name": TEXT, "predicted_name": TEXT, "count": COUNT}
 PREDICTIONS = {"file": TEXT, "images": TEXT, "total": COUNT, "correct": TEXT}
 VALUE = Maybe(NUMBER)  # null where it was not finite
+MEASURES = {"ece": PERCENT, "ece_equal_mass": PERCENT, "nll": VALUE, "brier": NUMBER, "aurc": PERCENT}
+CALIBRATION = {
+    "before": MEASURES,
+    "temperature": VALUE,
+    "images": COUNT,
+    "reason": TEXT,
+    "exact": _flag,
+    "after": Maybe(MEASURES),
+}
 EPOCH = {"epoch": COUNT, "loss": VALUE, "acc": VALUE, "lr": VALUE, "prompt_cosine": Maybe([VALUE])}
 DATA = {"fingerprint": Maybe(TEXT), "classes": Maybe(COUNT), "classnames": Maybe([TEXT])}
 RESULT = {  # what each entry must be where it is there; older records lack some, and ours hold more
@@ -101,6 +110,7 @@ RESULT = {  # what each entry must be where it is there; older records lack some
         (METHOD, "method"),
         (DATA, "data"),
         (PREDICTIONS, "predictions"),
+        (CALIBRATION, "calibration"),
     )
     for key in keys.split()
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ZERO_SHOT = 0  # the column of methods that saw no training image
 ALL_IMAGES = -1  # ... of methods that saw every one
+COLUMNS = {"accuracy": "", "balanced": "balanced", "macro_f1": "macro F1", "worst": "worst class"}  # and their heads
 ABSENT = "–"  # what tables show in place of a number that there is not
 
 

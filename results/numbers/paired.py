@@ -161,7 +161,7 @@ def paired(first: np.ndarray, second: np.ndarray, draws: int = 0, seed: int = 0)
     if S > 1:
         a = by_seed.var(ddof=1) / S
         # Sums of squares: all = S n mean^2 + seeds + images + noise, where D^2 is 1 where the methods differ
-        noise = np.count_nonzero(differences) - S * n * (mean**2 + (S - 1) / n * a + (n - 1) / S * b)
+        noise = np.count_nonzero(differences) - S * n * (mean**2 + (S - 1) * a + (n - 1) * b)
         e = max(noise, 0.0) / ((S - 1) * (n - 1)) / (S * n)
     else:  # one seed tells nothing of others: only the images are a sample
         a = e = 0.0

@@ -12,9 +12,10 @@ from ..figures.curves import accuracy_panels, common_history, panels, training_f
 from ..figures.style import Look
 from ..numbers.cells import ZERO_SHOT, Average, shots_text, spread
 from ..numbers.cells import Cell as Accuracies
+from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
 from ..tables import standing
-from ..tables.accuracies import seeds
+from ..tables.accuracies import bold_notes, seeds
 from ..tables.layout import show_mean
 from .parts import Cell, Table, figure, with_spread
 
@@ -23,24 +24,25 @@ MOST_TRAININGS = 8  # methods on data sets whose training is drawn
 
 def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
     """Show tables, averages first, then curves."""
-    tables = [
-        (f"Average over {average.title}", _table(average.like, average.cells, show_average, look))
-        for average in averages(summary.sections)
-    ]
-    single = len(summary.sections) == 1
-    tables += [
-        ("" if single else section.title, _table(section, section.cells, show, look)) for section in summary.sections
-    ]
+    tables, bests = [], []
+    for average in averages(summary.sections):
+        bests.append(best(average.sections))
+        title = f"Average over {average.title}"
+        tables.append((title, _table(average.like, average.cells, show_average, look, bests[-1])))
+    for section in summary.sections:
+        bests.append(best([section]))
+        title = section.title if len(summary.sections) > 1 else ""
+        tables.append((title, _table(section, section.cells, show, look, bests[-1])))
     figures = [
         figure(drawn, f"curve {title}", describe(title, lines))
         for (title, drawn), (_, lines) in zip(accuracy_panels(summary), panels(summary), strict=True)
     ]
-    behind = standing.footnote(summary.runs_by_method())
-    return {"tables": tables, "figures": figures, "look": look, "behind": behind}
+    said = [*bold_notes(bests), standing.footnote(summary.runs_by_method())]
+    return {"tables": tables, "figures": figures, "look": look, "notes": [note for note in said if note]}
 
 
-def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look]) -> Table:
-    """Make a row a method; the best mean of a column is bold, and so are equal ones.
+def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look], best: Best) -> Table:
+    """Make a row a method; what is best in a column beyond the interval is bold, ties included.
 
     Parameters
     ----------
@@ -49,42 +51,35 @@ def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look]) -
     by_place
         Cells or averages by method and shots.
     show
-        Makes of one of these (the mean that ranks, or None; the table's cell).
+        Makes a table's cell of one of these; its kind is "gap" where there is no mean.
     look
         How every method is drawn; its colour is the dot before its name.
+    best
+        The cells that are bold.
     """
-    shown = {place: show(cell) for place, cell in by_place.items()}  # (mean or None, Cell)
-    means = [(shots, mean) for (_, shots), (mean, _) in shown.items() if mean is not None]
-    best = {shots: max(mean for count, mean in means if count == shots) for shots, _ in means}
     rows = []
     for method in section.methods:
         row = [Cell(method, style=look[method].color)]
         for shots in section.shots:
-            mean, cell = shown.get((method, shots), (None, Cell("")))
-            is_best = mean is not None and mean == best[shots] and shots != ZERO_SHOT
-            row.append(cell._replace(kind="best" if is_best else "gap" if mean is None and cell.text else ""))
+            cell = show(by_place[method, shots]) if (method, shots) in by_place else Cell("")
+            row.append(cell._replace(kind="best") if (method, shots) in best.places else cell)
         rows.append(row)
     return Table(f"Accuracy on {section.title}", ["method", *section.headings], rows)
 
 
-def show(cell: Accuracies) -> tuple[float | None, Cell]:
-    """Show a cell; the spread and the number of seeds are small print.
-
-    Returns
-    -------
-    mean, cell
-        The mean ranks; None without a result.
-    """
+def show(cell: Accuracies) -> Cell:
+    """Show a cell; the spread and the number of seeds are small print."""
     if cell.accuracy is None:
-        return None, Cell("missing ", f"({seeds(cell)})")
+        return Cell("missing ", f"({seeds(cell)})", "gap")
     text, deviation = with_spread(show_mean(cell.accuracy))[:2]
-    return cell.mean, Cell(text, f"{deviation} ({seeds(cell)})")
+    return Cell(text, f"{deviation} ({seeds(cell)})")
 
 
-def show_average(average: Average) -> tuple[float | None, Cell]:
-    """Show an average, which ranks only where no data set is missing; what it lacks is small print."""
+def show_average(average: Average) -> Cell:
+    """Show an average; what it lacks is small print."""
     lack = "" if average.whole else f" (lacks {average.missing} run{'s' * (average.missing > 1)})"
-    return average.comparable, Cell("missing" if average.mean is None else f"{average.mean:.2f}", lack)
+    kind = "gap" if average.comparable is None else ""
+    return Cell("missing" if average.mean is None else f"{average.mean:.2f}", lack, kind)
 
 
 def describe(title: str, lines: dict) -> str:
