@@ -1,4 +1,4 @@
-"""The card of runs: what is on it, that it names no path of its maker's machine, and that its commands make the runs."""
+"""The card of runs: what is on it, that it names no path of its maker, and that its commands make these runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 from results.__main__ import main as results
 from results.numbers.cells import interval
@@ -57,11 +57,12 @@ def test_the_commands_make_these_runs_and_no_others(tmp_path, more):
         jobs += planned(tmp_path, "--dataset", "dtd", "--config", "rn50", *more, "OPTIM.LR", "0.01")
     runs = find_runs(tmp_path)
     commands, rest = sweeps(runs, Paths(runs, tmp_path))
-    assert not rest and len(commands) == (3 if more else 1) and MAKER not in "".join(commands)
+    assert not rest and len(commands) == (2 if more else 1) and MAKER not in "".join(commands)
     again = []
     for command in commands:
-        words = shlex.split(command)
-        assert words[:2] == ["python", "scripts/sweep.py"] and ("--seeds 1-3 5" in command) == ("--seeds 9" not in command)
+        words = shlex.split(command.replace("\\\n", ""))
+        assert words[:2] == ["python", "scripts/sweep.py"]
+        assert ("--seeds 1-3 5" in command) == ("--seeds 9" not in command)
         again += plan_jobs(parse_args(words[2:]))
     assert what_it_makes(again) == what_it_makes(jobs)
 
@@ -83,6 +84,7 @@ def test_what_no_sweep_makes_is_repeated_run_by_run(tmp_path, capsys):
     commands, rest = sweeps(runs, Paths(runs, tmp_path))
     assert len(commands) == 1 and [run.folder.name for run in rest] == list("012345")
     assert results(["card", str(tmp_path)]) == 1  # the two data sets lack each other's seeds
+    assert results(["card", str(tmp_path), "--allow-missing", "--out", str(tmp_path / "card.md")]) == 0
     card, told = capsys.readouterr()
     assert "no-such-flag" not in told and MAKER not in card
     assert "<summary>5 runs, one by one</summary>" in card and "--config-file PATH/mine.yaml" in card
@@ -93,7 +95,8 @@ def test_card_of_a_tree(tmp_path, capsys):
     warning = f"2 images cannot be read ({MAKER}/pictures/dtd/a.jpg, ...), see https://example.org/a/b"
     changes = {
         "warnings": [warning], "device": "cpu", "looks": {"test": 1},
-        "calibration": {"before": MEASURES, "temperature": 2.5, "after": MEASURES | {"ece": 3.25}},
+        "calibration": {"before": MEASURES, "temperature": 2.5, "images": 8, "reason": "", "exact": True,
+                        "after": MEASURES | {"ece": 3.25}},
         "config": {"DATASET.ROOT": f"{MAKER}/pictures", "MODEL.INIT_WEIGHTS": f"{MAKER}/w.pth", "OPTIM.LR": 0.5},
     }  # fmt: skip
     write_sweep(tmp_path, shots=(1, 16), **changes)
@@ -127,10 +130,10 @@ def test_what_is_unknown_is_said(tmp_path, capsys):
     assert results(["card", str(tmp_path / "nowhere")]) == 2
 
 
-def right(rng, images, accuracy, folder, seed):
-    """A run that got images right at random, with its predictions in the record."""
-    labels = np.zeros(images, dtype=np.int64)
-    correct = rng.random(images) < accuracy
+def kept_run(folder, correct, seed):
+    """A run that got these images right, with its predictions in the record."""
+    images, labels = len(correct), np.zeros(len(correct), dtype=np.int64)
+    folder.mkdir()
     log_probabilities = np.log(np.where(correct[:, None], [[0.75, 0.25]], [[0.25, 0.75]])).astype(np.float32)
     kept = Predictions(
         np.array([f"{n}.jpg" for n in range(images)]), labels, log_probabilities.argmax(1), log_probabilities, 2, None,
@@ -143,20 +146,20 @@ def right(rng, images, accuracy, folder, seed):
 
 
 def test_intervals(tmp_path):
-    """Of one run the exact binomial one; of several one that covers the truth, and never leaves 0 to 100 %."""
+    """Of one run the exact binomial one; of several one over images and seeds, which never leaves 0 to 100 %."""
     for correct, total in ((0, 7), (7, 7), (300, 400), (1, 2)):
         run = read_run(write_run(tmp_path / "one", make_record("CoOp", 4, 1, correct=correct, total=total)))
         exact = binomtest(correct, total).proportion_ci(method="exact")
         assert_close(np.array(interval([run])), 100 * np.array([exact.low, exact.high]))
-    rng = np.random.default_rng(0)
-    for number in range(3):
-        (tmp_path / str(number)).mkdir()
-    runs = [right(rng, 300, 0.7, tmp_path / str(seed), seed) for seed in range(3)]
+    correct = np.random.default_rng(0).random((3, 300)) < 0.7
+    alike = [kept_run(tmp_path / f"alike{seed}", correct[0], seed) for seed in range(3)]
+    student = ttest_1samp(100.0 * correct[0], 0).confidence_interval()  # seeds that agree: images alone are a sample
+    assert_close(np.array(interval(alike)), np.array([student.low, student.high]))
+    runs = [kept_run(tmp_path / f"other{seed}", correct[seed], seed) for seed in range(3)]
     low, high = interval(runs)
-    assert low < np.mean([run.accuracy for run in runs]) < high and 2 < high - low < 12
-    assert interval(runs[:2] + [read_run(tmp_path / "one")]) is None  # which images it got right is not kept
-    sure = [right(rng, 300, 1.0, tmp_path / str(seed), seed) for seed in range(2)]
-    assert interval(sure) == (100.0, 100.0)
+    assert low < 100 * correct.mean() < high and high - low > student.high - student.low
+    assert interval([*runs[:2], read_run(tmp_path / "one")]) is None  # which images it got right is not kept
+    assert interval([kept_run(tmp_path / f"sure{seed}", correct[0] | True, seed) for seed in range(2)]) == (100.0, 100.0)
 
 
 def test_one_run_of_a_tree(tmp_path, capsys):
