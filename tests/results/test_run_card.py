@@ -159,7 +159,8 @@ def test_intervals(tmp_path):
     low, high = interval(runs)
     assert low < 100 * correct.mean() < high and high - low > student.high - student.low
     assert interval([*runs[:2], read_run(tmp_path / "one")]) is None  # which images it got right is not kept
-    assert interval([kept_run(tmp_path / f"sure{seed}", correct[0] | True, seed) for seed in range(2)]) == (100.0, 100.0)
+    sure = [kept_run(tmp_path / f"sure{seed}", correct[0] | True, seed) for seed in range(2)]
+    assert interval(sure) == (100.0, 100.0)
 
 
 def test_one_run_of_a_tree(tmp_path, capsys):
