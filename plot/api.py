@@ -10,8 +10,8 @@ from .checkout import find_modules
 
 if TYPE_CHECKING:
     from predict import Classifier, Prediction
-    from runs.names import Named
     from runs.record import Run
+    from runs.restore.names import Named
     from runs.sweeps.planning import Job
 
 Place = str | Path
@@ -113,7 +113,7 @@ def sweep(
 def runs(output: Place = "output") -> list[Named]:
     """List the complete runs below a folder, each with its short name."""
     find_modules()
-    from runs.names import list_runs
+    from runs.restore.names import list_runs
 
     return list_runs(output)
 
@@ -152,7 +152,7 @@ def load(run: Place | Run, **options: Any) -> Classifier:
     """
     find_modules()
     from predict import load as load_classifier
-    from runs.names import find_run
+    from runs.restore.names import find_run
 
     return load_classifier(getattr(run, "folder", None) or find_run(str(run)), **options)
 

@@ -21,8 +21,8 @@ from dassl.plain.text import columns, plain_warnings, printable
 from dassl.plain.writing import disk_failed
 from dassl.utils.plugins import PluginError, add_plugin_flag, use
 from runs.files import DiskError, ResultsError, is_special, to_stderr
-from runs.names import add_run_argument, run_of
 from runs.restore.images import find_images
+from runs.restore.names import add_run_argument, run_of
 from runs.restore.rebuilding import open_source, rebuild
 from runs.restore.source import PredictError
 from runs.restore.trust import add_trust_paths, trusting

@@ -102,6 +102,8 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
     cfg.TRAIN.STATE_MINUTES = STATE_MINUTES  # between writes of what a stopped run goes on from; 0.0: none at all
+    cfg.TEST.PREDICTIONS = True  # keep what the test said of every image beside the result, in predictions.npz
+    cfg.TEST.CALIBRATION = True  # with PREDICTIONS: fit a temperature on a few validation images, record ECE, ...
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch
     cfg.FEATURE_CACHE = CfgNode()
     cfg.FEATURE_CACHE.USE = True  # keep image features of tests, and of fixed views, on disk, and read them from there

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from dassl.plain.reading import load_json, wrong
+from dassl.plain.reading import parse_json, wrong
 from dassl.plain.text import printable
 from dassl.plain.writing import atomic_write, disk_failed
 
@@ -83,18 +83,33 @@ def read_shaped(path: Path, shape: Any) -> Any:
         Where the file cannot be read, or is not of that shape.
     """
     try:
-        tree = load_json(path)
+        tree = load_for_people(path)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     if bad := wrong(tree, shape):
         raise ValueError(f"it has no valid {bad}")
-    return for_people(tree)
+    return tree
+
+
+def load_for_people(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file as `load_json` does, with every text as it can be shown.
+
+    Of a file all of whose text can be shown, which is nearly every one, only the whole is looked at.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    tree = parse_json(text)
+    plain = "\\" not in text and text.replace("\n", "").isprintable()
+    return tree if plain else for_people(tree)
 
 
 def for_people(value: Any) -> Any:
     """Return plain data with every text as it can be shown: anybody may have named the folders that names come from."""
+    if isinstance(value, str):
+        return printable(value)
+    if value is None or isinstance(value, (int, float)):
+        return value
     if isinstance(value, Mapping):
         return {printable(key): for_people(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [for_people(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float) else printable(value)
+    return printable(value)

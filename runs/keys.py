@@ -35,6 +35,7 @@ NO_EFFECT = (
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",
     "TEST.PREDICTIONS",
+    "TEST.CALIBRATION",
 )
 
 
@@ -68,7 +69,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten {"A": {"B": 1}} to {"A.B": 1}; lists become tuples, so that (224, 224) is the same in JSON and YAML."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, (str, int, float)):
+            flat[f"{prefix}{key}"] = value
+        elif isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = _hashable(value)

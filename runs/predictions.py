@@ -24,6 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from dassl.plain.calibration import Scores
+from dassl.plain.text import printable, shortened
+
 from .files import ResultsError, write_atomic
 from .record import EVAL_RESULT_NAME, RESULT_NAME, Run
 
@@ -80,6 +83,32 @@ class Predictions:
     def confidence(self) -> np.ndarray:
         """(n,) probability of the most probable class."""
         return np.exp(self.log_probabilities.max(axis=1))
+
+    def at_temperature(self, temperature: float = 1.0) -> Scores:
+        """Return what the measures of calibration need, of softmax(log p / temperature).
+
+        Where all classes are kept this is exact.  Where only the most probable ones are, and the true one, it is exact
+        at temperature 1, and at another one what is left of the probability is taken as evenly spread over the other
+        classes.
+        """
+        log_probabilities = self.log_probabilities.astype(float)  # (n, K)
+        label = self.label_log_probability.astype(float)
+        if temperature == 1:
+            return Scores(np.exp(log_probabilities.max(axis=1)), self.correct, label, self.squares.astype(float))
+        # The classes of an image: K that are kept; the true one, where it is not among them; and the others.
+        apart = np.zeros(len(self)) if self.top is None else ~(self.top == self.labels[:, None]).any(axis=1)  # (n,)
+        others = self.num_classes - log_probabilities.shape[1] - apart
+        rest = 1 - np.exp(log_probabilities).sum(axis=1) - apart * np.exp(label)  # (n,) the others' probability
+        each = np.clip(rest, 0, None) / np.maximum(others, 1)
+
+        def total(power: float) -> np.ndarray:
+            """Sum p ** power over all classes of every image."""
+            return np.exp(power * log_probabilities).sum(1) + apart * np.exp(power * label) + others * each**power
+
+        power = 1 / temperature
+        norm = total(power)
+        confidence = np.exp(power * log_probabilities.max(axis=1)) / norm
+        return Scores(confidence, self.correct, power * label - np.log(norm), total(2 * power) / norm**2)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -142,7 +171,7 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ARRAYS if name != "top" or name in archive}
     except (OSError, ValueError, KeyError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ResultsError(f"{path} cannot be read as predictions: {error}") from error
+        raise ResultsError(f"{path} cannot be read as predictions: {shortened(printable(error), 200)}") from error
     for name, array in arrays.items():
         axes, kinds = ARRAYS[name]
         if array.ndim != axes or array.dtype.kind not in kinds or (axes and len(array) != len(arrays["labels"])):

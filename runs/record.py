@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from dassl.plain.reading import COUNT, NUMBER, PERCENT, TEXT, WHOLE, Each, Maybe, load_json, load_yaml, wrong
 from datasets.draws import PER_CLASS
 
-from .files import ResultsError, for_people
+from .files import ResultsError, for_people, load_for_people
 from .keys import DRAW, flatten, of_method
 
 RESULT_NAME = "result.json"
@@ -78,6 +78,15 @@ CLASS = {"label": COUNT, "name": TEXT, "total": COUNT, "correct": Maybe(COUNT), 
 PAIR = {"true": COUNT, "predicted": COUNT, "true_name": TEXT, "predicted_name": TEXT, "count": COUNT}
 PREDICTIONS = {"file": TEXT, "images": TEXT, "total": COUNT, "correct": TEXT}
 VALUE = Maybe(NUMBER)  # null where it was not finite
+MEASURES = {"ece": PERCENT, "ece_equal_mass": PERCENT, "nll": VALUE, "brier": NUMBER, "aurc": PERCENT}
+CALIBRATION = {
+    "before": MEASURES,
+    "temperature": VALUE,
+    "images": COUNT,
+    "reason": TEXT,
+    "exact": _flag,
+    "after": Maybe(MEASURES),
+}
 EPOCH = {"epoch": COUNT, "loss": VALUE, "acc": VALUE, "lr": VALUE, "prompt_cosine": Maybe([VALUE])}
 DATA = {"fingerprint": Maybe(TEXT), "classes": Maybe(COUNT), "classnames": Maybe([TEXT])}
 RESULT = {  # what each entry must be where it is there; older records lack some, and ours hold more
@@ -90,23 +99,34 @@ RESULT = {  # what each entry must be where it is there; older records lack some
         (PERCENT, "accuracy"),
         (NUMBER, "error_rate macro_f1 peak_memory_mb peak_cuda_memory_mb"),
         (_tree, "selection transport config"),
-        ([TEXT], "warnings argv"),
+        ([TEXT], "warnings argv templates"),
         ([CLASS], "per_class"),
         ([PAIR], "confusions"),
         ([EPOCH], "history"),
         (Each(TEXT), "checkpoints_sha256"),
         (Each(Maybe(TEXT)), "versions"),
+        (Each(COUNT), "looks"),
         (Each(VALUE), "seconds"),
         (METHOD, "method"),
         (DATA, "data"),
         (PREDICTIONS, "predictions"),
+        (CALIBRATION, "calibration"),
     )
     for key in keys.split()
 }
 
 
-def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+def read_record(
+    path: str | os.PathLike[str], load: Callable[[Path], Any] = load_json
+) -> tuple[dict[str, Any], str]:
     """Read a record and check its shape; whether the run is complete is not asked.
+
+    Parameters
+    ----------
+    path
+        The file.
+    load
+        Reads it: `load_json`, or `load_for_people` where texts are to be shown.
 
     Returns
     -------
@@ -119,7 +139,7 @@ def read_record(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     if not path.exists():
         return {}, f"no {path.name}: not finished"
     try:
-        record = load_json(path)
+        record = load(path)
     except (OSError, ValueError) as error:
         return {}, f"{path.name} cannot be read ({error}); run it again"
     if not isinstance(record, dict):
@@ -286,7 +306,7 @@ def read_run(folder: Path) -> Run:
 
     What identifies a complete run comes from its record, an incomplete one from its config.yaml.
     """
-    record, problem = read_record(folder / RESULT_NAME)
+    record, problem = read_record(folder / RESULT_NAME, load_for_people)
     if not problem and record.get("complete") is not True:
         problem = f"{RESULT_NAME} says that the run is not complete"
     elif not problem and (bad := wrong(record, NEEDED)):
@@ -301,7 +321,7 @@ def read_run(folder: Path) -> Run:
             return Run(folder, f"{problem}; config.yaml cannot be read ({error})")
         record, identity = {}, {name: config.get(key) for name, key in IN_CONFIG.items()}
     else:
-        identity = record = for_people(record)
+        identity = record
         config = flatten(record.get("config") or {})
     shots, seed = identity["shots"], identity["seed"]
     shots = 0 if method.zero_shot else (shots if COUNT(shots) and shots > 0 else -1)

@@ -28,6 +28,8 @@ from yacs.config import CfgNode
 import dassl
 from dassl.data import fingerprint
 from dassl.data.datasets import DatasetBase
+from dassl.engine.heldout import heldout_images, heldout_logits
+from dassl.plain.calibration import fit_temperature, measure
 from dassl.plain.devices import describe_device
 from dassl.utils.checkpoint import BEST_NAME, checksum
 from dassl.utils.logger import warned
@@ -39,6 +41,7 @@ from .keys import effective, flatten
 from .predictions import Predictions, write_predictions
 from .record import EVAL_RESULT_NAME, RESULT_NAME, SCHEMA, Declared, beside
 
+MOST_REASON = 300  # letters
 UNTRAINED = "untrained: nothing was trained or loaded"  # methods.py marks results by the first word
 
 
@@ -99,7 +102,9 @@ def write_result(
         "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
         "protocol": protocol,
         "warnings": warned(),
+        "looks": getattr(trainer, "looks", None) if test else None,  # a plugin's own test counts nothing
         "selection": getattr(trainer, "selection", None),
+        "templates": list(getattr(trainer, "templates", ())) or None,
         "transport": trainer.diagnostics(),
         "history": trainer.history,
         "device": describe_device(trainer.device),
@@ -113,6 +118,9 @@ def write_result(
         "argv": list(argv),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+    # last, since the pass over validation images changes what diagnostics() is of
+    wanted = cfg.TEST.get("CALIBRATION", False)
+    record["calibration"] = calibration_of(trainer, predictions) if wanted and predictions else None
     path = folder / result_name
     text = json.dumps(_json_ready(record), indent=1, allow_nan=False)
     with atomic_write(path) as file:
@@ -139,6 +147,25 @@ def predictions_of(trainer: Any) -> Predictions | None:
     root = os.path.abspath(os.path.expanduser(trainer.cfg.DATASET.ROOT))
     images = [Path(os.path.relpath(os.path.abspath(item.impath), root)).as_posix() for item in items]
     return Predictions.of_test(images, kept)
+
+
+def calibration_of(trainer: Any, predictions: Predictions) -> dict[str, Any]:
+    """Measure the calibration of the test, as it is and at a temperature fitted on validation images.
+
+    Nothing that goes wrong with these images, or in the trainer of a plugin that is asked about them, makes a finished
+    run fail: there is no temperature then, and `reason` says why.
+    """
+    entry = {"before": measure(predictions.at_temperature()), "temperature": None, "images": 0, "after": None}
+    entry |= {"reason": "", "exact": True}
+    try:
+        images = heldout_images(trainer)
+        temperature = fit_temperature(heldout_logits(trainer, images), np.array([item.label for item in images]))
+    except Exception as error:
+        words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        return entry | {"reason": " ".join(words.split())[:MOST_REASON]}
+    after = measure(predictions.at_temperature(temperature))
+    exact = predictions.top is None
+    return entry | {"temperature": temperature, "images": len(images), "after": after, "exact": exact}
 
 
 def _protocol(cfg: CfgNode, trainer: Any, mode: str, checkpoint: str | None) -> str | None:

@@ -76,7 +76,7 @@ arguments.
 | `DATA` | folder that holds the data sets; default: `data` |
 | `OUTPUT` | parent of all run folders; default: `output` |
 | `CFG` | another method config than the published one, where it is no argument |
-| `SHOTS`, `SEEDS` | where the script loops over them, only these: `SHOTS="1 16"` |
+| `SHOTS`, `SEEDS` | where the script loops over them, only these: `SHOTS="1 16" SEEDS=1-20` |
 | `STAGE1_SEED` | for PLOT++: the one seed whose first stage every second stage starts from; default: its own |
 | `PYTHON` | the interpreter; default: the active environment's, or `.venv` |
 """

@@ -83,6 +83,7 @@ class ClipTrainer(TrainerX):
     clip_model: CLIP
     precision: str  # of the arithmetic
     train_loader_x: Any
+    templates: tuple[str, ...] = ()  # sentences, with {} for the class name, that people wrote and the method uses
     scaler: Any = None  # of gradients, where PREC is amp
     evidence: Any = None  # e.g. plot.evidence.TransportEvidence; None for a model that has nothing to show
     loaded_checkpoint: str | None = None  # the file that the learned part was last taken from

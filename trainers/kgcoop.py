@@ -74,9 +74,9 @@ class KgCoOp(CoOp):
 
     def assemble(self, clip_model: CLIP) -> KgCoOpModel:
         """Build a KgCoOpModel of the options, and encode the hand-written prompts on the run's device."""
-        learner, template = self.start_context(clip_model), template_of(self.cfg.DATASET.NAME)
-        print(f'Hand-written prompt: "{template}"')
-        hand_written = class_features(clip_model.to(self.device), (template,), self.dm.dataset.classnames)
+        learner, self.templates = self.start_context(clip_model), (template_of(self.cfg.DATASET.NAME),)
+        print(f'Hand-written prompt: "{self.templates[0]}"')
+        hand_written = class_features(clip_model.to(self.device), self.templates, self.dm.dataset.classnames)
         return KgCoOpModel(learner, clip_model, hand_written)
 
     def training_loss(self, images: Tensor | ImageFeatures, labels: Tensor) -> tuple[Tensor, Tensor]:

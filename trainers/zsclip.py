@@ -17,13 +17,13 @@ class ZeroshotCLIP(ClipTrainer):
     zero_shot = True
     config_family = "CoOp"
 
-    def templates(self) -> tuple[str, ...]:
+    def choose_templates(self) -> tuple[str, ...]:
         """Choose the sentences, with {} for the class name."""
         return (template_of(self.cfg.DATASET.NAME),)
 
-    def announce(self, templates: tuple[str, ...], classnames: list[str]) -> None:
+    def announce(self, classnames: list[str]) -> None:
         """Say in the log what CLIP is asked."""
-        print(f"Prompts: {[templates[0].format(name) for name in classnames]}")
+        print(f"Prompts: {[self.templates[0].format(name) for name in classnames]}")
 
     def build_model(self) -> None:
         """Load CLIP, and encode the classes.
@@ -31,9 +31,9 @@ class ZeroshotCLIP(ClipTrainer):
         Half precision on CUDA, as the original; float32 elsewhere, see `effective_precision`.
         """
         clip_model = self.load_clip("fp16" if self.device.type == "cuda" else "fp32").to(self.device)
-        templates, classnames = self.templates(), self.dm.dataset.classnames
-        self.announce(templates, [name.replace("_", " ") for name in classnames])
-        self.model = ZeroShotModel(clip_model, class_features(clip_model, templates, classnames))
+        self.templates, classnames = self.choose_templates(), self.dm.dataset.classnames
+        self.announce([name.replace("_", " ") for name in classnames])
+        self.model = ZeroShotModel(clip_model, class_features(clip_model, self.templates, classnames))
 
     def train(self, *args: Any, **kwargs: Any) -> None:
         """Test, since there is nothing to train."""
@@ -50,11 +50,11 @@ class ZeroshotCLIP(ClipTrainer):
 class ZeroshotCLIP2(ZeroshotCLIP):
     """An ensemble of seven templates and, except on ImageNet itself, the data set's own."""
 
-    def templates(self) -> tuple[str, ...]:
+    def choose_templates(self) -> tuple[str, ...]:
         """Choose the ensemble's sentences, with {} for the class name."""
-        own = () if dataset_facts(self.cfg.DATASET.NAME).is_imagenet_itself else super().templates()
+        own = () if dataset_facts(self.cfg.DATASET.NAME).is_imagenet_itself else super().choose_templates()
         return ENSEMBLE + own
 
-    def announce(self, templates: tuple[str, ...], classnames: list[str]) -> None:
+    def announce(self, classnames: list[str]) -> None:
         """Say how many sentences there are."""
-        print(f"Prompt ensembling (n={len(templates)})")
+        print(f"Prompt ensembling (n={len(self.templates)})")

@@ -126,7 +126,6 @@ _C.TEST = CN()
 _C.TEST.EVALUATOR = "Classification"  # registry name of the evaluator
 _C.TEST.PER_CLASS_RESULT = False  # print every class's accuracy
 _C.TEST.COMPUTE_CMAT = False  # save the confusion matrix
-_C.TEST.PREDICTIONS = True  # keep what the test said of every image beside the result, in predictions.npz
 _C.TEST.NO_TEST = False  # skip the test after training
 _C.TEST.SPLIT = "test"  # split of the final test: test, val
 _C.TEST.FINAL_MODEL = "last_step"  # what is tested: last_step, or best_val, which needs validation data

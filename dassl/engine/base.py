@@ -66,6 +66,7 @@ class TrainerBase:
         self._scheds: OrderedDict[str, Any] = OrderedDict()
         self._writer: Any = None
         self.history: list[dict[str, Any]] = []  # one entry an epoch: epoch (from 1), mean meters, lr, epoch_facts()
+        self.looks: dict[str, int] | None = {}  # how often each split was evaluated; None: unknown
         self._resumed: dict[str, Any] | None = None  # to be restored right before the first epoch
         self._signals = Signals()
         self._state = StateKeeper(None, 0)  # of the run that `train` is in
@@ -350,6 +351,7 @@ class TrainerBase:
             "rng": get_rng_state(),
             "best_result": float(getattr(self, "best_result", -np.inf)),
             "history": self.history,
+            "looks": None if self.looks is None else dict(self.looks),
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 
@@ -393,6 +395,8 @@ class TrainerBase:
         if self._resumed is not None:
             self.best_result = self._resumed["best_result"]
             self.history = [dict(entry) for entry in self._resumed["history"]]
+        looks = (self._resumed or {}).get("looks")  # the count goes on, unless what is resumed kept none
+        self.looks = None if looks is None else dict(looks)
         return epoch
 
     def _restore_resumed(self) -> None:

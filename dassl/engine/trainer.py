@@ -93,6 +93,10 @@ class SimpleTrainer(TrainerBase):
         schedule when `batch_idx + 1 == num_batches`.
     history : list of dict
         One entry an epoch: epoch (from 1), mean of each meter, lr, and `epoch_facts()`.
+    looks : dict or None
+        {"val": 50, "test": 1}: how often each split was evaluated in the epochs that led to the present model, over all
+        processes of an interrupted run. Validation images that are also in the test set count as "test". None where the
+        run goes on from a checkpoint that does not say.
     last_test : dict or None
         Of the latest test: split, results, total, correct, per_class, confusions, predictions, seconds.
     """
@@ -164,7 +168,7 @@ class SimpleTrainer(TrainerBase):
                 "TEST.FINAL_MODEL is best_val, but there is no validation data to choose the best epoch on; "
                 "use last_step, or a data set with a validation split"
             )
-        if self._image_files("val") & self._image_files("test"):
+        if self._val_in_test:
             warnings.warn(
                 "TEST.FINAL_MODEL best_val chooses the epoch on images that are also in the test set, so the "
                 "reported accuracy is too high; use last_step",
@@ -301,6 +305,7 @@ class SimpleTrainer(TrainerBase):
                 warnings.warn("there is no validation data, so the test set takes its place", stacklevel=2)
             split, loader = "test", self.test_loader
         log.info(f"Evaluate on the *{split}* set")
+        self._count_look(split)
         start = last_news = time.time()
         count = length_hint(loader)
         batches = self.evaluation_batches(split, loader)
@@ -329,6 +334,17 @@ class SimpleTrainer(TrainerBase):
             "seconds": time.time() - start,
         }
         return next(iter(results.values()))
+
+    def _count_look(self, split: str) -> None:
+        """Count an evaluation of a split in `looks`, under the name of what its images really are."""
+        if self.looks is not None:
+            seen = "test" if split == "val" and self._val_in_test else split
+            self.looks[seen] = self.looks.get(seen, 0) + 1
+
+    @cached_property
+    def _val_in_test(self) -> bool:
+        """Whether validation images are also test images, as on ImageNet."""
+        return not self._image_files("val").isdisjoint(self._image_files("test"))
 
     def evaluation_batches(self, split: str, loader: Iterable[Any]) -> Iterable[Any]:
         """Return the batches of a test of `split`, in order; here what the loader gives.

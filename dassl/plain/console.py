@@ -3,12 +3,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from .text import error_text
 
-__all__ = ["not_negative", "piped", "positive", "run_command"]
+__all__ = ["NumberRanges", "not_negative", "number_ranges", "piped", "positive", "ranges_text", "run_command"]
+
+MOST_NUMBERS = 10_000  # that one argument may stand for: more is a slip of the finger, and would fill the memory
 
 
 def positive(text: str) -> int:
@@ -25,6 +29,73 @@ def _whole(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, {least} or more")
     return int(text)
+
+
+def number_ranges(words: Iterable[str], least: int = 0) -> list[int]:
+    """Read whole numbers and ranges of them: "1", "2" and "5-8" are 1, 2, 5, 6, 7, 8.
+
+    Parameters
+    ----------
+    words
+        Each a number, or FIRST-LAST with both ends included.
+    least
+        The smallest number that is allowed.
+
+    Returns
+    -------
+    list of int
+        In the order of the words; what is named twice counts once.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        Naming the word that is no number, too small, a range that runs backwards or lacks an end, or one of more than
+        MOST_NUMBERS.
+    """
+    numbers: dict[int, None] = {}
+    for word in words:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+        first, last = map(int, (match[1], match[2] or match[1])) if match else (-1, -1)
+        if not match or first < least:
+            raise argparse.ArgumentTypeError(f"{word!r}: give a whole number, {least} or more, or a range such as 1-20")
+        if last < first:
+            raise argparse.ArgumentTypeError(f"{word!r}: this range runs backwards; write {last}-{first}")
+        if last - first >= MOST_NUMBERS:
+            raise argparse.ArgumentTypeError(f"{word!r}: a range has at most {MOST_NUMBERS:,} numbers")
+        numbers |= dict.fromkeys(range(first, last + 1))
+    return list(numbers)
+
+
+def ranges_text(numbers: Sequence[int]) -> str:
+    """Write ascending numbers as `number_ranges` reads them: 1, 2, 3, 5 are "1-3 5"."""
+    ends: list[list[int]] = []
+    for number in numbers:
+        if ends and number == ends[-1][1] + 1:
+            ends[-1][1] = number
+        else:
+            ends.append([number, number])
+    return " ".join(f"{first}-{last}" if first < last else str(first) for first, last in ends)
+
+
+class NumberRanges(argparse.Action):
+    """An argument of numbers and ranges, as in `--seeds 1-20` or `--seeds 1 2 5-8`.
+
+    Examples
+    --------
+    parser.add_argument("--seeds", nargs="+", action=NumberRanges, least=0, metavar="S")
+    """
+
+    def __init__(self, *args: Any, least: int = 0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.least = least
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: str | Sequence[Any] | None, option_string: str | None = None) -> None:  # fmt: skip
+        """Put the numbers into the namespace, or end the program as argparse does."""
+        try:
+            setattr(namespace, self.dest, number_ranges(values or (), self.least))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
 
 
 def piped(work: Callable[[], int], closed: int = 1) -> int:

@@ -10,22 +10,24 @@ TEXT, NUMBER, WHOLE, COUNT and PERCENT are tests of one value, spelled as the co
 from __future__ import annotations
 
 import json
-import math
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-__all__ = ["COUNT", "Each", "Maybe", "NUMBER", "PERCENT", "TEXT", "WHOLE", "load_json", "load_yaml", "wrong"]
+__all__ = [
+    "COUNT", "Each", "Maybe", "NUMBER", "PERCENT", "TEXT", "WHOLE", "load_json", "load_yaml", "parse_json", "wrong",
+]  # fmt: skip
 
 MOST_LEVELS = 50
 TOO_DEEP = f"it nests more than {MOST_LEVELS} levels deep"
 MOST_NODES = 100_000  # of YAML, where aliases multiply
 MOST_BYTES = 1_000_000  # of YAML, which is read slowly: a config has 10 kB
 LARGEST = 10**15  # no number of a record is as large
+CONTAINERS = (dict, list, tuple, set)  # what files are read into
 
 # --- files -----------------------------------------------------------------------------------------------
 
@@ -40,7 +42,11 @@ def load_json(path: str | os.PathLike[str]) -> Any:
     ValueError
         Where it is not JSON, or nests too deep.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON; ValueError where it is none, or nests too deep."""
     try:
         tree = json.loads(text)
     except RecursionError:
@@ -87,21 +93,16 @@ class _Loader(yaml.SafeLoader):
 
 def _measure(tree: Any, most: int) -> None:
     """Raise ValueError for a tree of more than `most` values, or of too many levels; it is walked level by level."""
-    level, nodes = [tree], 0
+    level, nodes = [tree] if isinstance(tree, CONTAINERS) else [], 0
     for _ in range(MOST_LEVELS):
-        level = [child for node in level for child in _children(node)]
-        nodes += len(level)
         if not level:
             return
+        nodes += sum(map(len, level))
         if nodes > most:
             raise ValueError(f"its aliases unfold to more than {most:,} values")
+        children = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [child for values in children for child in values if isinstance(child, CONTAINERS)]
     raise ValueError(TOO_DEEP)
-
-
-def _children(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return node.values()
-    return node if isinstance(node, list | tuple | set) else ()
 
 
 # --- shapes ----------------------------------------------------------------------------------------------
@@ -126,23 +127,22 @@ def TEXT(value: Any) -> bool:
 
 def NUMBER(value: Any) -> bool:
     """Accept a finite number; a truth value is none."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) <= LARGEST and not math.isnan(value)
+    return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # NaN is not
 
 
 def WHOLE(value: Any) -> bool:
     """Accept a whole number."""
-    return isinstance(value, int) and NUMBER(value)
+    return type(value) is int and -LARGEST <= value <= LARGEST
 
 
 def COUNT(value: Any) -> bool:
     """Accept a whole number from 0."""
-    return WHOLE(value) and value >= 0
+    return type(value) is int and 0 <= value <= LARGEST
 
 
 def PERCENT(value: Any) -> bool:
     """Accept a number from 0 to 100."""
-    return NUMBER(value) and 0 <= value <= 100
+    return type(value) in (int, float) and 0 <= value <= 100
 
 
 def wrong(value: Any, shape: Any, at: str = "") -> str:
@@ -163,8 +163,10 @@ def wrong(value: Any, shape: Any, at: str = "") -> str:
     str
         The place and what is there, "'rows[3].count' (it has -1)"; empty where all is well.
     """
+    if _all_fit([value], shape):
+        return ""
     if isinstance(shape, Maybe):
-        return "" if value is None else wrong(value, shape.shape, at)
+        return wrong(value, shape.shape, at)
     test: Callable[[Any], bool] = shape if callable(shape) else lambda node: isinstance(node, kind)
     kind = list if isinstance(shape, list) else dict
     if not test(value):
@@ -177,3 +179,19 @@ def wrong(value: Any, shape: Any, at: str = "") -> str:
     elif isinstance(shape, dict):
         parts = ((value.get(key), of_key, f"{at}.{key}") for key, of_key in shape.items())
     return next(filter(None, (wrong(*part) for part in parts)), "")
+
+
+def _all_fit(values: list[Any], shape: Any) -> bool:
+    """Tell whether `wrong` finds nothing in any of these; all rows of a list are asked for one key at a time."""
+    if callable(shape):
+        return all(map(shape, values))
+    if isinstance(shape, Maybe):
+        return _all_fit([value for value in values if value is not None], shape.shape)
+    kind = list if isinstance(shape, list) else dict
+    if not all(isinstance(value, kind) for value in values):
+        return False
+    if isinstance(shape, list):
+        return _all_fit([item for value in values for item in value], shape[0])
+    if isinstance(shape, Each):
+        return _all_fit([item for value in values for item in value.values()], shape.shape)
+    return all(_all_fit([value.get(key) for value in values], of_key) for key, of_key in shape.items())

@@ -32,7 +32,10 @@ def printable(text: object) -> str:
     separators of lines, marks of the writing direction and lone surrogates. A file called "a", ESC, "[2J" is shown as
     a\x1b[2J. All other Unicode stays as it is.
     """
-    return _NOT_PRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
+    text = str(text)
+    if text.isprintable():  # for Python that is less than for us, and quick
+        return text
+    return _NOT_PRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def printable_lines(text: str) -> str:

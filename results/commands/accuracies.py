@@ -7,24 +7,38 @@ from pathlib import Path
 
 from runs.files import to_stdout, write_text
 
+from ..numbers.cells import COLUMNS
 from .command import OUTPUT, TEXT, argument, command, deliver, read_summary
 
 
-@command("table", *OUTPUT, *TEXT)
+@command(
+    "table",
+    *OUTPUT,
+    *TEXT,
+    argument("--columns", nargs="+", choices=COLUMNS, default=["accuracy"], metavar="NUMBER",
+             help=f"{', '.join(COLUMNS)}; default: accuracy"),
+)  # fmt: skip
 def table(args: argparse.Namespace) -> int:
     """Table of accuracies.
 
-    Rows: methods; columns: shots; a block a data set.
+    Rows: methods; columns: shots; a block a data set. Where classes differ in size, numbers in which every class counts
+    alike can be had beside accuracy, or instead: the mean of the classes' accuracies (balanced), the mean of their F1
+    (macro_f1), and the accuracy of the class that has the lowest one, with its name (worst).
 
     Examples
     --------
     python -m results table output
+    python -m results table output --columns accuracy balanced macro_f1 worst
     python -m results table output --format latex --out table.tex
     """
     from ..tables.accuracies import format_table
+    from ..tables.balanced import format_columns
 
     summary, status = read_summary(args)
-    deliver(format_table(summary, args.format), args.out)
+    if args.columns == ["accuracy"]:
+        deliver(format_table(summary, args.format), args.out)
+    else:
+        deliver(format_columns(summary, args.columns, args.format), args.out)
     return status
 
 
@@ -91,7 +105,7 @@ def runs(args: argparse.Namespace) -> int:
     python -m results transport output:PLOT@16
     python -m predict output --best photos
     """
-    from runs.names import list_runs
+    from runs.restore.names import list_runs
 
     named = list_runs(args.output)
     width = max(len(name) for name, _ in named)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from runs.files import ResultsError, to_stderr
 
-from .command import OUTPUT, SHOTS, TEXT, argument, command, deliver, read_summary
-
-if TYPE_CHECKING:
-    from ..numbers.summary import Summary
+from .command import OUTPUT, SHOTS, TEXT, argument, check_shots, command, deliver, read_summary
 
 
 @command(
@@ -34,7 +30,7 @@ def gains(args: argparse.Namespace) -> int:
     from ..tables.classes import format_gains
 
     summary, status = read_summary(args)
-    _check_shots(summary, args.shots)
+    check_shots(summary, args.shots)
     compared, missing = class_gains(summary, args.shots)
     for what in missing:
         to_stderr(f"missing: {what}")
@@ -57,15 +53,19 @@ def gains(args: argparse.Namespace) -> int:
     *TEXT,
     SHOTS,
     argument("--top", type=int, default=10, metavar="K", help="pairs a method; default: 10 (csv: all)"),
+    argument("--figure", metavar="FILE", help="also draw all pairs as matrices, to a .png, .svg or .pdf"),
 )
 def confusions(args: argparse.Namespace) -> int:
     """Which classes are taken for which.
 
-    The most frequent pairs of every method at its most shots, a block a method and data set.
+    The most frequent pairs of every method at its most shots, a block a method and data set. The figure has a panel for
+    each: rows are true classes, columns predicted ones, shares of the true class's images, mean over seeds. It needs
+    the predictions that tests keep (TEST.PREDICTIONS).
 
     Examples
     --------
     python -m results confusions output
+    python -m results confusions output --shots 16 --figure confusions.png
     python -m results confusions output --top 20 --format csv --out confusions.csv
     """
     from ..numbers.classes import all_confusions
@@ -74,7 +74,7 @@ def confusions(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise ResultsError(f"--top must be at least 1, got {args.top}")
     summary, status = read_summary(args)
-    _check_shots(summary, args.shots)
+    check_shots(summary, args.shots)
     by_section = all_confusions(summary, args.shots)
     columns = [column for _, columns in by_section for column in columns]
     lacking = [run for column in columns for run in column.lacking]
@@ -83,13 +83,15 @@ def confusions(args: argparse.Namespace) -> int:
     if not any(column.known for column in columns):
         raise ResultsError(f"no record in {args.output} has confusions; test the runs again (--eval-only)")
     deliver(format_confusions(by_section, args.format, args.top), args.out)
+    if args.figure:
+        from ..figures.classes import confusion_figure
+        from ..figures.style import drawing, save_figure
+        from ..numbers.classes import confusion_matrices
+
+        rows = [(section.title, confusion_matrices(section, args.shots)) for section in summary.sections]
+        with drawing():
+            to_stderr(f"written: {save_figure(confusion_figure([row for row in rows if row[1]]), args.figure)}")
     return status or int(bool(lacking) and not args.allow_missing)
-
-
-def _check_shots(summary: Summary, shots: int | None) -> None:
-    known = sorted({run.shots for run in summary.complete_runs if run.shots > 0})
-    if shots is not None and shots not in known:
-        raise ResultsError(f"--shots {shots}: there are runs of {', '.join(map(str, known)) or 'no number of'} shots")
 
 
 COMMANDS = (gains, confusions)

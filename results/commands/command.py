@@ -93,6 +93,13 @@ def deliver(text: str, out: str | None) -> None:
         sys.stdout.write(text)
 
 
+def check_shots(summary: Summary, shots: int | None) -> None:
+    """Raise ResultsError where no run has the number of shots that is asked for."""
+    known = sorted({run.shots for run in summary.complete_runs if run.shots > 0})
+    if shots is not None and shots not in known:
+        raise ResultsError(f"--shots {shots}: there are runs of {', '.join(map(str, known)) or 'no number of'} shots")
+
+
 def read_summary(args: argparse.Namespace) -> tuple[Summary, int]:
     """Summarise the runs below `args.output`, and name on stderr what is not there.
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dassl.plain.devices import add_device_flag
 from runs.files import ResultsError, to_stderr, to_stdout
-from runs.hub import FILE
-from runs.names import add_run_argument, run_of
+from runs.restore.hub import FILE
+from runs.restore.names import add_run_argument, run_of
 from runs.restore.trust import add_trust_paths
 
 from .command import argument, command

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dassl.plain.devices import add_device_flag
 from runs.files import ResultsError
-from runs.names import add_run_argument, run_of
+from runs.restore.names import add_run_argument, run_of
 from runs.restore.trust import add_trust_paths
 
 from ..inspection.claims import FORMATS as CLAIMS_FORMATS

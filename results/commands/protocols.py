@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from dassl.plain.console import NumberRanges
 from runs.files import to_stderr
 
 from ..numbers.protocols import PROTOCOLS
@@ -38,10 +39,12 @@ ARGUMENTS = (
     argument("--published", action="store_true", help="also show published figures, with their source"),
     argument("--datasets", nargs="+", metavar="NAME",
              help="expect these, by folder name; `protocol`: all that belong to it; default: those that occur"),
-    argument("--seeds", nargs="+", type=int, metavar="S", help="expect these; default: 1 2 3, and others"),
+    argument("--seeds", nargs="+", action=NumberRanges, metavar="S",
+             help="expect these, as in 1 2 or 1-20; default: 1 2 3, and others"),
     ALLOW_MISSING,
 )  # fmt: skip
-BY_SHOTS = argument("--shots", nargs="+", type=int, metavar="K", help="expect these; default: what occurs")
+BY_SHOTS = argument("--shots", nargs="+", action=NumberRanges, least=1, metavar="K",
+                    help="expect these; default: what occurs")  # fmt: skip
 
 
 def protocol_table(args: argparse.Namespace) -> int:

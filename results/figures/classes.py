@@ -1,4 +1,4 @@
-"""Bars of what each class gained over zero-shot CLIP, a panel a data set, a bar a method."""
+"""Single classes in pictures: bars of what each gained over zero-shot CLIP, and matrices of what it is taken for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..numbers.classes import Class, Gains
-from .style import Look, legend_below, new_figure, set_title, short_name
+import numpy as np
+
+from ..numbers.classes import Class, Gains, Matrix
+from .style import INK, Look, cut, legend_below, new_figure, set_title, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 MOST_CLASSES = 40  # in a figure: half of them those that gained most, half those that gained least
 ACROSS = 3
 ROW, BAR = 0.13, 0.15  # inches a class, and more a method
+
+
+# --- gains -----------------------------------------------------------------------------------------------
 
 
 def shown_classes(gains: Gains) -> list[Class]:
@@ -87,3 +92,73 @@ def draw_gains(axes: Axes, gains: Gains, look: dict[str, Look]) -> None:
     set_title(axes, gains.title + (f", without {left_out} classes in between" if left_out else ""))
     if left_out:
         axes.axhline(len(classes) / 2 - 0.5, color=axes.xaxis.label.get_color(), linewidth=1, linestyle=(0, (4, 3)))
+
+
+# --- confusions ------------------------------------------------------------------------------------------
+
+NAMED = 60  # classes: of more, labels stand at a few rows only
+NUMBERED = 12  # classes: with so few, the cells hold numbers
+CELL = 0.17  # inches that a name needs
+SIDES = (2.6, 8.5)  # inches of the smallest and largest matrix
+Panels = Sequence[tuple[str, Sequence[Matrix]]]  # (title of a section, its methods)
+
+
+def confusion_figure(rows: Panels) -> Figure:
+    """Draw a row a section, in it a matrix a method.
+
+    Shares are shown on a scale of square roots, on which the few images that are taken for another class can be seen
+    beside the many that are not.
+    """
+    from matplotlib.colors import PowerNorm
+
+    across = max(len(members) for _, members in rows)
+    sides = [min(max(CELL * len(members[0].classes), SIDES[0]), SIDES[1]) for _, members in rows]
+    figure = new_figure(across * (max(sides) + 0.3) + 2.2, sum(side + 1.6 for side in sides))
+    grid = figure.subplots(len(rows), across, squeeze=False, height_ratios=sides)
+    scale = PowerNorm(0.5, 0, 1)
+    for panels, (title, members) in zip(grid, rows, strict=True):
+        for axes, matrix in zip(panels, members, strict=False):
+            image = axes.imshow(matrix.shares, cmap="Blues", norm=scale, interpolation="nearest")
+            _label(axes, matrix, first=axes is panels[0])
+            set_title(axes, f"{title}: {matrix.column.title}" if len(rows) > 1 else matrix.column.title)
+        for axes in panels[len(members) :]:
+            axes.set_visible(False)
+    bar = figure.colorbar(image, ax=grid, shrink=0.8, aspect=30, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
+    bar.ax.set_yticklabels([f"{100 * share:g}%" for share in bar.get_ticks()], fontsize=8)
+    bar.set_label("share of the true class's images")
+    return figure
+
+
+def _label(axes: Axes, matrix: Matrix, first: bool) -> None:
+    """Write names at rows and columns, where they fit, and numbers into cells, where they do."""
+    size = len(matrix.classes)
+    axes.grid(False)
+    axes.set_xlabel("predicted class")
+    if size <= NAMED:
+        names = [cut(short_name(name), 18) for name in matrix.classes]
+        axes.set_xticks(range(size), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(size), names if first else [""] * size, fontsize=7)
+        axes.tick_params(length=0)
+    else:
+        axes.locator_params(nbins=10, integer=True)
+        axes.tick_params(labelsize=7)
+    if first:
+        axes.set_ylabel("true class" if size <= NAMED else "true class (label)")
+    if size > NAMED:
+        axes.set_xlabel("predicted class (label)")
+    if size <= NUMBERED:
+        for (row, column), share in np.ndenumerate(matrix.shares):
+            if share >= 0.005:
+                color = "white" if share > 0.4 else INK
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=color)
+
+
+def describe_confusions(title: str, members: Sequence[Matrix]) -> str:
+    """Say what a row shows, for those who cannot see it: the pair that each method mixes up most."""
+    said = []
+    for matrix in members:
+        others = matrix.shares * (1 - np.eye(len(matrix.classes)))
+        true, predicted = np.unravel_index(others.argmax(), others.shape)
+        pair = f"{100 * others.max():.0f}% of {matrix.classes[true]} are taken for {matrix.classes[predicted]}"
+        said.append(f"{matrix.column.title}: {pair}")
+    return f"Confusion matrices, {title}; most often, {'; '.join(said)}."

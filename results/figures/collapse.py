@@ -88,7 +88,7 @@ def prompts_figure(title: str, runs: Sequence[Run]) -> Figure | None:
 
 
 def describe_prompts(title: str, runs: Sequence[Run]) -> str:
-    """Say what the figure shows: first and last epoch."""
+    """Say what the figure shows, first and last epoch; "" where no record has cosines."""
     said = [f"{shots_text(shots)}: {pairs[0]} → {pairs[-1]}" for shots, pairs in pairs_by_shots(runs).items()]
     about = f"Cosine between the prompts of a class, {title}, mean (range of the pairs), first → last epoch"
-    return f"{about}: {'; '.join(said)}."
+    return f"{about}: {'; '.join(said)}." if said else ""

@@ -24,13 +24,16 @@ _reported: set[str] = set()  # characters that the user has been told of
 def cover(figure: Figure) -> None:
     """Let every text of `figure` fall back on installed fonts that have its characters; say once which none has.
 
-    Tick labels are made first, since matplotlib otherwise makes them only while it draws, which would be too late.
+    Tick labels that are names are made first, since matplotlib otherwise makes them only while it draws, which would be
+    too late; the usual font has all that numbers are made of.
     """
     from matplotlib.font_manager import FontProperties, findfont
     from matplotlib.text import Text
+    from matplotlib.ticker import ScalarFormatter
 
-    for axes in figure.axes:
-        axes.get_xticklabels(), axes.get_yticklabels()  # noqa: B018 (makes them)
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not isinstance(axis.get_major_formatter(), ScalarFormatter):
+            axis.get_ticklabels()  # makes them
     texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]  # type: ignore[attr-defined]
     usual = _characters(findfont(FontProperties()))
     needed = {letter for text in texts for letter in text.get_text() if _shows(letter)} - usual  # type: ignore[attr-defined]

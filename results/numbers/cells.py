@@ -11,10 +11,14 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from runs.record import Run
 
 ZERO_SHOT = 0  # the column of methods that saw no training image
 ALL_IMAGES = -1  # ... of methods that saw every one
+COLUMNS = {"accuracy": "", "balanced": "balanced", "macro_f1": "macro F1", "worst": "worst class"}  # and their heads
 ABSENT = "–"  # what tables show in place of a number that there is not
 
 
@@ -85,6 +89,42 @@ class Cell:
     def missing(self) -> int:
         """How many expected results are not there."""
         return max(0, self.expected - len(self.runs))
+
+
+def interval(runs: Sequence[Run]) -> tuple[float, float] | None:
+    """Return the 95 % interval of an accuracy in %.
+
+    Parameters
+    ----------
+    runs
+        Of one method in one place, a run a seed. A single run has the exact binomial interval over test images (Clopper
+        and Pearson); several have one over images and seeds (`paired.paired`, against a method that is never right).
+
+    Returns
+    -------
+    low, high
+        None where the records do not keep which images were right, or the runs were tested on different ones.
+    """
+    if len(runs) == 1:
+        correct, total = (runs[0].record.get(key) for key in ("correct", "total"))
+        if not total or correct is None:
+            return None
+        from scipy.special import betaincinv
+
+        low = betaincinv(correct, total - correct + 1, 0.025) if correct else 0.0
+        high = betaincinv(correct + 1, total - correct, 0.975) if correct < total else 1.0
+        return float(100 * low), float(100 * high)
+    import numpy as np
+
+    from runs.predictions import correct_images, images_of
+
+    from .paired import paired
+
+    right = [images for run in runs if images_of(run) and (images := correct_images(run)) is not None]
+    if len(right) < len(runs) or not right or len({images_of(run) for run in runs}) > 1:
+        return None
+    difference = paired(np.stack(right), np.zeros((1, right[0].size), dtype=bool))
+    return max(0.0, difference.low), min(100.0, difference.high)
 
 
 class Average(NamedTuple):

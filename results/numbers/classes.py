@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 from runs.methods import group
+from runs.predictions import read_predictions
 from runs.record import Run
 
-from .cells import ZERO_SHOT, Spread, shots_text, spread
+from .cells import ZERO_SHOT, Cell, Spread, shots_text, spread
 from .summary import Section, Summary
 
 
@@ -64,6 +67,62 @@ def over_seeds(by_run: Iterable[dict[Class, float]]) -> dict[Class, Spread]:
     """Average each class over the runs that have it, in the order of labels."""
     values = group((item for run in by_run for item in run.items()), lambda item: item[0])
     return {known: spread(value for _, value in values[known]) for known in sorted(values)}
+
+
+# --- numbers in which every class counts alike -----------------------------------------------------------
+
+MOST_UNEVEN = 2  # times as many test images in the largest class as in the smallest: beyond, accuracy favours some
+
+
+class Measured(NamedTuple):
+    """A run in a Cell, with another number in the place of its accuracy."""
+
+    seed: int
+    accuracy: float
+
+
+def measured(cell: Cell, column: str) -> Cell:
+    """Return a cell of another number than accuracy; runs whose records do not tell are missing there.
+
+    Parameters
+    ----------
+    cell
+        Of runs.
+    column
+        One of cells.COLUMNS: balanced is the mean of the classes' accuracies, macro_f1 the mean of their F1, worst the
+        accuracy of `worst_class`.
+    """
+    if column == "accuracy":
+        return cell
+    worst = worst_class(cell) if column == "worst" else None
+
+    def value(run: Run) -> float | None:
+        if column == "macro_f1":
+            return run.record.get("macro_f1")
+        by_class = accuracies(run)
+        if column == "worst":
+            return by_class.get(worst) if worst else None
+        return spread(by_class.values()).mean if by_class else None
+
+    values = [(run.seed, value(run)) for run in cell.runs]
+    return Cell([Measured(seed, number) for seed, number in values if number is not None], cell.expected)
+
+
+def worst_class(cell: Cell) -> Class | None:
+    """Return the class with the lowest accuracy, mean over seeds; None where no record tells.
+
+    It is one class for all seeds: the mean over seeds of each seed's own worst class is lower, but of no class.
+    """
+    by_class = over_seeds(map(accuracies, cell.runs))
+    return min(by_class, key=lambda known: by_class[known].mean, default=None)
+
+
+def is_uneven(section: Section) -> bool:
+    """Whether the largest class has more than MOST_UNEVEN times the smallest's test images, in the first record."""
+    for run in section.runs():
+        if totals := [row["total"] for row in run.record.get("per_class") or []]:
+            return max(totals) > MOST_UNEVEN * min(totals)
+    return False
 
 
 # --- gain over zero-shot ---------------------------------------------------------------------------------
@@ -208,3 +267,34 @@ def _pair(row: dict) -> tuple[Class, Class]:
 def all_confusions(summary: Summary, shots: int | None = None) -> list[tuple[Section, list[Confusions]]]:
     """Average the confusions of every column of every section."""
     return [(section, [confusions(column) for column in columns(section, shots)]) for section in summary.sections]
+
+
+class Matrix(NamedTuple):
+    """How the test images of each class were classified: one column, mean over its seeds."""
+
+    column: Column
+    classes: list[str]  # by label
+    shares: np.ndarray  # (C, C) of the true class's images (rows), from 0 to 1; a row without images is 0
+
+
+def confusion_matrices(section: Section, shots: int | None = None) -> list[Matrix]:
+    """Count all pairs of every column, from the predictions beside its runs.
+
+    Raises
+    ------
+    ResultsError
+        Where a run has kept none; the message names it.
+    """
+    return [_matrix(column) for column in columns(section, shots)]
+
+
+def _matrix(column: Column) -> Matrix:
+    matrices = []
+    for run in column.runs:
+        predictions = read_predictions(run.folder)
+        size = predictions.num_classes
+        pairs = np.bincount(predictions.labels * size + predictions.predicted, minlength=size * size)
+        counts = pairs.reshape(size, size)
+        matrices.append(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    names = {known.label: known.name for run in column.runs for known in accuracies(run)}
+    return Matrix(column, [names.get(label, str(label)) for label in range(size)], np.mean(matrices, axis=0))

@@ -11,10 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from runs.keys import CHANCE, SCHEDULE
-from runs.methods import group, mark_key, natural
+from runs.methods import data_path, group, mark_key, natural
 from runs.record import Run
 
-from .summary import Section, Summary
+from .cells import shots_text
+from .summary import Kind, Section, Summary
+
+MOST_PLACES = 5  # that are named where methods saw different images
 
 
 class Setting(NamedTuple):
@@ -129,3 +132,49 @@ def _difference(what: str, method: str, runs: Sequence[Run], read: Any) -> Itera
     values = group(runs, lambda run: str(read(run)))
     if len(values) > 1:
         yield Difference(what, method, dict(sorted(values.items(), key=lambda item: (-len(item[1]), item[0]))))
+
+
+def same_images(runs: Sequence[Run]) -> dict[str, Any]:
+    """Compare the data of the methods in every place, by fingerprint.
+
+    Methods are compared fairly where they saw the same images at the same number of shots and seed; the records keep a
+    fingerprint of their training images for that.
+
+    Returns
+    -------
+    data
+        Whether anything could be `compared`, the places that are `differing`, in words, and whether there are `more`.
+    """
+    trained = [run for run in runs if run.trained and (run.record.get("data") or {}).get("fingerprint")]
+    seen = lambda run: (run.dataset, run.classes, run.shots, run.draw, run.seed, data_path(run))  # noqa: E731
+    places = group(trained, seen).items()
+    differing = [
+        f"{dataset}, {shots_text(shots)}{Kind(classes, 'test', draw).qualifier}, seed {seed}"
+        for (dataset, classes, shots, draw, seed, _), members in places
+        if seed >= 0 and len({run.record["data"]["fingerprint"] for run in members}) > 1
+    ]
+    return {
+        "compared": any(len(members) > 1 for _, members in places),
+        "differing": differing[:MOST_PLACES],
+        "more": len(differing) > MOST_PLACES,
+    }
+
+
+def distinct(runs: Sequence[Run], *keys: str) -> str:
+    """Join the different values that records have under nested keys; "" where there is none.
+
+    Parameters
+    ----------
+    runs
+        Whose records are read.
+    keys
+        From the outside in: "data", "classes".
+    """
+    values = set()
+    for run in runs:
+        value: Any = run.record
+        for key in keys:
+            value = (value or {}).get(key)
+        if value is not None:
+            values.add(str(value))
+    return ", ".join(sorted(values))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from datasets.draws import PER_CLASS
+from runs.record import Run
 
 from .cells import ZERO_SHOT, Average, Cell, average
 from .protocols import DATASETS, DOMAINS, HALVES, SOURCE, Method, Protocol, Result
@@ -42,6 +43,13 @@ class Grid:
     def missing(self) -> int:
         """How many expected runs are not there."""
         return sum(cell.missing for cell in self.cells.values())
+
+    def runs_by_method(self) -> dict[str, list[Run]]:
+        """List the runs that every method has in the table."""
+        return {
+            method: [result.run for (name, *_), cell in self.cells.items() if name == method for result in cell.runs]
+            for method in self.methods
+        }
 
     @property
     def averaged(self) -> list[str]:

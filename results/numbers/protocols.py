@@ -118,6 +118,7 @@ class Result(NamedTuple):
     seed: int  # -1 for methods without training
     accuracy: float | None
     problem: str
+    run: Run
 
 
 def find_results(output: str | Path, protocol: Protocol) -> list[Result]:
@@ -187,7 +188,7 @@ def _read(folder: Path, protocol: Protocol) -> Result | None:
             place.layout is not ZERO_SHOT and run.trained,
         )
         accuracy, problem = _accuracy(run, place, seed, draw)
-        return Result(folder, method, names["dataset"], place.part, shots, seed, accuracy, problem)
+        return Result(folder, method, names["dataset"], place.part, shots, seed, accuracy, problem, run)
     return None
 
 

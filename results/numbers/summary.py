@@ -184,14 +184,18 @@ def _one_per_seed(runs: list[Run]) -> tuple[list[Run], list[Run]]:
 class Averages:
     """The average over all data sets of one kind, by method and shots."""
 
-    like: Section  # any of its sections: they have the same methods and shots
-    count: int  # data sets
+    sections: list[Section]  # with the same methods and shots
     cells: dict[tuple[str, int], Average]
+
+    @property
+    def like(self) -> Section:
+        """One of its sections, for what all have in common."""
+        return self.sections[0]
 
     @property
     def title(self) -> str:
         """For instance "2 data sets, new classes"."""
-        return f"{self.count} data sets" + self.like.kind.qualifier
+        return f"{len(self.sections)} data sets" + self.like.kind.qualifier
 
 
 def averages(sections: Sequence[Section]) -> list[Averages]:
@@ -199,8 +203,7 @@ def averages(sections: Sequence[Section]) -> list[Averages]:
     kinds = group(sections, lambda section: section.kind).values()
     return [
         Averages(
-            members[0],
-            len(members),
+            members,
             {key: average([section.cells[key] for section in members]) for key in members[0].cells},
         )
         for members in kinds

@@ -10,33 +10,39 @@ from runs.record import Run
 from ..figures.collapse import describe_prompts, prompts_figure
 from ..figures.curves import accuracy_panels, common_history, panels, training_figure
 from ..figures.style import Look
+from ..numbers import standing
 from ..numbers.cells import ZERO_SHOT, Average, shots_text, spread
 from ..numbers.cells import Cell as Accuracies
+from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
-from ..tables.accuracies import seeds
+from ..tables.accuracies import bold_notes, seeds
 from ..tables.layout import show_mean
 from .parts import Cell, Table, figure, with_spread
+
+MOST_TRAININGS = 8  # methods on data sets whose training is drawn
 
 
 def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
     """Show tables, averages first, then curves."""
-    tables = [
-        (f"Average over {average.title}", _table(average.like, average.cells, show_average, look))
-        for average in averages(summary.sections)
-    ]
-    single = len(summary.sections) == 1
-    tables += [
-        ("" if single else section.title, _table(section, section.cells, show, look)) for section in summary.sections
-    ]
+    tables, bests = [], []
+    for average in averages(summary.sections):
+        bests.append(best(average.sections))
+        title = f"Average over {average.title}"
+        tables.append((title, _table(average.like, average.cells, show_average, look, bests[-1])))
+    for section in summary.sections:
+        bests.append(best([section]))
+        title = section.title if len(summary.sections) > 1 else ""
+        tables.append((title, _table(section, section.cells, show, look, bests[-1])))
     figures = [
         figure(drawn, f"curve {title}", describe(title, lines))
         for (title, drawn), (_, lines) in zip(accuracy_panels(summary), panels(summary), strict=True)
     ]
-    return {"tables": tables, "figures": figures, "look": look}
+    behind = standing.footnote(summary.runs_by_method())
+    return {"tables": tables, "figures": figures, "look": look, "notes": bold_notes(bests), "behind": behind}
 
 
-def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look]) -> Table:
-    """Make a row a method; the best mean of a column is bold, and so are equal ones.
+def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look], best: Best) -> Table:
+    """Make a row a method; what is best in a column beyond the interval is bold, ties included.
 
     Parameters
     ----------
@@ -45,42 +51,35 @@ def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look]) -
     by_place
         Cells or averages by method and shots.
     show
-        Makes of one of these (the mean that ranks, or None; the table's cell).
+        Makes a table's cell of one of these; its kind is "gap" where there is no mean.
     look
         How every method is drawn; its colour is the dot before its name.
+    best
+        The cells that are bold.
     """
-    shown = {place: show(cell) for place, cell in by_place.items()}  # (mean or None, Cell)
-    means = [(shots, mean) for (_, shots), (mean, _) in shown.items() if mean is not None]
-    best = {shots: max(mean for count, mean in means if count == shots) for shots, _ in means}
     rows = []
     for method in section.methods:
         row = [Cell(method, style=look[method].color)]
         for shots in section.shots:
-            mean, cell = shown.get((method, shots), (None, Cell("")))
-            is_best = mean is not None and mean == best[shots] and shots != ZERO_SHOT
-            row.append(cell._replace(kind="best" if is_best else "gap" if mean is None and cell.text else ""))
+            cell = show(by_place[method, shots]) if (method, shots) in by_place else Cell("")
+            row.append(cell._replace(kind="best") if (method, shots) in best.places else cell)
         rows.append(row)
     return Table(f"Accuracy on {section.title}", ["method", *section.headings], rows)
 
 
-def show(cell: Accuracies) -> tuple[float | None, Cell]:
-    """Show a cell; the spread and the number of seeds are small print.
-
-    Returns
-    -------
-    mean, cell
-        The mean ranks; None without a result.
-    """
+def show(cell: Accuracies) -> Cell:
+    """Show a cell; the spread and the number of seeds are small print."""
     if cell.accuracy is None:
-        return None, Cell("missing ", f"({seeds(cell)})")
+        return Cell("missing ", f"({seeds(cell)})", "gap")
     text, deviation = with_spread(show_mean(cell.accuracy))[:2]
-    return cell.mean, Cell(text, f"{deviation} ({seeds(cell)})")
+    return Cell(text, f"{deviation} ({seeds(cell)})")
 
 
-def show_average(average: Average) -> tuple[float | None, Cell]:
-    """Show an average, which ranks only where no data set is missing; what it lacks is small print."""
+def show_average(average: Average) -> Cell:
+    """Show an average; what it lacks is small print."""
     lack = "" if average.whole else f" (lacks {average.missing} run{'s' * (average.missing > 1)})"
-    return average.comparable, Cell("missing" if average.mean is None else f"{average.mean:.2f}", lack)
+    kind = "gap" if average.comparable is None else ""
+    return Cell("missing" if average.mean is None else f"{average.mean:.2f}", lack, kind)
 
 
 def describe(title: str, lines: dict) -> str:
@@ -101,31 +100,46 @@ def describe(title: str, lines: dict) -> str:
 
 
 def training(summary: Summary) -> dict[str, Any] | None:
-    """Show loss and accuracy by epoch, a figure for every method and data set, mean over seeds; and prompts' cosines.
+    """Show loss and accuracy by epoch of every method and data set, mean over seeds; and prompts' cosines.
 
-    Returns None where no record keeps a history.
+    The first MOST_TRAININGS are drawn, the others said in words: nobody looks at a hundred such figures.  Returns None
+    where no record keeps a history.
     """
-    parts, cosines = [], []
+    parts: list[tuple[str, list, list[str]]] = []
+    trainings, has_cosines = 0, False
     for section in summary.sections:
-        figures = []
+        figures, words = [], []
         for method in section.methods:
             runs = section.runs(method)
+            if not any(loss for loss in _losses(runs).values()):
+                continue
             title = f"{method}, {section.title}" if len(summary.sections) > 1 else method
-            if drawn := training_figure(title, runs):
-                figures.append(figure(drawn, f"training {title}", describe_training(title, runs)))
-            if drawn := prompts_figure(title, runs):
-                cosines.append(describe_prompts(title, runs))
-                figures.append(figure(drawn, f"prompts {title}", cosines[-1]))
-        if figures:
-            parts.append((section.title, figures))
-    return {"parts": parts, "cosines": cosines} if parts else None
+            curves = (("training", training_figure, describe_training), ("prompts", prompts_figure, describe_prompts))
+            for name, draw, describe in curves:
+                if not (said := describe(title, runs)):
+                    continue
+                has_cosines |= name == "prompts"
+                if trainings < MOST_TRAININGS:
+                    figures.append(figure(draw(title, runs), f"{name} {title}", said))
+                if trainings >= MOST_TRAININGS or name == "prompts":
+                    words.append(said)
+            trainings += 1
+        if figures or words:
+            parts.append((section.title, figures, words))
+    shown = {"drawn": MOST_TRAININGS, "more": max(0, trainings - MOST_TRAININGS)}
+    return {"parts": parts, "has_cosines": has_cosines, **shown} if parts else None
 
 
 def describe_training(title: str, runs: list[Run]) -> str:
     """Say the curves of a training in words: first and last loss, mean over seeds."""
     said = []
-    losses = {run: [loss for _, (loss,) in common_history([run], "loss")] for run in runs}
+    losses = _losses(runs)
     for shots, members in sorted(group([run for run in runs if losses[run]], lambda run: run.shots).items()):
         first, last = (spread(losses[run][at] for run in members).mean for at in (0, -1))
         said.append(f"{shots_text(shots)}: loss from {first:.2f} to {last:.2f}")
     return f"Training of {title}: {'; '.join(said)}."
+
+
+def _losses(runs: list[Run]) -> dict[Run, list[float]]:
+    """Return the loss of every epoch of each run; [] where its record keeps none."""
+    return {run: [loss for _, (loss,) in common_history([run], "loss")] for run in runs}

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..figures.classes import gains_figure
+from markupsafe import Markup
+
+from runs.files import ResultsError
+
+from ..figures.classes import confusion_figure, describe_confusions, gains_figure
 from ..figures.style import Look
 from ..numbers.cells import ABSENT
-from ..numbers.classes import Gains, accuracies, all_confusions, class_gains, columns, over_seeds
-from ..numbers.summary import Summary
+from ..numbers.classes import Gains, accuracies, all_confusions, class_gains, columns, confusion_matrices, over_seeds
+from ..numbers.summary import Section, Summary
 from ..tables.classes import AT_LEAST, CONFUSION_CAPTION, GAIN_CAPTION, confusion_block, coverage, gain_block
 from .parts import Cell, Table, block_table, figure
 
 ALL_CLASSES = 200  # tables of more classes fold away
 TOP = 10  # pairs of classes
+MATRIX_CLASSES = 30  # pictures of more are too large for a page
+MOST_DRAWN = 6  # data sets with pictures of all pairs: a picture takes longer than all else
 
 
 def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
@@ -50,11 +56,23 @@ def confusions(summary: Summary) -> dict[str, Any] | None:
         cut |= any(pair.at_least for column in known for pair in column.pairs[:TOP])
         tables = [(coverage(column, TOP), block_table(confusion_block(section.title, column, TOP))) for column in known]
         if tables:
-            parts.append((section.title, tables))
+            parts.append((section.title, tables, matrices(section) if len(parts) < MOST_DRAWN else None))
     note = CONFUSION_CAPTION + AT_LEAST * cut
     if lacking:
         note += f" {lacking} record{'s' * (lacking > 1)} from before confusions were kept tell of none."
     return {"note": note, "parts": parts} if parts else None
+
+
+def matrices(section: Section) -> Markup | None:
+    """Draw all pairs; None of many classes, and where a run has kept no predictions."""
+    if max(len(run.record.get("per_class") or []) for run in section.runs()) > MATRIX_CLASSES:
+        return None
+    try:
+        shown = confusion_matrices(section)
+    except ResultsError:
+        return None
+    words = describe_confusions(section.title, shown)
+    return figure(confusion_figure([(section.title, shown)]), f"matrices {section.title}", words)
 
 
 def class_accuracies(summary: Summary) -> dict[str, Any] | None:

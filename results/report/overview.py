@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from dassl.plain.console import ranges_text
 from datasets.draws import PROPORTIONAL
-from runs.methods import notes
+from runs.methods import group, notes
 
-from ..numbers.cells import ALL_IMAGES, ZERO_SHOT, Spread, shots_text, spread
+from ..numbers.cells import ALL_IMAGES, ZERO_SHOT, Spread, average, shots_text, spread
+from ..numbers.comparison import best
 from ..numbers.summary import Summary
 from .parts import Cell
 
@@ -20,7 +22,8 @@ def overview(summary: Summary) -> dict[str, Any]:
     Returns
     -------
     data
-        The sentence, the notes on marked methods, whether all is whole, and the tiles as (name, number).
+        The sentence, what came out in words, the notes on marked methods, whether all is whole, and the tiles as
+        (name, number).
     """
     runs = summary.complete_runs
     shots = sorted({run.shots for run in runs if run.shots > 0})
@@ -30,7 +33,7 @@ def overview(summary: Summary) -> dict[str, Any]:
         sentence += f"; {join(shots)} training image{'s' * (shots != [1])} per class"
         sentence += " on average" * any(run.draw == PROPORTIONAL for run in runs)
     if seeds:
-        sentence += f"; seed{'s' * (len(seeds) > 1)} {join(seeds)}"
+        sentence += f"; seed{'s' * (len(seeds) > 1)} {ranges_text(seeds)}"
     tiles = [("runs complete", Cell(str(len(runs)), f" of {len(runs) + summary.missing}"))]
     most = max(shots, default=ALL_IMAGES)
     for method in summary.methods:
@@ -43,10 +46,29 @@ def overview(summary: Summary) -> dict[str, Any]:
                 tiles.append((f"{method} {where}", Cell(f"{value.mean:.1f}%", deviation)))
     return {
         "sentence": sentence,
+        "findings": findings(summary),
         "tiles": tiles if len(tiles) <= MOST_TILES else tiles[:1],
         "notes": notes(summary.methods),
         "whole": summary.whole,
     }
+
+
+def findings(summary: Summary) -> list[str]:
+    """Say which method is best at the most shots, and which others cannot be told from it: of each kind, on average."""
+    said = []
+    for sections in group(summary.sections, lambda section: section.kind).values():
+        shots = max((count for count in sections[0].shots if count > 0), default=max(sections[0].shots))
+        column = best(sections, [shots])
+        winners = [name for name, _ in column.places]
+        if not winners:
+            continue
+        means = {name: average([section.cells[name, shots] for section in sections]).mean for name in winners}
+        top = max(winners, key=lambda name: means[name] or 0.0)
+        others = [name for name in sections[0].methods if name in winners and name != top]
+        where = sections[0].title if len(sections) == 1 else f"{len(sections)} data sets" + sections[0].kind.qualifier
+        so = f"{join(others)} cannot be told from it" if others else "beyond chance better than every other there"
+        said.append(f"At {shots_text(shots)} on {where}, {top} has the highest accuracy ({means[top]:.1f}%): {so}.")
+    return said
 
 
 def headline(summary: Summary, method: str, shots: int) -> Spread | None:

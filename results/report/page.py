@@ -20,6 +20,7 @@ from ..figures.style import PAGE_FAINT, PAGE_INK, drawing
 from ..numbers.summary import Summary
 from .ablation import ablations
 from .accuracy import accuracy, training
+from .calibration import calibration
 from .classes import class_accuracies, confusions, gains
 from .differences import differences, missing
 from .maps import maps
@@ -61,6 +62,7 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
             Section("ablation", "Does the transport matter?", ablations(output)),
             Section("ood", "Foreign images", ood(output)),
             Section("map", "Map of prompts and images", maps(output)),
+            Section("calibration", "Calibration", calibration(summary, look)),
             Section("gains", "Gains over zero-shot", gains(summary, look)),
             Section("confusions", "Confusions", confusions(summary)),
             Section("classes", "Classes", class_accuracies(summary)),

@@ -24,7 +24,7 @@ from runs.files import ResultsError, write_text
 from runs.restore.rebuilding import of_own_pictures
 from runs.restore.source import WEIGHTS
 
-from .published import departures
+from .markdown import code, counted, departures_blocks, page, table
 
 if TYPE_CHECKING:
     from runs.restore.source import Source
@@ -54,22 +54,19 @@ def card_text(source: Source, classes: Sequence[str], file: str, repository: str
         Markdown below a block of YAML.
     """
     sections = {
-        "": [_table(_facts(source, classes))],
+        "": [table(_facts(source, classes))],
         "Use": _use(file, repository, source),
         "Classes": _classes(classes),
         "Pictures": [_pictures(source)],
-        "Training": _training(source),
+        "Training": departures_blocks({"": source.config}, source.method.zero_shot),
         "Licence": [
             "Not stated. Whoever shares this file chooses one, and adds `license: ...` to the block at the top. The "
             "backbone and the training pictures have licences of their own.",
         ],
     }
-    lines = [f"# {_escaped(title_of(source))}", "", _summary(source, classes), ""]
-    for title, blocks in sections.items():
-        lines += [f"## {title}", ""] * bool(title)
-        lines += [line for block in blocks for line in (block, "")]
+    text = page(title_of(source), _summary(source, classes), sections)
     front = yaml.safe_dump(_front_matter(source), sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n" + "\n".join(lines).rstrip() + "\n"
+    return f"---\n{front}---\n\n{text}"
 
 
 def write_card(file: Path, text: str, earlier: Iterable[str] = ()) -> tuple[Path, bool]:
@@ -119,7 +116,7 @@ def _is_card(path: Path) -> bool:
 def title_of(source: Source) -> str:
     """Name a classifier: "PLOT on Caltech101, RN50, 16 shots"."""
     shots = source.result.get("shots")
-    parts = [_backbone(source), _count(shots, "shot") if isinstance(shots, int) and shots > 0 else ""]
+    parts = [_backbone(source), counted(shots, "shot") if isinstance(shots, int) and shots > 0 else ""]
     parts += ["proportional draw"] if _is_proportional(source) else []
     return ", ".join([f"{source.trainer} on {_dataset(source)}", *filter(None, parts)])
 
@@ -132,10 +129,6 @@ def _is_proportional(source: Source) -> bool:
 def _dataset(source: Source) -> str:
     name = str(source.result.get("dataset") or source.config.get("DATASET.NAME") or "unknown data")
     return "own pictures" if of_own_pictures(name) else name
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _backbone(source: Source) -> str:
@@ -201,7 +194,7 @@ def _facts(source: Source, classes: Sequence[str]) -> list[tuple[str, str]]:
     shots, seed = result.get("shots"), result.get("seed")
     training = "all images of the training split"
     if isinstance(shots, int) and shots > 0:
-        training = f"{_count(shots, 'image')} a class"
+        training = f"{counted(shots, 'image')} a class"
         if _is_proportional(source):
             training += " on average, in proportion to the classes' sizes (DATASET.DRAW proportional)"
     facts = {
@@ -233,10 +226,10 @@ def _use(file: str, repository: str, source: Source) -> list[str]:
     option = ', backbone="WEIGHTS"' if backbone else ""
     return [
         "In a checkout of PLOT (prompt learning with optimal transport), with `photos` a folder of pictures:",
-        _block("sh", f"python -m predict {place} photos{backbone}\n"
+        code("sh", f"python -m predict {place} photos{backbone}\n"
                      f"python -m predict {place} photos{backbone} --threshold 0.5 --sort-into sorted"),
         "From Python:",
-        _block("python", f"import plot\n\nclassifier = plot.load({json.dumps(place if repository else file)}{option})\n"
+        code("python", f"import plot\n\nclassifier = plot.load({json.dumps(place if repository else file)}{option})\n"
                          'print(classifier("photo.jpg")[0].top(3))'),
     ]  # fmt: skip
 
@@ -244,7 +237,7 @@ def _use(file: str, repository: str, source: Source) -> list[str]:
 def _classes(classes: Sequence[str]) -> list[str]:
     shown = ", ".join(printable(name).replace("`", "'") for name in classes[:MOST_CLASSES])
     more = [f"And {len(classes) - MOST_CLASSES} more, which the file names."] if len(classes) > MOST_CLASSES else []
-    return [_block("text", shown), *more]
+    return [code("text", shown), *more]
 
 
 def _pictures(source: Source) -> str:
@@ -259,35 +252,3 @@ def _pictures(source: Source) -> str:
         f"{height} x {width} pixels, {config.get('INPUT.INTERPOLATION', 'bicubic')}: {sides}. In training they were "
         f"{upright}, and transparency was {alpha} (`INPUT.EXIF_ORIENTATION`, `INPUT.ALPHA`)."
     )
-
-
-def _training(source: Source) -> list[str]:
-    """Say in what the run departs from the published settings."""
-    nearest = departures(source.config, source.method.zero_shot)
-    if nearest is None:
-        return ["No published settings of this method are known to compare with."]
-    if not nearest.changed:
-        return [f"With the published settings (`{nearest.recipe}`)."]
-    rows = [(f"`{key}`", f"{theirs}", f"{ours}") for key, (theirs, ours) in nearest.changed.items()]
-    return [
-        f"With the published settings (`{nearest.recipe}`), except:",
-        _table(rows, ("key", "published", "here")),
-    ]
-
-
-# --- Markdown --------------------------------------------------------------------------------------------
-
-
-def _table(rows: Sequence[Sequence[str]], head: Sequence[str] = ("", "")) -> str:
-    lines = [head, ["---"] * len(head), *([_escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _block(language: str, text: str) -> str:
-    return f"```{language}\n{text}\n```"
-
-
-def _escaped(text: object) -> str:
-    """Return text as it can stand on a page: names and settings may hold marks of Markdown or HTML."""
-    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return shown if shown.startswith("`") else shown.replace("*", "\\*").replace("[", "\\[")

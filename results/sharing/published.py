@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from runs.keys import flatten, of_method
 from runs.plugins import CHECKOUT, trainer_class
+from runs.sweeps.planning import config_family
 
 COMPARED = ("INPUT.", "OPTIM.", "DATALOADER.TRAIN_X.", "DATALOADER.TEST.", "MODEL.BACKBONE.", "TEST.FINAL_MODEL")
 SAID_ELSEWHERE = ("MODEL.BACKBONE.NAME", "INPUT.SIZE", "INPUT.EXIF_ORIENTATION", "INPUT.ALPHA")  # on the card
@@ -47,7 +48,7 @@ def departures(config: Mapping[str, Any], zero_shot: bool = False) -> Departures
     trainer = str(config["TRAINER.NAME"])
     own = _compared(config, zero_shot)
     candidates: dict[tuple[bool, int, int], Departures] = {}  # by how far they are from the run
-    for path in sorted((CHECKOUT / "configs" / "trainers" / trainer).glob("*.yaml")):
+    for path in sorted((CHECKOUT / "configs" / "trainers" / config_family(trainer)).glob("*.yaml")):
         if path.name.startswith(NOT_PUBLISHED):
             continue
         whole = _recipe(path, config)

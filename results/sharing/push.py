@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clip.loading.hub import SCHEME, endpoint
 from runs.files import ResultsError
-from runs.hub import FILE, REPOSITORY
+from runs.restore.hub import FILE, REPOSITORY
 
 from .card import NAME as CARD
 
@@ -56,7 +56,7 @@ def push(file: Path, card: Path, repository: str, private: bool = False, revisio
     Parameters
     ----------
     file, card
-        What is uploaded; there they are called `runs.hub.FILE` and README.md.
+        What is uploaded; there they are called `runs.restore.hub.FILE` and README.md.
     repository
         As "user/name"; made where it is not there yet.
     private

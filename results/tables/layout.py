@@ -13,9 +13,11 @@ from tabulate import tabulate
 
 from dassl.plain.text import csv_line
 
-from ..numbers.cells import ABSENT, Average, Spread
+from ..numbers.cells import ABSENT, Average, Spread, spread
 
 FORMATS = {"text": "simple", "markdown": "pipe", "latex": "latex_booktabs", "csv": ""}  # tabulate's name of each
+BOLD = {"text": ("*", ""), "markdown": ("**", "**"), "latex": (r"\textbf{", "}")}  # what stands around bold text
+START, END = "\ue000", "\ue001"  # around bold text until it is shown: no name or number has these signs
 
 
 class Block(NamedTuple):
@@ -27,19 +29,33 @@ class Block(NamedTuple):
     words: int = 1
 
 
+def bold(text: str) -> str:
+    """Mark text in a block as bold; in plain text a star stands before it, where right-aligned numbers stay aligned."""
+    return f"{START}{text}{END}"
+
+
 def show_block(block: Block, style: str) -> str:
     """Show title and table; `style` is one of FORMATS, except csv."""
     align = ["left" if index < block.words else "right" for index in range(len(block.head))]
     head, *rows = block.head, *block.rows
     if style == "markdown":  # a bar would end its cell
         head, *rows = [[text.replace("|", r"\|") for text in row] for row in (head, *rows)]
+    if style != "latex":  # there tabulate would escape the command
+        head, *rows = [[_show_bold(text, style) for text in row] for row in (head, *rows)]
     alignment = align if rows else None  # tabulate 0.9 cannot align columns without rows
     table = tabulate(rows, head, tablefmt=FORMATS[style], disable_numparse=True, colalign=alignment)
     if style == "latex":
         table = table.replace("±", r"$\pm$").replace("≥", r"$\geq$").replace(ABSENT, "--")
         table = table.replace("|", r"\textbar{}")  # in text, LaTeX's usual fonts have a dash there
+        table = _show_bold(table, style)
     title = f"**{block.title}**\n" if style == "markdown" else show_note(block.title, style)
     return f"{title}\n{table}" if block.title else table
+
+
+def _show_bold(text: str, style: str) -> str:
+    """Replace the marks of `bold`."""
+    start, end = BOLD[style]
+    return text.replace(START, start).replace(END, end)
 
 
 def show_note(text: str, style: str) -> str:
@@ -48,8 +64,8 @@ def show_note(text: str, style: str) -> str:
 
 
 def show_document(notes: Iterable[str], blocks: Iterable[Block], style: str) -> str:
-    """Show notes, then tables; ends with a newline."""
-    shown = [*(show_note(note, style) for note in notes), *(show_block(block, style) for block in blocks)]
+    """Show notes, except empty ones, then tables; ends with a newline."""
+    shown = [*(show_note(note, style) for note in notes if note), *(show_block(block, style) for block in blocks)]
     return "\n\n".join(shown) + "\n"
 
 
@@ -98,3 +114,13 @@ def show_average(average: Average | None) -> str:
     if average.n < average.expected:
         return f"{shown} ({average.n} of {average.expected} data sets)"
     return shown if average.whole else f"{shown} (lacks {average.missing} run{'s' * (average.missing > 1)})"
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """Show a mean duration in the unit that suits it."""
+    if not seconds:
+        return ABSENT
+    mean = spread(seconds).mean
+    if mean < 90:
+        return f"{mean:.1f} s"
+    return f"{mean / 60:.1f} min" if mean < 5400 else f"{mean / 3600:.1f} h"

@@ -13,6 +13,7 @@ from typing import Any
 
 from runs.methods import notes
 
+from ..numbers import standing
 from ..numbers.cells import Average, Cell, shots_text
 from ..numbers.grid import Grid, harmonic_mean
 from ..numbers.logs import LogOptions, deviation
@@ -47,7 +48,8 @@ def format_grid(grid: Grid, style: str = "text", options: LogOptions | None = No
     blocks = {"fewshot": _few_shot, "base2new": _base_to_new}.get(grid.protocol.name, _transfer)
     sources = {figures.source: [other.name for other in theirs if other.source == figures.source] for figures in theirs}
     credits = [f"{', '.join(names)}: {source}." for source, names in sources.items()]
-    return show_document([caption(grid, options), *credits], blocks(grid, options, theirs), style)
+    behind = standing.footnote(grid.runs_by_method())
+    return show_document([caption(grid, options), behind, *credits], blocks(grid, options, theirs), style)
 
 
 def caption(grid: Grid, options: LogOptions) -> str:

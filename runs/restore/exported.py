@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomic
-from ..hub import fetch_export, is_on_hub
 from ..keys import differences, effective, flatten
 from ..record import Declared
+from .hub import fetch_export, is_on_hub
 from .source import REMEDY, PredictError, Source, kept_settings
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from dassl.plain.devices import AUTO, choose_device, set_device_keys
 from dassl.plain.text import error_text
 from dassl.utils.logger import quiet
 
-from ..hub import fetch_export, is_on_hub
 from ..plugins import load_remembered, trainer_class
+from .hub import fetch_export, is_on_hub
 from .source import REMEDY, PredictError, RunFolder, Source, kept_settings
 from .trust import may_run, trusting
 

@@ -10,7 +10,7 @@ environment:
   DATA     folder that holds the data sets (default: data, in the checkout)
   OUTPUT   parent of all run folders (default: output, in the checkout)
   CFG      another method config than the published one, where it is no argument
-  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16"
+  SHOTS, SEEDS  where the script loops over them, only these, e.g. SHOTS="1 16" SEEDS=1-20
   STAGE1_SEED  for PLOT++: the one seed whose first stage every second stage starts from.  Default: its own.  The
            published runs used 1: then the other seeds start from prompts that have seen seed 1's training images
   PYTHON   the interpreter (default: the active environment's, or .venv in the checkout)
@@ -43,6 +43,7 @@ from typing import Any
 
 import yaml
 
+from dassl.plain.console import number_ranges
 from datasets.draws import PER_CLASS
 
 from .. import layout as layouts
@@ -361,12 +362,11 @@ def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argpa
 
 
 def _numbers(variable: str, least: Any) -> tuple[str, ...]:
-    """Read the numbers in a variable of the environment; () where it is not set, ValueError below `least`."""
-    words = os.environ.get(variable, "").split()
-    for word in words:
-        if not (word.isdecimal() and int(word) >= least):
-            raise ValueError(f"{variable} has {word!r}; use whole numbers, {least} or more, as in {variable}=\"1 16\"")
-    return tuple(dict.fromkeys(str(int(word)) for word in words))
+    """Read numbers and ranges in a variable of the environment; () where it is not set, ValueError below `least`."""
+    try:
+        return tuple(map(str, number_ranges(os.environ.get(variable, "").split(), least)))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"{variable} has {error}") from None
 
 
 def _place(variable: str, default: str) -> str:

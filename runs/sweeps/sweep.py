@@ -17,6 +17,10 @@ Some examples:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \
         --trainers CoOp PLOT --shots 16 DATASET.DRAW proportional
 
+  twenty seeds, which take seconds each where the image features are computed once (VIEWS, of frozen encoders):
+    python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 \
+        --trainers CoOp PLOT --shots 4 --seeds 1-20 DATALOADER.TRAIN_X.VIEWS 8
+
   two data sets, on two GPUs with two runs each:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 dtd --config rn50 \
         --trainers CoOp PLOT --jobs 4 --devices 0,1
@@ -37,8 +41,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from dassl.plain.console import not_negative, positive
+from dassl.plain.console import NumberRanges
 
 from ..command_line import documented_parser
 from .flags import add_sweep_flags, finish_args, split_options
@@ -65,11 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", required=True, metavar="DIR", help="parent of all run folders")
     add("--dataset", required=True, nargs="+", metavar="NAME", help="name(s) in configs/datasets, e.g. caltech101")
     add("--config", required=True, metavar="NAME", help="name in configs/trainers/<trainer>, e.g. rn50")
-    for name, kind, metavar, meaning in (
-        ("trainers", str, "NAME", ""), ("shots", positive, "K", "images a class; "), ("seeds", not_negative, "S", "")
-    ):
-        default = f"{meaning}default: {' '.join(map(str, DEFAULT_GRID[name]))}"
-        add(f"--{name}", nargs="+", type=kind, default=[], metavar=metavar, help=default)
+    default = {name: f"default: {' '.join(map(str, values))}" for name, values in DEFAULT_GRID.items()}
+    add("--trainers", nargs="+", default=[], metavar="NAME", help=default["trainers"])
+    ranges: dict[str, Any] = {"nargs": "+", "default": [], "action": NumberRanges}
+    add("--shots", **ranges, least=1, metavar="K", help=f"images a class; {default['shots']}")
+    add("--seeds", **ranges, metavar="S", help=f"as in 1 2 or 1-20; {default['seeds']}")
     add_sweep_flags(parser)
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [KEY VALUE ...]"
     return parser

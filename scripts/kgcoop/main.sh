@@ -1,3 +1,3 @@
 #!/bin/sh
-# KgCoOp, few-shot, 1 to 16 shots, seeds 1 to 3: scripts/kgcoop/main.sh DATASET [KEY VALUE ...]
+# KgCoOp, few-shot, 1 to 16 shots, seeds 1 to 3 (or SEEDS=1-20): scripts/kgcoop/main.sh DATASET [KEY VALUE ...]
 exec sh "$(dirname -- "$0")/../run.sh" kgcoop/main "$@"

@@ -1,3 +1,3 @@
 #!/bin/sh
-# SOT-GLP, few-shot, 1 to 16 shots, seeds 1 to 3: scripts/sotglp/main.sh DATASET [KEY VALUE ...]
+# SOT-GLP, few-shot, 1 to 16 shots, seeds 1 to 3 (or SEEDS=1-20): scripts/sotglp/main.sh DATASET [KEY VALUE ...]
 exec sh "$(dirname -- "$0")/../run.sh" sotglp/main "$@"

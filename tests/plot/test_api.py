@@ -11,7 +11,7 @@ import pytest
 import plot
 from plot import checkout
 from runs.files import ResultsError
-from runs.names import find_run
+from runs.restore.names import find_run
 from tests.support.programs import REPOSITORY
 
 FAST = {"OPTIM.MAX_EPOCH": 1, "DATALOADER.NUM_WORKERS": 0}

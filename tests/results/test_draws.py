@@ -13,16 +13,16 @@ import pytest
 from results.__main__ import main
 from results.figures.curves import panels
 from results.numbers.classes import class_gains
+from results.numbers.differences import same_images
 from results.numbers.grid import arrange
 from results.numbers.protocols import PROTOCOLS, find_results
 from results.numbers.summary import Kind, Summary, averages, summarise
 from results.report.overview import headline, overview
 from results.report.page import build_report
-from results.report.setting import same_images
 from runs.files import ResultsError
 from runs.keys import deciding, differences, flatten
-from runs.names import find_run, list_runs
 from runs.record import find_runs, read_run
+from runs.restore.names import find_run, list_runs
 from tests.support.records import make_record, write_run
 
 SEEDS = (1, 2, 3)

@@ -175,7 +175,7 @@ def test_a_seed_that_no_one_ran_is_missing_too(few_shot, capsys):
         path.parent.rmdir()
     assert main(["fewshot", str(few_shot)]) == 1
     assert "(2 of 3)" in capsys.readouterr().out
-    assert main(["fewshot", str(few_shot), "--seeds", "1", "2"]) == 0
+    assert main(["fewshot", str(few_shot), "--seeds", "1-2"]) == 0
 
 
 def test_the_whole_protocol_can_be_asked_for(few_shot):

@@ -96,12 +96,15 @@ def report(tmp_path_factory) -> Path:
 def test_page_is_whole_and_escaped(report):
     page = read(report)
     assert "Demo <world> & co" in page.text
-    headings = re.findall(r'<h2 id="(\w+)"', report.read_text())
+    headings = re.findall(r'<h2 id="(\w+)-title"', report.read_text())
     assert headings == [
         "accuracy", "training", "transport", "gains", "confusions", "classes", "differences", "cost", "setting"
     ]  # fmt: skip
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
     assert links == [f"#{heading}" for heading in headings]
+    ids = [attrs["id"] for tag, attrs in page.tags if tag == "div" and "id" in attrs]
+    assert ids == headings  # within what unfolds
+    assert re.findall(r"<section [^>]*>\n<details( open)?>", report.read_text()) == [" open"] + [""] * (len(ids) - 1)
 
 
 def test_page_needs_no_network_and_no_script(report):

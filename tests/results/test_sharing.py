@@ -18,8 +18,8 @@ from predict.__main__ import main as predict
 from results.__main__ import main as results
 from results.sharing.card import card_text
 from runs.files import ResultsError
-from runs.hub import FILE, HubPlace, fetch_export, place_of
 from runs.record import read_result
+from runs.restore.hub import FILE, HubPlace, fetch_export, place_of
 from runs.restore.rebuilding import open_source
 from runs.restore.source import RunFolder
 from tests.support.closeness import assert_close

@@ -171,18 +171,18 @@ def test_plotpp_from_the_first_stage_of_one_seed(capsys, monkeypatch):
 
 def test_loops_can_be_narrowed(capsys, monkeypatch):
     monkeypatch.setenv("SHOTS", "16 1")
-    monkeypatch.setenv("SEEDS", "0 2")
+    monkeypatch.setenv("SEEDS", "0 2-4")
     folders, _ = listed(capsys, "plot/main", "dtd 4")
-    runs = [(shots, seed) for shots in (16, 1) for seed in (0, 2)]
+    runs = [(shots, seed) for shots in (16, 1) for seed in (0, 2, 3, 4)]
     assert [(f"_{shots}shots/" in folder, folder.endswith(f"seed{seed}")) for folder, (shots, seed) in
-            zip(folders, runs, strict=True)] == [(True, True)] * 4
+            zip(folders, runs, strict=True)] == [(True, True)] * 8
     folders, _ = listed(capsys, "coop/main", "dtd rn50 end 16 8 False")  # here the shots are an argument
-    assert len(folders) == 2 and all("_8shots/" in folder for folder in folders)
-    for variable, word in (("SHOTS", "0"), ("SEEDS", "all")):
+    assert len(folders) == 4 and all("_8shots/" in folder for folder in folders)
+    for variable, word in (("SHOTS", "0"), ("SEEDS", "all"), ("SEEDS", "1-")):
         monkeypatch.setenv(variable, word)
         with pytest.raises(SystemExit):
             main(["plot/main", "dtd", "4"])
-        assert f"{variable} has {word!r}; use whole numbers" in capsys.readouterr().err
+        assert f"{variable} has {word!r}: give a whole number" in capsys.readouterr().err
         monkeypatch.delenv(variable)
 
 

@@ -99,6 +99,12 @@ def test_options_follow_lists_of_numbers():
     assert (args.shots, args.seeds, args.opts) == ([1, 2], [1], ["OPTIM.LR", "0.1", "USE_CUDA", "False"])
 
 
+def test_ranges_of_seeds():
+    args = parse_args([*BASE, "--shots", "1-2", "16", "--seeds", "1", "2", "5-8", "7", "OPTIM.LR", "0.1"])
+    assert (args.shots, args.seeds, args.opts) == ([1, 2, 16], [1, 2, 5, 6, 7, 8], ["OPTIM.LR", "0.1"])
+    assert [job.cfg.SEED for job in jobs("--trainers", "CoOp", "--shots", "4", "--seeds", "1-20")] == list(range(1, 21))
+
+
 def test_options_with_an_equals_sign():
     args = parse_args([*BASE, "--seeds", "1", "2", "OPTIM.LR=0.1", "USE_CUDA", "False", "TRAINER.PLOT.N=2"])
     assert (args.seeds, args.opts) == ([1, 2], ["OPTIM.LR", "0.1", "USE_CUDA", "False", "TRAINER.PLOT.N", "2"])
@@ -122,6 +128,10 @@ def test_values_that_cannot_be_are_told_before_the_first_run(option):
         (["DATASET.NUM_SHOTS", "1"], "use --shots"),
         (["DATASET.NAME", "Food101"], "use --dataset"),
         (["--seeds", "-1"], "give a whole number, 0 or more"),
+        (["--seeds", "1", "0-"], "'0-': give a whole number, 0 or more, or a range such as 1-20"),
+        (["--seeds", "5-3"], "write 3-5"),
+        (["--seeds", "1-100000000"], "at most 10,000 numbers"),
+        (["--shots", "0-4"], "'0-4': give a whole number, 1 or more"),
     ],
 )
 def test_bad_command_line(extra, complaint, capsys):

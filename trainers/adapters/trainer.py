@@ -131,9 +131,9 @@ class AdapterTrainer(ClipTrainer):
             Text features (C, D) and the cache.  ImageNet's classes are described by the ensemble, as in the original.
         """
         name, classnames = self.cfg.DATASET.NAME, self.dm.dataset.classnames
-        templates = ENSEMBLE if dataset_facts(name).is_imagenet else (template_of(name),)
-        print(f"Hand-written prompts: {', '.join(templates)}")
-        text = class_features(clip_model, templates, classnames)
+        self.templates = ENSEMBLE if dataset_facts(name).is_imagenet else (template_of(name),)
+        print(f"Hand-written prompts: {', '.join(self.templates)}")
+        text = class_features(clip_model, self.templates, classnames)
         return text, Cache(classnames, self.n_keys, text.shape[1], ctx)
 
     # --- a run -------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
     hf://USER/REPOSITORY[@REVISION][/FOLDER]
 
 A repository holds an exported classifier under one name, FILE, and nothing else of it is fetched. That file is
-safetensors: reading it executes nothing (`restore.exported`). The hub's own client does the work, so its settings hold:
+safetensors: reading it executes nothing (`exported.py`). The hub's own client does the work, so its settings hold:
 HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, HF_TOKEN.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from clip.loading.hub import SCHEME, HubError, NotInRepository, endpoint, fetch_file
 
-from .files import ResultsError
+from ..files import ResultsError
 
 FILE = "classifier.safetensors"
 REPOSITORY = r"[\w.-]+/[\w.-]+"

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import ResultsError
+from ..files import ResultsError
+from ..layout import draw_suffix
+from ..methods import name_methods
+from ..record import CONFIG_NAME, Run, find_runs
 from .hub import fetch_export, is_on_hub
-from .layout import draw_suffix
-from .methods import name_methods
-from .record import CONFIG_NAME, Run, find_runs
 
 NAME = re.compile(
     r"(?:(?P<dataset>[^/@#]+)/)?(?P<method>[^/@#]*)(?:@(?P<shots>\d+)(?P<draw>-[a-z]+)?)?(?:#(?P<seed>\d+))?"
