@@ -26,6 +26,7 @@ from .cells import ZERO_SHOT, Cell
 from .paired import Difference, Paired, average_differences, paired
 from .summary import Kind, Section, Summary
 
+MOST_EXACT = 13  # data sets of which all patterns of signs are counted
 UNSEEDED = -1  # in place of a seed, where a run stands for every seed
 
 
@@ -173,10 +174,17 @@ class Total:
     @property
     def wilcoxon(self) -> float:
         """Two-sided p of the signed-rank test on the mean differences of the data sets; 1 where all are 0."""
-        from scipy.stats import wilcoxon
+        from scipy.stats import permutation_test, rankdata, wilcoxon
 
-        values = [pair.difference for pair in self.by_dataset if pair.difference]
-        return float(wilcoxon(values).pvalue) if values else 1.0
+        values = np.array([round(pair.difference, 9) for pair in self.by_dataset if round(pair.difference, 9)])
+        if not len(values):
+            return 1.0
+        ranks = rankdata(np.abs(values))
+        if len(np.unique(ranks)) == len(ranks) or len(ranks) > MOST_EXACT:
+            return float(wilcoxon(values).pvalue)
+        # with ties scipy goes through all signs one by one, for seconds; the same sums of signed ranks, all at once
+        signed = (np.sign(values) * ranks,)
+        return float(permutation_test(signed, np.sum, permutation_type="samples", n_resamples=math.inf).pvalue)
 
     @property
     def wilcoxon_least(self) -> float:

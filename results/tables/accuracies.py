@@ -9,11 +9,11 @@ from typing import Any
 from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
-from ..numbers import standing
 from ..numbers.best import Best, best
 from ..numbers.cells import Cell, shots_name
 from ..numbers.classes import MOST_UNEVEN, is_uneven
 from ..numbers.summary import Section, Summary, averages
+from . import standing
 from .layout import Block, bold, csv_text, show_average, show_document, show_mean
 
 CAPTION = "Accuracy in %, mean ± population standard deviation over seeds (number of seeds)."

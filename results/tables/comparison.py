@@ -11,8 +11,8 @@ from runs.record import Run
 from ..numbers.cells import shots_name, shots_text
 from ..numbers.comparison import UNSEEDED, Comparison, Pair, Total
 from ..numbers.paired import LEVEL, POWER, Difference
-from ..numbers.standing import footnote
 from .layout import Block, bold, csv_text, show_document
+from .standing import footnote
 
 MOST_SEEDS = 4  # of which every p is shown; of more, how many are below 0.05
 PAIRED = ["difference", "95 % interval", "p", "Holm", "visible"]
