@@ -21,13 +21,14 @@ from .plans import DIAGNOSTICS
 
 NAME = "ablation.json"  # beside result.json
 SCHEMA = 2
+MOST_IMAGES = 10**6  # of a test: a file that says more is damaged
 ABOUT = {  # of the run
     "trainer": TEXT,
     "dataset": TEXT,
     "shots": WHOLE,
     "seed": WHOLE,
     "split": TEXT,
-    "total": lambda value: COUNT(value) and value > 0,
+    "total": lambda value: COUNT(value) and 0 < value <= MOST_IMAGES,
 }
 SETTING = {
     "matching": TEXT,

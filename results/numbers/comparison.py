@@ -91,6 +91,9 @@ def compare_cells(first: Cell, second: Cell, draws: int = 0) -> Matched:
     for run in others:
         if images_of(run) != images_of(reference):
             raise NotComparable("other images", partial(_how_many_differ, reference, run))
+    sizes = {len(correct[run]) for run in (reference, *others)}
+    if len(sizes) > 1 or min(sizes) < 2:
+        raise NotComparable("no two images", lambda: f"{reference.folder} and others have {sorted(sizes)} of them")
     rows, against = (np.stack([correct[pair[side]] for pair in kept.values()]) for side in (0, 1))  # (S, n) each
     left_out = {*a, *b} - kept.keys() - {UNSEEDED}
     note = f"only {_seeds(kept)}; of {_seeds(left_out)} not both have predictions" if left_out else ""
