@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -71,12 +71,7 @@ def compare_cells(first: Cell, second: Cell, draws: int = 0) -> Matched:
         Where they share no run, images or seed.
     """
     a, b = _by_seed(first), _by_seed(second)
-    if UNSEEDED in a:
-        pairs = {seed: (a[UNSEEDED], run) for seed, run in b.items()}
-    elif UNSEEDED in b:
-        pairs = {seed: (run, b[UNSEEDED]) for seed, run in a.items()}
-    else:
-        pairs = {seed: (a[seed], b[seed]) for seed in a if seed in b}
+    pairs = _common_seeds(a, b)
     if not pairs:
         raise NotComparable("no common seed", lambda: f"{_seeds(a)} and {_seeds(b)}")
     every = dict.fromkeys(run for pair in pairs.values() for run in pair)
@@ -107,6 +102,15 @@ def _by_seed(cell: Cell) -> dict[int, Run]:
     if not cell.runs[0].trained:
         return {UNSEEDED: cell.runs[0]}
     return {run.seed: run for run in cell.runs if run.seed >= 0}
+
+
+def _common_seeds(first: Mapping[int, Run], second: Mapping[int, Run]) -> dict[int, tuple[Run, Run]]:
+    """Pair the runs of `_by_seed`."""
+    if UNSEEDED in first:
+        return {seed: (first[UNSEEDED], run) for seed, run in second.items()}
+    if UNSEEDED in second:
+        return {seed: (run, second[UNSEEDED]) for seed, run in first.items()}
+    return {seed: (first[seed], second[seed]) for seed in first if seed in second}
 
 
 def _seeds(seeds: Iterable[int]) -> str:
