@@ -29,7 +29,7 @@ MOST_DRAWN = 6  # data sets with pictures of all pairs: a picture takes longer t
 def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
     """Show the numbers, and bars of the first few."""
     compared, missing = class_gains(summary)
-    parts = []
+    parts: list[tuple] = []
     for number, gains in enumerate(compared):
         words, drawn = describe_gains(gains), None
         if number < MOST_DRAWN:
