@@ -9,10 +9,10 @@ from typing import Any
 from dassl.plain.text import shortened
 from runs.methods import notes
 
-from ..numbers import standing
 from ..numbers.cells import COLUMNS
 from ..numbers.classes import measured, worst_class
 from ..numbers.summary import Section, Summary, averages
+from . import standing
 from .accuracies import CSV_COLUMNS, csv_lines, show_cell
 from .layout import Block, csv_text, show_average, show_document
 
