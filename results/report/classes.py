@@ -21,9 +21,8 @@ from .parts import Cell, Table, block_table, figure
 
 ALL_CLASSES = 200  # tables of more classes fold away
 TOP = 10  # pairs of classes
-MOST_DRAWN = 4  # data sets whose gains are drawn, and not only told
+MOST_DRAWN = 4  # data sets whose gains and pairs are drawn, and not only told
 MATRIX_CLASSES = 30  # pictures of more are too large for a page
-MOST_DRAWN = 4  # data sets with pictures of all pairs: a picture takes longer than all else
 
 
 def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
