@@ -99,7 +99,7 @@ def _gradient(side: int, upper: RGB, lower: RGB, horizon: float, rng: Random) ->
     return Image.fromarray(np.repeat(column[:, None, :], side, axis=1))
 
 
-def _background(place: str, rng: Random, style: Style) -> tuple[Image.Image, list[str]]:
+def background(place: str, rng: Random, style: Style) -> tuple[Image.Image, list[str]]:
     """Paint a place and its bystanders.
 
     Parameters
@@ -194,7 +194,7 @@ def _photo(names: list[str], rng: Random) -> Scene:
     manner = rng.choice(MANNERS)
     place = rng.choice(OBJECTS[names[0]][1]) if rng.random() < 0.7 else rng.choice(list(PLACES))
     style = _photo_style(manner, rng)
-    image, extras = _background(place, rng, style)
+    image, extras = background(place, rng, style)
     if manner == "lines":
         paper = Image.new("RGB", image.size, jitter((236, 232, 222), rng, 24))
         image = Image.blend(paper, image, rng.uniform(0.0, 0.5))
@@ -229,10 +229,10 @@ def _develop(image: Image.Image, manner: str, rng: Random) -> Image.Image:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.0, 2.2)))
     elif manner == "tinted":
         image = Image.blend(image, Image.new("RGB", image.size, COLOURS[rng.choice(BRIGHT)]), rng.uniform(0.15, 0.35))
-    return _grain(image, rng, rng.uniform(16, 30) if manner == "noisy" else rng.uniform(1, 6))
+    return grain(image, rng, rng.uniform(16, 30) if manner == "noisy" else rng.uniform(1, 6))
 
 
-def _grain(image: Image.Image, rng: Random, sigma: float) -> Image.Image:
+def grain(image: Image.Image, rng: Random, sigma: float) -> Image.Image:
     """Add Gaussian noise of `sigma` grey levels, most of it the same in all channels."""
     noise = np.random.default_rng(rng.getrandbits(63))  # numpy draws fast; its seed is drawn from the scene's stream
     shared = noise.standard_normal((*image.size, 1), dtype=np.float32)
@@ -272,17 +272,17 @@ def chalk_scene(name: str, seed: str) -> Scene:
         flat=rng.uniform(0.1, 0.45),
     )
     place = rng.choice(list(PLACES))
-    scenery, _ = _background(place, rng, Style(palette=style.palette))
+    scenery, _ = background(place, rng, Style(palette=style.palette))
     image = Image.blend(Image.new("RGB", scenery.size, jitter(board, rng)), scenery, rng.uniform(0.1, 0.4))
-    _clutter(image, style, rng, rng.randint(3, 7), behind=True)
+    scribbles(image, style, rng, rng.randint(3, 7), behind=True)
     scale = rng.uniform(0.24, 0.4)
     x, y = rng.uniform(0.34, 0.66), rng.uniform(0.4, 0.6)
     pen = Pen(image, Placement(x, y, scale, rng.gauss(0, 0.16), rng.random() < 0.5), style, rng)
     OBJECTS[name][0](pen)
-    _clutter(image, style, rng, rng.randint(0, 3), behind=False)
+    scribbles(image, style, rng, rng.randint(0, 3), behind=False)
     image = image.resize((SIZE, SIZE), Image.Resampling.BOX)
     image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.65, 1.0))
-    image = _grain(image, rng, rng.uniform(6, 18))
+    image = grain(image, rng, rng.uniform(6, 18))
     return Scene(image, (Thing(name, tuple(pen.parts), x, y, scale),), place, (), "chalk")
 
 
@@ -299,7 +299,7 @@ def _turned(rng: Random) -> dict[str, RGB]:
     return palette
 
 
-def _clutter(image: Image.Image, style: Style, rng: Random, count: int, behind: bool) -> None:
+def scribbles(image: Image.Image, style: Style, rng: Random, count: int, behind: bool) -> None:
     """Draw small scribbles and shapes: near the border, or anywhere when `behind` the main thing."""
     for _ in range(count):
         angle, reach = (rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.6) if behind else rng.uniform(0.42, 0.6))

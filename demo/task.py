@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
 from dassl.plain.writing import atomic_write
@@ -48,8 +51,13 @@ def listing() -> dict[str, list[list[Any]]]:
 
 def draw(path: str, name: str) -> bytes:
     """Draw the JPEG file of one image; it depends on its path (below images/) and class only."""
+    return jpeg(chalk_scene(name, path).image)
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """Return the file of a picture."""
     buffer = io.BytesIO()
-    chalk_scene(name, path).image.save(buffer, "JPEG", quality=88)
+    image.save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 
@@ -74,36 +82,67 @@ def write_task(folder: str | Path, progress: bool = True) -> int:
         Where the folder cannot be written to (no space left, say); the message has the remedy.
     """
     folder = Path(folder)
-    images, split_path = folder / "images", folder / SPLIT_FILE
-    known = _known_digests(folder / MARKER)
     split = listing()
-    entries = [entry for items in split.values() for entry in items]
-    todo = [(path, name) for path, _, name in entries if _digest(images / path) != known.get(path, "")]
-    if not todo and _content(split_path) == split:
+    pictures = {path: partial(draw, path, name) for entries in split.values() for path, _, name in entries}
+    return write_pictures(folder / "images", pictures, folder / MARKER, VERSION, progress, {folder / SPLIT_FILE: split})
+
+
+def write_pictures(
+    folder: Path,
+    pictures: Mapping[str, Callable[[], bytes]],
+    marker: Path,
+    version: int,
+    progress: bool = True,
+    tables: Mapping[Path, Any] | None = None,
+) -> int:
+    """Make a folder of drawn pictures complete; return how many had to be drawn.
+
+    Parameters
+    ----------
+    folder
+        Where they belong; made if need be.
+    pictures
+        path below it -> what draws the file.
+    marker, version
+        The JSON file that is written last, and the number of the generator that it says.
+    progress
+        Whether a bar is shown where the console is a terminal.
+    tables
+        Other JSON files, with their contents.
+
+    Raises
+    ------
+    OSError
+        As in `write_task`.
+    """
+    known = _known_digests(marker, version)
+    todo = [path for path in pictures if _digest(folder / path) != known.get(path, "")]
+    tables = tables or {}
+    if not todo and all(_content(path) == content for path, content in tables.items()):
         return 0
     try:
-        digests = {path: known[path] for path, _, _ in entries if path in known}
-        bar = tqdm(todo, desc=f"Drawing {images}", unit="image", disable=None if progress else True, leave=False)
-        for path, name in bar:
-            content = draw(path, name)
-            with atomic_write(images / path, "wb") as file:
-                file.write(content)
-            digests[path] = hashlib.sha256(content).hexdigest()
-        write_json(split, split_path)
-        write_json({"version": VERSION, "sha256": digests}, folder / MARKER)
+        digests = {path: known[path] for path in pictures if path in known}
+        for path in tqdm(todo, desc=f"Drawing {folder}", unit="image", disable=None if progress else True, leave=False):
+            picture = pictures[path]()
+            with atomic_write(folder / path, "wb") as file:
+                file.write(picture)
+            digests[path] = hashlib.sha256(picture).hexdigest()
+        for table, content in tables.items():
+            write_json(content, table)
+        write_json({"version": version, "sha256": digests}, marker)
     except OSError as error:
         raise OSError(
             error.errno,
-            f"cannot write the demo data below {folder} ({error.strerror}); it needs 12 MB in a folder that "
+            f"cannot write the demo data below {marker.parent} ({error.strerror}); it needs 12 MB in a folder that "
             "may be written to: make room, or choose another DATASET.ROOT (--root)",
         ) from error
     return len(todo)
 
 
-def _known_digests(marker: Path) -> dict[str, str]:
-    """Digests of the images that this version of the generator wrote; {} when there are none."""
+def _known_digests(marker: Path, version: int) -> dict[str, str]:
+    """Digests of the images that a version of the generator wrote; {} when there are none."""
     content = _content(marker)
-    return content["sha256"] if isinstance(content, dict) and content.get("version") == VERSION else {}
+    return content["sha256"] if isinstance(content, dict) and content.get("version") == version else {}
 
 
 def _content(path: Path) -> Any:

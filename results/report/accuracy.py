@@ -10,16 +10,16 @@ from runs.record import Run
 from ..figures.collapse import describe_prompts, prompts_figure
 from ..figures.curves import accuracy_panels, common_history, panels, training_figure
 from ..figures.style import Look
+from ..numbers.best import Best, best
 from ..numbers.cells import ZERO_SHOT, Average, shots_text, spread
 from ..numbers.cells import Cell as Accuracies
-from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
 from ..tables import standing
 from ..tables.accuracies import bold_notes, seeds
 from ..tables.layout import show_mean
 from .parts import Cell, Table, figure, with_spread
 
-MOST_TRAININGS = 8  # methods on data sets whose training is drawn
+MOST_TRAININGS = 6  # methods on data sets whose training is drawn
 
 
 def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:

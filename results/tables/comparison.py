@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runs.methods import group, notes
+from runs.record import Run
 
 from ..numbers.cells import shots_name, shots_text
 from ..numbers.comparison import UNSEEDED, Comparison, Pair, Total
 from ..numbers.paired import LEVEL, POWER, Difference
 from .layout import Block, bold, csv_text, show_document
+from .standing import footnote
 
 MOST_SEEDS = 4  # of which every p is shown; of more, how many are below 0.05
 PAIRED = ["difference", "95 % interval", "p", "Holm", "visible"]
@@ -22,13 +24,17 @@ CSV_COLUMNS = (
 ).split()
 
 
-def format_comparison(comparison: Comparison, style: str = "text", draws: int = 0) -> str:
+def format_comparison(
+    comparison: Comparison, runs: Mapping[str, Sequence[Run]], style: str = "text", draws: int = 0
+) -> str:
     """Show a block a data set, then one over data sets; ends with a newline.
 
     Parameters
     ----------
     comparison
         Of a tree.
+    runs
+        {method: its runs}, for the footnote on what stands behind them.
     style
         One of layout.FORMATS; CSV has a line a pair and a line a total, at full precision.
     draws
@@ -39,7 +45,8 @@ def format_comparison(comparison: Comparison, style: str = "text", draws: int = 
     over_data, by_data = blocks(comparison)
     names = dict.fromkeys(name for pair in comparison.pairs for name in (pair.place.first, pair.place.second))
     star = "after a star" if style == "text" else "bold"
-    said = [*how_compared(comparison, star, draws), *_seeds_left_out(comparison), *notes(names)]
+    behind = footnote({name: runs[name] for name in names})
+    said = [*how_compared(comparison, star, draws), *_seeds_left_out(comparison), behind, *notes(names)]
     return show_document(said, [*by_data, *over_data], style)
 
 
