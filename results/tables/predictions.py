@@ -31,9 +31,9 @@ def prediction_table(predictions: Predictions, classnames: Sequence[str]) -> Tab
     Returns
     -------
     dict
-        Columns of n rows: image, label, class, predicted, predicted_class, correct, label_probability, then the probabilities of
-        all classes by name ("p(church)"; of equal names with their label), or, where the most probable ones are kept
-        alone, their labels and probabilities (top1, p1, top2, p2, ...).
+        Columns of n rows: image, label, class, predicted, predicted_class, correct, label_probability, then the
+        probabilities of all classes by name ("p(church)"; of equal names with their label), or, where the most probable
+        ones are kept alone, their labels and probabilities (top1, p1, top2, p2, ...).
     """
     names = [*classnames, *map(str, range(len(classnames), predictions.num_classes))]
     probabilities = np.exp(predictions.log_probabilities.astype(float))
