@@ -303,6 +303,7 @@ def check_evaluation(arrays: Arrays, meta: dict, case: Path) -> Iterator[Compari
             "--config-file", "configs/trainers/PLOT/rn50.yaml",
             "--backbone", str(save_tiny_clip(meta["model"], case, folder)), "--model-dir", str(model_dir),
             "--output-dir", str(folder / "out"), *meta["opts"], "USE_CUDA", "False", "FEATURE_CACHE.USE", "False",
+            "TEST.CALIBRATION", "False",
         ]
         with _watch(PLOT, seen):
             result = train.run(argv)
