@@ -10,7 +10,7 @@ A `Cell` is a method on a world; its runs differ in their seeds.  They are ordin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ class Cell:
 
     world: str
     method: str
-    changes: Mapping[str, Any]
-    seeds: int
+    changes: Mapping[str, Any] = field(hash=False)
+    seeds: int = field(hash=False)
 
     @property
     def folder(self) -> str:
@@ -103,8 +103,6 @@ def plan_jobs(output: Path, seeds: Sequence[int] = (), options: Sequence[str] = 
 
 def plans(output: Path, seeds: Sequence[int] = (), options: Sequence[str] = ()) -> Iterator[Plan]:
     """Say what the runs are, as in `plan_jobs`."""
-    from dataclasses import replace
-
     listed = cells()
     for seed in range(1, max(cell.seeds for cell in listed) + 1):
         for cell in listed:

@@ -1,0 +1,210 @@
+"""From runs to answers: paired differences in every world, tested in the families of the design.
+
+Everything that the design asks is a `Question`; `answer` looks up the runs, and says what the words of docs/transport.md say:
+helps, hurts, same, cannot be seen.  Nothing is chosen here by what came out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from results.numbers.cells import spread
+from results.numbers.comparison import holm
+from results.numbers.paired import LEVEL, Difference, paired
+from results.tables.layout import Block, csv_text, show_document, show_mean
+from runs.files import ResultsError, write_atomic
+from runs.predictions import correct_images, images_of
+from runs.record import Run, find_runs
+
+from .design import DESIGN, METHODS, PHOTOGRAPHS, REFERENCE, WORLDS, Cell, cells
+
+FEWEST_SEEDS = 2
+HELPS, HURTS, SAME, UNSEEN = "helps", "hurts", "same", "cannot be seen"
+SELECTED = ("best 4, ot", "best 4, uniform")  # the methods between which a selection of places is the same
+Runs = dict[str, dict[str, dict[int, Run]]]  # world -> method -> seed -> run
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is compared: `first` minus `second` in a world; for a contrast, minus the same in the world `less`."""
+
+    family: str
+    world: str
+    first: str
+    second: str
+    less: str = ""
+
+    @property
+    def name(self) -> str:
+        """Where, in words."""
+        return f"{self.world} - {self.less}" if self.less else self.world
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question with its difference in points, and its p value after Holm's correction in its family."""
+
+    question: Question
+    difference: Difference
+    seeds: int
+    p_holm: float = 1.0
+
+    @property
+    def verdict(self) -> str:
+        """HELPS or HURTS beyond chance; SAME where a difference that matters is ruled out; else UNSEEN."""
+        if self.p_holm < LEVEL:
+            return HELPS if self.difference.difference > 0 else HURTS
+        within = max(-self.difference.low, self.difference.high) <= DESIGN["matters"]
+        return SAME if within else UNSEEN
+
+
+def questions() -> Iterator[Question]:
+    """List what the design asks, family by family."""
+    for world in WORLDS:
+        yield Question("1 transport", world, "ot", REFERENCE)
+    for more, less in DESIGN["contrasts"]:
+        yield Question("2 contrasts", more, "ot", REFERENCE, less)
+    for world in WORLDS:
+        for method in METHODS:
+            if method not in ("ot", REFERENCE):
+                yield Question("3 other matchings", world, method, REFERENCE)
+        yield Question("3 other matchings", world, *SELECTED)
+    for world in DESIGN["strengths"]["worlds"]:
+        for method in DESIGN["strengths"]["methods"]:
+            yield Question("4 epsilon and N", world, method, REFERENCE)
+    for world in DESIGN["prompts"]["worlds"]:
+        for method in DESIGN["prompts"]["methods"]:
+            if method.startswith("ot"):
+                yield Question("4 epsilon and N", world, method, method.replace("ot", REFERENCE))
+    for method in DESIGN["photographs"]["methods"]:
+        if method != "ot":
+            yield Question("5 photographs", PHOTOGRAPHS, method, "ot")
+
+
+def read_runs(output: Path) -> Runs:
+    """Read the complete runs of the design below the folder of a study.
+
+    Raises
+    ------
+    ResultsError
+        Where there is none.
+    """
+    runs: Runs = {}
+    for cell in cells():
+        folder = output / "runs" / cell.folder
+        complete = [run for run in find_runs(folder) if run.complete] if folder.is_dir() else []
+        if complete:
+            runs.setdefault(cell.world, {})[cell.method] = {run.seed: run for run in complete}
+    if not runs:
+        raise ResultsError(f"no complete run of the study below {output}; `python -m study run` makes them")
+    return runs
+
+
+def answers(runs: Runs) -> list[Answer]:
+    """Answer every question whose methods share at least FEWEST_SEEDS seeds, and correct each family."""
+    found: dict[str, list[Answer]] = {}
+    for question in questions():
+        if reply := answer(runs, question):
+            found.setdefault(question.family, []).append(reply)
+    return [
+        replace(reply, p_holm=p)
+        for family in found.values()
+        for reply, p in zip(family, holm([reply.difference.p for reply in family]), strict=True)
+    ]
+
+
+def answer(runs: Runs, question: Question) -> Answer | None:
+    """Compare on the seeds that both methods have; None where there are too few."""
+    here = _compare(runs, question.world, question)
+    if here is None or not question.less:
+        return here
+    there = _compare(runs, question.less, question)
+    if there is None:
+        return None
+    return replace(here, difference=_minus(here.difference, there.difference), seeds=min(here.seeds, there.seeds))
+
+
+def _compare(runs: Runs, world: str, question: Question) -> Answer | None:
+    first, second = (runs.get(world, {}).get(method, {}) for method in (question.first, question.second))
+    seeds = sorted(first.keys() & second.keys())
+    if len(seeds) < FEWEST_SEEDS:
+        return None
+    if len({images_of(run[seed]) for run in (first, second) for seed in seeds}) != 1:
+        raise ResultsError(f"runs of the world {world!r} were tested on different images; start with an empty folder")
+    correct = [np.stack([correct_images(run[seed]) for seed in seeds]) for run in (first, second)]  # type: ignore[misc]
+    return Answer(question, paired(*correct), len(seeds))
+
+
+def _minus(first: Difference, second: Difference) -> Difference:
+    """Subtract two differences as if they were independent, with Welch's degrees of freedom."""
+    variances = first.standard_error**2, second.standard_error**2
+    slack = sum(v**2 / one.degrees for v, one in zip(variances, (first, second), strict=True))
+    degrees = sum(variances) ** 2 / slack if slack else math.inf
+    return Difference(first.difference - second.difference, math.sqrt(sum(variances)), degrees)
+
+
+# ---- tables
+COLUMNS = ("family", "world", "first", "second", "seeds", "difference", "low", "high", "visible", "p", "p_holm", "verdict")
+
+
+def row(answer: Answer) -> tuple[object, ...]:
+    """Return the values of COLUMNS."""
+    question, gap = answer.question, answer.difference
+    return (
+        question.family, question.name, question.first, question.second, answer.seeds, gap.difference, gap.low, gap.high,
+        gap.visible, gap.p, answer.p_holm, answer.verdict,
+    )  # fmt: skip
+
+
+def tables(runs: Runs, replies: Sequence[Answer]) -> list[Block]:
+    """Make a table of accuracies, and one for each family."""
+    names = list(METHODS)
+    accuracies = [
+        [world, *(show_mean(_accuracy(runs, world, method), digits=1) for method in names)] for world in WORLDS
+    ]
+    blocks = [Block("Accuracy in %, mean ± standard deviation over seeds", ["world", *names], accuracies)]
+    rest = [cell for cell in cells() if cell.world == PHOTOGRAPHS or cell.method not in METHODS]
+    blocks.append(Block("Accuracy, the other arms", ["world", "method", "accuracy"], [
+        [cell.world, cell.method, show_mean(_accuracy(runs, cell.world, cell.method), digits=1)] for cell in rest
+    ], words=2))  # fmt: skip
+    head = ["where", "what", "difference", "95 % interval", "smallest visible", "p, Holm", "verdict"]
+    for family in dict.fromkeys(reply.question.family for reply in replies):
+        rows = [_shown(reply) for reply in replies if reply.question.family == family]
+        blocks.append(Block(f"Family {family}", head, rows, words=2))
+    return blocks
+
+
+def _shown(reply: Answer) -> list[str]:
+    question, gap = reply.question, reply.difference
+    what = f"{question.first} - {question.second}".replace(f"{SELECTED[0]} - {SELECTED[1]}", "best 4: ot - uniform")
+    numbers = [f"{gap.difference:+.2f}", f"{gap.low:+.2f} to {gap.high:+.2f}", f"{gap.visible:.2f}", f"{reply.p_holm:.2g}"]
+    return [question.name, what, *numbers, reply.verdict]
+
+
+def _accuracy(runs: Runs, world: str, method: str):  # type: ignore[no-untyped-def]
+    values = [run.accuracy for run in runs.get(world, {}).get(method, {}).values()]
+    return spread(values) if values else None
+
+
+def analyse(output: Path, figures: Path) -> int:
+    """Write answers.csv and study.md to `output`, and the figures to `figures`; print the tables."""
+    from .figures import draw_all
+
+    runs = read_runs(output)
+    replies = answers(runs)
+    planned: list[Cell] = cells()
+    done = sum(len(methods) for world in runs.values() for methods in world.values())
+    note = f"{done} of {sum(cell.seeds for cell in planned)} runs are complete."
+    blocks = tables(runs, replies)
+    markdown, csv = show_document([note], blocks, "markdown"), csv_text(COLUMNS, map(row, replies))
+    for name, text in (("study.md", markdown), ("answers.csv", csv)):
+        write_atomic(output / name, lambda file, text=text: file.write(text.encode()))
+    print(show_document([note], blocks, "text"), end="")
+    for path in (output / "study.md", output / "answers.csv", *draw_all(replies, figures)):
+        print(f"wrote {path}")
+    return 0
