@@ -2,7 +2,7 @@
 
 Each step goes on where it stopped: pictures that are there are kept, and complete runs skipped.
 
-examples:
+Some examples:
   python -m study run --jobs 2               # pictures and runs, to output/study
   python -m study run --dry-run              # list the runs and how far they are
   python -m study run --seeds 1 --jobs 2     # a first look

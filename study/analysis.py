@@ -1,23 +1,24 @@
 """From runs to answers: paired differences in every world, tested in the families of the design.
 
-Everything that the design asks is a `Question`; `answer` looks up the runs, and says what the words of docs/transport.md say:
-helps, hurts, same, cannot be seen.  Nothing is chosen here by what came out.
+Everything that the design asks is a `Question`; `answer` looks up the runs, and says it in the words of
+docs/transport.md: helps, hurts, same, cannot be seen.  Nothing is chosen here by what came out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from results.numbers.cells import spread
+from dassl.plain.writing import atomic_write
+from results.numbers.cells import Spread, spread
 from results.numbers.comparison import holm
 from results.numbers.paired import LEVEL, Difference, paired
 from results.tables.layout import Block, csv_text, show_document, show_mean
-from runs.files import ResultsError, write_atomic
+from runs.files import ResultsError
 from runs.predictions import correct_images, images_of
 from runs.record import Run, find_runs
 
@@ -136,8 +137,13 @@ def _compare(runs: Runs, world: str, question: Question) -> Answer | None:
         return None
     if len({images_of(run[seed]) for run in (first, second) for seed in seeds}) != 1:
         raise ResultsError(f"runs of the world {world!r} were tested on different images; start with an empty folder")
-    correct = [np.stack([correct_images(run[seed]) for seed in seeds]) for run in (first, second)]  # type: ignore[misc]
-    return Answer(question, paired(*correct), len(seeds))
+    return Answer(question, paired(_correct(first, seeds), _correct(second, seeds)), len(seeds))
+
+
+def _correct(runs: Mapping[int, Run], seeds: Sequence[int]) -> np.ndarray:
+    """(S, n) which images were right under each seed."""
+    rows = [correct_images(runs[seed]) for seed in seeds]
+    return np.stack([row for row in rows if row is not None])
 
 
 def _minus(first: Difference, second: Difference) -> Difference:
@@ -149,15 +155,15 @@ def _minus(first: Difference, second: Difference) -> Difference:
 
 
 # ---- tables
-COLUMNS = ("family", "world", "first", "second", "seeds", "difference", "low", "high", "visible", "p", "p_holm", "verdict")
+COLUMNS = "family world first second seeds difference low high visible p p_holm verdict".split()
 
 
 def row(answer: Answer) -> tuple[object, ...]:
     """Return the values of COLUMNS."""
     question, gap = answer.question, answer.difference
     return (
-        question.family, question.name, question.first, question.second, answer.seeds, gap.difference, gap.low, gap.high,
-        gap.visible, gap.p, answer.p_holm, answer.verdict,
+        question.family, question.name, question.first, question.second, answer.seeds,
+        gap.difference, gap.low, gap.high, gap.visible, gap.p, answer.p_holm, answer.verdict,
     )  # fmt: skip
 
 
@@ -182,11 +188,12 @@ def tables(runs: Runs, replies: Sequence[Answer]) -> list[Block]:
 def _shown(reply: Answer) -> list[str]:
     question, gap = reply.question, reply.difference
     what = f"{question.first} - {question.second}".replace(f"{SELECTED[0]} - {SELECTED[1]}", "best 4: ot - uniform")
-    numbers = [f"{gap.difference:+.2f}", f"{gap.low:+.2f} to {gap.high:+.2f}", f"{gap.visible:.2f}", f"{reply.p_holm:.2g}"]
-    return [question.name, what, *numbers, reply.verdict]
+    interval = f"{gap.low:+.2f} to {gap.high:+.2f}"
+    return [question.name, what, f"{gap.difference:+.2f}", interval, f"{gap.visible:.2f}", f"{reply.p_holm:.2g}",
+        reply.verdict]  # fmt: skip
 
 
-def _accuracy(runs: Runs, world: str, method: str):  # type: ignore[no-untyped-def]
+def _accuracy(runs: Runs, world: str, method: str) -> Spread | None:
     values = [run.accuracy for run in runs.get(world, {}).get(method, {}).values()]
     return spread(values) if values else None
 
@@ -203,7 +210,8 @@ def analyse(output: Path, figures: Path) -> int:
     blocks = tables(runs, replies)
     markdown, csv = show_document([note], blocks, "markdown"), csv_text(COLUMNS, map(row, replies))
     for name, text in (("study.md", markdown), ("answers.csv", csv)):
-        write_atomic(output / name, lambda file, text=text: file.write(text.encode()))
+        with atomic_write(output / name) as file:
+            file.write(text)
     print(show_document([note], blocks, "text"), end="")
     for path in (output / "study.md", output / "answers.csv", *draw_all(replies, figures)):
         print(f"wrote {path}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from demo.canvas import SIZE
 from demo.worlds import world_scene
-from results.figures.style import LOOKS, drawing, new_figure, save_figure
+from results.figures.style import LOOKS, Look, drawing, new_figure, save_figure
 
 from .analysis import HELPS, HURTS, SAME, SELECTED, UNSEEN, Answer
 from .design import DESIGN, METHODS, REFERENCE, WORLDS
@@ -18,17 +18,18 @@ from .design import DESIGN, METHODS, REFERENCE, WORLDS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 COLOURS = {HELPS: "#7fb8e0", HURTS: "#eda26b", SAME: "#e3e6ea", UNSEEN: "#ffffff"}
 COLUMNS = [(method, REFERENCE) for method in METHODS if method != REFERENCE] + [SELECTED]  # of the map
-PICTURES = 6  # of every world
+PICTURES = 5  # of every world
 
 
 def draw_all(replies: Sequence[Answer], folder: Path) -> list[Path]:
     """Draw every figure for which there are answers; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "transport-worlds.png"
-    world_sheet().save(path)
+    world_sheet().save(path, optimize=True)
     with drawing():
         return [
             path,
@@ -38,15 +39,18 @@ def draw_all(replies: Sequence[Answer], folder: Path) -> list[Path]:
 
 
 def world_sheet() -> Image.Image:
-    """Show the same PICTURES pictures of every world, a world a row, in two columns of rows at half their size."""
+    """Show the same PICTURES pictures of every world at half their size: a world a row, in two columns of rows."""
     side, rows = SIZE // 2, (len(WORLDS) + 1) // 2
-    sheet = Image.new("RGB", (2 * PICTURES * side + side // 4, rows * side), "white")
-    for index, world in enumerate(WORLDS.values()):
-        left, top = (index // rows) * (PICTURES * side + side // 4), (index % rows) * side
+    width = (PICTURES + 1) * side  # the first place has the name
+    sheet = Image.new("RGB", (2 * width, rows * side), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (name, world) in enumerate(WORLDS.items()):
+        left, top = index // rows * width, index % rows * side
+        draw.text((left + 4, top + side // 2 - 6), name, fill="black")
         for number in range(PICTURES):
             picture = world_scene(2 * number, f"sheet/{number}", world).image
-            sheet.paste(picture.resize((side, side), Image.Resampling.BOX), (left + number * side, top))
-    return sheet
+            sheet.paste(picture.resize((side, side), Image.Resampling.BOX), (left + (number + 1) * side, top))
+    return sheet.quantize(160)
 
 
 def map_figure(replies: Sequence[Answer]) -> Figure:
@@ -81,7 +85,7 @@ def map_figure(replies: Sequence[Answer]) -> Figure:
     return figure
 
 
-def _square(x: int, y: int, colour: str):  # type: ignore[no-untyped-def]
+def _square(x: int, y: int, colour: str) -> Rectangle:
     from matplotlib.patches import Rectangle
 
     return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="#c9d1d9")
@@ -92,8 +96,8 @@ def curves_figure(replies: Sequence[Answer]) -> Figure:
     figure = new_figure(9.0, 3.6)
     epsilon, prompts = figure.subplots(1, 2, sharey=True)
     for look, world in zip(LOOKS, DESIGN["strengths"]["worlds"], strict=False):
-        own = {reply.question.first: reply for reply in replies
-               if reply.question.world == world and not reply.question.less and reply.question.second != "ot"}  # fmt: skip
+        here = (reply for reply in replies if reply.question.world == world and not reply.question.less)
+        own = {reply.question.first: reply for reply in here}
         by_epsilon = {0.1: own.get("ot")} | {
             float(changes["EPS"]): own.get(name) for name, changes in DESIGN["strengths"]["methods"].items()
         }
@@ -116,7 +120,7 @@ def curves_figure(replies: Sequence[Answer]) -> Figure:
     return figure
 
 
-def _line(axes: Axes, points: dict[float, Answer], label: str, look) -> None:  # type: ignore[no-untyped-def]
+def _line(axes: Axes, points: Mapping[float, Answer], label: str, look: Look) -> None:
     gaps = [reply.difference for reply in points.values()]
     shift = 1 + 0.03 * LOOKS.index(look)  # intervals of two lines beside each other
     axes.errorbar([x * shift for x in points], [gap.difference for gap in gaps], yerr=[gap.margin for gap in gaps],

@@ -118,7 +118,7 @@ def test_near_signs_touch_and_far_ones_do_not(count):
         assert max(spread(near)) <= 1.5 * worlds.STEP < 1.05 < min(spread(far))
         assert min(spread(near)) >= 2 * worlds.SIGN  # none covers another
         for x, y in (*near, *far):
-            assert abs(x) + worlds.SIGN <= 1 and -0.8 <= y - worlds.SIGN and y + worlds.SIGN <= 1  # on the wall
+            assert abs(x) + worlds.SIGN <= 1 and y - worlds.SIGN >= -0.8 and y + worlds.SIGN <= 1  # on the wall
 
 
 def test_the_knob_near_moves_signs_and_nothing_else():

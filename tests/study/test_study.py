@@ -39,7 +39,7 @@ def test_every_cell_of_the_design_can_be_run(jobs):
             assert cfg.DATASET.NAME == "Groceries" and cfg.MODEL.BACKBONE.NAME == "photos"
             continue
         options = cfg.TRAINER.PLOT
-        assert (cfg.DATASET.NAME, cfg.DATASET.FOLDER.PATH) == ("Folder", WORLDS[cell.world].name)
+        assert cfg.DATASET.NAME == "Folder" and WORLDS[cell.world].name == cfg.DATASET.FOLDER.PATH
         assert (cfg.DATASET.NUM_SHOTS, cfg.OPTIM.MAX_EPOCH, cfg.MODEL.BACKBONE.NAME) == (16, 20, "demo-rn")
         assert all(str(getattr(options, key)) == str(value) for key, value in cell.changes.items())
 
@@ -140,7 +140,13 @@ def test_a_contrast_is_the_difference_of_two_gains(runs, monkeypatch):
 
 @pytest.mark.parametrize(
     ("difference", "error", "p", "verdict"),
-    [(2, 0.3, 0.01, HELPS), (-2, 0.3, 0.01, HURTS), (0.3, 0.2, 0.5, SAME), (0.3, 0.6, 0.9, UNSEEN), (2, 0.9, 0.3, UNSEEN)],
+    [
+        (2, 0.3, 0.01, HELPS),
+        (-2, 0.3, 0.01, HURTS),
+        (0.3, 0.2, 0.5, SAME),
+        (0.3, 0.6, 0.9, UNSEEN),
+        (2, 0.9, 0.3, UNSEEN),
+    ],
 )
 def test_verdicts(difference, error, p, verdict):
     answer = Answer(Question("1", "things", "ot", "uniform"), Difference(difference, error, 30.0), 10, p)
