@@ -43,7 +43,6 @@ setup(
         "heic": ["pillow-heif>=0.13"],  # pictures of Apple's phones
         "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3",
                  "tensorboard>=2.12", "pillow-heif>=0.13", "pyarrow>=12",
-                 "torchmetrics>=1.0",  # a second implementation of calibration errors
                  "transformers>=4.40"],  # whose CLIPModel its layout is compared with; none older was tried
         "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],
     },

@@ -112,10 +112,10 @@ def equal_mass_edges(confidence: np.ndarray) -> np.ndarray:
     """Return the (M - 1,) edges between bins that hold equally many images, as far as ties allow.
 
     Bins of equal width leave nearly all images of a confident classifier in the last one, and hide what differs within
-    it; these adapt (Nixon et al. 2019).  They lie at quantiles, so images of one confidence stay together, and the
-    result does not depend on the order of the images.
+    it; these adapt (Nixon et al. 2019).  They lie at quantiles, as those of scikit-learn's `calibration_curve` do, so
+    images of one confidence stay together, and the result does not depend on the order of the images.
     """
-    return np.quantile(confidence, np.linspace(0, 1, BINS + 1)[1:-1])
+    return np.percentile(confidence, 100 * np.linspace(0, 1, BINS + 1))[1:-1]
 
 
 def bin_images(confidence: np.ndarray, correct: np.ndarray, edges: np.ndarray) -> Bins:
@@ -177,9 +177,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     logits = logits.astype(float)
-    gaps = logits - logits[np.arange(len(labels)), labels][:, None]  # (n, C), 0 at the right class
-    if not np.isfinite(gaps.max(axis=1)).all():
+    right = logits[np.arange(len(labels)), labels][:, None]  # (n, 1)
+    if not np.isfinite(right).all():
         raise ValueError("the probability of a right class is 0, or no number")
+    gaps = logits - right  # (n, C), 0 at the right class
 
     def nll(log_temperature: float) -> float:
         return float(np.logaddexp.reduce(gaps / np.exp(log_temperature), axis=1).mean())

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from runs.restore.names import find_run
 
-from .command import TO_FILE, argument, command, deliver, read_summary
+from .command import ALLOW_MISSING, TO_FILE, argument, command, deliver, read_summary
 
 
 @command(
     "card",
     argument("output", metavar="RUN|OUTPUT",
              help="folder of a run, or of several at any depth, or a short name such as output:PLOT@16"),
+    ALLOW_MISSING,
     TO_FILE,
 )  # fmt: skip
 def card(args: argparse.Namespace) -> int:
@@ -30,7 +31,7 @@ def card(args: argparse.Namespace) -> int:
     """
     from ..sharing.run_card import card_of_runs
 
-    args.output, args.allow_missing = str(find_run(args.output)), True
+    args.output = str(find_run(args.output))
     summary, status = read_summary(args)
     deliver(card_of_runs(summary, Path(args.output)), args.out)
     return status

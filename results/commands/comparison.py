@@ -59,7 +59,7 @@ def compare(args: argparse.Namespace) -> int:
         to_stderr(f"compared in part: {place.first} and {place.second} on {where}: {pair.note}")
     if not compared.pairs:
         raise ResultsError(f"{args.output} holds no two methods that can be compared")
-    deliver(format_comparison(compared, args.format, args.bootstrap), args.out)
+    deliver(format_comparison(compared, summary.runs_by_method(), args.format, args.bootstrap), args.out)
     return status or int(bool(compared.refused or partial) and not args.allow_missing)
 
 

@@ -10,7 +10,7 @@ import argparse
 from dassl.plain.console import NumberRanges
 from runs.files import to_stderr
 
-from ..numbers.protocols import PROTOCOLS
+from ..numbers.protocols.trees import PROTOCOLS
 from .command import ALLOW_MISSING, SPREAD, TEXT, Command, argument, command, deliver
 
 READS = {  # what the table of each protocol reads and shows
@@ -49,9 +49,9 @@ BY_SHOTS = argument("--shots", nargs="+", action=NumberRanges, least=1, metavar=
 
 def protocol_table(args: argparse.Namespace) -> int:
     """Print the table of the protocol `args.protocol`."""
-    from ..numbers.grid import arrange
-    from ..numbers.logs import LogOptions
-    from ..numbers.protocols import SOURCE, find_results
+    from ..numbers.protocols.grid import arrange
+    from ..numbers.protocols.logs import LogOptions
+    from ..numbers.protocols.trees import SOURCE, find_results
     from ..tables.protocols import format_grid
 
     protocol = PROTOCOLS[args.protocol]
@@ -97,7 +97,7 @@ def parse(args: argparse.Namespace) -> int:
     python -m results parse output/caltech101/CoOp/rn50_16shots/nctx16_cscFalse_ctpend
     python -m results parse output/evaluation/CoOp/rn50_16shots/caltech101 --test-log --ci95
     """
-    from ..numbers.logs import LogOptions, parse_directory, parse_experiments
+    from ..numbers.protocols.logs import LogOptions, parse_directory, parse_experiments
 
     options = LogOptions(args.keyword, args.test_log, args.ci95, args.sample_std)
     if args.multi_exp:

@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Cell:
     runs: Sequence[Any]
     expected: int
 
-    @property
+    @cached_property
     def accuracy(self) -> Spread | None:
         """Mean and spread over seeds; None without a result."""
         return spread(run.accuracy for run in self.runs) if self.runs else None

@@ -1,8 +1,8 @@
-"""All pairs of methods of a tree, compared on the images that they share; and which methods of a column are the best.
+"""All pairs of methods of a tree, compared on the images that they share.
 
 A pair is compared where its test images are the same, seed by seed, and refused with a reason where that cannot be.
-`compare` corrects what it finds for the number of comparisons, and sums up over data sets; `best` uses the same
-differences for what tables show in bold.  Runs of different kinds are never mixed.
+What is found is corrected for the number of comparisons, and summed up over data sets.  Runs of different kinds are
+never mixed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .cells import ZERO_SHOT, Cell
 from .paired import Difference, Paired, average_differences, paired
 from .summary import Kind, Section, Summary
 
+MOST_EXACT = 13  # data sets of which all patterns of signs are counted
 UNSEEDED = -1  # in place of a seed, where a run stands for every seed
 
 
@@ -166,10 +167,17 @@ class Total:
     @property
     def wilcoxon(self) -> float:
         """Two-sided p of the signed-rank test on the mean differences of the data sets; 1 where all are 0."""
-        from scipy.stats import wilcoxon
+        from scipy.stats import permutation_test, rankdata, wilcoxon
 
-        values = [pair.difference for pair in self.by_dataset if pair.difference]
-        return float(wilcoxon(values).pvalue) if values else 1.0
+        values = np.array([round(pair.difference, 9) for pair in self.by_dataset if round(pair.difference, 9)])
+        if not len(values):
+            return 1.0
+        ranks = rankdata(np.abs(values))
+        if len(np.unique(ranks)) == len(ranks) or len(ranks) > MOST_EXACT:
+            return float(wilcoxon(values).pvalue)
+        # with ties scipy goes through all signs one by one, for seconds; the same sums of signed ranks, all at once
+        signed = (np.sign(values) * ranks,)
+        return float(permutation_test(signed, np.sum, permutation_type="samples", n_resamples=math.inf).pvalue)
 
     @property
     def wilcoxon_least(self) -> float:
@@ -280,54 +288,3 @@ def holm(values: Sequence[float]) -> list[float]:
     corrected = np.empty(m)
     corrected[order] = np.minimum(steps, 1.0)
     return corrected.tolist()
-
-
-# --- the best of a column --------------------------------------------------------------------------------
-
-
-@dataclass
-class Best:
-    """Which cells of a table are the best of their column, ties included.
-
-    `reasons` counts the columns in which that cannot be said.
-    """
-
-    places: set[tuple[str, int]] = field(default_factory=set)  # (method, shots)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
-def best(sections: Sequence[Section], shots: Sequence[int] = ()) -> Best:
-    """Find the best methods of every column of a data set, or of the average over several of one kind.
-
-    The method with the highest mean is among them, and every one from which it does not differ beyond the 95 %
-    interval.  A column in which the highest cannot be compared with every other has none.
-
-    Parameters
-    ----------
-    sections
-        Of one kind.
-    shots
-        Only these columns; default: all.
-    """
-    result = Best()
-    for count in shots or sections[0].shots:
-        columns = {name: [section.cell(name, count) for section in sections] for name in sections[0].methods}
-        whole = {
-            name: [cell for cell in cells if cell and cell.runs]
-            for name, cells in columns.items()
-            if all(cell and cell.runs for cell in cells)
-        }
-        if len(whole) < 2:
-            continue
-        top = max(whole, key=lambda name: math.fsum(cell.mean or 0.0 for cell in whole[name]))
-        try:
-            result.places |= {(name, count) for name in whole if name == top or not _beats(whole[top], whole[name])}
-        except NotComparable as error:
-            result.reasons[error.reason] += 1
-    return result
-
-
-def _beats(top: Sequence[Cell], other: Sequence[Cell]) -> bool:
-    """Tell whether a method is better than another beyond the interval, over one or several data sets."""
-    pairs = [compare_cells(a, b).difference for a, b in zip(top, other, strict=True)]
-    return (average_differences(pairs) if len(pairs) > 1 else pairs[0]).winner > 0

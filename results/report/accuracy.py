@@ -10,16 +10,16 @@ from runs.record import Run
 from ..figures.collapse import describe_prompts, prompts_figure
 from ..figures.curves import accuracy_panels, common_history, panels, training_figure
 from ..figures.style import Look
-from ..numbers import standing
+from ..numbers.best import Best, best
 from ..numbers.cells import ZERO_SHOT, Average, shots_text, spread
 from ..numbers.cells import Cell as Accuracies
-from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
+from ..tables import standing
 from ..tables.accuracies import bold_notes, seeds
 from ..tables.layout import show_mean
 from .parts import Cell, Table, figure, with_spread
 
-MOST_TRAININGS = 8  # methods on data sets whose training is drawn
+MOST_TRAININGS = 6  # methods on data sets whose training is drawn
 
 
 def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
@@ -37,8 +37,8 @@ def accuracy(summary: Summary, look: dict[str, Look]) -> dict[str, Any]:
         figure(drawn, f"curve {title}", describe(title, lines))
         for (title, drawn), (_, lines) in zip(accuracy_panels(summary), panels(summary), strict=True)
     ]
-    behind = standing.footnote(summary.runs_by_method())
-    return {"tables": tables, "figures": figures, "look": look, "notes": bold_notes(bests), "behind": behind}
+    said = [*bold_notes(bests), standing.footnote(summary.runs_by_method())]
+    return {"tables": tables, "figures": figures, "look": look, "notes": [note for note in said if note]}
 
 
 def _table(section: Section, by_place: dict, show: Any, look: dict[str, Look], best: Best) -> Table:
@@ -119,8 +119,8 @@ def training(summary: Summary) -> dict[str, Any] | None:
                 if not (said := describe(title, runs)):
                     continue
                 has_cosines |= name == "prompts"
-                if trainings < MOST_TRAININGS:
-                    figures.append(figure(draw(title, runs), f"{name} {title}", said))
+                if trainings < MOST_TRAININGS and (drawn := draw(title, runs)):
+                    figures.append(figure(drawn, f"{name} {title}", said))
                 if trainings >= MOST_TRAININGS or name == "prompts":
                     words.append(said)
             trainings += 1

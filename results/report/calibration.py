@@ -11,7 +11,7 @@ from ..numbers.summary import Summary
 from ..tables.calibration import calibration_block, notes
 from .parts import block_table, figure
 
-MOST_DRAWN = 6  # data sets: a figure takes longer than all else
+MOST_DRAWN = 3  # data sets: a figure takes longer than all else
 
 
 def calibration(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:

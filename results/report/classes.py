@@ -21,21 +21,20 @@ from .parts import Cell, Table, block_table, figure
 
 ALL_CLASSES = 200  # tables of more classes fold away
 TOP = 10  # pairs of classes
+MOST_DRAWN = 4  # data sets whose gains are drawn, and not only told
 MATRIX_CLASSES = 30  # pictures of more are too large for a page
 MOST_DRAWN = 6  # data sets with pictures of all pairs: a picture takes longer than all else
 
 
 def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
-    """Show bars, and the numbers behind them."""
+    """Show the numbers, and bars of the first few."""
     compared, missing = class_gains(summary)
-    parts = [
-        (
-            gains.title,
-            figure(gains_figure([gains], look), f"gains {gains.title}", describe_gains(gains)),
-            block_table(gain_block(gains)),
-        )
-        for gains in compared
-    ]
+    parts: list[tuple] = []
+    for number, gains in enumerate(compared):
+        words, drawn = describe_gains(gains), None
+        if number < MOST_DRAWN:
+            drawn = figure(gains_figure([gains], look), f"gains {gains.title}", words)
+        parts.append((gains.title, drawn, words, block_table(gain_block(gains))))
     return {"caption": GAIN_CAPTION, "missing": missing, "parts": parts} if parts else None
 
 

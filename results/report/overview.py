@@ -8,8 +8,8 @@ from dassl.plain.console import ranges_text
 from datasets.draws import PROPORTIONAL
 from runs.methods import group, notes
 
+from ..numbers.best import best
 from ..numbers.cells import ALL_IMAGES, ZERO_SHOT, Spread, average, shots_text, spread
-from ..numbers.comparison import best
 from ..numbers.summary import Summary
 from .parts import Cell
 

@@ -22,6 +22,7 @@ from .ablation import ablations
 from .accuracy import accuracy, training
 from .calibration import calibration
 from .classes import class_accuracies, confusions, gains
+from .comparison import comparison
 from .differences import differences, missing
 from .maps import maps
 from .ood import ood
@@ -57,6 +58,7 @@ def build_report(summary: Summary, output: str | Path, title: str) -> str:
     with drawing(PAGE_INK, PAGE_FAINT):
         sections = [
             Section("accuracy", "Accuracy", accuracy(summary, look)),
+            Section("comparison", "Differences between methods", comparison(summary)),
             Section("training", "Training", training(summary)),
             Section("transport", "Transport", transport(summary, output)),
             Section("ablation", "Does the transport matter?", ablations(output)),

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from runs.record import read_run, relative_to
 
 from ..figures.style import inline_svg
-from ..tables.layout import Block
+from ..tables.layout import END, START, Block
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,9 +74,15 @@ def with_spread(text: str) -> Cell:
     return Cell(mean, sign + spread)
 
 
+def shown_text(text: str) -> Cell:
+    """Make the cell of a text of a block, which may be bold."""
+    plain = text.replace(START, "").replace(END, "")
+    return with_spread(plain)._replace(kind="best" if plain != text else "")
+
+
 def block_table(block: Block) -> Table:
     """Show a table that was made for text."""
-    rows = [[Cell(name), *map(with_spread, others)] for name, *others in block.rows]
+    rows = [[Cell(name), *map(shown_text, others)] for name, *others in block.rows]
     return Table(block.title, block.head, rows, kind="pairs" if block.words == 2 else "")
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from runs.methods import group, notes
 from runs.record import Run
 
-from ..numbers import standing
 from ..numbers.cells import ABSENT, Cell, interval, shots_name, shots_text
 from ..numbers.differences import distinct, same_images, version_name
 from ..numbers.summary import Section, Summary, averages
+from ..tables import standing
 from ..tables.accuracies import CAPTION, seeds
 from ..tables.layout import duration, show_average, show_mean, show_number
 from .markdown import code, counted, departures_blocks, escaped, folded, page, table

@@ -9,11 +9,11 @@ from typing import Any
 from datasets.draws import PROPORTIONAL
 from runs.methods import notes
 
-from ..numbers import standing
+from ..numbers.best import Best, best
 from ..numbers.cells import Cell, shots_name
 from ..numbers.classes import MOST_UNEVEN, is_uneven
-from ..numbers.comparison import Best, best
 from ..numbers.summary import Section, Summary, averages
+from . import standing
 from .layout import Block, bold, csv_text, show_average, show_document, show_mean
 
 CAPTION = "Accuracy in %, mean ± population standard deviation over seeds (number of seeds)."
@@ -76,9 +76,9 @@ def bold_notes(bests: Sequence[Best], sign: str = "Bold") -> list[str]:
     sign
         What the best of a column have.
     """
-    reasons = sum((best.reasons for best in bests), Counter())
+    reasons = sum((each.reasons for each in bests), Counter())
     said = []
-    if any(best.places for best in bests):
+    if any(each.places for each in bests):
         said.append(
             f"{sign}: the best of a column, with all that do not differ from it beyond the 95 % interval of the paired "
             "difference, which takes test images and seeds into account (python -m results compare)."

@@ -12,6 +12,7 @@ from runs.methods import notes
 from ..numbers.cells import COLUMNS
 from ..numbers.classes import measured, worst_class
 from ..numbers.summary import Section, Summary, averages
+from . import standing
 from .accuracies import CSV_COLUMNS, csv_lines, show_cell
 from .layout import Block, csv_text, show_average, show_document
 
@@ -59,7 +60,8 @@ def format_columns(summary: Summary, columns: Sequence[str], style: str) -> str:
         blocks.append(Block(f"Average over {of_columns[0].title}", ["method", *_heads(like, columns)], rows))
     caption = f"{'; '.join(CAPTIONS[column] for column in columns)}. {SPREAD}"
     caption += " A cell with k/n seeds is incomplete." if summary.missing else ""
-    return show_document([caption[0].upper() + caption[1:], *notes(summary.methods)], blocks, style)
+    behind = standing.footnote(summary.runs_by_method())
+    return show_document([caption[0].upper() + caption[1:], behind, *notes(summary.methods)], blocks, style)
 
 
 def _measured(section: Section, column: str) -> Section:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from runs.methods import group, notes
+from runs.record import Run
 
 from ..numbers.cells import shots_name, shots_text
 from ..numbers.comparison import UNSEEDED, Comparison, Pair, Total
 from ..numbers.paired import LEVEL, POWER, Difference
 from .layout import Block, bold, csv_text, show_document
+from .standing import footnote
 
 MOST_SEEDS = 4  # of which every p is shown; of more, how many are below 0.05
 PAIRED = ["difference", "95 % interval", "p", "Holm", "visible"]
@@ -22,13 +24,17 @@ CSV_COLUMNS = (
 ).split()
 
 
-def format_comparison(comparison: Comparison, style: str = "text", draws: int = 0) -> str:
+def format_comparison(
+    comparison: Comparison, runs: Mapping[str, Sequence[Run]], style: str = "text", draws: int = 0
+) -> str:
     """Show a block a data set, then one over data sets; ends with a newline.
 
     Parameters
     ----------
     comparison
         Of a tree.
+    runs
+        {method: its runs}, for the footnote on what stands behind them.
     style
         One of layout.FORMATS; CSV has a line a pair and a line a total, at full precision.
     draws
@@ -36,14 +42,29 @@ def format_comparison(comparison: Comparison, style: str = "text", draws: int = 
     """
     if style == "csv":
         return csv_text(CSV_COLUMNS, _lines(comparison))
-    blocks = []
-    for (dataset, kind), pairs in group(comparison.pairs, lambda pair: (pair.place.dataset, pair.place.kind)).items():
-        blocks.append(Block(dataset + kind.qualifier, HEAD, list(map(_row, pairs)), words=2))
-    for kind, totals in group(comparison.totals, lambda total: total.place.kind).items():
-        title = f"Over {' or '.join(_numbers_of_data_sets(totals))} data sets{kind.qualifier}"
-        blocks.append(Block(title, TOTAL_HEAD, list(map(_total_row, totals)), words=2))
+    over_data, by_data = blocks(comparison)
     names = dict.fromkeys(name for pair in comparison.pairs for name in (pair.place.first, pair.place.second))
-    return show_document([*_notes(comparison, style, draws), *notes(names)], blocks, style)
+    star = "after a star" if style == "text" else "bold"
+    behind = footnote({name: runs[name] for name in names})
+    said = [*how_compared(comparison, star, draws), *_seeds_left_out(comparison), behind, *notes(names)]
+    return show_document(said, [*by_data, *over_data], style)
+
+
+def blocks(comparison: Comparison) -> tuple[list[Block], list[Block]]:
+    """Return the tables over data sets, and those of single ones."""
+    totals = group(comparison.totals, lambda total: total.place.kind)
+    pairs = group(comparison.pairs, lambda pair: (pair.place.dataset, pair.place.kind))
+    over_data = [
+        Block(
+            f"Over {' or '.join(_numbers_of_data_sets(rows))} data sets{kind.qualifier}",
+            TOTAL_HEAD, list(map(_total_row, rows)), words=2,
+        )
+        for kind, rows in totals.items()
+    ]  # fmt: skip
+    by_data = [
+        Block(dataset + kind.qualifier, HEAD, list(map(_row, rows)), words=2) for (dataset, kind), rows in pairs.items()
+    ]
+    return over_data, by_data
 
 
 def _row(pair: Pair) -> list[str]:
@@ -99,10 +120,9 @@ def _numbers_of_data_sets(totals: Iterable[Total]) -> list[str]:
     return list(map(str, sorted({len(total.by_dataset) for total in totals})))
 
 
-def _notes(comparison: Comparison, style: str, draws: int) -> list[str]:
-    """Say how interval, p and correction were made, and what is left out."""
+def how_compared(comparison: Comparison, star: str, draws: int = 0) -> list[str]:
+    """Say how interval, p and correction were made; `star` says how a significant difference looks."""
     how = f"{draws} draws" if draws else "its limit of many draws"
-    star = {"text": "after a star", "markdown": "bold", "latex": "bold"}[style]
     said = [
         "Differences in points of accuracy, method minus the one it is compared with, on the same test images and "
         "seeds; the 95 % interval and p are Student's t with the standard error of a bootstrap over images and seeds "
@@ -116,6 +136,12 @@ def _notes(comparison: Comparison, style: str, draws: int) -> list[str]:
             "beyond the interval of its data set. Wilcoxon's signed-rank test takes each data set as one observation: "
             "with fewer than 6 it cannot be below 0.05, and the least that it can be is shown."
         )
+    return said
+
+
+def _seeds_left_out(comparison: Comparison) -> list[str]:
+    """Say which pairs were compared on fewer seeds than they have."""
+    said = []
     for pair in comparison.pairs:
         if pair.note:
             place = pair.place

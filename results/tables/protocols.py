@@ -13,12 +13,12 @@ from typing import Any
 
 from runs.methods import notes
 
-from ..numbers import standing
 from ..numbers.cells import Average, Cell, shots_text
-from ..numbers.grid import Grid, harmonic_mean
-from ..numbers.logs import LogOptions, deviation
-from ..numbers.protocols import DATASETS, DOMAINS, HALVES, SOURCE
-from ..numbers.published import PUBLISHED, Figure, Published
+from ..numbers.protocols.grid import Grid, harmonic_mean
+from ..numbers.protocols.logs import LogOptions, deviation
+from ..numbers.protocols.published import PUBLISHED, Figure, Published
+from ..numbers.protocols.trees import DATASETS, DOMAINS, HALVES, SOURCE
+from . import standing
 from .layout import Block, csv_text, show_average, show_document, show_number
 
 CSV_COLUMNS = tuple(

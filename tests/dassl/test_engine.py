@@ -430,6 +430,7 @@ def test_choosing_on_the_test_images_is_said_aloud(tmp_path):
     trainer.dm.dataset.val = trainer.dm.dataset.test = [item]
     with pytest.warns(UserWarning, match="also in the test set"):
         trainer.train()
+    assert trainer.looks == {"test": 2}  # once to choose, once to report
 
 
 def test_training_on_the_test_images_is_said_aloud(tmp_path):
@@ -527,6 +528,7 @@ def test_a_run_killed_in_any_epoch_continues_as_if_nothing_had_happened(tmp_path
     common = ("TRAIN.CHECKPOINT_FREQ", 1, *options)
     whole = seeded(tiny_cfg(tmp_path / "whole", *common))
     whole.train()
+    assert whole.looks == ({"val": 6, "test": 1} if "best_val" in options else {"test": 1})
     expected_log = without_times(capsys.readouterr().out.replace(str(tmp_path / "whole"), "RUN"))
     for epoch in range(1, 6):
         folder = tmp_path / f"killed{epoch}"
@@ -538,7 +540,7 @@ def test_a_run_killed_in_any_epoch_continues_as_if_nothing_had_happened(tmp_path
         assert resumed.losses == whole.losses[3 * epoch :]  # to the last bit
         assert torch.equal(resumed.model.prompt_learner.ctx, whole.model.prompt_learner.ctx)
         assert resumed.history == whole.history and resumed.best_result == whole.best_result
-        assert resumed.last_test["results"] == whole.last_test["results"]
+        assert resumed.last_test["results"] == whole.last_test["results"] and resumed.looks == whole.looks
         log = without_times(capsys.readouterr().out.replace(str(folder), "RUN"))
         assert log[0] == f"Resuming from RUN after epoch {epoch}"
         assert log[3:] == expected_log[-len(log) + 3 :]  # after what is said before the first epoch
@@ -592,6 +594,7 @@ def test_resume_folder_and_finished_runs(tmp_path, capsys):
     again.train()
     out = capsys.readouterr().out
     assert "Nothing left to train: 6 of 6 epochs are done" in out and "Finish training" in out
+    assert again.looks == {"test": 1}  # of the run's own: the test of the finished one decided nothing
     assert again.losses == [] and again.epoch == 5 and again.history == first.history
     assert again.last_test["results"] == first.last_test["results"]
     assert os.listdir(tmp_path / "b") == ["tensorboard"]
@@ -645,7 +648,9 @@ def test_resuming_from_what_the_original_engine_saved(tmp_path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        seeded(tiny_cfg(tmp_path), Watched).train()
+        resumed = seeded(tiny_cfg(tmp_path), Watched)
+        resumed.train()
+    assert resumed.looks is None  # how often it was tested before, nothing says
     assert rates == pytest.approx([0.075, 0.05, 0.025])
 
 

@@ -16,7 +16,8 @@ from statsmodels.stats.multitest import multipletests
 
 from results.__main__ import main
 from results.figures.curves import looks
-from results.numbers.comparison import Place, Total, best, compare, compare_cells, holm
+from results.numbers.best import best
+from results.numbers.comparison import Place, Total, compare, compare_cells, holm
 from results.numbers.paired import average_differences, paired
 from results.numbers.summary import Kind, Summary, averages, summarise
 from results.report.accuracy import accuracy
@@ -210,11 +211,12 @@ def test_wins_ties_losses_and_wilcoxon():
 def test_pairs_are_summed_up_over_data_sets(tmp_path):
     for dataset, level in (("A", 160), ("B", 150), ("C", 110)):
         tree(tmp_path, {"CoOp": 130, "PLOT": level}, dataset=dataset)
-    comparison = compare(summary_of(tmp_path))
+    summary = summary_of(tmp_path)
+    comparison = compare(summary)
     (total,) = comparison.totals
     assert total.record == (2, 0, 1)
     assert_close(total.difference.difference, np.mean([pair.difference.difference for pair in comparison.pairs]))
-    table = format_comparison(comparison)
+    table = format_comparison(comparison, summary.runs_by_method())
     assert "Over 3 data sets" in table and "2/0/1" in table and "(at least 0.250)" in table
 
 

@@ -14,8 +14,8 @@ from results.__main__ import main
 from results.figures.curves import panels
 from results.numbers.classes import class_gains
 from results.numbers.differences import same_images
-from results.numbers.grid import arrange
-from results.numbers.protocols import PROTOCOLS, find_results
+from results.numbers.protocols.grid import arrange
+from results.numbers.protocols.trees import PROTOCOLS, find_results
 from results.numbers.summary import Kind, Summary, averages, summarise
 from results.report.overview import headline, overview
 from results.report.page import build_report

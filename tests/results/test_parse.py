@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dassl.utils.logger import GOES_ON
 from results.__main__ import main
-from results.numbers.logs import LogOptions, deviation
+from results.numbers.protocols.logs import LogOptions, deviation
 from tests.support.closeness import assert_close
 from tests.support.golden_data import GOLDEN
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results.__main__ import main
-from results.numbers.grid import Grid, arrange, harmonic_mean
-from results.numbers.logs import LogOptions, deviation
-from results.numbers.protocols import DATASETS, DOMAINS, PROTOCOLS, find_results
-from results.numbers.published import PUBLISHED
+from results.numbers.protocols.grid import Grid, arrange, harmonic_mean
+from results.numbers.protocols.logs import LogOptions, deviation
+from results.numbers.protocols.published import PUBLISHED
+from results.numbers.protocols.trees import DATASETS, DOMAINS, PROTOCOLS, find_results
 from results.tables.protocols import format_grid
 from runs.files import ResultsError
 from tests.support.closeness import assert_close

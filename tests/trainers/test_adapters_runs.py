@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -339,6 +340,10 @@ def test_every_table_marks_it(leaky, capsys, command):
         assert marked and len(marked) < len(rows), shown
     if "csv" not in command:
         assert "chosen by test accuracy" in shown
+        assert re.search(r"Behind the numbers: .*settings searched on val.*; test images looked at: once", shown), shown
+    elif "table" in command:
+        leaky_row = next(line for line in shown.splitlines() if "TipAdapterF (selected" in line)
+        assert re.search("best epoch on test.*,[0-9]+,", leaky_row)
 
 
 def test_report_and_curve_mark_it(leaky, tmp_path):

@@ -257,9 +257,13 @@ def test_best_on_validation_is_tested_last(world, tmp_path):
     result = train.run(arguments(world, tmp_path / "run", "TEST.FINAL_MODEL", "best_val"))
     assert (tmp_path / "run" / "prompt_learner" / "model-best.pth.tar").exists()
     assert "best" in result["checkpoint"]
+    assert result["looks"] == {"val": result["epochs"], "test": 1}
+    assert result["templates"] is None
 
 
 def test_zero_shot_ensembles_count_their_templates(world, tmp_path):
     for trainer, words in (("ZeroshotCLIP", "a photo of a yin yang."), ("ZeroshotCLIP2", "(n=8)")):
-        train.run(arguments(world, tmp_path / trainer, trainer=trainer, flags=("--eval-only",)))
+        result = train.run(arguments(world, tmp_path / trainer, trainer=trainer, flags=("--eval-only",)))
+        assert result["looks"] == {"test": 1}
+        assert result["templates"][-1] == "a photo of a {}." and len(result["templates"]) in (1, 8)
         assert words in (tmp_path / trainer / "log.txt").read_text()

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datasets.draws import PER_CLASS
 from runs.record import Run
 
-from .cells import ZERO_SHOT, Average, Cell, average
-from .protocols import DATASETS, DOMAINS, HALVES, SOURCE, Method, Protocol, Result
+from ..cells import ZERO_SHOT, Average, Cell, average
+from .trees import DATASETS, DOMAINS, HALVES, SOURCE, Method, Protocol, Result
 
 SEEDS = (1, 2, 3)  # of the publications
 

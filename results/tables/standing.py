@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dassl.plain.console import ranges_text
-from runs.methods import group
+from runs.methods import group, mark
 from runs.record import Run
 
 UNKNOWN = "unknown"
@@ -114,13 +114,14 @@ def footnote(runs: Mapping[str, Sequence[Run]]) -> str:
         "Behind the numbers: seeds 1-3; ..."; "" where no record tells anything.
     """
     read = [(method, run) for method, members in runs.items() for run in members if run.record]
-    facts = (
-        ("draw", lambda run: run.draw.replace("_", " ")),
-        ("selection", lambda run: standing(run).selection),
-        ("test images looked at", lambda run: _times(standing(run).test_looks)),
-        ("hand-written prompt", lambda run: standing(run).template),
+    unmarked = [(method, run) for method, run in read if not mark(run)]  # of the others the mark's note says how
+    said = (
+        _seeds(read),
+        _fact("draw", read, lambda run: run.draw.replace("_", " ")),
+        _fact("selection", unmarked, lambda run: standing(run).selection),
+        _fact("test images looked at", unmarked, lambda run: _times(standing(run).test_looks)),
+        _fact("hand-written prompt", read, lambda run: standing(run).template),
     )
-    said = [_seeds(read), *(_fact(name, read, value) for name, value in facts)]
     text = "; ".join(filter(None, said))
     return f"Behind the numbers: {text}." if text else ""
 
