@@ -7,7 +7,7 @@ Some examples:
   python -m study run --dry-run              # list the runs and how far they are
   python -m study run --seeds 1 --jobs 2     # a first look
   python -m study analyse                    # tables and figures of what is complete, to output/study
-  python -m study analyse --figures docs     # the figures of docs/transport.md
+  python -m study analyse --pages docs       # the tables and figures of docs/transport.md
 """
 
 # The text above is what `python -m study --help` prints.
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="only these, as in 1 2 or 1-5; default: all")  # fmt: skip
     add_sweep_flags(run)
     analyse = step("analyse", "compare the complete runs, and write tables and figures")
-    analyse.add_argument("--figures", type=Path, metavar="DIR", help="where figures go; default: OUTPUT")
+    analyse.add_argument("--pages", type=Path, metavar="DIR", help="where tables and figures go; default: OUTPUT")
     return parser
 
 
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.step == "analyse":
         from .analysis import analyse
 
-        return run_command(lambda: analyse(args.output, args.figures or args.output), (ResultsError,), disk_failed)
+        return run_command(lambda: analyse(args.output, args.pages or args.output), (ResultsError,), disk_failed)
     from demo.worlds import write_world
     from runs.sweeps.jobs import execute
 

@@ -22,7 +22,7 @@ from runs.files import ResultsError
 from runs.predictions import correct_images, images_of
 from runs.record import Run, find_runs
 
-from .design import DESIGN, METHODS, PHOTOGRAPHS, REFERENCE, WORLDS, Cell, cells
+from .design import DESIGN, METHODS, PHOTOGRAPHS, REFERENCE, WORLDS, cells
 
 FEWEST_SEEDS = 2
 HELPS, HURTS, SAME, UNSEEN = "helps", "hurts", "same", "cannot be seen"
@@ -96,11 +96,12 @@ def read_runs(output: Path) -> Runs:
         Where there is none.
     """
     runs: Runs = {}
-    for cell in cells():
-        folder = output / "runs" / cell.folder
-        complete = [run for run in find_runs(folder) if run.complete] if folder.is_dir() else []
-        if complete:
-            runs.setdefault(cell.world, {})[cell.method] = {run.seed: run for run in complete}
+    by_folder = {cell.folder: cell for cell in cells()}
+    folder = output / "runs"
+    for run in find_runs(folder) if folder.is_dir() else ():
+        cell = by_folder.get("/".join(run.folder.relative_to(folder).parts[:2]))
+        if cell and run.complete:
+            runs.setdefault(cell.world, {}).setdefault(cell.method, {})[run.seed] = run
     if not runs:
         raise ResultsError(f"no complete run of the study below {output}; `python -m study run` makes them")
     return runs
@@ -108,26 +109,26 @@ def read_runs(output: Path) -> Runs:
 
 def answers(runs: Runs) -> list[Answer]:
     """Answer every question whose methods share at least FEWEST_SEEDS seeds, and correct each family."""
-    found: dict[str, list[Answer]] = {}
+    families: dict[str, list[Answer]] = {}
     for question in questions():
         if reply := answer(runs, question):
-            found.setdefault(question.family, []).append(reply)
+            families.setdefault(question.family, []).append(reply)
     return [
         replace(reply, p_holm=p)
-        for family in found.values()
+        for family in families.values()
         for reply, p in zip(family, holm([reply.difference.p for reply in family]), strict=True)
     ]
 
 
 def answer(runs: Runs, question: Question) -> Answer | None:
     """Compare on the seeds that both methods have; None where there are too few."""
-    here = _compare(runs, question.world, question)
-    if here is None or not question.less:
-        return here
-    there = _compare(runs, question.less, question)
-    if there is None:
+    more = _compare(runs, question.world, question)
+    if more is None or not question.less:
+        return more
+    less = _compare(runs, question.less, question)
+    if less is None:
         return None
-    return replace(here, difference=_minus(here.difference, there.difference), seeds=min(here.seeds, there.seeds))
+    return replace(more, difference=_minus(more.difference, less.difference), seeds=min(more.seeds, less.seeds))
 
 
 def _compare(runs: Runs, world: str, question: Question) -> Answer | None:
@@ -135,8 +136,12 @@ def _compare(runs: Runs, world: str, question: Question) -> Answer | None:
     seeds = sorted(first.keys() & second.keys())
     if len(seeds) < FEWEST_SEEDS:
         return None
-    if len({images_of(run[seed]) for run in (first, second) for seed in seeds}) != 1:
-        raise ResultsError(f"runs of the world {world!r} were tested on different images; start with an empty folder")
+    images = {images_of(run[seed]) for run in (first, second) for seed in seeds}
+    if len(images) != 1 or "" in images:
+        raise ResultsError(
+            f"the runs of {world!r} were not all tested on the same images, or kept no predictions; "
+            "make them again in an empty folder (--output)"
+        )
     return Answer(question, paired(_correct(first, seeds), _correct(second, seeds)), len(seeds))
 
 
@@ -149,12 +154,15 @@ def _correct(runs: Mapping[int, Run], seeds: Sequence[int]) -> np.ndarray:
 def _minus(first: Difference, second: Difference) -> Difference:
     """Subtract two differences as if they were independent, with Welch's degrees of freedom."""
     variances = first.standard_error**2, second.standard_error**2
-    slack = sum(v**2 / one.degrees for v, one in zip(variances, (first, second), strict=True))
+    slack = variances[0] ** 2 / first.degrees + variances[1] ** 2 / second.degrees
     degrees = sum(variances) ** 2 / slack if slack else math.inf
     return Difference(first.difference - second.difference, math.sqrt(sum(variances)), degrees)
 
 
 # ---- tables
+TITLE = """# The study of the transport: all numbers
+
+Made by `python -m study analyse`; [When does the transport matter?](transport.md) says what they mean."""
 COLUMNS = "family world first second seeds difference low high visible p p_holm verdict".split()
 
 
@@ -198,21 +206,23 @@ def _accuracy(runs: Runs, world: str, method: str) -> Spread | None:
     return spread(values) if values else None
 
 
-def analyse(output: Path, figures: Path) -> int:
-    """Write answers.csv and study.md to `output`, and the figures to `figures`; print the tables."""
+def analyse(output: Path, pages: Path) -> int:
+    """Write answers.csv to `output`, the tables and figures to `pages`, and print the tables; returns 0."""
     from .figures import draw_all
 
     runs = read_runs(output)
     replies = answers(runs)
-    planned: list[Cell] = cells()
-    done = sum(len(methods) for world in runs.values() for methods in world.values())
-    note = f"{done} of {sum(cell.seeds for cell in planned)} runs are complete."
+    complete = sum(len(by_seed) for methods in runs.values() for by_seed in methods.values())
+    note = f"{complete} of {sum(cell.seeds for cell in cells())} runs are complete."
     blocks = tables(runs, replies)
-    markdown, csv = show_document([note], blocks, "markdown"), csv_text(COLUMNS, map(row, replies))
-    for name, text in (("study.md", markdown), ("answers.csv", csv)):
-        with atomic_write(output / name) as file:
+    files = {
+        pages / "transport-tables.md": show_document([TITLE, note], blocks, "markdown"),
+        output / "answers.csv": csv_text(COLUMNS, map(row, replies)),
+    }
+    for path, text in files.items():
+        with atomic_write(path) as file:
             file.write(text)
     print(show_document([note], blocks, "text"), end="")
-    for path in (output / "study.md", output / "answers.csv", *draw_all(replies, figures)):
+    for path in (*files, *draw_all(replies, pages)):
         print(f"wrote {path}")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from dassl.plain.writing import atomic_write
 from demo.canvas import SIZE
 from demo.worlds import world_scene
 from results.figures.style import LOOKS, Look, drawing, new_figure, save_figure
@@ -28,8 +29,9 @@ PICTURES = 5  # of every world
 def draw_all(replies: Sequence[Answer], folder: Path) -> list[Path]:
     """Draw every figure for which there are answers; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "transport-worlds.png"
-    world_sheet().save(path, optimize=True)
+    path = folder / "transport-worlds.jpg"
+    with atomic_write(path, "wb") as file:
+        world_sheet().save(file, "JPEG", quality=88)
     with drawing():
         return [
             path,
@@ -50,7 +52,7 @@ def world_sheet() -> Image.Image:
         for number in range(PICTURES):
             picture = world_scene(2 * number, f"sheet/{number}", world).image
             sheet.paste(picture.resize((side, side), Image.Resampling.BOX), (left + (number + 1) * side, top))
-    return sheet.quantize(160)
+    return sheet
 
 
 def map_figure(replies: Sequence[Answer]) -> Figure:

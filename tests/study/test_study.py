@@ -10,6 +10,7 @@ import pytest
 
 from demo import worlds
 from results.numbers.paired import Difference
+from runs.files import ResultsError
 from runs.predictions import Predictions, write_predictions
 from runs.sweeps.planning import job_of
 from study import figures
@@ -155,15 +156,23 @@ def test_verdicts(difference, error, p, verdict):
 
 def test_the_command_writes_tables_and_figures_of_what_is_there(tree, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "PICTURES", 1)
-    assert main(["analyse", "--output", str(tree), "--figures", str(tmp_path / "docs")]) == 0
+    assert main(["analyse", "--output", str(tree), "--pages", str(tmp_path / "docs")]) == 0
     shown = capsys.readouterr().out
     assert "160 of 1175 runs are complete" in shown
     rows = list(csv.DictReader((tree / "answers.csv").open()))
     assert {(row["world"], row["first"]): row["verdict"] for row in rows}["clear", "max"] == HELPS
-    assert "| clear" in (tree / "study.md").read_text()
-    assert sorted(path.name for path in (tmp_path / "docs").glob("*.png")) == [
-        "transport-curves.png", "transport-map.png", "transport-worlds.png",
+    assert "| clear" in (tmp_path / "docs/transport-tables.md").read_text()
+    assert sorted(path.name for path in (tmp_path / "docs").iterdir()) == [
+        "transport-curves.png", "transport-map.png", "transport-tables.md", "transport-worlds.jpg",
     ]  # fmt: skip
+
+
+def test_runs_on_different_images_are_not_compared(tmp_path):
+    for method in ("ot", "uniform"):
+        for seed in (1, 2):
+            write(tmp_path / "runs" / "things" / method / f"seed{seed}", seed, np.arange(8 + seed) < 5)
+    with pytest.raises(ResultsError, match="'things' were not all tested on the same images"):
+        answers(read_runs(tmp_path))
 
 
 def test_the_commands_say_what_is_missing(tmp_path, capsys):
