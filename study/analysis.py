@@ -7,7 +7,7 @@ docs/transport.md: helps, hurts, same, cannot be seen.  Nothing is chosen here b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -176,15 +176,24 @@ def row(answer: Answer) -> tuple[object, ...]:
 
 
 def tables(runs: Runs, replies: Sequence[Answer]) -> list[Block]:
-    """Make a table of accuracies, and one for each family."""
+    """Make tables of accuracies, of how far plans are from the even one, and of every family."""
     names = list(METHODS)
-    accuracies = [
-        [world, *(show_mean(_accuracy(runs, world, method), digits=1) for method in names)] for world in WORLDS
-    ]
-    blocks = [Block("Accuracy in %, mean ± standard deviation over seeds", ["world", *names], accuracies)]
-    rest = [cell for cell in cells() if cell.world == PHOTOGRAPHS or cell.method not in METHODS]
-    blocks.append(Block("Accuracy, the other arms", ["world", "method", "accuracy"], [
-        [cell.world, cell.method, show_mean(_accuracy(runs, cell.world, cell.method), digits=1)] for cell in rest
+    blocks = [
+        Block(title, ["world", *names], [
+            [world, *(show_mean(_over_seeds(runs, world, name, value), digits=digits) for name in names)]
+            for world in WORLDS
+        ])
+        for title, value, digits in (
+            ("Accuracy in %, mean ± standard deviation over seeds", _accuracy, 1),
+            ("Distance of the plans from the even one: 0 none, 1 its limit", _distance, 3),
+        )
+    ]  # fmt: skip
+    others = [cell for cell in cells() if cell.world == PHOTOGRAPHS or cell.method not in METHODS]
+    blocks.append(Block("The other arms", ["world", "method", "accuracy", "distance"], [
+        [cell.world, cell.method, *(
+            show_mean(_over_seeds(runs, cell.world, cell.method, value), digits=digits)
+            for value, digits in ((_accuracy, 1), (_distance, 3)))]
+        for cell in others
     ], words=2))  # fmt: skip
     head = ["where", "what", "difference", "95 % interval", "smallest visible", "p, Holm", "verdict"]
     for family in dict.fromkeys(reply.question.family for reply in replies):
@@ -201,9 +210,19 @@ def _shown(reply: Answer) -> list[str]:
         reply.verdict]  # fmt: skip
 
 
-def _accuracy(runs: Runs, world: str, method: str) -> Spread | None:
-    values = [run.accuracy for run in runs.get(world, {}).get(method, {}).values()]
-    return spread(values) if values else None
+def _over_seeds(runs: Runs, world: str, method: str, value: Callable[[Run], float | None]) -> Spread | None:
+    values = [value(run) for run in runs.get(world, {}).get(method, {}).values()]
+    known = [number for number in values if number is not None]
+    return spread(known) if known else None
+
+
+def _accuracy(run: Run) -> float:
+    return run.accuracy
+
+
+def _distance(run: Run) -> float | None:
+    """Return the total variation from the uniform plan, mean over images and classes; None where nothing is matched."""
+    return (run.record.get("transport") or {}).get("distance_from_uniform")
 
 
 def analyse(output: Path, pages: Path) -> int:
