@@ -23,7 +23,7 @@ DESIGN: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name("design.yaml
 REFERENCE: str = DESIGN["reference"]
 WORLDS = {name: World.parse(knobs) for name, knobs in DESIGN["worlds"].items()}
 METHODS: Mapping[str, Mapping[str, Any]] = DESIGN["methods"]
-PHOTOGRAPHS = "photographs"  # the data set of the last arm, as a world
+PHOTOGRAPHS = "photographs"  # the last arm: its key in the design, and its data set as a world
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Cell:
         trainer = changes.pop("trainer", "PLOT")
         settings: dict[str, Any] = {"DATASET.NUM_SHOTS": DESIGN["shots"]}
         if self.world == PHOTOGRAPHS:
-            settings |= DESIGN["photographs"]["settings"]
+            settings |= DESIGN[PHOTOGRAPHS]["settings"]
             dataset, config, root = "groceries", "photos", output / "photographs"
         else:
             settings |= {"DATASET.FOLDER.PATH": WORLDS[self.world].name, **DESIGN["settings"]}
@@ -76,14 +76,14 @@ def cells() -> list[Cell]:
     """List all cells of the design, worlds one after another, each with the methods that it is studied under."""
     listed = []
     for world in WORLDS:
-        methods = dict(METHODS)
-        for block in ("strengths", "prompts"):
-            methods |= DESIGN[block]["methods"] if world in DESIGN[block]["worlds"] else {}
-        listed += [Cell(world, method, changes, DESIGN["seeds"]) for method, changes in methods.items()]
-    photographs = DESIGN["photographs"]
-    listed += [Cell(PHOTOGRAPHS, method, changes, photographs["seeds"])
-               for method, changes in photographs["methods"].items()]  # fmt: skip
-    return listed
+        listed += _block(world, DESIGN)
+        for block in (DESIGN["strengths"], DESIGN["prompts"]):
+            listed += _block(world, block) if world in block["worlds"] else []
+    return listed + _block(PHOTOGRAPHS, DESIGN[PHOTOGRAPHS])
+
+
+def _block(world: str, block: Mapping[str, Any]) -> list[Cell]:
+    return [Cell(world, method, changes, block["seeds"]) for method, changes in block["methods"].items()]
 
 
 def plan_jobs(output: Path, seeds: Sequence[int] = (), options: Sequence[str] = ()) -> list[Job]:
