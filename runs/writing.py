@@ -155,17 +155,17 @@ def calibration_of(trainer: Any, predictions: Predictions) -> dict[str, Any]:
     Nothing that goes wrong with these images, or in the trainer of a plugin that is asked about them, makes a finished
     run fail: there is no temperature then, and `reason` says why.
     """
-    entry = {"before": measure(predictions.at_temperature()), "temperature": None, "images": 0, "after": None}
-    entry |= {"reason": "", "exact": True}
+    before = measure(predictions.at_temperature())
+    unscaled = {"before": before, "temperature": None, "images": 0, "reason": "", "exact": True, "after": None}
     try:
         images = heldout_images(trainer)
         temperature = fit_temperature(heldout_logits(trainer, images), np.array([item.label for item in images]))
     except Exception as error:
         words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        return entry | {"reason": " ".join(words.split())[:MOST_REASON]}
+        return unscaled | {"reason": " ".join(words.split())[:MOST_REASON]}
     after = measure(predictions.at_temperature(temperature))
     exact = predictions.top is None
-    return entry | {"temperature": temperature, "images": len(images), "after": after, "exact": exact}
+    return unscaled | {"temperature": temperature, "images": len(images), "after": after, "exact": exact}
 
 
 def _protocol(cfg: CfgNode, trainer: Any, mode: str, checkpoint: str | None) -> str | None:

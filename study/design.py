@@ -56,17 +56,14 @@ class Cell:
         """Say what the run of a seed is."""
         changes = dict(self.changes)
         trainer = changes.pop("trainer", "PLOT")
-        settings: dict[str, Any] = {"DATASET.NUM_SHOTS": DESIGN["shots"]}
-        if self.world == PHOTOGRAPHS:
-            settings |= DESIGN[PHOTOGRAPHS]["settings"]
-            dataset, config, root = "groceries", "photos", output / "photographs"
-        else:
-            settings |= {"DATASET.FOLDER.PATH": WORLDS[self.world].name, **DESIGN["settings"]}
-            dataset, config, root = "folder", "demo", output / "worlds"
-        settings["FEATURE_CACHE.DIR"] = output / "features"
+        drawn = self.world != PHOTOGRAPHS
+        arm = DESIGN if drawn else DESIGN[PHOTOGRAPHS]
+        settings = {"DATASET.NUM_SHOTS": DESIGN["shots"], "FEATURE_CACHE.DIR": output / "features", **arm["settings"]}
+        settings |= {"DATASET.FOLDER.PATH": WORLDS[self.world].name} if drawn else {}
         settings |= {f"TRAINER.{trainer.upper()}.{key}": value for key, value in changes.items()}
         return Plan(
-            trainer, dataset, config, str(root), output=output / "runs" / self.folder,
+            trainer, arm["dataset"], arm["config"], str(output / ("worlds" if drawn else PHOTOGRAPHS)),
+            output=output / "runs" / self.folder,
             options=[str(word) for pair in settings.items() for word in pair],
             seed=str(seed), shots=str(DESIGN["shots"]), title=f"{self.world}: {self.method},",
         )  # fmt: skip

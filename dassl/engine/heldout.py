@@ -42,18 +42,17 @@ def heldout_images(trainer: Any) -> list[Datum]:
         With the reason, where there are no validation images, or where they are test or training images as well.
     """
     dataset = getattr(getattr(trainer, "dm", None), "dataset", None)
-    images = dataset.val if isinstance(dataset, DatasetBase) else None
-    if not images:
+    if not isinstance(dataset, DatasetBase) or not dataset.val:
         raise ValueError("there are no validation images")
     if (trainer.last_test or {}).get("split") == "val":
         raise ValueError("the test was on the validation images")
-    files = {item.impath for item in images}
+    files = {item.impath for item in dataset.val}
     for name, others in (("test", dataset.test), ("training", dataset.train_x)):
         if shared := files & {item.impath for item in others or ()}:
             raise ValueError(f"{len(shared)} of {len(files)} validation images are {name} images as well")
     seen: Counter[int] = Counter()
     chosen = []
-    for item in images:
+    for item in dataset.val:
         seen[item.label] += 1
         if seen[item.label] <= MOST:
             chosen.append(item)

@@ -11,6 +11,7 @@ and T < 1 more; no T changes which class is the most probable one, so accuracy s
 """
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -185,9 +186,9 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     def nll(log_temperature: float) -> float:
         return float(np.logaddexp.reduce(gaps / np.exp(log_temperature), axis=1).mean())
 
-    bounds = np.log(TEMPERATURES)
-    best = float(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
-    if min(best - bounds[0], bounds[1] - best) < 1e-3:
+    low, high = map(math.log, TEMPERATURES)
+    best = float(minimize_scalar(nll, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
+    if min(best - low, high - best) < 1e-3:
         falls = f"the NLL falls as far as T = {TEMPERATURES[0] if best < 0 else TEMPERATURES[1]:g}"
         why = "no mistake among the images to learn from" if (gaps.max(axis=1) <= 0).all() else "too few, or misled"
         raise ValueError(f"{falls}: {why}")

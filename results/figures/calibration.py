@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,11 +55,11 @@ def draw_reliability(axes: Axes, shown: Reliability, look: Look) -> None:
     """
     share = 100 * shown.before.counts / shown.before.counts.sum()
     width = 100 / BINS
-    bars = {"color": GREY.color, "alpha": 0.25, "linewidth": 0}
+    bars: dict[str, Any] = {"color": GREY.color, "alpha": 0.25, "linewidth": 0}
     axes.bar(width * (np.arange(BINS) + 0.5), share, 0.92 * width, label="share of images", **bars)
     axes.plot([0, 100], [0, 100], color=GREY.color, linewidth=1, linestyle=(0, (4, 3)))
-    filled = {"color": look.color, "linewidths": 0}
-    hollow = {"facecolors": "none", "edgecolors": look.color, "linewidths": 1.2}
+    filled: dict[str, Any] = {"color": look.color, "linewidths": 0}
+    hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": look.color, "linewidths": 1.2}
     marks = [(shown.before, "o", "before scaling", filled), (shown.after, "D", "after scaling", hollow)]
     for bins, marker, label, style in marks:
         if bins is not None:

@@ -98,7 +98,8 @@ class Reliability(NamedTuple):
 
 def reliability(column: Column) -> Reliability | None:
     """Pool the images of a column's runs; None where one of them keeps no predictions."""
-    before, after = [], []
+    before: list[Bins] = []
+    after: list[Bins] = []
     for run in column.runs:
         try:
             predictions = read_predictions(run.folder)

@@ -25,4 +25,6 @@ def calibration(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | Non
         if row[1]:
             drawn = figure(reliability_figure([row], look), f"reliability {section.title}", describe_reliability(*row))
         parts.append((section.title, block_table(calibration_block(section, members)), drawn))
-    return {"notes": notes(by_section), "parts": parts} if parts else None
+    cut = f"Diagrams of the first {MOST_DRAWN}; python -m results calibration --figure draws all."
+    said = [*notes(by_section), *([cut] if len(parts) > MOST_DRAWN else [])]
+    return {"notes": said, "parts": parts} if parts else None

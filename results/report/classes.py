@@ -21,9 +21,8 @@ from .parts import Cell, Table, block_table, figure
 
 ALL_CLASSES = 200  # tables of more classes fold away
 TOP = 10  # pairs of classes
-MOST_DRAWN = 4  # data sets whose gains are drawn, and not only told
+MOST_DRAWN = 4  # data sets whose gains and pairs are drawn, and not only told
 MATRIX_CLASSES = 30  # pictures of more are too large for a page
-MOST_DRAWN = 6  # data sets with pictures of all pairs: a picture takes longer than all else
 
 
 def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
@@ -48,7 +47,8 @@ def describe_gains(gains: Gains) -> str:
 
 def confusions(summary: Summary) -> dict[str, Any] | None:
     """Show the most frequent pairs of every method; says how many records keep none."""
-    parts, lacking, cut = [], 0, False
+    parts: list[tuple[str, list[tuple[str, Table]], Markup | None]] = []
+    lacking, cut = 0, False
     for section, of_columns in all_confusions(summary):
         known = [column for column in of_columns if column.known]
         lacking += sum(len(column.lacking) for column in of_columns)
@@ -57,6 +57,8 @@ def confusions(summary: Summary) -> dict[str, Any] | None:
         if tables:
             parts.append((section.title, tables, matrices(section) if len(parts) < MOST_DRAWN else None))
     note = CONFUSION_CAPTION + AT_LEAST * cut
+    if len(parts) > MOST_DRAWN:
+        note += f" Pictures of the first {MOST_DRAWN}; python -m results confusions --figure draws all."
     if lacking:
         note += f" {lacking} record{'s' * (lacking > 1)} from before confusions were kept tell of none."
     return {"note": note, "parts": parts} if parts else None
