@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,19 +64,23 @@ def departures(config: Mapping[str, Any], zero_shot: bool = False) -> Departures
 
 def _recipe(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flat config of a recipe's file, with the schedule that is published for the run's data and shots."""
+    recipe, in_file = _read_recipe(path)
+    schedule = getattr(trainer_class(config["TRAINER.NAME"]), "recipe", None)
+    planned = schedule(config.get("DATASET.NAME", ""), config.get("DATASET.NUM_SHOTS", -1)) if schedule else {}
+    chosen = {key: value for key, value in planned.items() if key not in in_file}
+    return {**recipe, **flatten(chosen), "TRAINER.NAME": config["TRAINER.NAME"]}
+
+
+@cache
+def _read_recipe(path: Path) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the flat config of a recipe's file, and the keys that the file itself has; read once in a process."""
     from dassl.config import get_cfg_default, merge_file
-    from runs.config import extend_cfg, set_key
+    from runs.config import extend_cfg
 
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    in_file = merge_file(cfg, path)
-    cfg.TRAINER.NAME = config["TRAINER.NAME"]
-    schedule = getattr(trainer_class(cfg.TRAINER.NAME), "recipe", None)
-    planned = schedule(config.get("DATASET.NAME", ""), config.get("DATASET.NUM_SHOTS", -1)) if schedule else {}
-    for key, value in planned.items():
-        if key not in in_file:
-            set_key(cfg, key, value)
-    return flatten(cfg)
+    in_file = frozenset(merge_file(cfg, path))
+    return flatten(cfg), in_file
 
 
 def _compared(config: Mapping[str, Any], zero_shot: bool) -> dict[str, Any]:
