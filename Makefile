@@ -3,6 +3,8 @@
 #                then a little of it on photographs -> output/demo-photos
 #   make demo-full   then the same on a small ViT, with GalLoP, SOT-GLP, PLOT on the places that matter, and PLOT++ in
 #                its two stages -> output/demo-vit/report.html; and these methods on the ResNet -> output/demo-rn/report.html
+#   make study   when does the transport matter? 1,089 runs on worlds with knobs, 40 minutes on two cores; goes on
+#                where it stopped -> output/study (docs/transport.md)
 #   make test    the test suite            make check   lint, types and tests
 #   make test-oldest   the test suite with the oldest versions that setup.py allows (Python 3.10 or 3.11)
 #   make bench   old against new, side by side          make docs    write the pages that are made from the code
@@ -14,11 +16,12 @@ DEMO_RUN = $(DEMO)/OP_N4/demo/PLOT/demo_16shots/nctx16_cscFalse_ctpend/seed1
 DEMO_VIT ?= output/demo-vit
 DEMO_RN ?= output/demo-rn
 DEMO_PHOTOS ?= output/demo-photos
+STUDY ?= output/study
 BIN = $(VENV)/bin
 
 OLDEST = .venv-oldest
 
-.PHONY: demo demo-full test test-oldest check lint types bench docs clean
+.PHONY: demo demo-full study test test-oldest check lint types bench docs clean
 
 $(VENV)/.run: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,6 +68,10 @@ demo-full: demo
 	$(SWEEP) --config demo --output $(DEMO_RN)/best --trainers PLOT $(BEST_PLACES) $(VIEWS)
 	$(BIN)/python -m results table $(DEMO_RN)
 	$(BIN)/python -m results report $(DEMO_RN)
+
+study: $(VENV)/.run
+	$(BIN)/python -m study run --output $(STUDY) --jobs 2
+	$(BIN)/python -m study analyse --output $(STUDY)
 
 test: $(VENV)/.develop
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile

@@ -33,8 +33,7 @@ setup(
         "tqdm>=4.65",
         "jinja2>=3.1",  # pages of the report; torch has it too
         "scikit-learn>=1.3",  # the proportional draw of few-shot images, and metrics
-        "scipy>=1.10",
-        "statsmodels>=0.14",  # tests of paired predictions, corrected for their number; it brings pandas
+        "scipy>=1.10",  # tests of differences, temperatures
         "matplotlib>=3.10",  # whose SVG a browser draws in the fonts that it was laid out with
     ],
     extras_require={
@@ -43,6 +42,7 @@ setup(
         "heic": ["pillow-heif>=0.13"],  # pictures of Apple's phones
         "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3",
                  "tensorboard>=2.12", "pillow-heif>=0.13", "pyarrow>=12",
+                 "statsmodels>=0.14",  # a second opinion on tests of differences
                  "transformers>=4.40"],  # whose CLIPModel its layout is compared with; none older was tried
         "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],
     },

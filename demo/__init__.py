@@ -3,6 +3,7 @@
     canvas.py    pen, ink and colours              objects.py   20 things made of named parts
     scenes.py    things in places: the photo world and the chalk world
     captions.py  what can be said about a scene    task.py      the few-shot task, written to disk
+    worlds.py    worlds with knobs, for controlled experiments
 
 Everything follows from seed strings; nothing is downloaded. For a look: python -m demo --help
 """

@@ -26,7 +26,7 @@ from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -104,17 +104,18 @@ class World:
         ValueError
             For a knob that there is not, or a value that it does not have.
         """
-        kinds = {field.name: type(field.default) for field in fields(cls)}
-        values: dict[str, float | int | bool] = {}
+        kinds: dict[str, type] = {field.name: type(field.default) for field in fields(cls)}
+        truths = {"true": True, "false": False}
+        values: dict[str, Any] = {}
         for pair in filter(None, text.split(",")):
             name, _, value = pair.partition("=")
             if name not in kinds:
                 raise ValueError(f"a world has no knob {name!r}; it has {', '.join(kinds)}")
             try:
-                values[name] = {"true": True, "false": False}[value.lower()] if kinds[name] is bool else kinds[name](value)
+                values[name] = truths[value.lower()] if kinds[name] is bool else kinds[name](value)
             except (ValueError, KeyError):
                 raise ValueError(f"{pair}: {name} is of the kind {kinds[name].__name__}") from None
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**values)
 
     @property
     def name(self) -> str:
@@ -154,17 +155,15 @@ def sign_places(count: int, near: bool, rng: Random) -> list[tuple[float, float]
     """
     right, down = rng.choice((-1, 1)), rng.choice((-1, 1))
     x, y = CORNER
-    if near:
-        spots = [(x, y), (x - STEP, y), (x, y - STEP)]
-    else:
-        spots = [(x, y), (-x, -y), (x, -y)]
+    spots = [(x, y), (x - STEP, y), (x, y - STEP)] if near else [(x, y), (-x, -y), (x, -y)]
     return [(MIDDLE[0] + right * x, MIDDLE[1] + down * y) for x, y in rng.sample(spots[:count], count)]
 
 
 def house(pen: Pen, signs: Signs, spots: list[tuple[float, float]]) -> None:
     """Draw a white or gray wall with the signs at their spots, under a roof that is brown or black."""
     pen.box(-1, -0.8, 1, 1, pen.pick("white", "gray"), "wall")
-    pen.shape([(-1.05, -0.8), (-0.7, -1.05), (0.7, -1.05), (1.05, -0.8)], pen.pick("brown", "black"), "roof", "trapezoid")
+    roof = [(-1.05, -0.8), (-0.7, -1.05), (0.7, -1.05), (1.05, -0.8)]
+    pen.shape(roof, pen.pick("brown", "black"), "roof", "trapezoid")
     for (form, colour), (x, y) in zip(signs, spots, strict=True):
         if form == "circle":
             pen.disc(x, y, SIGN, None, colour, form)

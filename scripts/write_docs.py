@@ -61,6 +61,7 @@ PROGRAMS = {  # how it is called -> the module that builds its parser
     "python -m demo.train_resnet": "demo.train_resnet",
     "python -m demo.train_vit": "demo.train_vit",
     "python -m demo.train_photos": "demo.train_photos",
+    "python -m study": "study.__main__",
     "python -m benchmarks": "benchmarks.__main__",
     "python -m benchmarks.photos": "benchmarks.photos",
 }

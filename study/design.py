@@ -10,7 +10,7 @@ A `Cell` is a method on a world; its runs differ in their seeds.  They are ordin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ DESIGN: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name("design.yaml
 REFERENCE: str = DESIGN["reference"]
 WORLDS = {name: World.parse(knobs) for name, knobs in DESIGN["worlds"].items()}
 METHODS: Mapping[str, Mapping[str, Any]] = DESIGN["methods"]
-PHOTOGRAPHS = "photographs"  # the data set of the last arm, as a world
+PHOTOGRAPHS = "photographs"  # the last arm: its key in the design, and its data set as a world
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Cell:
 
     world: str
     method: str
-    changes: Mapping[str, Any]
-    seeds: int
+    changes: Mapping[str, Any] = field(hash=False)
+    seeds: int = field(hash=False)
 
     @property
     def folder(self) -> str:
@@ -56,17 +56,14 @@ class Cell:
         """Say what the run of a seed is."""
         changes = dict(self.changes)
         trainer = changes.pop("trainer", "PLOT")
-        settings: dict[str, Any] = {"DATASET.NUM_SHOTS": DESIGN["shots"]}
-        if self.world == PHOTOGRAPHS:
-            settings |= DESIGN["photographs"]["settings"]
-            dataset, config, root = "groceries", "photos", output / "photographs"
-        else:
-            settings |= {"DATASET.FOLDER.PATH": WORLDS[self.world].name, **DESIGN["settings"]}
-            dataset, config, root = "folder", "demo", output / "worlds"
-        settings["FEATURE_CACHE.DIR"] = output / "features"
+        drawn = self.world != PHOTOGRAPHS
+        arm = DESIGN if drawn else DESIGN[PHOTOGRAPHS]
+        settings = {"DATASET.NUM_SHOTS": DESIGN["shots"], "FEATURE_CACHE.DIR": output / "features", **arm["settings"]}
+        settings |= {"DATASET.FOLDER.PATH": WORLDS[self.world].name} if drawn else {}
         settings |= {f"TRAINER.{trainer.upper()}.{key}": value for key, value in changes.items()}
         return Plan(
-            trainer, dataset, config, str(root), output=output / "runs" / self.folder,
+            trainer, arm["dataset"], arm["config"], str(output / ("worlds" if drawn else PHOTOGRAPHS)),
+            output=output / "runs" / self.folder,
             options=[str(word) for pair in settings.items() for word in pair],
             seed=str(seed), shots=str(DESIGN["shots"]), title=f"{self.world}: {self.method},",
         )  # fmt: skip
@@ -76,14 +73,14 @@ def cells() -> list[Cell]:
     """List all cells of the design, worlds one after another, each with the methods that it is studied under."""
     listed = []
     for world in WORLDS:
-        methods = dict(METHODS)
-        for block in ("strengths", "prompts"):
-            methods |= DESIGN[block]["methods"] if world in DESIGN[block]["worlds"] else {}
-        listed += [Cell(world, method, changes, DESIGN["seeds"]) for method, changes in methods.items()]
-    photographs = DESIGN["photographs"]
-    listed += [Cell(PHOTOGRAPHS, method, changes, photographs["seeds"])
-               for method, changes in photographs["methods"].items()]  # fmt: skip
-    return listed
+        listed += _block(world, DESIGN)
+        for block in (DESIGN["strengths"], DESIGN["prompts"]):
+            listed += _block(world, block) if world in block["worlds"] else []
+    return listed + _block(PHOTOGRAPHS, DESIGN[PHOTOGRAPHS])
+
+
+def _block(world: str, block: Mapping[str, Any]) -> list[Cell]:
+    return [Cell(world, method, changes, block["seeds"]) for method, changes in block["methods"].items()]
 
 
 def plan_jobs(output: Path, seeds: Sequence[int] = (), options: Sequence[str] = ()) -> list[Job]:
@@ -103,8 +100,6 @@ def plan_jobs(output: Path, seeds: Sequence[int] = (), options: Sequence[str] = 
 
 def plans(output: Path, seeds: Sequence[int] = (), options: Sequence[str] = ()) -> Iterator[Plan]:
     """Say what the runs are, as in `plan_jobs`."""
-    from dataclasses import replace
-
     listed = cells()
     for seed in range(1, max(cell.seeds for cell in listed) + 1):
         for cell in listed:

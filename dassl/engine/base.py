@@ -351,7 +351,7 @@ class TrainerBase:
             "rng": get_rng_state(),
             "best_result": float(getattr(self, "best_result", -np.inf)),
             "history": self.history,
-            "looks": None if self.looks is None else dict(self.looks),
+            "looks": self.looks,
             "scaler": None if scaler is None else scaler.state_dict(),
         }
 

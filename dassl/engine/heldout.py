@@ -81,7 +81,7 @@ def heldout_logits(trainer: Any, images: Sequence[Datum]) -> np.ndarray:
         Whatever a trainer of a plugin may raise, and ValueError where its test did not score just these images.
     """
     collected = _Collector(trainer.cfg)
-    kept = {name: getattr(trainer, name) for name in ("evaluator", "val_loader", "last_test")}
+    kept = {name: getattr(trainer, name) for name in ("evaluator", "val_loader", "last_test", "looks")}
     with _silence(), torch.random.fork_rng(devices=[]):  # a loader draws a seed for its workers
         try:
             trainer.evaluator, trainer.val_loader = collected, _loader(trainer, images)

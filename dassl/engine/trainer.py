@@ -339,7 +339,7 @@ class SimpleTrainer(TrainerBase):
         """Count an evaluation of a split in `looks`, under the name of what its images really are."""
         if self.looks is not None:
             seen = "test" if split == "val" and self._val_in_test else split
-            self.looks[seen] = self.looks.get(seen, 0) + 1
+            self.looks = self.looks | {seen: self.looks.get(seen, 0) + 1}
 
     @cached_property
     def _val_in_test(self) -> bool:

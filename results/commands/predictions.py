@@ -38,7 +38,7 @@ def predictions(args: argparse.Namespace) -> int:
     folder = run_of(args)
     table = prediction_table(read_predictions(folder), read_classnames(folder) or [])
     if args.out:
-        to_stderr(f"written: {write_table(table, args.out)} ({len(table):,} images)")
+        to_stderr(f"written: {write_table(table, args.out)} ({len(table['image']):,} images)")
     else:
         sys.stdout.write(csv_of(table))
     return 0

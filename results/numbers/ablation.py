@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
 from runs.files import read_shaped
 
+from .paired import mcnemar
 from .plans import DIAGNOSTICS
 
 NAME = "ablation.json"  # beside result.json
 SCHEMA = 2
-MOST_IMAGES = 10**6  # of a test: the exact p takes its time
+MOST_IMAGES = 10**6  # of a test: a file that says more is damaged
 ABOUT = {  # of the run
     "trainer": TEXT,
     "dataset": TEXT,
@@ -90,16 +91,8 @@ class Row(NamedTuple):
 
     @property
     def p(self) -> float:
-        """McNemar's exact test, two-sided.
-
-        If the settings were equally good, an image on which they differ would be as likely won as lost.  p is how often
-        a fair coin parts those images at least so unevenly: 2 * (sum over k <= min of (differ choose k)) / 2^differ.
-        """
-        differ, tail, ways = self.only_own + self.only_this, 0, 1
-        for k in range(min(self.only_own, self.only_this) + 1):
-            tail += ways  # differ choose k
-            ways = ways * (differ - k) // (k + 1)
-        return min(1.0, 2 * tail / 2**differ)
+        """Of McNemar's exact test."""
+        return mcnemar(self.only_own, self.only_this)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .cells import Cell
 from .comparison import NotComparable, compare_cells
-from .paired import average_differences
+from .paired import Difference, average_differences
 from .summary import Section
 
 
@@ -17,11 +16,19 @@ from .summary import Section
 class Best:
     """Which cells of a table are the best of their column, ties included.
 
-    `reasons` counts the columns in which that cannot be said.
+    Parameters
+    ----------
+    places
+        (method, shots) of these cells.
+    reasons
+        Why that cannot be said, and in how many columns.
+    in_part
+        In how many columns methods were compared on fewer seeds than they have.
     """
 
-    places: set[tuple[str, int]] = field(default_factory=set)  # (method, shots)
+    places: set[tuple[str, int]] = field(default_factory=set)
     reasons: Counter[str] = field(default_factory=Counter)
+    in_part: int = 0
 
 
 def best(sections: Sequence[Section], shots: Sequence[int] = ()) -> Best:
@@ -48,14 +55,20 @@ def best(sections: Sequence[Section], shots: Sequence[int] = ()) -> Best:
         if len(whole) < 2:
             continue
         top = max(whole, key=lambda name: math.fsum(cell.mean or 0.0 for cell in whole[name]))
-        try:
-            result.places |= {(name, count) for name in whole if name == top or not _beats(whole[top], whole[name])}
+        others = [name for name in whole if name != top]
+        try:  # by method, by data set
+            pairs = {
+                name: [compare_cells(a, b) for a, b in zip(whole[top], whole[name], strict=True)] for name in others
+            }
         except NotComparable as error:
             result.reasons[error.reason] += 1
+            continue
+        ties = [name for name in others if _overall([pair.difference for pair in pairs[name]]).winner <= 0]
+        result.places |= {(name, count) for name in (top, *ties)}
+        result.in_part += any(pair.note for each in pairs.values() for pair in each)
     return result
 
 
-def _beats(top: Sequence[Cell], other: Sequence[Cell]) -> bool:
-    """Tell whether a method is better than another beyond the interval, over one or several data sets."""
-    pairs = [compare_cells(a, b).difference for a, b in zip(top, other, strict=True)]
-    return (average_differences(pairs) if len(pairs) > 1 else pairs[0]).winner > 0
+def _overall(differences: Sequence[Difference]) -> Difference:
+    """Return the one difference, or the mean over several data sets."""
+    return average_differences(differences) if len(differences) > 1 else differences[0]

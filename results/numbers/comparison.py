@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -30,11 +31,15 @@ UNSEEDED = -1  # in place of a seed, where a run stands for every seed
 
 
 class NotComparable(Exception):
-    """Two cells that cannot be compared: a short reason, and where it applies."""
+    """Two cells that cannot be compared: a short reason, and in the message what one finds out on request."""
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
+    def __init__(self, reason: str, detail: Callable[[], str]) -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        """Return reason and detail."""
+        return f"{self.reason}: {self.detail()}"
 
 
 # --- one pair --------------------------------------------------------------------------------------------
@@ -66,24 +71,24 @@ def compare_cells(first: Cell, second: Cell, draws: int = 0) -> Matched:
         Where they share no run, images or seed.
     """
     a, b = _by_seed(first), _by_seed(second)
-    if UNSEEDED in a:
-        pairs = {seed: (a[UNSEEDED], run) for seed, run in b.items()}
-    elif UNSEEDED in b:
-        pairs = {seed: (run, b[UNSEEDED]) for seed, run in a.items()}
-    else:
-        pairs = {seed: (a[seed], b[seed]) for seed in a if seed in b}
+    pairs = _common_seeds(a, b)
     if not pairs:
-        raise NotComparable("no common seed", f"{_seeds(a)} and {_seeds(b)}")
+        raise NotComparable("no common seed", lambda: f"{_seeds(a)} and {_seeds(b)}")
     every = dict.fromkeys(run for pair in pairs.values() for run in pair)
     correct = {run: images for run in every if (images := correct_images(run)) is not None}
     kept = {seed: pair for seed, pair in pairs.items() if correct.keys() >= {*pair}}
     if not kept:
         lacking = next(run for run in every if run not in correct)
-        raise NotComparable("no predictions kept", f"{lacking.folder}; test the run again (train.py --eval-only)")
+        raise NotComparable(
+            "no predictions kept", lambda: f"{lacking.folder}; test the run again (train.py --eval-only)"
+        )
     reference, *others = dict.fromkeys(run for pair in kept.values() for run in pair)
     for run in others:
         if images_of(run) != images_of(reference):
-            raise NotComparable("other images", _how_many_differ(reference, run))
+            raise NotComparable("other images", partial(_how_many_differ, reference, run))
+    sizes = {len(correct[run]) for run in (reference, *others)}
+    if len(sizes) > 1 or min(sizes) < 2:
+        raise NotComparable("no two images", lambda: f"{reference.folder} and others have {sorted(sizes)} of them")
     rows, against = (np.stack([correct[pair[side]] for pair in kept.values()]) for side in (0, 1))  # (S, n) each
     left_out = {*a, *b} - kept.keys() - {UNSEEDED}
     note = f"only {_seeds(kept)}; of {_seeds(left_out)} not both have predictions" if left_out else ""
@@ -93,10 +98,19 @@ def compare_cells(first: Cell, second: Cell, draws: int = 0) -> Matched:
 def _by_seed(cell: Cell) -> dict[int, Run]:
     """Return the runs by seed; {UNSEEDED: run} of a method without training, whose run stands for every seed."""
     if not cell.runs:
-        raise NotComparable("no run", "one of the two has none here")
+        raise NotComparable("no run", lambda: "one of the two has none here")
     if not cell.runs[0].trained:
         return {UNSEEDED: cell.runs[0]}
     return {run.seed: run for run in cell.runs if run.seed >= 0}
+
+
+def _common_seeds(first: Mapping[int, Run], second: Mapping[int, Run]) -> dict[int, tuple[Run, Run]]:
+    """Pair the runs of `_by_seed`."""
+    if UNSEEDED in first:
+        return {seed: (first[UNSEEDED], run) for seed, run in second.items()}
+    if UNSEEDED in second:
+        return {seed: (run, second[UNSEEDED]) for seed, run in first.items()}
+    return {seed: (first[seed], second[seed]) for seed in first if seed in second}
 
 
 def _seeds(seeds: Iterable[int]) -> str:

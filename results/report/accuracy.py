@@ -119,8 +119,8 @@ def training(summary: Summary) -> dict[str, Any] | None:
                 if not (said := describe(title, runs)):
                     continue
                 has_cosines |= name == "prompts"
-                if trainings < MOST_TRAININGS:
-                    figures.append(figure(draw(title, runs), f"{name} {title}", said))
+                if trainings < MOST_TRAININGS and (drawn := draw(title, runs)):
+                    figures.append(figure(drawn, f"{name} {title}", said))
                 if trainings >= MOST_TRAININGS or name == "prompts":
                     words.append(said)
             trainings += 1

@@ -28,7 +28,7 @@ MATRIX_CLASSES = 30  # pictures of more are too large for a page
 def gains(summary: Summary, look: dict[str, Look]) -> dict[str, Any] | None:
     """Show the numbers, and bars of the first few."""
     compared, missing = class_gains(summary)
-    parts = []
+    parts: list[tuple] = []
     for number, gains in enumerate(compared):
         words, drawn = describe_gains(gains), None
         if number < MOST_DRAWN:

@@ -83,6 +83,8 @@ def bold_notes(bests: Sequence[Best], sign: str = "Bold") -> list[str]:
             f"{sign}: the best of a column, with all that do not differ from it beyond the 95 % interval of the paired "
             "difference, which takes test images and seeds into account (python -m results compare)."
         )
+    if in_part := sum(each.in_part for each in bests):
+        said.append(f"In {in_part} column{'s' * (in_part > 1)} that was found on fewer seeds, those in common.")
     if reasons:
         why = [f"{reason} in {n} column{'s' * (n > 1)}" for reason, n in reasons.most_common()]
         said.append(f"No best is marked where methods cannot be compared: {', '.join(why)}.")

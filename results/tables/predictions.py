@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dassl.plain.text import csv_line
 from runs.files import ResultsError, write_atomic, write_text
 from runs.predictions import Predictions
 
-if TYPE_CHECKING:
-    import pandas
+from .layout import csv_text
+
+Table = dict[str, np.ndarray]  # the columns by name, each (n,)
 
 FORMATS = (".csv", ".parquet")
 
 
-def prediction_table(predictions: Predictions, classnames: Sequence[str]) -> pandas.DataFrame:
+def prediction_table(predictions: Predictions, classnames: Sequence[str]) -> Table:
     """Make a row an image.
 
     Parameters
@@ -32,21 +30,19 @@ def prediction_table(predictions: Predictions, classnames: Sequence[str]) -> pan
 
     Returns
     -------
-    pandas.DataFrame
-        n rows: image, label, class, predicted, predicted_class, correct, label_probability, then the probabilities of
-        all classes by name ("p(church)"; of equal names with their label), or, where the most probable ones are kept
-        alone, their labels and probabilities (top1, p1, top2, p2, ...).
+    dict
+        Columns of n rows: image, label, class, predicted, predicted_class, correct, label_probability, then the
+        probabilities of all classes by name ("p(church)"; of equal names with their label), or, where the most probable
+        ones are kept alone, their labels and probabilities (top1, p1, top2, p2, ...).
     """
-    import pandas
-
     names = [*classnames, *map(str, range(len(classnames), predictions.num_classes))]
     probabilities = np.exp(predictions.log_probabilities.astype(float))
     columns = {
         "image": predictions.images,
         "label": predictions.labels,
-        "class": [names[label] for label in predictions.labels],
+        "class": np.array(names)[predictions.labels],
         "predicted": predictions.predicted,
-        "predicted_class": [names[label] for label in predictions.predicted],
+        "predicted_class": np.array(names)[predictions.predicted],
         "correct": predictions.correct.astype(int),
         "label_probability": np.exp(predictions.label_log_probability.astype(float)),
     }
@@ -57,16 +53,15 @@ def prediction_table(predictions: Predictions, classnames: Sequence[str]) -> pan
     else:
         for place in range(predictions.top.shape[1]):
             columns |= {f"top{place + 1}": predictions.top[:, place], f"p{place + 1}": probabilities[:, place]}
-    return pandas.DataFrame(columns)
+    return columns
 
 
-def csv_of(table: pandas.DataFrame) -> str:
+def csv_of(table: Table) -> str:
     """Write a table as CSV, in which no text is anything that a spreadsheet computes."""
-    rows = [list(table.columns), *table.to_numpy(dtype=object).tolist()]
-    return "".join(csv_line(*row) for row in rows)
+    return csv_text(list(table), zip(*(column.tolist() for column in table.values()), strict=True))
 
 
-def write_table(table: pandas.DataFrame, path: Path) -> Path:
+def write_table(table: Table, path: Path) -> Path:
     """Write a table in the format of its file's name.
 
     Raises
@@ -78,9 +73,9 @@ def write_table(table: pandas.DataFrame, path: Path) -> Path:
         raise ResultsError(f"--out {path}: the name must end in {' or '.join(FORMATS)}")
     if path.suffix == ".csv":
         return write_text(path, csv_of(table))
-    buffer = io.BytesIO()
     try:
-        table.to_parquet(buffer, index=False)
+        import pyarrow
+        import pyarrow.parquet
     except ImportError as error:
         raise ResultsError("writing Parquet needs pyarrow: pip install pyarrow, or choose .csv") from error
-    return write_atomic(path, lambda file: file.write(buffer.getvalue()))
+    return write_atomic(path, lambda file: pyarrow.parquet.write_table(pyarrow.table(table), file))

@@ -24,7 +24,7 @@ FLOORS = [  # a package imports from floors below its own, and nothing else of o
     {"results"},
     {"predict"},
     {"plot", "train", "scripts"},
-    {"benchmarks"},
+    {"benchmarks", "study"},
 ]
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 APART = {("datasets", "trainers")}  # neighbours that do not know each other, although one stands higher

@@ -23,7 +23,7 @@ DOCUMENTS = [*(REPOSITORY / f"{name}.md" for name in NAMES), *sorted((REPOSITORY
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 LANGUAGES = {"sh", "python", "text", "yaml", "bibtex", "csv", "json"}
-FOLDERS = "benchmarks clip configs dassl datasets demo docs predict results runs scripts tests trainers".split()
+FOLDERS = "benchmarks clip configs dassl datasets demo docs predict results runs scripts study tests trainers".split()
 PATH = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./-]+")
 UNCHECKED = {".", "cd", "mkdir", "cp", "git", "ls", "export", "pre-commit"}  # programs of the shell and of others
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import subprocess
 import sys
@@ -163,8 +164,24 @@ def test_another_order_of_images_is_refused(tmp_path):
 def test_other_images_whose_file_is_lost_are_refused_too(tmp_path):
     write(tmp_path, "CoOp", 4, 1, answers(150))
     write(tmp_path, "PLOT", 4, 1, answers(150)[1:])
-    next(tmp_path.glob("*PLOT*/predictions.npz")).unlink()
+    for path in tmp_path.glob("*/predictions.npz"):
+        path.unlink()
     assert "how many cannot be said" in refusal(tmp_path)
+    assert "No best is marked where methods cannot be compared: other images in 1 column" in format_table(
+        summary_of(tmp_path)
+    )
+
+
+def test_a_single_image_and_a_record_that_lost_some_are_refused(tmp_path):
+    for trainer in ("CoOp", "PLOT"):
+        write(tmp_path / "single", trainer, 4, 1, answers(150)[:1])
+        write(tmp_path / "lost", trainer, 4, 1, answers(150))
+    assert "have [1] of them" in refusal(tmp_path / "single") and format_table(summary_of(tmp_path / "single"))
+    path = next((tmp_path / "lost").glob("*PLOT*/result.json"))
+    record = json.loads(path.read_text())
+    record["predictions"]["total"] = 150
+    path.write_text(json.dumps(record))
+    assert "have [150, 200] of them" in refusal(tmp_path / "lost") and format_table(summary_of(tmp_path / "lost"))
 
 
 def test_runs_of_before_and_runs_without_a_common_seed_are_refused(tmp_path):
@@ -187,6 +204,7 @@ def test_seeds_that_only_one_has_are_left_out_and_named(tmp_path):
     (pair,) = compare(summary_of(tmp_path)).pairs
     assert pair.seeds == (1, 2) and pair.difference.seeds == 2
     assert pair.note == "only seeds 1, 2; of seeds 3, 4 not both have predictions"
+    assert "In 1 column that was found on fewer seeds" in format_table(summary_of(tmp_path))
 
 
 # --- over data sets --------------------------------------------------------------------------------------

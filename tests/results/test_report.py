@@ -96,6 +96,7 @@ def report(tmp_path_factory) -> Path:
 def test_page_is_whole_and_escaped(report):
     page = read(report)
     assert "Demo <world> & co" in page.text
+    assert page.text.count("Behind the numbers: seeds 1-3;") == 1
     headings = re.findall(r'<h2 id="(\w+)-title"', report.read_text())
     assert headings == [
         "accuracy", "training", "transport", "gains", "confusions", "classes", "differences", "cost", "setting"

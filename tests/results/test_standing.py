@@ -93,9 +93,6 @@ def test_every_table_of_accuracies_has_the_footnote_and_the_csv_columns(tmp_path
             assert results([command, str(output), "--format", style]) == 0
             shown = [line for line in capsys.readouterr().out.splitlines() if "Behind the numbers: seeds 1-3;" in line]
             assert len(shown) == 1 and shown[0].startswith("%" if style == "latex" else "Behind")
-    assert results(["report", str(output)]) == 0
-    assert (output / "report.html").read_text().count("Behind the numbers: seeds 1-3;") == 1
-    capsys.readouterr()
     assert results(["table", str(output), "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert {(row["selection"], row["test_looks"], row["template"]) for row in rows if row["shots"] != "0"} == {

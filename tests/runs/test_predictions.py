@@ -1,12 +1,13 @@
 """What a test keeps of every image: what is in it, that it survives the disk, and that no file is believed."""
 
+import csv
 import dataclasses
 import io
 import json
 import zipfile
 
 import numpy as np
-import pandas
+import pyarrow.parquet
 import pytest
 import torch
 from hypothesis import given, settings
@@ -174,14 +175,16 @@ def test_a_run_leaves_them_and_the_command_shows_them(plot_runs, tmp_path, capsy
     assert not any(image.startswith(("/", "..")) for image in predictions.images)
 
     assert results(["predictions", str(folder)]) == 0
-    shown = pandas.read_csv(io.StringIO(capsys.readouterr().out))
+    shown = capsys.readouterr().out
     assert results(["predictions", str(folder), "--out", str(tmp_path / "p.csv")]) == 0
     assert results(["predictions", str(folder), "--out", str(tmp_path / "p.parquet")]) == 0
-    for table in (shown, pandas.read_csv(tmp_path / "p.csv"), pandas.read_parquet(tmp_path / "p.parquet")):
-        assert table["image"].tolist() == predictions.images.tolist()
-        assert table["correct"].sum() == run.record["correct"]
-        assert table["predicted_class"].tolist() == [classes[label] for label in predictions.predicted]
-        columns = [name for name in table.columns if name.startswith("p(")]
-        assert_close(table[columns].to_numpy(), np.exp(predictions.log_probabilities.astype(float)))
+    assert (tmp_path / "p.csv").read_text() == shown
+    rows = list(csv.DictReader(io.StringIO(shown)))
+    for table in (rows, pyarrow.parquet.read_table(tmp_path / "p.parquet").to_pylist()):
+        assert [row["image"] for row in table] == predictions.images.tolist()
+        assert sum(int(row["correct"]) for row in table) == run.record["correct"]
+        assert [row["predicted_class"] for row in table] == [classes[label] for label in predictions.predicted]
+        probabilities = [[float(value) for name, value in row.items() if name.startswith("p(")] for row in table]
+        assert_close(np.array(probabilities), np.exp(predictions.log_probabilities.astype(float)))
     assert results(["predictions", str(folder), "--out", str(tmp_path / "p.xlsx")]) == 2
     assert ".csv or .parquet" in capsys.readouterr().err

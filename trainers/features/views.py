@@ -93,13 +93,13 @@ class Views(Dataset):
 
 @contextmanager
 def drawing_from(*numbers: int) -> Iterator[None]:
-    """Within it all global generators that transforms draw from are seeded by `numbers`; then they go on as before."""
+    """Within it the global generators that transforms draw from are seeded by `numbers`; then they go on as before."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's: no other is drawn from, or put back
         try:
             yield
         finally:
