@@ -37,6 +37,8 @@ demo: $(VENV)/.run
 	$(BIN)/python scripts/sweep.py --root data --output $(DEMO) --dataset demo --config demo --jobs 2 \
 	    --trainers ZeroshotCLIP CoOp PLOT --shots 1 4 16 --seeds 1 2 3
 	$(BIN)/python -m results table $(DEMO)
+	$(BIN)/python -m results compare $(DEMO)
+	$(BIN)/python -m results calibration $(DEMO)
 	$(BIN)/python -m results curve $(DEMO)
 	$(BIN)/python -m results transport $(DEMO_RUN) --count 4
 	$(BIN)/python -m results claims $(DEMO_RUN)
