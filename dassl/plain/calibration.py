@@ -178,10 +178,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     logits = logits.astype(float)
-    right = logits[np.arange(len(labels)), labels][:, None]  # (n, 1)
-    if not np.isfinite(right).all():
+    with np.errstate(invalid="ignore"):
+        gaps = logits - logits[np.arange(len(labels)), labels][:, None]  # (n, C), 0 at the right class
+    if not (gaps < np.inf).all():  # nor NaN
         raise ValueError("the probability of a right class is 0, or no number")
-    gaps = logits - right  # (n, C), 0 at the right class
 
     def nll(log_temperature: float) -> float:
         return float(np.logaddexp.reduce(gaps / np.exp(log_temperature), axis=1).mean())

@@ -100,6 +100,7 @@ NAMED = 60  # classes: of more, labels stand at a few rows only
 NUMBERED = 12  # classes: with so few, the cells hold numbers
 CELL = 0.17  # inches that a name needs
 SIDES = (2.6, 8.5)  # inches of the smallest and largest matrix
+WIDEST = 40.0  # inches of a row of many large ones
 Panels = Sequence[tuple[str, Sequence[Matrix]]]  # (title of a section, its methods)
 
 
@@ -112,7 +113,8 @@ def confusion_figure(rows: Panels) -> Figure:
     from matplotlib.colors import PowerNorm
 
     across = max(len(members) for _, members in rows)
-    sides = [min(max(CELL * len(members[0].classes), SIDES[0]), SIDES[1]) for _, members in rows]
+    largest = min(SIDES[1], max(SIDES[0], WIDEST / across))
+    sides = [min(max(CELL * len(members[0].classes), SIDES[0]), largest) for _, members in rows]
     figure = new_figure(across * (max(sides) + 0.3) + 2.2, sum(side + 1.6 for side in sides))
     grid = figure.subplots(len(rows), across, squeeze=False, height_ratios=sides)
     scale = PowerNorm(0.5, 0, 1)

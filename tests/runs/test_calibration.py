@@ -151,8 +151,11 @@ def test_no_temperature_where_none_is_the_best():
         fit_temperature(right, np.arange(3))
     with pytest.raises(ValueError, match="as far as T = 20: too few, or misled"):
         fit_temperature(wrong, np.arange(3))
-    with pytest.raises(ValueError, match="right class is 0"):
-        fit_temperature(np.array([[0.0, -np.inf]]), np.array([1]))
+    for logits in ([0.0, -np.inf], [np.nan, 0.0], [np.inf, 0.0]):
+        with pytest.raises(ValueError, match="right class is 0, or no number"):
+            fit_temperature(np.array([logits]), np.array([1]))
+    # a class that is out of the question is none of these
+    assert_close(fit_temperature(np.array([[np.log(3), 0, -np.inf]] * 4), np.array([0, 0, 0, 1])), 1.0, tolerance=1e-4)
 
 
 @settings(deadline=None, max_examples=20)
