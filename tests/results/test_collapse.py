@@ -77,7 +77,7 @@ def test_every_epoch_tells_the_pairs_of_its_last_step(world, tmp_path, trainer, 
 def test_no_prompt_is_encoded_for_it(world, tmp_path, monkeypatch):
     calls, encode = [], PromptModel.encode_prompts
     monkeypatch.setattr(PromptModel, "encode_prompts", lambda model: calls.append(1) or encode(model))
-    result = train.run(arguments(world, tmp_path / "run"))
+    result = train.run(arguments(world, tmp_path / "run", "TEST.CALIBRATION", "False"))
     assert len(calls) == 3 * 4 + 1  # steps, and the test
     assert all(len(entry["prompt_cosine"]) == 6 for entry in result["history"])
 
