@@ -3,7 +3,7 @@
 #                then a little of it on photographs -> output/demo-photos
 #   make demo-full   then the same on a small ViT, with GalLoP, SOT-GLP, PLOT on the places that matter, and PLOT++ in
 #                its two stages -> output/demo-vit/report.html; and these methods on the ResNet -> output/demo-rn/report.html
-#   make study   when does the transport matter? 1,089 runs on worlds with knobs, 40 minutes on two cores; goes on
+#   make study   when does the transport matter? 1,089 runs on worlds with knobs, 50 minutes on two cores; goes on
 #                where it stopped -> output/study (docs/transport.md)
 #   make test    the test suite            make check   lint, types and tests
 #   make test-oldest   the test suite with the oldest versions that setup.py allows (Python 3.10 or 3.11)

@@ -25,7 +25,7 @@ from runs.record import Run, find_runs
 from .design import DESIGN, METHODS, PHOTOGRAPHS, REFERENCE, WORLDS, cells
 
 FEWEST_SEEDS = 2
-HELPS, HURTS, SAME, UNSEEN = "helps", "hurts", "same", "cannot be seen"
+VERDICTS = HELPS, HURTS, SAME, UNSEEN = "helps", "hurts", "same", "cannot be seen"
 SELECTED = ("best 4, ot", "best 4, uniform")  # the methods between which a selection of places is the same
 Runs = dict[str, dict[str, dict[int, Run]]]  # world -> method -> seed -> run
 
@@ -176,7 +176,7 @@ def row(answer: Answer) -> tuple[object, ...]:
 
 
 def tables(runs: Runs, replies: Sequence[Answer]) -> list[Block]:
-    """Make tables of accuracies, of how far plans are from the even one, and of every family."""
+    """Make tables of how many say what, of accuracies, of how far plans are from the even one, and of every family."""
     names = list(METHODS)
     blocks = [
         Block(title, ["world", *names], [
@@ -195,8 +195,13 @@ def tables(runs: Runs, replies: Sequence[Answer]) -> list[Block]:
             for value, digits in ((_accuracy, 1), (_distance, 3)))]
         for cell in others
     ], words=2))  # fmt: skip
+    families = list(dict.fromkeys(reply.question.family for reply in replies))
+    verdicts = [(reply.question.family, reply.verdict) for reply in replies]
+    blocks.insert(0, Block("How many say what", ["family", *VERDICTS], [
+        [family, *(str(verdicts.count((family, verdict))) for verdict in VERDICTS)] for family in families
+    ]))  # fmt: skip
     head = ["where", "what", "difference", "95 % interval", "smallest visible", "p, Holm", "verdict"]
-    for family in dict.fromkeys(reply.question.family for reply in replies):
+    for family in families:
         rows = [_shown(reply) for reply in replies if reply.question.family == family]
         blocks.append(Block(f"Family {family}", head, rows, words=2))
     return blocks

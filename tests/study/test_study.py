@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,7 @@ def test_the_command_writes_tables_and_figures_of_what_is_there(tree, tmp_path, 
     assert main(["analyse", "--output", str(tree), "--pages", str(tmp_path / "docs")]) == 0
     shown = capsys.readouterr().out
     assert "160 of 1089 runs are complete" in shown
+    assert re.search(r"1 transport +0 +1 +1 +0\n", shown)  # helps, hurts, same, cannot be seen: `clear` hurts
     rows = list(csv.DictReader((tree / "answers.csv").open()))
     assert {(row["world"], row["first"]): row["verdict"] for row in rows}["clear", "max"] == HELPS
     assert "| clear" in (tmp_path / "docs/transport-tables.md").read_text()
