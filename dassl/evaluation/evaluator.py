@@ -81,7 +81,7 @@ class Classification(EvaluatorBase):
         self._y_pred: list[int] = []
         self._not_finite = 0
         self._num_classes = 0
-        self._kept: list[dict[str, Tensor]] = []  # one a batch, where it was computed
+        self._kept: list[Tensor] = []  # one a batch, where it was computed: see `kept_of`
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """Count a batch: `mo` (B, C) logits, `gt` (B,) labels."""
@@ -205,12 +205,16 @@ class Classification(EvaluatorBase):
         """
         if not self._kept:
             return None
-        arrays = {name: torch.cat([batch[name] for batch in self._kept]).cpu().numpy() for name in self._kept[0]}
+        of_label, squares, *rest = np.split(torch.cat(self._kept).cpu().numpy(), (1, 2), axis=1)  # one transfer
+        values, *top = np.split(rest[0], 1 if self._num_classes <= ALL_CLASSES else 2, axis=1)
         return {
             "labels": np.array(self._y_true, dtype=np.int32),
             "predicted": np.array(self._y_pred, dtype=np.int32),
             "num_classes": np.array(self._num_classes, dtype=np.int32),
-            **arrays,
+            "label_log_probability": of_label[:, 0],
+            "squares": squares[:, 0],
+            "log_probabilities": values,
+            **({"top": top[0].astype(np.int32)} if top else {}),
         }
 
     def _save_confusion(self) -> None:
@@ -223,17 +227,21 @@ class Classification(EvaluatorBase):
         log.info(f"Confusion matrix is saved to {path}")
 
 
-def kept_of(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Reduce logits (B, C) to what is kept of their probabilities, see `Classification.predictions`."""
+def kept_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Reduce logits (B, C) to what is kept of their probabilities, as columns of one tensor.
+
+    Returns
+    -------
+    Tensor
+        (B, 2 + K) or (B, 2 + 2 K), float32: log-probability of the true class, sum of squared probabilities,
+        log-probabilities, and of more than ALL_CLASSES the labels that these are of (whole numbers below 2^24, so exact).
+    """
     logp = logits.detach().float().log_softmax(dim=1)  # (B, C)
-    kept = {
-        "label_log_probability": logp.gather(1, labels[:, None])[:, 0],
-        "squares": logp.exp().square().sum(dim=1),
-    }
+    columns = [logp.gather(1, labels[:, None]), logp.exp().square().sum(dim=1, keepdim=True)]
     if logp.shape[1] <= ALL_CLASSES:
-        return {"log_probabilities": logp, **kept}
+        return torch.cat([*columns, logp], dim=1)
     values, top = logp.topk(TOP_CLASSES, dim=1)
-    return {"log_probabilities": values, "top": top.int(), **kept}
+    return torch.cat([*columns, values, top.float()], dim=1)
 
 
 def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:

@@ -94,4 +94,4 @@ def test_a_foreign_module_of_the_same_name_is_told(tmp_path):
 
 def test_it_names_what_it_needs():
     packages = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")}
-    assert {*checkout.OWN} == packages - {"benchmarks", "dassl", "plot", "tests"}
+    assert {*checkout.OWN} == packages - {"benchmarks", "dassl", "plot", "study", "tests"}

@@ -29,6 +29,7 @@ ONCE = {"clip/prompt_text.py _layout"}  # for a list of classes, and kept
 METERS = "trainers/clip_trainer.py read_meters"
 SCALER = "trainers/clip_trainer.py forward_backward"  # torch's gradient scaler asks whether it overflowed
 EVALUATOR = "dassl/evaluation/evaluator.py process"
+KEPT = "dassl/evaluation/evaluator.py predictions"  # of all images at once
 SOLVER = "trainers/plot/sinkhorn.py _iterate"  # once in eight iterations; for trainers there is one here
 FORMATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float16}
 
@@ -105,7 +106,7 @@ def test_a_step_and_a_test_on_a_gpu(method, precision, pictures):
     assert not [operation for operation in gpu.operations if operation.startswith(("mkldnn", "quantized"))]
     expected = {METERS: 1, SCALER: trainer.scaler is not None} if learns else {}
     assert Counter({place: count for place, count in in_step.items() if place not in ONCE}) == +Counter(expected)
-    assert {place: count for place, count in in_test.items() if place not in ONCE} == {EVALUATOR: batches}
+    assert {place: count for place, count in in_test.items() if place not in ONCE} == {EVALUATOR: batches, KEPT: 1}
 
 
 @pytest.mark.parametrize(("iterations", "waits"), [(7, 0), (8, 1), (20, 2)])
