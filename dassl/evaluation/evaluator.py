@@ -234,7 +234,7 @@ def kept_of(logits: Tensor, labels: Tensor) -> Tensor:
     -------
     Tensor
         (B, 2 + K) or (B, 2 + 2 K), float32: log-probability of the true class, sum of squared probabilities,
-        log-probabilities, and of more than ALL_CLASSES the labels that these are of (whole numbers below 2^24, so exact).
+        log-probabilities, and of more than ALL_CLASSES the labels that these are of, exact below 2^24.
     """
     logp = logits.detach().float().log_softmax(dim=1)  # (B, C)
     columns = [logp.gather(1, labels[:, None]), logp.exp().square().sum(dim=1, keepdim=True)]
