@@ -49,13 +49,10 @@ def effective(config: Mapping[str, Any]) -> dict[str, Any]:
     declared = config.get("NO_EFFECT") or ()
     idle = {*NO_EFFECT, *map(str, declared if isinstance(declared, list | tuple) else ())}
     own = f"TRAINER.{config.get('TRAINER.NAME')}.".upper()
-    others = "TRAINER." if any(key.upper().startswith(own) for key in config) else None
-
-    def counts(key: str) -> bool:
-        foreign = others and key.startswith(others) and key.count(".") > 1 and not key.upper().startswith(own)
-        return key not in idle and not foreign
-
-    return {key: value for key, value in config.items() if counts(key)}
+    nodes = [key for key in config if key.startswith("TRAINER.") and key.count(".") > 1]
+    ours = {key for key in nodes if key.upper().startswith(own)}
+    idle.update(set(nodes) - ours if ours else ())
+    return {key: value for key, value in config.items() if key not in idle}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 8) -> str:
@@ -65,16 +62,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 8) -
     return "; ".join(shown) + (f"; and {len(changed) - most} more" if len(changed) > most else "")
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten {"A": {"B": 1}} to {"A.B": 1}; lists become tuples, so that (224, 224) is the same in JSON and YAML."""
     flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, (str, int, float)):
-            flat[f"{prefix}{key}"] = value
-        elif isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = _hashable(value)
+
+    def fill(tree: Mapping[str, Any], prefix: str) -> None:
+        for key, value in tree.items():
+            if isinstance(value, (str, int, float)):
+                flat[f"{prefix}{key}"] = value
+            elif isinstance(value, Mapping):
+                fill(value, f"{prefix}{key}.")
+            else:
+                flat[f"{prefix}{key}"] = _hashable(value)
+
+    fill(tree, "")
     return flat
 
 

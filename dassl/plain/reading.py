@@ -27,7 +27,7 @@ TOO_DEEP = f"it nests more than {MOST_LEVELS} levels deep"
 MOST_NODES = 100_000  # of YAML, where aliases multiply
 MOST_BYTES = 1_000_000  # of YAML, which is read slowly: a config has 10 kB
 LARGEST = 10**15  # no number of a record is as large
-CONTAINERS = (dict, list, tuple, set)  # what files are read into
+CONTAINERS = {dict, list, tuple, set}  # what files are read into, and no sub-classes of these
 
 # --- files -----------------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
 
 def _measure(tree: Any, most: int) -> None:
     """Raise ValueError for a tree of more than `most` values, or of too many levels; it is walked level by level."""
-    level, nodes = [tree] if isinstance(tree, CONTAINERS) else [], 0
+    level, nodes = [tree] if type(tree) in CONTAINERS else [], 0
     for _ in range(MOST_LEVELS):
         if not level:
             return
@@ -101,7 +101,7 @@ def _measure(tree: Any, most: int) -> None:
         if nodes > most:
             raise ValueError(f"its aliases unfold to more than {most:,} values")
         children = (node.values() if isinstance(node, dict) else node for node in level)
-        level = [child for values in children for child in values if isinstance(child, CONTAINERS)]
+        level = [child for values in children for child in values if type(child) in CONTAINERS]
     raise ValueError(TOO_DEEP)
 
 
@@ -182,13 +182,13 @@ def wrong(value: Any, shape: Any, at: str = "") -> str:
 
 
 def _all_fit(values: list[Any], shape: Any) -> bool:
-    """Tell whether `wrong` finds nothing in any of these; all rows of a list are asked for one key at a time."""
+    """Tell at once that `wrong` finds nothing in any of these; all rows of a list are asked for one key at a time."""
     if callable(shape):
         return all(map(shape, values))
     if isinstance(shape, Maybe):
         return _all_fit([value for value in values if value is not None], shape.shape)
     kind = list if isinstance(shape, list) else dict
-    if not all(isinstance(value, kind) for value in values):
+    if not {*map(type, values)} <= {kind}:  # sub-classes are for `wrong` to look at, one by one
         return False
     if isinstance(shape, list):
         return _all_fit([item for value in values for item in value], shape[0])
