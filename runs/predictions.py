@@ -176,9 +176,13 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         axes, kinds = ARRAYS[name]
         if array.ndim != axes or array.dtype.kind not in kinds or (axes and len(array) != len(arrays["labels"])):
             raise ResultsError(f"{path} holds no valid {name!r}: shape {array.shape}, type {array.dtype}")
+    C = int(arrays["num_classes"])
+    for name in ("labels", "predicted"):
+        if not ((arrays[name] >= 0) & (arrays[name] < C)).all():
+            raise ResultsError(f"{path} holds no valid {name!r}: they must be labels from 0 to {C - 1}")
     if arrays.get("top", arrays["log_probabilities"]).shape != arrays["log_probabilities"].shape:
         raise ResultsError(f"{path} holds no valid 'top': shape {arrays['top'].shape}")
-    return Predictions(**{"top": None, **arrays, "num_classes": int(arrays["num_classes"])})
+    return Predictions(**{"top": None, **arrays, "num_classes": C})
 
 
 # --- the part in a record --------------------------------------------------------------------------------

@@ -25,9 +25,10 @@ from results.report.accuracy import accuracy
 from results.report.page import environment
 from results.tables.accuracies import format_table
 from results.tables.comparison import CSV_COLUMNS, format_comparison
-from runs.predictions import Predictions, write_predictions
+from runs.predictions import write_predictions
 from runs.record import find_runs
 from tests.support.closeness import assert_close
+from tests.support.predictions import predictions_of
 from tests.support.records import make_record, write_run
 
 N = 200  # images
@@ -50,18 +51,7 @@ def write(
     record = make_record(trainer, shots, seed, **changes)
     if correct is not None:
         folder.mkdir(parents=True)
-        zeros = np.zeros(len(correct), np.int64)
-        predictions = Predictions(
-            images=np.array(images or [f"{number}.jpg" for number in range(len(correct))]),
-            labels=zeros,
-            predicted=(~correct).astype(np.int64),
-            log_probabilities=np.log(np.full((len(correct), 2), 0.5)),
-            num_classes=2,
-            top=None,
-            label_log_probability=np.log(np.full(len(correct), 0.5)),
-            squares=np.full(len(correct), 0.5),
-        )
-        record["predictions"] = write_predictions(folder, "result.json", predictions)
+        record["predictions"] = write_predictions(folder, "result.json", predictions_of(correct, images or ()))
         record["accuracy"] = 100 * float(correct.mean())
     write_run(folder, record)
 

@@ -128,6 +128,8 @@ def rewritten(tmp_path, **changes):
         {"labels": np.zeros(5, dtype=np.int32)},
         {"labels": np.zeros((6, 1), dtype=np.int32)},
         {"predicted": np.zeros(6)},
+        {"predicted": np.full(6, 3, dtype=np.int32)},
+        {"labels": np.full(6, -1, dtype=np.int32)},
         {"log_probabilities": np.zeros((6, 3), dtype=complex)},
         {"top": np.zeros((6, 2), dtype=np.int32)},
         {"num_classes": np.array("many")},

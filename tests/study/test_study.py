@@ -12,12 +12,13 @@ import pytest
 from demo import worlds
 from results.numbers.paired import Difference
 from runs.files import ResultsError
-from runs.predictions import Predictions, write_predictions
+from runs.predictions import write_predictions
 from runs.sweeps.planning import job_of
 from study import figures
 from study.__main__ import main
 from study.analysis import HELPS, HURTS, SAME, UNSEEN, Answer, Question, answers, questions, read_runs
 from study.design import DESIGN, METHODS, PHOTOGRAPHS, WORLDS, cells, plans
+from tests.support.predictions import predictions_of
 from tests.support.records import make_record, write_run
 
 IMAGES, SEEDS = 1200, 10
@@ -105,19 +106,9 @@ def runs(tree):
 
 def write(folder: Path, seed: int, correct: np.ndarray) -> None:
     """Write a run whose test was right as `correct` says."""
-    record, zeros = make_record("PLOT", 16, seed), np.zeros(len(correct), np.int64)
+    record = make_record("PLOT", 16, seed)
     folder.mkdir(parents=True)
-    predictions = Predictions(
-        images=np.array([f"{number}.jpg" for number in range(len(correct))]),
-        labels=zeros,
-        predicted=(~correct).astype(np.int64),
-        log_probabilities=np.log(np.full((len(correct), 2), 0.5)),
-        num_classes=2,
-        top=None,
-        label_log_probability=np.log(np.full(len(correct), 0.5)),
-        squares=np.full(len(correct), 0.5),
-    )
-    record["predictions"] = write_predictions(folder, "result.json", predictions)
+    record["predictions"] = write_predictions(folder, "result.json", predictions_of(correct))
     record["accuracy"] = 100 * float(correct.mean())
     write_run(folder, record)
 

@@ -42,7 +42,7 @@ def test_the_loss_is_cross_entropy_and_mean_distance(world, weight):
     options = ["TRAINER.KGCOOP.W", str(weight), "OPTIM.MAX_EPOCH", "1"]
     trainer = build_trainer(request_of(arguments(world, world / "built", *options, trainer="KgCoOp")).cfg)
     model, clip_model = trainer.model, trainer.clip_model
-    assert model.distance().abs() < 1e-5  # both are "a photo of a ...", at the start
+    assert_close(1 - model.distance().item(), 1.0)  # cosines: both are "a photo of a ...", at the start
 
     with torch.no_grad():
         model.prompt_learner.ctx.add_(torch.randn(model.prompt_learner.ctx.shape, generator=torch.Generator()))
