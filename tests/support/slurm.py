@@ -102,7 +102,8 @@ class Slurm:
 
     def idle(self) -> bool:
         """Whether both nodes are up, and no job runs or has yet to end on one."""
-        return self.ask("sinfo", "--noheader", "--partition=main", "--format=%T %D").split() == ["idle", str(len(NODES))]
+        states = self.ask("sinfo", "--noheader", "--partition=main", "--Node", "--format=%T").split()
+        return states == ["idle"] * len(NODES)
 
     def clear(self) -> None:
         """End all jobs, and wait until they have ended."""
