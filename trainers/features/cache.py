@@ -1,7 +1,7 @@
 """Image features that were computed once: in a test, what a frozen tower says about an image is kept on disk.
 
 The engine asks a trainer for the batches of a test.  `FeatureCache` gives them with ImageFeatures in the place of
-images, read from a store (clip/feature_store.py), or computed and kept there on the way.  Training does the same where
+images, read from a store (clip/feature_store/), or computed and kept there on the way.  Training does the same where
 it is asked to see the same views of its images again and again (views.py).
 
 Features are kept as they came out of the loader's batches, and the size of the batches is part of the key: convolutions
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms import Compose
 from tqdm import tqdm
 
-from clip.feature_store import FeatureStore, key_of, shown, tower_digest
+from clip.feature_store import FeatureStore, StoredFeatures, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 
@@ -50,7 +51,7 @@ class Entry(NamedTuple):
 
     key: str
     facts: dict[str, Any]  # what the key was made of
-    features: ImageFeatures | None  # of all images, where they are kept already
+    features: StoredFeatures | None  # of all images, where they are kept already
 
 
 class FeatureCache:
@@ -113,7 +114,10 @@ class FeatureCache:
             else:
                 self._say(f"hit, {self.store.folder / entry.key}")
             if kept is not None:
-                return kept
+                try:
+                    return kept.all()
+                except OSError as error:
+                    self._lost(error)
         parts = [self.encode(batch["img"].to(self.device)).to("cpu") for batch in _bar(loader, len(loader))]
         return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
@@ -141,10 +145,28 @@ class FeatureCache:
         # Iterating the loader would draw a seed from the global generator: training goes on with the same numbers
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
         items, size = loader.dataset.data_source, loader.batch_size or 1  # type: ignore[attr-defined]
-        for first in range(0, len(items), size):
+        for number, first in enumerate(range(0, len(items), size)):
             part = range(first, min(first + size, len(items)))
-            features = ImageFeatures(*(tensor[first : part.stop].clone() for tensor in entry.features))
+            try:
+                features = entry.features.rows(part.start, part.stop)
+            except OSError as error:
+                self._lost(error)
+                yield from self._encoded_from(number, loader)
+                return
             yield batch_of(items, part, features)
+
+    def _encoded_from(self, number: int, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        """Yield the loader's batches from one on, with their features, and draw nothing from its generator."""
+        generator = loader.generator or torch.default_generator
+        state = generator.get_state()
+        batches = iter(loader)
+        generator.set_state(state)
+        for batch in itertools.islice(batches, number, None):
+            yield batch | {"img": self.encode(batch["img"].to(self.device))}
+
+    def _lost(self, error: OSError) -> None:
+        """Report that an entry went away while it was read, as it may on a network file system."""
+        self._say(f"lost, {error.strerror or error}; the other images are encoded")
 
     def _build(self, entry: Entry, about: str, loader: DataLoader) -> Iterator[dict[str, Any]]:
         """Yield the loader's batches with their features, which are kept on the way."""
