@@ -1,7 +1,7 @@
 """Image features that were computed once: in a test, what a frozen tower says about an image is kept on disk.
 
 The engine asks a trainer for the batches of a test.  `FeatureCache` gives them with ImageFeatures in the place of
-images, read from a store (clip/feature_store.py), or computed and kept there on the way.  Training does the same where
+images, read from a store (clip/feature_store/), or computed and kept there on the way.  Training does the same where
 it is asked to see the same views of its images again and again (views.py).
 
 Features are kept as they came out of the loader's batches, and the size of the batches is part of the key: convolutions
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -28,7 +29,7 @@ from torchvision.transforms import Compose
 from tqdm import tqdm
 
 from clip import ranks
-from clip.feature_store import FeatureStore, key_of, shown, tower_digest
+from clip.feature_store import FeatureStore, StoredFeatures, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 
@@ -51,7 +52,7 @@ class Entry(NamedTuple):
 
     key: str
     facts: dict[str, Any]  # what the key was made of
-    features: ImageFeatures | None  # of all images, where they are kept already
+    features: StoredFeatures | None  # of all images, where they are kept already
 
 
 class FeatureCache:
@@ -115,15 +116,36 @@ class FeatureCache:
                 kept = self.store.open(entry.key)
             else:
                 self._say(f"hit, {self.store.folder / entry.key}")
-            if all(ranks.gather_objects(kept is not None)):
-                assert kept is not None
-                return kept
+            whole = None
+            if kept is not None:
+                try:
+                    whole = kept.all()
+                except OSError as error:
+                    self._lost(error)
+            if all(ranks.gather_objects(whole is not None)):
+                assert whole is not None
+                return whole
         rounds = self._encoded(_bar(ranks.turns_of(loader), len(loader)), len(loader))
         parts = [features for _, together in rounds for features in together]
         return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _entry(self, loader: Any, tower: Tower | None) -> Entry | None:
-        """Find where features of a loader's images are kept; None, having said why, where they cannot be."""
+        """Find where features of a loader's images are kept; None, having said why, where they cannot be.
+
+        The processes of a run agree: nodes with other processors, or one that does not see yet what another has
+        written, are no reason to wait for each other for ever.
+        """
+        entry = self._entry_here(loader, tower)
+        everywhere = ranks.gather_objects((entry and entry.key, entry is not None and entry.features is not None))
+        if entry is None or any(key is None for key, _ in everywhere):
+            return None
+        if len({key for key, _ in everywhere}) > 1:
+            self._say("off, the processes of this run compute on different kinds of processors")
+            return None
+        return entry if all(kept for _, kept in everywhere) else entry._replace(features=None)
+
+    def _entry_here(self, loader: Any, tower: Tower | None) -> Entry | None:
+        """Find it for this process alone."""
         try:
             if not self.use:
                 raise NotCacheable("FEATURE_CACHE.USE is False")
@@ -132,9 +154,7 @@ class FeatureCache:
             facts = describe(*tower, loader, self.code)
             facts |= {"precision": self.precision, "processor": processor(self.device)}
             key = key_of(facts)
-            kept = self.store.open(key)
-            everywhere = all(ranks.gather_objects(kept is not None))  # a node may not see yet what another one sees
-            return Entry(key, facts, kept if everywhere else None)
+            return Entry(key, facts, self.store.open(key))
         except NotCacheable as reason:
             self._say(f"off, {reason}")
         except OSError as error:
@@ -148,10 +168,28 @@ class FeatureCache:
         # Iterating the loader would draw a seed from the global generator: training goes on with the same numbers
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
         items, size = loader.dataset.data_source, loader.batch_size or 1  # type: ignore[attr-defined]
-        for first in ranks.turns(range(0, len(items), size)):
+        for number, first in enumerate(ranks.turns(range(0, len(items), size))):
             part = range(first, min(first + size, len(items)))
-            features = ImageFeatures(*(tensor[first : part.stop].clone() for tensor in entry.features))
+            try:
+                features = entry.features.rows(part.start, part.stop)
+            except OSError as error:
+                self._lost(error)
+                yield from self._encoded_from(number, loader)
+                return
             yield batch_of(items, part, features)
+
+    def _encoded_from(self, number: int, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        """Yield the loader's batches from one on, with their features, and draw nothing from its generator."""
+        generator = loader.generator or torch.default_generator
+        state = generator.get_state()
+        batches = iter(ranks.turns_of(loader))
+        generator.set_state(state)
+        for batch in itertools.islice(batches, number, None):
+            yield batch | {"img": self.encode(batch["img"].to(self.device))}
+
+    def _lost(self, error: OSError) -> None:
+        """Report that an entry went away while it was read, as it may on a network file system."""
+        self._say(f"lost, {error.strerror or error}; the other images are encoded")
 
     def _build(self, entry: Entry, about: str, loader: DataLoader) -> Iterator[dict[str, Any]]:
         """Yield the loader's batches with their features, which are kept on the way.

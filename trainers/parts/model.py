@@ -2,7 +2,7 @@
 
 A model is two halves with a cut between them: `encode` is the frozen image tower and depends on nothing that is
 learned, `score` is everything else.  Training, evaluation and explanations all go through both, and whoever has the
-features already (clip/feature_store.py) hands them in instead of the images.
+features already (clip/feature_store/) hands them in instead of the images.
 """
 from __future__ import annotations
 
