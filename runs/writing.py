@@ -31,6 +31,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.engine.heldout import heldout_images, heldout_logits
 from dassl.plain.calibration import fit_temperature, measure
 from dassl.plain.devices import describe_device
+from dassl.plain.ranks import is_first, size
 from dassl.utils.checkpoint import BEST_NAME, checksum
 from dassl.utils.logger import warned
 from dassl.utils.tools import atomic_write
@@ -49,6 +50,8 @@ def write_result(
     cfg: CfgNode, trainer: Any, mode: str, seconds: float, argv: Sequence[str] = (), checkpoint: str | None = None
 ) -> Path:
     """Write result.json, or for an evaluation in a training run's folder result-eval.json.
+
+    All processes of a run come here, since the calibration is their common work; the first one writes.
 
     Parameters
     ----------
@@ -96,7 +99,7 @@ def write_result(
         **{name: results.get(name) for name in ("accuracy", "error_rate", "macro_f1")},
         **{name: test.get(name) for name in ("total", "correct", "confusions")},
         "per_class": test.get("per_class", []),
-        "predictions": write_predictions(folder, result_name, predictions) if predictions else None,
+        "predictions": write_predictions(folder, result_name, predictions) if predictions and is_first() else None,
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
         "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
@@ -108,6 +111,7 @@ def write_result(
         "transport": trainer.diagnostics(),
         "history": trainer.history,
         "device": describe_device(trainer.device),
+        "processes": size(),
         "seconds": {"total": seconds, "train": getattr(trainer, "train_seconds", None), "test": test.get("seconds")},
         "peak_memory_mb": _peak_memory_mb(),
         "peak_cuda_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None,
@@ -122,6 +126,8 @@ def write_result(
     wanted = cfg.TEST.get("CALIBRATION", False)
     record["calibration"] = calibration_of(trainer, predictions) if wanted and predictions else None
     path = folder / result_name
+    if not is_first():
+        return path
     text = json.dumps(_json_ready(record), indent=1, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")
