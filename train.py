@@ -68,7 +68,7 @@ def _main(argv: list[str] | None) -> int:
         return 0
 
     try:
-        return piped(work)
+        return piped(work, many=True)
     except KeyboardInterrupt as stop:
         from dassl.engine.interruption import exit_status
 

@@ -263,6 +263,11 @@ class Run:
         return float(self.record["accuracy"])
 
     @property
+    def processes(self) -> int:
+        """How many processes shared its work: those of torchrun, or one."""
+        return int(self.record.get("processes") or 1)
+
+    @property
     def trained(self) -> bool:
         """Whether its method sees training images."""
         return not self.method.zero_shot

@@ -31,7 +31,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.engine.heldout import heldout_images, heldout_logits
 from dassl.plain.calibration import fit_temperature, measure
 from dassl.plain.devices import describe_device
-from dassl.plain.ranks import is_first, size
+from dassl.plain.ranks import RankError, is_first, size
 from dassl.utils.checkpoint import BEST_NAME, checksum
 from dassl.utils.logger import warned
 from dassl.utils.tools import atomic_write
@@ -159,7 +159,7 @@ def calibration_of(trainer: Any, predictions: Predictions) -> dict[str, Any]:
     """Measure the calibration of the test, as it is and at a temperature fitted on validation images.
 
     Nothing that goes wrong with these images, or in the trainer of a plugin that is asked about them, makes a finished
-    run fail: there is no temperature then, and `reason` says why.
+    run fail: there is no temperature then, and `reason` says why. (Of several processes all must know of it.)
     """
     before = measure(predictions.at_temperature())
     unscaled = {"before": before, "temperature": None, "images": 0, "reason": "", "exact": True, "after": None}
@@ -167,6 +167,8 @@ def calibration_of(trainer: Any, predictions: Predictions) -> dict[str, Any]:
         images = heldout_images(trainer)
         temperature = fit_temperature(heldout_logits(trainer, images), np.array([item.label for item in images]))
     except Exception as error:
+        if size() > 1 and not isinstance(error, ValueError | RankError):
+            raise  # other processes may not have come here
         words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         return unscaled | {"reason": " ".join(words.split())[:MOST_REASON]}
     after = measure(predictions.at_temperature(temperature))

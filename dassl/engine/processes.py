@@ -21,6 +21,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -42,7 +43,8 @@ ROLL_SECONDS = 5  # for the others to answer, once a collective has broken
 REPORT_SECONDS = 10  # for the first process to print a message, before the one that failed does
 PAUSE = 0.05  # seconds between two looks into the store
 
-_store: Any = None  # torchrun's; None as long as nobody has needed it
+_store: Any = None  # torchrun's, as far as it is this run's; None as long as nobody has needed it
+_runs, _over = 0, False  # that these processes have made before, and whether the present one is over
 _minutes = 30.0
 _place = "the start"  # where all processes last met
 
@@ -67,11 +69,13 @@ def process_group(device: str = "cpu", minutes: float = 30.0) -> Iterator[None]:
     RankError
         Where another process does not come, or fails meanwhile.
     """
-    global _minutes
+    global _minutes, _over, _place, _runs, _store
     if ranks.started() == 1 or size() > 1:
         yield
         return
-    _minutes = minutes
+    if _over:
+        _store, _runs, _over = None, _runs + 1, False
+    _minutes, _place = minutes, "the start"
     wait = timedelta(minutes=minutes)
     try:
         store = _connected()
@@ -94,13 +98,15 @@ def process_group(device: str = "cpu", minutes: float = 30.0) -> Iterator[None]:
     finally:
         ranks.join(False)
         _leave()
+        _over = True
 
 
 def _connected() -> Any:
     """Return torchrun's store, connected."""
     global _store
     if _store is None:
-        _store = next(dist.rendezvous("env://", timeout=timedelta(minutes=_minutes)))[0]
+        store = next(dist.rendezvous("env://", timeout=timedelta(minutes=_minutes)))[0]
+        _store = dist.PrefixStore(f"run {_runs}", store)
     return _store
 
 
@@ -112,7 +118,7 @@ def _assemble(store: Any) -> None:
     while missing:
         missing = [other for other in missing if not store.check([f"host/{other}"])]
         if store.check(["failure"]):
-            raise RankError(store.get("failure").decode())
+            raise _left_message(store)
         if missing and time.monotonic() - waited > 60 * _minutes:
             raise RankError(f"rank {missing[0]} has not started within {_minutes:g} minutes (TRAIN.RANK_MINUTES)")
         time.sleep(PAUSE * bool(missing))
@@ -132,7 +138,7 @@ def _wait_for_first(store: Any) -> None:
     waited = time.monotonic()
     while not store.check(["over"]) and time.monotonic() - waited < 60 * _minutes:
         if store.check(["failure"]):
-            raise RankError(store.get("failure").decode())
+            raise _left_message(store)
         time.sleep(PAUSE)
 
 
@@ -210,7 +216,12 @@ def signed(text: str) -> str:
 
 def failed() -> bool:
     """Tell whether a process of this run has left the message that it failed."""
-    return size() > 1 and _store is not None and _store.check(["failure"])
+    if size() == 1 or _store is None:
+        return False
+    try:
+        return _store.check(["failure"])
+    except RuntimeError:  # torchrun has ended
+        return True
 
 
 def ended_by(error: BaseException) -> BaseException:
@@ -227,17 +238,19 @@ def ended_by(error: BaseException) -> BaseException:
     try:
         store = _connected()
         if not isinstance(error, KeyboardInterrupt) and not _is_broken(error):
-            _leave_message(store, signed(error_text(error) or type(error).__name__))
+            details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            _leave_message(store, signed(error_text(error) or type(error).__name__), details)
             _leave()
             return error
         if not size() > 1:  # nobody waits for anybody yet
             return error
         missing = _call_roll(store)
         if store.check(["failure"]):
-            return RankError(store.get("failure").decode())
+            return _left_message(store)
         if not missing:
             return error if isinstance(error, KeyboardInterrupt) else RankError(_lost(error))
-        return RankError(_leave_message(store, _missing_text(store, missing, error)))
+        _leave_message(store, _missing_text(store, missing, error))
+        return _left_message(store)
     except (dist.DistError, RuntimeError) as gone:  # torchrun itself has ended
         return error if isinstance(error, KeyboardInterrupt) else RankError(_lost(gone))
 
@@ -249,11 +262,16 @@ def _is_broken(error: BaseException) -> bool:
     )
 
 
-def _leave_message(store: Any, text: str) -> str:
-    """Leave a message in the store unless there is one; return the one that is there."""
+def _leave_message(store: Any, text: str, details: str = "") -> None:
+    """Leave a message in the store, unless there is one."""
     if store.add("failures", 1) == 1:
+        store.set("details", details)
         store.set("failure", text)
-    return store.get("failure").decode()
+
+
+def _left_message(store: Any) -> RankError:
+    """Return the message that is in the store, or comes in this moment."""
+    return RankError(store.get("failure").decode(), store.get("details").decode())
 
 
 def _call_roll(store: Any) -> list[int]:

@@ -5,18 +5,24 @@ process sees the whole test as that of a single one would.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader
 
-from dassl.plain.ranks import RankError, rank, share, size
+from dassl.plain.ranks import RankError, rank, size
 from dassl.plain.text import error_text
 
 from . import processes
 
 __all__ = ["in_rounds", "loader_share"]
+
+
+def _turns(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield this process's share of the batches; the others are drawn and dropped."""
+    return islice(iter(batches), rank(), None, size())
 
 
 class _BatchShare:
@@ -26,7 +32,7 @@ class _BatchShare:
         self.batches = batches
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self.batches), rank(), None, size())
+        return _turns(self.batches)
 
     def __len__(self) -> int:
         return len(range(rank(), len(self.batches), size()))
@@ -40,7 +46,7 @@ def loader_share(loader: Iterable[Any]) -> Iterable[Any]:
     if size() == 1:
         return loader
     if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
-        return share(loader)
+        return _turns(loader)
     more = {"prefetch_factor": loader.prefetch_factor} if loader.num_workers else {}
     return DataLoader(
         loader.dataset,
@@ -56,34 +62,35 @@ def loader_share(loader: Iterable[Any]) -> Iterable[Any]:
     )
 
 
-def in_rounds(own: Iterator[Any]) -> Iterator[Any]:
-    """Yield what all processes have of a test, in the order of its batches, given what this one has.
+def in_rounds(batches: Iterator[Any], score: Callable[[Any], Any]) -> Iterator[Any]:
+    """Score this process's batches of a test, and yield the scores of all processes in the order of the batches.
 
-    Every process takes part in every round, also one that has no batch left. Where one fails, all do, in this round, so
-    that none waits for another.
+    Every process takes part in every round, also one that has no batch left. Where scoring fails in one, all end in the
+    same round, and none waits for another.
 
     Parameters
     ----------
-    own : iterator
-        Plain data and tensors on the CPU, none of them None: those of batches rank, rank + W, rank + 2 W, ...
+    batches : iterator
+        Batches rank, rank + W, rank + 2 W, ... of the test.
+    score : callable
+        What there is to tell the others of a batch: plain data, and tensors on the CPU.
 
     Raises
     ------
     RankError
-        With the message of the process that failed; that one raises its own exception.
+        With the message of the process that failed.
     """
     while True:
-        failure = item = None
-        try:
-            item = next(own, None)
-        except Exception as error:
-            failure = error
-        answers = processes.gather((item, None if failure is None else processes.signed(error_text(failure))))
-        if failure is not None:
-            raise failure
-        for text in filter(None, (text for _, text in answers)):
-            raise RankError(text)
-        items = [item for item, _ in answers if item is not None]
-        yield from items
-        if len(items) < size():
+        answer, message = None, None
+        if (batch := next(batches, None)) is not None:
+            try:
+                answer = (score(batch),)
+            except Exception as error:
+                message = processes.signed(error_text(error)), traceback.format_exc()
+        answers, messages = zip(*processes.gather((answer, message), "a round of the test"), strict=True)
+        for text, details in filter(None, messages):
+            raise RankError(text, details)
+        present = [answer for (answer,) in filter(None, answers)]
+        yield from present
+        if len(present) < size():
             return

@@ -208,6 +208,7 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.resume_model_if_exist(place)
         remedy = f"; {place} must be on storage that all machines of the run share"
         processes.same(self.start_epoch, "the number of finished epochs", remedy)
+        self._report_sharing()
         self._check_resumed_data()
         if self.start_epoch and self.cfg.RESUME:
             self._take_best_along()
@@ -219,6 +220,20 @@ class SimpleTrainer(TrainerBase):
             mkdir_if_missing(writer_dir)
             self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    def _report_sharing(self) -> None:
+        """Warn where more processes make no faster run, or an uneven one."""
+        batch = getattr(self.train_loader_x, "batch_size", None) or 0
+        if size() > 1 and not self.splits_work:
+            warnings.warn(
+                f"{type(self).__name__} does not share out its work: each of the {size()} processes computes all of "
+                "it, which is right, and no faster than one",
+                stacklevel=3,
+            )
+        elif batch % size():
+            uneven = "some processes have no image of a step" if batch < size() else "some processes have more to do"
+            text = f"DATALOADER.TRAIN_X.BATCH_SIZE {batch} does not divide by the {size()} processes: {uneven}"
+            warnings.warn(text, stacklevel=3)
 
     def _tell_what_is_left_out(self) -> None:
         """Say so where there is nothing to train, or where every epoch drops images that fill no whole batch."""
@@ -350,12 +365,16 @@ class SimpleTrainer(TrainerBase):
 
     def _scored(self, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
         """Yield model output and labels of every batch of a test, in order; `batches` are this process's."""
-        own = ((self.model_inference(image), label) for image, label in map(self.parse_batch_test, batches))
+
+        def score(batch: Any) -> tuple[Any, Any]:
+            image, label = self.parse_batch_test(batch)
+            return self.model_inference(image), label
+
         if size() == 1 or not self.splits_work:
-            yield from own
-            return
-        on_cpu = ((logits.cpu(), label.cpu()) for logits, label in own)
-        yield from (_moved(self.device, *pair) for pair in in_rounds(on_cpu))
+            yield from map(score, batches)
+        else:
+            for pair in in_rounds(iter(batches), lambda batch: _moved("cpu", *score(batch))):
+                yield _moved(self.device, *pair)
 
     def _count_look(self, split: str) -> None:
         """Count an evaluation of a split in `looks`, under the name of what its images really are."""
@@ -375,10 +394,10 @@ class SimpleTrainer(TrainerBase):
         generator is closed when the test ends, also by an exception.
 
         Where several processes share the work of the run (`splits_work`), each returns its own: of W processes, the one
-        of rank r has the batches r, r + W, r + 2 W, ... of the whole test (`dassl.plain.ranks.share`), which may be
-        none. All draw the same random numbers on the way.
+        of rank r has the batches r, r + W, r + 2 W, ... of the whole test, which may be none. All draw the same random
+        numbers on the way.
         """
-        return loader_share(loader) if self.splits_work else loader
+        return loader if size() == 1 or not self.splits_work else loader_share(loader)
 
     def model_inference(self, input: Any) -> Any:
         """Return the logits (B, C) of images (B, 3, H, W)."""
@@ -489,7 +508,7 @@ class TrainerXU(SimpleTrainer):
         return _moved(self.device, batch_x["img"], batch_x["label"], batch_u["img"])
 
 
-def _moved(device: torch.device, *tensors: Any) -> tuple[Any, ...]:
+def _moved(device: torch.device | str, *tensors: Any) -> tuple[Any, ...]:
     """Move parts of a batch to the device; on CUDA, without waiting for what the GPU is doing meanwhile."""
     ahead = torch.device(device).type == "cuda"  # elsewhere the memory might be used again before it is read
     return tuple(tensor.to(device, non_blocking=ahead) for tensor in tensors)

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Iterator
 
-__all__ = [
-    "RankError", "first_speaks", "is_first", "local_rank", "local_size", "rank", "refuse_ranks", "share", "size",
-    "started", "started_as",
-]  # fmt: skip
-
-T = TypeVar("T")
+__all__ = ["RankError", "first_speaks", "is_first", "local_rank", "local_size", "rank", "size", "started", "started_as"]
 
 _joined = False
 
 
 class RankError(RuntimeError):
-    """Another process of this run has failed, has ended, or did not come; the text says which one, and where."""
+    """Another process of this run has failed, has ended, or did not come.
+
+    Parameters
+    ----------
+    text : str
+        Which one, where, and with what message.
+    details : str
+        Its traceback, for the log.
+    """
+
+    def __init__(self, text: str, details: str = "") -> None:
+        super().__init__(text)
+        self.details = details
 
 
 # --- before the processes are joined ---------------------------------------------------------------------
@@ -59,15 +64,6 @@ def first_speaks() -> Iterator[None]:
         return
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         yield
-
-
-def refuse_ranks(program: str) -> None:
-    """Raise ValueError where torchrun has started a program that is made for one process."""
-    if started() > 1:
-        raise ValueError(
-            f"{program} runs in one process, but torchrun has started {started()}; start it without torchrun, which is "
-            "for train.py alone"
-        )
 
 
 # --- once they are joined --------------------------------------------------------------------------------
@@ -102,12 +98,3 @@ def local_rank() -> int:
 def local_size() -> int:
     """Return how many of the processes are on this machine."""
     return _number("LOCAL_WORLD_SIZE", 1) if _joined else 1
-
-
-def share(batches: Iterable[T]) -> Iterator[T]:
-    """Yield this process's share of the batches of a test: batch i belongs to rank i % W.
-
-    The others are drawn and dropped; where drawing costs, as from a loader, `dassl.engine.shares.loader_share` is the
-    better choice.
-    """
-    return islice(iter(batches), rank(), None, size())

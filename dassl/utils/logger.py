@@ -111,10 +111,10 @@ class Logger:
     def log_traceback(self, error: BaseException) -> None:
         """Write the traceback to the file alone: the console gets it from the interpreter.
 
-        Of an interruption that says what is kept, and of the failure of another process, these words alone.
+        Of an interruption that says what is kept, these words alone; of the failure of another process its traceback.
         """
         if isinstance(error, RankError):
-            self.log(f"error: {error}\n")
+            self.log(f"{error.details}error: {error}\n")
         elif isinstance(error, KeyboardInterrupt) and str(error):
             self.log(f"{error}\n")
         else:
