@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms import Compose
 from tqdm import tqdm
 
+from clip import ranks
 from clip.feature_store import FeatureStore, StoredFeatures, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
@@ -85,8 +86,10 @@ class FeatureCache:
         self.device, self.precision, self.code = device, precision, tuple(code)
         self._last_line = ""
 
-    def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]]:
-        """Give the loader's batches; "img" holds features where they can be kept, and else the images.
+    def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]] | None:
+        """Give the loader's batches with features in the place of images; None where nothing can be kept of them.
+
+        Where several processes make a test, each gets its own batches, and all must take them in step.
 
         Parameters
         ----------
@@ -99,7 +102,7 @@ class FeatureCache:
         """
         entry = self._entry(loader, tower)
         if entry is None:
-            return loader
+            return None
         return self._build(entry, about, loader) if entry.features is None else self._stored(entry, loader)
 
     def features(self, loader: Any, tower: Tower | None, about: str) -> ImageFeatures:
@@ -113,12 +116,12 @@ class FeatureCache:
                 kept = self.store.open(entry.key)
             else:
                 self._say(f"hit, {self.store.folder / entry.key}")
-            if kept is not None:
-                try:
-                    return kept.all()
-                except OSError as error:
-                    self._lost(error)
-        parts = [self.encode(batch["img"].to(self.device)).to("cpu") for batch in _bar(loader, len(loader))]
+            whole = self._whole(kept)
+            if all(ranks.gather_objects(whole is not None)):
+                assert whole is not None
+                return whole
+        rounds = self._encoded(_bar(ranks.turns_of(loader), len(loader)), len(loader))
+        parts = [features for _, together in rounds for features in together]
         return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _entry(self, loader: Any, tower: Tower | None) -> Entry | None:
@@ -131,7 +134,9 @@ class FeatureCache:
             facts = describe(*tower, loader, self.code)
             facts |= {"precision": self.precision, "processor": processor(self.device)}
             key = key_of(facts)
-            return Entry(key, facts, self.store.open(key))
+            kept = self.store.open(key)
+            everywhere = all(ranks.gather_objects(kept is not None))  # a node may not see yet what another one sees
+            return Entry(key, facts, kept if everywhere else None)
         except NotCacheable as reason:
             self._say(f"off, {reason}")
         except OSError as error:
@@ -145,7 +150,7 @@ class FeatureCache:
         # Iterating the loader would draw a seed from the global generator: training goes on with the same numbers
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
         items, size = loader.dataset.data_source, loader.batch_size or 1  # type: ignore[attr-defined]
-        for number, first in enumerate(range(0, len(items), size)):
+        for number, first in enumerate(ranks.turns(range(0, len(items), size))):
             part = range(first, min(first + size, len(items)))
             try:
                 features = entry.features.rows(part.start, part.stop)
@@ -156,33 +161,78 @@ class FeatureCache:
             yield batch_of(items, part, features)
 
     def _encoded_from(self, number: int, loader: DataLoader) -> Iterator[dict[str, Any]]:
-        """Yield the loader's batches from one on, with their features, and draw nothing from its generator."""
+        """Yield this process's batches from one on, with their features, and draw nothing from the generator."""
         generator = loader.generator or torch.default_generator
         state = generator.get_state()
-        batches = iter(loader)
+        batches = iter(ranks.turns_of(loader))
         generator.set_state(state)
         for batch in itertools.islice(batches, number, None):
             yield batch | {"img": self.encode(batch["img"].to(self.device))}
+
+    def _whole(self, kept: StoredFeatures | None) -> ImageFeatures | None:
+        """Give all features of an entry; None without one, and where it is gone."""
+        try:
+            return kept and kept.all()
+        except OSError as error:
+            self._lost(error)
+            return None
 
     def _lost(self, error: OSError) -> None:
         """Report that an entry went away while it was read, as it may on a network file system."""
         self._say(f"lost, {error.strerror or error}; the other images are encoded")
 
     def _build(self, entry: Entry, about: str, loader: DataLoader) -> Iterator[dict[str, Any]]:
-        """Yield the loader's batches with their features, which are kept on the way."""
+        """Yield the loader's batches with their features, which are kept on the way.
+
+        Of several processes that make a run, the first one writes what all have encoded.
+        """
         store, key = self.store, entry.key
-        with store.building(key):
-            stored = store.open(key)  # another process may have been faster
+        if ranks.rank() > 0:
+            for batch, _ in self._encoded(ranks.turns_of(loader), len(loader)):
+                if batch is not None:
+                    yield batch
+            return
+        # Where others of this run wait for what this process sends them, it does not wait for another run
+        with store.building(key) if ranks.size() == 1 else store.building(key, longest=0):
+            stored = store.open(key) if ranks.size() == 1 else None  # another process may have been faster
             if stored is None:
                 with store.write(key, entry.facts, len(loader.dataset), about) as writer:  # type: ignore[arg-type]
-                    for batch in loader:
-                        features = self.encode(batch["img"].to(self.device))
-                        writer.add(features)
-                        yield batch | {"img": features}
+                    for batch, together in self._encoded(ranks.turns_of(loader), len(loader)):
+                        for features in together:
+                            writer.add(features)
+                        if batch is not None:
+                            yield batch
                 problem, done = writer.problem, f"built, {shown(writer.size)} in {store.folder / key}"
                 self._say(f"off, {problem}" if problem else done)
                 return
         yield from self._stored(entry._replace(features=stored), loader)
+
+    def _encoded(
+        self, batches: Iterable[dict[str, Any]], total: int
+    ) -> Iterator[tuple[dict[str, Any] | None, list[ImageFeatures]]]:
+        """Encode batches that are dealt out among the processes of a run, one for each at a time.
+
+        Parameters
+        ----------
+        batches
+            Of this process.
+        total
+            How many all have together.
+
+        Yields
+        ------
+        tuple
+            This process's batch, with its features in the place of images (None when it has no more), and the features
+            of the batches of all processes, in the order of the loader; those of others are on the CPU.
+        """
+        mine = iter(batches)
+        for _ in range(0, total, ranks.size()):
+            batch = next(mine, None)
+            if batch is not None:
+                batch = batch | {"img": self.encode(batch["img"].to(self.device))}
+            features = None if batch is None else batch["img"]
+            sent = features if ranks.size() == 1 or features is None else features.to("cpu")
+            yield batch, [part for part in ranks.gather_objects(sent) if part is not None]
 
     def _say(self, what: str) -> None:
         """Write a line to the log, but not the same one after every epoch."""

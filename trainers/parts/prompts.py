@@ -192,9 +192,9 @@ class PromptLearner(ContextLearner):
         ctx = self.ctx if self.has_prompt_axis else self.ctx.unsqueeze(-3)
         return ctx.transpose(0, 1) if self.class_specific else ctx.unsqueeze(1)
 
-    def forward(self) -> PromptTokens:
-        """Build all N x C prompts, with what the classes share apart."""
-        return self.words.place(self.contexts())
+    def forward(self, classes: Tensor | None = None) -> PromptTokens:
+        """Build the N prompts of all C classes, or of those that are wanted (see `FixedTokens.place`)."""
+        return self.words.place(self.contexts(), classes)
 
     # --- where the context comes from --------------------------------------------------------------------
 

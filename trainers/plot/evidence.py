@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip import ranks
 from clip.features import ImageFeatures
 
 from .model import PlotOutput
@@ -80,6 +81,17 @@ class TransportStatistics:
         self.sums = {key: value + self.sums.get(key, 0) for key, value in sums.items()}
         self.most = {key: torch.maximum(value, self.most.get(key, value)) for key, value in most.items()}
 
+    def merge(self) -> None:
+        """Add what the other processes that made this test have seen, each in its own batches; all must call it."""
+        mine = (self.problems, *({key: x.cpu() for key, x in part.items()} for part in (self.sums, self.most)))
+        everywhere = [seen for seen in ranks.gather_objects(mine) if seen[0]]
+        self.problems = sum(problems for problems, _, _ in everywhere)
+        every_sums, every_most = ([seen[part] for seen in everywhere] for part in (1, 2))
+        for key in every_sums[0] if every_sums else ():
+            self.sums[key] = sum(sums[key] for sums in every_sums)
+        for key in every_most[0] if every_most else ():
+            self.most[key] = torch.stack([most[key] for most in every_most]).amax(dim=0)
+
     def summary(self) -> dict[str, Any] | None:
         """Work out means and maxima over all problems, as plain numbers; None where there was no problem.
 
@@ -128,6 +140,11 @@ class TransportEvidence:
         """Forget the last test."""
         self.statistics = TransportStatistics()
 
+    def end_test(self) -> None:
+        """Bring together what several processes have seen in a test; all must call it."""
+        if ranks.size() > 1 and self.statistics is not None:
+            self.statistics.merge()
+
     def score(self, images: Tensor | ImageFeatures) -> Tensor:
         """Compute logits (B, C), as the model's own; within a test they are looked at."""
         if self.statistics is None:
@@ -144,6 +161,9 @@ class TransportEvidence:
     def epoch_facts(self) -> dict[str, Any]:
         """Compare the prompts that the epoch's last step was taken from, pair by pair; costs no encoding."""
         cosines = self.prompt_cosines() if self.prompts_learn else None
+        if cosines is not None:
+            with ranks.sharing():  # every process has seen its own classes
+                cosines = ranks.mean(cosines, self.model.latest_text.shape[1])
         return {} if cosines is None else {"prompt_cosine": as_pairs(cosines)}
 
     def diagnostics(self) -> dict[str, Any] | None:
