@@ -116,6 +116,9 @@ def _wait(
         if (latest := _sign_of_life(path)) != sign:
             sign, heard = latest, now
         time.sleep(POLL)
+    if free is None:  # what was made for a lock is none
+        with contextlib.suppress(OSError):
+            path.unlink()
     return bool(free)
 
 
