@@ -1,18 +1,19 @@
 """Work that several processes share: the towers of one training step, split by rank.
 
 A run may be made by W processes (`torchrun`), each with all of the learned parameters and all of the batch.  What costs
-is split: rank r encodes its part of the images, and the prompts of its part of the classes.  Image features are then
-gathered, every rank scores all images against its own classes, and the logits are gathered.  From there on all ranks
-compute the same loss.
+is split: rank r encodes its part of the images, and the prompts of its part of the classes.  Image features are
+then gathered, every rank scores all images against its own classes, and the logits are gathered.  From there on all
+ranks compute the same loss.
 
-The gradient follows from one rule.  Let the W ranks compute the losses L_1 ... L_W, all equal to L, and let every gather
-have its true adjoint, which sums over the ranks what each of them makes of the gathered values.  Then what reaches a
-parameter on rank r is a part of the gradient of L_1 + ... + L_W = W L, the parts of all ranks add up to the whole, and
-their *mean* (`average_gradients`) is the gradient of L: also for terms of a loss that every rank computes in full.
+The gradient follows from one rule.  Let the W ranks compute the losses L_1 ... L_W, all equal to L, and let every
+gather have its true adjoint, which sums over the ranks what each of them makes of the gathered values.  Then what
+reaches a parameter on rank r is a part of the gradient of L_1 + ... + L_W = W L, the parts of all ranks add up to the
+whole, and their *mean* (`average_gradients`) is the gradient of L: also for terms of a loss that every rank computes in
+full.
 
-Classes are split and features of images gathered, not the reverse, since the bytes on the wire are then B M D numbers for
-B images of M places, and B C for the logits, instead of N C D for N prompts of C classes twice: at 21,841 classes a
-tenth of it.
+Classes are split and features of images gathered, not the reverse, for what is sent: B M D numbers for B images of M
+places and B C logits, instead of N C D for N prompts of C classes, forward and backward.  For RN50, batches of 32 and
+21,841 classes that is 2.3 million numbers a step instead of 179 million.
 
 Everything here is for one process, too, where nothing is split and nothing sent.  Only torch.distributed is used; who
 starts and ends the processes is the engine's concern.
@@ -88,6 +89,7 @@ def turns_of(loader: DataLoader) -> Iterable[Any]:
     """
     if size() == 1:
         return loader
+    assert loader.batch_sampler is not None
     settings = {name: getattr(loader, name) for name in ("num_workers", "collate_fn", "pin_memory", "generator")}
     return DataLoader(loader.dataset, batch_sampler=list(turns(loader.batch_sampler)), **settings)
 
@@ -133,10 +135,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        if ctx.alike:
-            gradient = gradient * size()
-        else:
-            gradient = _sum(gradient)
+        gradient = gradient * size() if ctx.alike else _sum(gradient)
         start = sum(ctx.lengths[: rank()])
         return gradient.narrow(ctx.dim, start, ctx.lengths[rank()]), None, None, None
 

@@ -23,7 +23,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 from dassl.plain.locking import is_local
 from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, room
 
-__all__ = ["RunFolderError", "hold_folder", "make_folder", "refusal"]
+__all__ = ["FolderInUse", "RunFolderError", "hold_folder", "make_folder", "refusal"]
 
 LOCK_NAME, LEASE_NAME, HOLDER_NAME = ".lock", ".lock.lease", ".holder"
 LEASE = 120.0  # seconds; it is renewed three times as often, and another machine's changes are seen within 60
@@ -32,6 +32,14 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of th
 
 class RunFolderError(ValueError):
     """The output folder cannot be used for this run."""
+
+
+class FolderInUse(RunFolderError):
+    """Another process works in the folder; `holder` says which, where and since when."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 def make_folder(folder: Path) -> None:
@@ -62,8 +70,10 @@ def hold_folder(folder: StrPath) -> Iterator[None]:
 
     Raises
     ------
+    FolderInUse
+        At once, where another run works in the folder.
     RunFolderError
-        At once, where another run works in the folder; it says which process, where and since when.
+        Where the folder cannot be made or written to.
     """
     place = Path(os.path.realpath(folder))
     make_folder(place)
@@ -126,9 +136,10 @@ def _holder(place: Path) -> dict[str, Any]:
     return holder if known else {}
 
 
-def _in_use(folder: StrPath, holder: dict[str, Any]) -> RunFolderError:
-    text = f"another run is at work in {folder} ({_who(holder)}); wait for it, or choose another output folder"
-    return RunFolderError(text)
+def _in_use(folder: StrPath, holder: dict[str, Any]) -> FolderInUse:
+    who = _who(holder)
+    message = f"another run is at work in {folder} ({who}); wait for it, or choose another output folder"
+    return FolderInUse(message, who)
 
 
 def _who(holder: dict[str, Any]) -> str:

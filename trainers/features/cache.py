@@ -125,7 +125,22 @@ class FeatureCache:
         return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _entry(self, loader: Any, tower: Tower | None) -> Entry | None:
-        """Find where features of a loader's images are kept; None, having said why, where they cannot be."""
+        """Find where features of a loader's images are kept; None, having said why, where they cannot be.
+
+        The processes of a run agree: nodes with other processors, or one that does not see yet what another has
+        written, are no reason to wait for each other for ever.
+        """
+        entry = self._entry_here(loader, tower)
+        everywhere = ranks.gather_objects((entry and entry.key, entry is not None and entry.features is not None))
+        if entry is None or any(key is None for key, _ in everywhere):
+            return None
+        if len({key for key, _ in everywhere}) > 1:
+            self._say("off, the processes of this run compute on different kinds of processors")
+            return None
+        return entry if all(kept for _, kept in everywhere) else entry._replace(features=None)
+
+    def _entry_here(self, loader: Any, tower: Tower | None) -> Entry | None:
+        """Find it for this process alone."""
         try:
             if not self.use:
                 raise NotCacheable("FEATURE_CACHE.USE is False")
@@ -134,9 +149,7 @@ class FeatureCache:
             facts = describe(*tower, loader, self.code)
             facts |= {"precision": self.precision, "processor": processor(self.device)}
             key = key_of(facts)
-            kept = self.store.open(key)
-            everywhere = all(ranks.gather_objects(kept is not None))  # a node may not see yet what another one sees
-            return Entry(key, facts, kept if everywhere else None)
+            return Entry(key, facts, self.store.open(key))
         except NotCacheable as reason:
             self._say(f"off, {reason}")
         except OSError as error:

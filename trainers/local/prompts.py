@@ -104,7 +104,8 @@ class GlobalLocalLearner(ContextLearner):
                 bound = math.sqrt(6 / ((n_local + len(classnames)) * start[0].numel()))
                 local.uniform_(-bound, bound, generator=generator)
             self.local_prompts = nn.Parameter(local.to(dtype))
-        self.local_proj = LocalProjection(place_width) if place_width else None
+        precise = torch.promote_types(dtype, torch.float32)
+        self.local_proj = LocalProjection(place_width).to(precise) if place_width else None
 
         tokens = tokenize(clip_model.tokens, words, classnames, self.n_context, clean=clean_names, stop="")  # (C, 77)
         self.n_places = torch.tensor(n_places)

@@ -261,4 +261,5 @@ def mean_cosines(image: Tensor, text: Tensor) -> Tensor:
     Tensor
         (..., C), float32.
     """
-    return image @ F.normalize(at_least_float32(text), dim=-1).mean(dim=0).t()  # the mean of cosines is linear in the text
+    # the mean of cosines is linear in the text
+    return image @ F.normalize(at_least_float32(text), dim=-1).mean(dim=0).t()

@@ -83,14 +83,12 @@ class TransportStatistics:
 
     def merge(self) -> None:
         """Add what the other processes that made this test have seen, each in its own batches; all must call it."""
-        mine = (self.problems, *({key: x.cpu() for key, x in part.items()} for part in (self.sums, self.most)))
-        everywhere = [seen for seen in ranks.gather_objects(mine) if seen[0]]
-        self.problems = sum(problems for problems, _, _ in everywhere)
-        every_sums, every_most = ([seen[part] for seen in everywhere] for part in (1, 2))
-        for key in every_sums[0] if every_sums else ():
-            self.sums[key] = sum(sums[key] for sums in every_sums)
-        for key in every_most[0] if every_most else ():
-            self.most[key] = torch.stack([most[key] for most in every_most]).amax(dim=0)
+        mine = tuple({key: x.cpu() for key, x in part.items()} for part in (self.sums, self.most))
+        self.problems = sum(ranks.gather_objects(self.problems))
+        seen = [(sums, most) for sums, most in ranks.gather_objects(mine) if sums]  # by who had a batch at all
+        if seen:
+            self.sums = {key: torch.stack([sums[key] for sums, _ in seen]).sum(dim=0) for key in seen[0][0]}
+            self.most = {key: torch.stack([most[key] for _, most in seen]).amax(dim=0) for key in seen[0][1]}
 
     def summary(self) -> dict[str, Any] | None:
         """Work out means and maxima over all problems, as plain numbers; None where there was no problem.
