@@ -13,6 +13,7 @@ A run is a folder with config.yaml (what was asked for), log.txt, checkpoints an
 - `plugins`: the plugins that a run remembers, and the configs that they bring
 - `files`: files written whole or not at all, errors that a caller can mend, lines on the console
 - `sweeps/`: many runs: planned, made by one or several processes, listed
+- `cluster/`: many runs on a cluster: what a tree has submitted, and how far it is
 - `restore/`: a run's trainer rebuilt from what it left, to predict with or to look into
 
 predict, results, plot, scripts, benchmarks and train.py may import this package; dassl, clip, trainers, datasets and

@@ -6,9 +6,10 @@ in it is made fit for a terminal, since a folder's or a class's name can hold co
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +66,36 @@ def to_stderr(message: object) -> None:
 def to_stdout(message: object) -> None:
     """Print a line on stdout, whatever the names in it hold."""
     print(printable(message))
+
+
+def visible_folders(output: str | Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every folder at or below `output` with the names of its files; hidden folders below it are passed over.
+
+    What lies in a hidden folder is no result: `.cluster` has what a sweep has submitted.
+    """
+    for folder, children, names in os.walk(output):
+        children[:] = sorted(child for child in children if not child.startswith("."))
+        yield Path(folder), names
+
+
+def find_files(output: str | Path, name: str, parent: str = "") -> list[Path]:
+    """Return the files at or below `output`, except in hidden folders, sorted.
+
+    Parameters
+    ----------
+    output
+        The folder.
+    name
+        What they are called, with * for anything.
+    parent
+        Name of the folder that they lie in; "" for any.
+    """
+    return sorted(
+        folder / match
+        for folder, names in visible_folders(output)
+        if parent in ("", folder.name)
+        for match in fnmatch.filter(names, name)
+    )
 
 
 def read_shaped(path: Path, shape: Any) -> Any:

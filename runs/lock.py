@@ -19,7 +19,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, lives, room
 
-__all__ = ["RunFolderError", "hold_folder", "make_folder", "refusal"]
+__all__ = ["FolderInUse", "RunFolderError", "hold_folder", "make_folder", "refusal"]
 
 LOCK_NAME, HOLDER_NAME = ".lock", ".holder"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of the file system
@@ -27,6 +27,14 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of th
 
 class RunFolderError(ValueError):
     """The output folder cannot be used for this run."""
+
+
+class FolderInUse(RunFolderError):
+    """Another process works in the folder; `holder` says which, where and since when."""
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 def make_folder(folder: Path) -> None:
@@ -57,8 +65,10 @@ def hold_folder(folder: StrPath) -> Iterator[None]:
 
     Raises
     ------
+    FolderInUse
+        At once, where another run works in the folder.
     RunFolderError
-        At once, where another run works in the folder; it says which process, where and since when.
+        Where the folder cannot be made or written to.
     """
     place = Path(os.path.realpath(folder))
     make_folder(place)
@@ -108,6 +118,7 @@ def _holder(place: Path) -> dict[str, Any]:
     return holder if known else {}
 
 
-def _in_use(folder: StrPath, holder: dict[str, Any]) -> RunFolderError:
+def _in_use(folder: StrPath, holder: dict[str, Any]) -> FolderInUse:
     who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}" if holder else "a process"
-    return RunFolderError(f"another run is at work in {folder} ({who}); wait for it, or choose another output folder")
+    message = f"another run is at work in {folder} ({who}); wait for it, or choose another output folder"
+    return FolderInUse(message, who)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from dassl.plain.reading import COUNT, NUMBER, PERCENT, TEXT, WHOLE, Each, Maybe, load_json, load_yaml, wrong
 from datasets.draws import PER_CLASS
 
-from .files import ResultsError, for_people, load_for_people
+from .files import ResultsError, for_people, load_for_people, visible_folders
 from .keys import DRAW, flatten, of_method
 
 RESULT_NAME = "result.json"
@@ -285,20 +285,14 @@ def find_runs(output: str | Path) -> list[Run]:
     if not output.is_dir():
         reason = "is a file, not a folder" if output.exists() else "does not exist"
         raise ResultsError(f"{output} {reason}; give the output folder of finished runs")
-    runs = [read_run(folder) for folder in _run_folders(output)]
+    names = {RESULT_NAME, CONFIG_NAME, LOG_NAME}
+    runs = [read_run(folder) for folder, files in visible_folders(output) if not names.isdisjoint(files)]
     if not runs:
         raise ResultsError(
             f"no run found in {output}: no folder in it holds a result.json "
             "(logs of other programs are read by `python -m results parse`)"
         )
     return runs
-
-
-def _run_folders(output: Path) -> Iterator[Path]:
-    for folder, children, files in os.walk(output):
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        if {RESULT_NAME, CONFIG_NAME, LOG_NAME} & set(files):
-            yield Path(folder)
 
 
 def read_run(folder: Path) -> Run:

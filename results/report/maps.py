@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from runs.files import find_files
+
 from ..inspection.maps import FOLDER
 from ..numbers.feature_map import OWN
 from .parts import pictures
@@ -18,7 +20,7 @@ MOST_MAPS = 6
 
 def maps(output: Path) -> dict[str, Any] | None:
     """Show the pictures below `output`, up to MOST_MAPS."""
-    paths = sorted(path for path in output.glob(f"**/{FOLDER}/*.png") if path.with_suffix(".npz").exists())
+    paths = [path for path in find_files(output, "*.png", FOLDER) if path.with_suffix(".npz").exists()]
     shown = pictures(output, [(path, path) for path in paths], MOST_MAPS, describe)
     return {"maps": shown} if shown else None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
+from runs.files import find_files
 from runs.record import read_run, relative_to
 
 from ..figures.style import inline_svg
@@ -163,6 +164,6 @@ def beside_runs(
         stale = finished != read_run(path.parent).record.get("finished")
         return {"name": where, "error": "", "stale": stale, **show(measured, number)}
 
-    paths = sorted(output.glob(f"**/{name}"))
+    paths = find_files(output, name)
     runs = [entry(path, number) for number, path in enumerate(paths[:MOST_BESIDE], start=1)]
     return {"runs": runs, "more": max(0, len(paths) - MOST_BESIDE), "file": name} if runs else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.plain.reading import COUNT, NUMBER, TEXT, WHOLE, Each, Maybe
-from runs.files import read_shaped, to_stderr
+from runs.files import find_files, read_shaped, to_stderr
 from runs.record import Run
 
 from ..inspection.claims import NAME
@@ -118,7 +118,7 @@ def read_lists(output: Path, name: str, shape: Any) -> Iterator[tuple[Path, dict
 
     Those that are torn or not of `shape` are named on stderr and left out.
     """
-    for path in sorted(output.glob(f"**/{FOLDER}/{name}")):
+    for path in find_files(output, name, FOLDER):
         try:
             yield path, read_shaped(path, shape)
         except ValueError as error:

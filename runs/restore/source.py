@@ -17,6 +17,7 @@ from typing import Any
 from dassl.plain.reading import TEXT, Maybe, wrong
 
 from ..files import ResultsError as PredictError
+from ..files import find_files
 from ..keys import effective, flatten
 from ..record import (
     CONFIG_NAME,
@@ -230,7 +231,7 @@ def _read_config(run: Path) -> dict[str, Any]:
 
 
 def _runs_below(folder: Path) -> str:
-    runs = sorted(file.parent for file in folder.glob(f"**/{RESULT_NAME}"))
+    runs = [file.parent for file in find_files(folder, RESULT_NAME)]
     shown = ", ".join(map(str, runs[:3])) + ", ..." * (len(runs) > 3)
     return f"; below it are {len(runs)}: {shown}" if runs else ""
 

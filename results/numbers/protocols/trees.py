@@ -12,8 +12,6 @@ log.  `grid` sorts what is found here into the cells of a table.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +19,7 @@ from typing import NamedTuple
 from dassl.plain.text import printable
 from datasets import declared
 from datasets.draws import PER_CLASS
-from runs.files import ResultsError
+from runs.files import ResultsError, visible_folders
 from runs.layout import BASE_CLASSES, FEW_SHOT, NEW_CLASSES, TRANSFER, ZERO_SHOT, Layout
 from runs.methods import mark
 from runs.record import Run, read_run
@@ -136,7 +134,7 @@ def find_results(output: str | Path, protocol: Protocol) -> list[Result]:
     output = Path(output)
     if not output.is_dir():
         raise ResultsError(f"{output} is no folder; give the output folder of finished runs")
-    folders = list(_folders(output))
+    folders = [folder for folder, _ in visible_folders(output.resolve())]
     results = [result for folder in folders if (result := _read(folder, protocol)) is not None]
     if protocol.transfers:  # a few-shot run on the source belongs here only if it was tested elsewhere
         tested = {result.method for result in results if result.dataset != SOURCE}
@@ -156,13 +154,6 @@ def find_results(output: str | Path, protocol: Protocol) -> list[Result]:
             f"(`python -m results {protocol.name} --help` tells them)"
         )
     return results
-
-
-def _folders(output: Path) -> Iterator[Path]:
-    """Every folder at or below `output`, hidden ones left out, sorted."""
-    for folder, children, _ in os.walk(output.resolve()):
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        yield Path(folder)
 
 
 def _read(folder: Path, protocol: Protocol) -> Result | None:

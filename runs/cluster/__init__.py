@@ -1,0 +1,6 @@
+"""Many runs on a cluster: what a tree has submitted, how far it is, and how it is ended.
+
+- `journal`: what a tree of runs knows of its submissions, in its hidden folder .cluster
+- `processes`: which process of which machine, so that a number that was given out again deceives nobody
+- `scheduler`: what Slurm, or this machine, says of the jobs
+"""
