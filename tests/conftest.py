@@ -47,6 +47,25 @@ def demo_data(tmp_path_factory):
     return lambda root: shutil.copytree(shared / "demo", root / "demo")
 
 
+@pytest.fixture(scope="session")
+def _slurm(tmp_path_factory):
+    from tests.support.slurm import missing, running
+
+    if reason := missing():
+        pytest.skip(reason)
+    with running(tmp_path_factory.mktemp("slurm")) as slurm:
+        yield slurm
+
+
+@pytest.fixture(scope="module")
+def slurm(_slurm):
+    """A real Slurm with two nodes of one core (tests/support/slurm.py), which programs find meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(_slurm.conf))
+        yield _slurm
+    _slurm.clear()
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """For runs in several processes that are compared bit for bit: sums depend on the number of threads."""
