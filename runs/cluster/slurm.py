@@ -13,7 +13,6 @@ import importlib.util
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,13 +20,9 @@ from typing import Any
 
 from ..plugins import CHECKOUT
 from .flags import INSTALL, Resources
+from .scheduler import SlurmError, ask
 
 WARNING = "USR2"  # the signal that submitit asks Slurm to send before the time limit
-PATIENCE = 60  # seconds for an answer of Slurm's
-
-
-class SlurmError(OSError):
-    """Slurm cannot be asked, or refuses."""
 
 
 def require_submitit() -> None:
@@ -121,19 +116,6 @@ def most_elements() -> int:
     """
     limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
     return max(1, int(limit[1])) if limit else 1000
-
-
-def ask(*command: str) -> str:
-    """Return what a command of Slurm's prints; SlurmError where it fails, is missing or does not answer."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise SlurmError(f"there is no {command[0]} on this machine: is this a submit host of Slurm?") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmError(f"{command[0]} has not answered within {PATIENCE} s") from None
-    if done.returncode:
-        raise SlurmError(f"{command[0]}: {_text(done.stderr)}")
-    return done.stdout
 
 
 def _text(text: str) -> str:

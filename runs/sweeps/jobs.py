@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dassl.plain.devices import choose_device
 from dassl.plain.text import error_text, printable_lines
 
+from ..cluster.journal import SLURM
 from .planning import Job
 from .progress import Clock, Report, progress
 from .states import first_line, is_complete, list_jobs
@@ -137,8 +138,8 @@ def make_runs(
             return run_jobs(jobs, run_elsewhere, report, count, observer)
 
 
-def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.Namespace) -> int:
-    """Plan and make runs as a program does, saying on stderr what failed.
+def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.Namespace, output: str = "") -> int:
+    """Plan runs as a program does, and make them or send them to a cluster, saying on stderr what failed.
 
     Parameters
     ----------
@@ -146,11 +147,13 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
         Makes jobs of `args`; it may raise what building a config raises.
     args
         A command line with the flags of `add_sweep_flags`.
+    output
+        The tree that the runs are in, if it is not `args.output`.
 
     Returns
     -------
     int
-        The exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 128 + the number of the signal that
+        The exit status: 0 all complete (or submitted), 1 some failed, 2 nothing could be planned, 128 + the number of the signal that
         stopped it.
     """
     from dassl.engine.interruption import exit_status
@@ -161,9 +164,14 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
 
     try:
         jobs = plan(args)
-        check_devices(args.devices)
-        for name in {job.cfg.USE_DEVICE for job in jobs}:
-            choose_device(name)
+        if args.cluster != SLURM:
+            check_devices(args.devices)
+            for name in {job.cfg.USE_DEVICE for job in jobs}:
+                choose_device(name)
+        if args.cluster:
+            from .submitting import submit
+
+            return submit(jobs, args, output or args.output)
     except (ValueError, LookupError, OSError, AssertionError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 1 if disk_failed(error) else 2

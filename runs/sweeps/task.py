@@ -36,7 +36,8 @@ from dassl.plain.text import error_text
 
 from ..cluster.journal import COMPLETE, Journal, Task, now
 from ..cluster.processes import Process
-from ..cluster.slurm import WARNING, SlurmError, ask
+from ..cluster.scheduler import SlurmError, ask
+from ..cluster.slurm import WARNING
 from .jobs import Observer, make_runs
 from .planning import Job
 from .states import state_of
