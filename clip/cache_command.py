@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 
 The folder is --dir, or $PLOT_FEATURE_CACHE, or ~/.cache/plot-features.  Runs name it with FEATURE_CACHE.DIR, limit it
 with FEATURE_CACHE.MAX_GB and leave it alone with FEATURE_CACHE.USE False.
-exit status: 0 done, 1 something was damaged (verify), 2 bad command line.
+exit status: 0 done, 1 something was not sound (verify), 2 bad command line.
 """
 
 
@@ -59,21 +59,26 @@ def show(store: FeatureStore, entries: list[Entry]) -> int:
 
 
 def verify(entries: list[Entry]) -> int:
-    """Read all complete entries and remove the damaged ones; exit status 1 where there was one."""
+    """Read all complete entries and remove the damaged ones; exit status 1 where one is not sound."""
     from tqdm import tqdm
 
-    from .feature_store import check, remove
+    from .feature_store import Damaged, StoredFeatures, remove
 
-    damaged = 0
+    bad = 0
     for entry in tqdm(entries, "verifying", disable=None, leave=False):
         if not entry.complete:
             continue
-        problem = check(entry.folder)
-        if problem:
+        try:
+            StoredFeatures(entry.folder).verify()
+            verdict = "sound"
+        except Damaged as error:
             remove(entry.folder)
-            damaged += 1
-        print(f"{entry.key[:12]} {f'damaged, removed: {problem}' if problem else 'sound'}")
-    return int(damaged > 0)
+            verdict = f"damaged, removed: {error}"
+        except OSError as error:  # a file system that fails at the moment, or another machine that removes it
+            verdict = f"not readable: {error.strerror or error}"
+        bad += verdict != "sound"
+        print(f"{entry.key[:12]} {verdict}")
+    return int(bad > 0)
 
 
 def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:

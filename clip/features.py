@@ -56,6 +56,11 @@ class ImageFeatures(NamedTuple):
         return ImageFeatures(*(tensor.to(device, non_blocking=non_blocking) for tensor in self))
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Bring half precision to float32, and leave float64 as it is (PREC fp64)."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def check_kind(kind: str) -> str:
     """Return `kind` itself; raise a ValueError that lists the known ones for any other."""
     if kind not in KINDS:

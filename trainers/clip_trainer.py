@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip import ranks
 from clip.clip import check_model_name
 from clip.feature_store import FeatureStore
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
@@ -49,6 +50,8 @@ class ClipTrainer(TrainerX):
         (data set's name, shots) -> {config key: value}, the published schedule; defaults below what a user sets.
     learned_tensors
         Entries of the registered model's state that are learned.  What else is there is made anew from the class names.
+    splits_work
+        Whether the processes of one run (torchrun) share the work of its steps; else each does all of it.
     zero_shot
         Whether no training image is seen, so that one run stands for every number of shots and every seed.
     transports
@@ -69,6 +72,7 @@ class ClipTrainer(TrainerX):
 
     options_type: type[Options] | None = None
     learned_tensors: tuple[str, ...] = ()
+    splits_work: bool = True
     zero_shot: bool = False
     transports: bool = False
     has_places: bool = False
@@ -128,6 +132,11 @@ class ClipTrainer(TrainerX):
         """
         self.precision = effective_precision(precision, self.device)
         self.clip_model = load_backbone(self.cfg, self.precision, self.device)
+        if ranks.size() > len(self.dm.dataset.classnames):
+            raise ValueError(
+                f"{ranks.size()} processes share the prompts of {len(self.dm.dataset.classnames)} classes; start at "
+                "most one a class"
+            )
         check_names(self.clip_model, self.dm.dataset.classnames, self.cfg.MODEL.BACKBONE.NAME, self.names_decide)
         settings = dict(self.cfg.get("FEATURE_CACHE", {}))
         store = FeatureStore(settings.get("DIR"), settings.get("MAX_GB", MAX_GB) * 1e9)
@@ -236,7 +245,7 @@ class ClipTrainer(TrainerX):
             The loss, a scalar, and logits (B, C), whose accuracy is reported.
         """
         logits = self.model(images)
-        return F.cross_entropy(logits.float(), labels), logits
+        return F.cross_entropy(at_least_float32(logits), labels), logits
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         """Take one step on the loss of a batch; the learning rate moves with the last batch of an epoch.
@@ -257,20 +266,26 @@ class ClipTrainer(TrainerX):
             Where the loss is not finite.
         """
         images, labels = self.parse_batch_train(batch)
-        with self.autocast():
+        with self.autocast(), ranks.sharing():
             loss, logits = self.training_loss(images, labels)
         meters = self.read_meters(loss, logits, labels)
         self.model_zero_grad()
         if self.scaler is None:
             loss.backward()
+            self.average_gradients()
             self.model_update()
         else:
             self.scaler.scale(loss).backward()
+            self.average_gradients()
             self.scaler.step(self.optim)
             self.scaler.update()
         if (self.batch_idx + 1) == self.num_batches:
             self.update_lr()
         return meters
+
+    def average_gradients(self) -> None:
+        """Give every process the gradient of the whole step, where several take it together (clip/ranks.py)."""
+        ranks.average_gradients(self.model.parameters())
 
     def read_meters(self, loss: Tensor, logits: Tensor, labels: Tensor) -> dict[str, float]:
         """Read what a step reports, before its backward pass begins.
@@ -309,7 +324,11 @@ class ClipTrainer(TrainerX):
         if self.evidence:
             self.evidence.begin_test()
         with self.model.fixed_prompts():
-            return super().test(split)
+            self.model.encode_text_together()
+            result = super().test(split)
+        if self.evidence:
+            self.evidence.end_test()
+        return result
 
     def frozen_tower(self) -> tuple[nn.Module, str] | None:
         """Name what image features depend on.
@@ -322,8 +341,13 @@ class ClipTrainer(TrainerX):
         return None if self.model.image_side_learns else (self.model.image_encoder, self.model.kind)
 
     def evaluation_batches(self, split: str, loader: Any) -> Iterable[dict[str, Any]]:
-        """Give the loader's batches; "img" holds features where they can be kept, and else images."""
-        return self.feature_cache.batches(loader, self.frozen_tower(), f"{self.cfg.DATASET.NAME} {split}")
+        """Give the batches of a test; "img" holds features where they can be kept, and else images.
+
+        Where several processes make the test, each gets its own batches.
+        """
+        about = f"{self.cfg.DATASET.NAME} {split}"
+        kept = self.feature_cache.batches(loader, self.frozen_tower(), about)
+        return super().evaluation_batches(split, loader) if kept is None else kept
 
     def encode(self, images: Tensor) -> ImageFeatures:
         """Encode images (B, 3, H, W) that are on the device."""

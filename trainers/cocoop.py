@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 from dassl.engine import TRAINER_REGISTRY
@@ -57,10 +57,10 @@ class ConditionalPromptLearner(PromptLearner):
         layers = OrderedDict(linear1=nn.Linear(features, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, width))
         self.meta_net = nn.Sequential(layers).to(self.ctx.dtype)
 
-    def prompts_of(self, image: Tensor) -> PromptTokens:
-        """Make B x C prompts for image features (B, D) of unit length."""
+    def prompts_of(self, image: Tensor, classes: Tensor | None = None) -> PromptTokens:
+        """Make B x C prompts for image features (B, D) of unit length, or B x c for some of the classes."""
         shift = self.meta_net(image.to(self.ctx.dtype))  # (B, E)
-        return self.words.place(self.contexts() + shift[:, None, None, :])
+        return self.words.place(self.contexts() + shift[:, None, None, :], classes)
 
 
 class CoCoOpModel(PromptModel):
@@ -73,7 +73,10 @@ class CoCoOpModel(PromptModel):
 
     def score(self, features: ImageFeatures) -> Tensor:
         """Logits (B, C) of features."""
-        return self.logit_scale.exp() * self.class_cosines(features).pooled
+        return self.of_all_classes(self.logit_scale.exp() * self.class_cosines(features).pooled)
+
+    def encode_text_together(self) -> None:
+        """Nothing: every image has prompts of its own."""
 
     def class_cosines(self, features: ImageFeatures) -> ClassCosines:
         """Compare each image with the prompts that it makes itself; see PromptModel."""
@@ -84,7 +87,8 @@ class CoCoOpModel(PromptModel):
 
     def cosines(self, image: Tensor) -> Tensor:
         """Cosines (B, C) of pooled features (B, D) of unit length, all at once."""
-        text = F.normalize(self.text_encoder(self.prompt_learner.prompts_of(image)).float(), dim=-1)  # (B, C, D)
+        prompts = self.prompt_learner.prompts_of(image, self.own_classes())
+        text = F.normalize(at_least_float32(self.text_encoder(prompts)), dim=-1)  # (B, C, D)
         return torch.einsum("bd,bcd->bc", image, text)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
@@ -35,8 +35,8 @@ class CoOpModel(PromptModel):
 
     def score(self, image: ImageFeatures) -> Tensor:
         """Logits (B, C) of features."""
-        text = F.normalize(self.text_features()[0].float(), dim=-1)  # (C, D)
-        return self.logit_scale.exp() * pooled(image) @ text.t()
+        text = F.normalize(at_least_float32(self.text_features()[0]), dim=-1)  # (C, D)
+        return self.of_all_classes(self.logit_scale.exp() * pooled(image) @ text.t())
 
 
 @TRAINER_REGISTRY.register()

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
 
@@ -56,8 +56,10 @@ class KgCoOpModel(CoOpModel):
 
         Between features of unit length it is half the squared Euclidean distance, which the paper writes.
         """
-        text = F.normalize(self.text_features()[0].float(), dim=-1)  # (C, D)
-        return 1 - (text * self.hand_written).sum(dim=-1).mean()
+        text = F.normalize(at_least_float32(self.text_features()[0]), dim=-1)  # (C, D)
+        classes = self.own_classes()
+        hand_written = self.hand_written if classes is None else self.hand_written[classes.to(text.device)]
+        return 1 - self.of_all_classes((text * hand_written).sum(dim=-1), dim=0).mean()
 
 
 @TRAINER_REGISTRY.register()

@@ -68,7 +68,7 @@ class ImageTower(nn.Module):
         self._missing = ""  # why there are no features of places
 
     def extra_repr(self) -> str:
-        """Show the config, by which features on disk are told apart (clip/feature_store.py)."""
+        """Show the config, by which features on disk are told apart (clip/feature_store/)."""
         return self.described
 
     @property

@@ -11,13 +11,16 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["atomic_write", "clear_leftovers", "copy_new", "disk_failed", "host", "lives", "require_room", "room"]
+__all__ = [
+    "abandoned", "atomic_write", "clear_leftovers", "copy_new", "disk_failed", "host", "lives", "require_room", "room",
+]
 
 StrPath = str | os.PathLike[str]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -171,6 +174,41 @@ def clear_leftovers(folder: StrPath, name: str = "") -> None:
             if match is None or (name and match["name"] != _short(name)):
                 continue
             with contextlib.suppress(OSError):
-                dead = match["host"] == host() and not lives(int(match["pid"]))
-                if dead or time.time() - path.lstat().st_mtime > FORGOTTEN:
+                if abandoned(path, match["host"], int(match["pid"])):
                     path.unlink()
+
+
+def abandoned(path: Path, machine: str, pid: int) -> bool:
+    """Tell whether nobody writes a file, or a folder of files, any more.
+
+    Parameters
+    ----------
+    path
+        What was being written.
+    machine, pid
+        Who wrote it: `host()` and the number of the process there.
+
+    Returns
+    -------
+    bool
+        True where that process was one of this machine and has died, and where nothing was written for a day, wherever
+        the process runs.
+
+    Raises
+    ------
+    OSError
+        Where `path` is gone.
+    """
+    if machine == host() and not lives(pid):
+        return True
+    latest = max(place.lstat().st_mtime for place in (path, *(path.iterdir() if path.is_dir() else ())))
+    return _time_of(path.parent) - latest > FORGOTTEN
+
+
+def _time_of(folder: Path) -> float:
+    """Return the time by the clock of a folder's file system, which need not be this machine's."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # a folder that may only be read
+        return time.time()

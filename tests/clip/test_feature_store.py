@@ -1,8 +1,6 @@
 """The store alone: what was written is read, what is damaged is not, what is full makes room."""
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -17,9 +15,10 @@ import torch
 from torch import nn
 
 import clip
-from clip import feature_store
 from clip.__main__ import main
-from clip.feature_store import INFO, FeatureStore, key_of, shown, tower_digest
+from clip.feature_store import FeatureStore, key_of, keys, shown, tower_digest
+from clip.feature_store import store as store_module
+from clip.feature_store.files import INFO
 from clip.features import ImageFeatures
 from tests.support.programs import REPOSITORY
 
@@ -41,19 +40,25 @@ def write(store, key=KEY, data=None, batch=4, about="demo test"):
     return writer
 
 
-def equal(a, b):
-    return a is not None and all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
+def same(a, b):
+    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def equal(stored, data):
+    """Both ways to read are right: everything at once, and some rows."""
+    part = ImageFeatures(*(tensor[3:7] for tensor in data))
+    return stored is not None and same(stored.all(), data) and same(stored.rows(3, 7), part)
 
 
 @pytest.fixture
 def store(tmp_path):
-    feature_store._verified.clear()
+    store_module._verified.clear()
     return FeatureStore(tmp_path / "features")
 
 
 def forget():
     """As another process sees it."""
-    feature_store._verified.clear()
+    store_module._verified.clear()
 
 
 # --- there and back --------------------------------------------------------------------------------------
@@ -80,7 +85,7 @@ def test_views_are_written_in_order(store):
 
 def test_writing_into_what_was_read_does_not_reach_the_file(store):
     write(store)
-    store.open(KEY).pooled.zero_()
+    store.open(KEY).all().pooled.zero_()
     forget()
     assert equal(store.open(KEY), features())
 
@@ -133,7 +138,7 @@ def _same_facts(before, path):
 
 def test_other_formats_are_rebuilt(store, monkeypatch):
     write(store)
-    monkeypatch.setattr(feature_store, "FORMAT", feature_store.FORMAT + 1)
+    monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
     assert store.open(KEY) is None
 
 
@@ -216,18 +221,6 @@ def test_a_lock_that_children_have_inherited_is_let_go(store):
         os.waitpid(child, 0)
 
 
-def test_without_locks_the_first_to_finish_wins(store, monkeypatch):
-    def no_locks(*args):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    with store.building(KEY), store.write(KEY, FACTS, 10) as slow:
-        slow.add(features(seed=1))
-        assert write(store).problem == ""
-    assert slow.problem == "" and len(store.entries()) == 1
-    assert equal(store.open(KEY), features())
-
-
 # --- room ------------------------------------------------------------------------------------------------
 
 
@@ -260,7 +253,7 @@ def test_what_is_larger_than_the_limit_is_not_begun(store):
 
 def test_a_small_disk_is_left_alone(store, monkeypatch):
     usage = shutil.disk_usage(store.folder.parent)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=feature_store.RESERVE + 100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=store_module.RESERVE + 100))
     writer = write(store)
     assert "do not fit on the disk" in writer.problem and store.entries() == []
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP
 
 from ..parts.hand_written import ZeroShotModel
@@ -76,10 +76,9 @@ class TipModel(ZeroShotModel):
 
     # --- keys --------------------------------------------------------------------------------------------
 
-    def view(self, images: Tensor) -> ImageFeatures:
-        """Compute what one augmented view of images contributes to their keys."""
-        image = self.encode(images)
-        return ImageFeatures(image.pooled.float(), image.local.float())
+    def view(self, image: ImageFeatures) -> ImageFeatures:
+        """Compute what the features of one augmented view of images contribute to their keys."""
+        return ImageFeatures(at_least_float32(image.pooled), at_least_float32(image.local))
 
     def keys_of(self, mean: ImageFeatures) -> Tensor:
         """Make the keys (N, B, D) of images from the mean of their views."""
@@ -133,7 +132,7 @@ class PlotAdapterModel(TipModel):
     def affinity(self, image: ImageFeatures) -> Tensor:
         """Compute the cosines of all local features with all keys, (N, K, B, M)."""
         features = image.pooled[:, None] if self._transport.pooled else image.local
-        local = F.normalize(features.float(), dim=-1)  # (B, M, D)
+        local = F.normalize(at_least_float32(features), dim=-1)  # (B, M, D)
         return (self.cache.keys @ local.flatten(0, 1).t()).unflatten(2, local.shape[:2])
 
     def similarity(self, affinity: Tensor, beta: float) -> Tensor:
@@ -149,7 +148,7 @@ class PlotAdapterModel(TipModel):
 
     def _scaled(self, score: Tensor) -> Tensor:
         """Multiply a score by s, as logits are."""
-        return self.logit_scale.exp().float() * score
+        return at_least_float32(self.logit_scale.exp()) * score
 
     def explain(self, images: Tensor | ImageFeatures, keep_plan: bool = True) -> PlotOutput:
         """Compute the forward pass with the evidence for it: how the cache was matched."""
@@ -163,9 +162,9 @@ class PlotAdapterModel(TipModel):
         with self.plot.fixed_prompts():
             yield
 
-    def view(self, images: Tensor) -> ImageFeatures:
-        """Compute the features of one view, each of unit length: the original averages directions."""
-        return super().view(images).normalized()
+    def view(self, image: ImageFeatures) -> ImageFeatures:
+        """Compute what one view contributes, each feature of unit length: the original averages directions."""
+        return super().view(image).normalized()
 
     def keys_of(self, mean: ImageFeatures) -> Tensor:
         """Make the two keys (2, B, D) of images: pooled, and mean over places."""

@@ -10,7 +10,7 @@ from ..plot.matchings import MATCHINGS
 from ..plot.options import FUSE_GLOBAL, PlotOptions
 from .tuned import PLOT_ADAPTER, TIP_ADAPTER, Tuned, grid, tuned_for
 
-PRECISIONS = ("fp16", "fp32", "bf16")  # no amp: no gradient reaches the towers
+PRECISIONS = ("fp16", "fp32", "bf16", "fp64")  # no amp: no gradient reaches the towers
 SEARCHES = ("val", "full_val", "train", "none")
 LOCAL = [name for name, matching in MATCHINGS.items() if not matching.pooled]
 ALPHA = "weight of the cache's score in training, and in a test where SEARCH is none"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from clip import ranks
 from clip.features import ImageFeatures
 from dassl.data.datasets import build_dataset
 
@@ -72,7 +73,8 @@ def search(
             score = model.cache_score(affinity, beta)
             rows.append(torch.cat([((base + part * score).argmax(dim=2) == labels).sum(dim=1) for part in parts]))
         correct = correct + torch.stack(rows)
-    correct = correct.cpu()
+    seen = [(n, counts) for n, counts in ranks.gather_objects((images, torch.as_tensor(correct).cpu())) if n]
+    images, correct = sum(n for n, _ in seen), sum(counts for _, counts in seen)  # of all processes
     best = int(correct.flatten().argmax())  # the first of equals
     row, column = divmod(best, len(alphas))
     return Choice(alphas[column], betas[row], 100.0 * int(correct.max()) / images)

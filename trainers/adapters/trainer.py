@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from clip import ranks
 from clip.model import CLIP
 from dassl.data import DatasetWrapper
 from dassl.engine import TRAINER_REGISTRY
@@ -193,20 +194,26 @@ class AdapterTrainer(ClipTrainer):
             self.options.passes,
             self.train_loader_x.batch_size or 1,
             self.cfg.DATALOADER.NUM_WORKERS,
-            lambda batch: self.model.view(batch.to(self.device)),
+            lambda batch: self.model.view(self.encode_together(batch.to(self.device))),
             self.model.keys_of,
         )
         self.cache.fill(keys, torch.tensor([item.label for item in images.data_source]))
         print(f"The cache holds {len(images)} images of {self.cache.n_known} classes, {self.options.passes} views each")
 
+    def encode_together(self, images: Any) -> Any:
+        """Encode images of a batch that every process has, each a part of them."""
+        with ranks.sharing():
+            return ranks.encode(self.encode, images)
+
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         """Take one step on the cross-entropy of a batch, and one of the schedule."""
         images, labels = self.parse_batch_train(batch)
-        logits = self.model.train_logits(self.encode(images))
+        logits = self.model.train_logits(self.encode_together(images))
         loss = F.cross_entropy(logits, labels)
         meters = self.read_meters(loss, logits, labels)
         self.model_zero_grad()
         loss.backward()
+        self.average_gradients()
         self.model_update()
         self.update_lr()  # after every batch, see `by_batch`
         return meters

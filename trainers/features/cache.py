@@ -1,7 +1,7 @@
 """Image features that were computed once: in a test, what a frozen tower says about an image is kept on disk.
 
 The engine asks a trainer for the batches of a test.  `FeatureCache` gives them with ImageFeatures in the place of
-images, read from a store (clip/feature_store.py), or computed and kept there on the way.  Training does the same where
+images, read from a store (clip/feature_store/), or computed and kept there on the way.  Training does the same where
 it is asked to see the same views of its images again and again (views.py).
 
 Features are kept as they came out of the loader's batches, and the size of the batches is part of the key: convolutions
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -27,7 +28,8 @@ from torch.utils.data import DataLoader, SequentialSampler
 from torchvision.transforms import Compose
 from tqdm import tqdm
 
-from clip.feature_store import FeatureStore, key_of, shown, tower_digest
+from clip import ranks
+from clip.feature_store import FeatureStore, StoredFeatures, key_of, shown, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
 
@@ -50,7 +52,7 @@ class Entry(NamedTuple):
 
     key: str
     facts: dict[str, Any]  # what the key was made of
-    features: ImageFeatures | None  # of all images, where they are kept already
+    features: StoredFeatures | None  # of all images, where they are kept already
 
 
 class FeatureCache:
@@ -84,8 +86,10 @@ class FeatureCache:
         self.device, self.precision, self.code = device, precision, tuple(code)
         self._last_line = ""
 
-    def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]]:
-        """Give the loader's batches; "img" holds features where they can be kept, and else the images.
+    def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]] | None:
+        """Give the loader's batches with features in the place of images; None where nothing can be kept of them.
+
+        Where several processes make a test, each gets its own batches, and all must take them in step.
 
         Parameters
         ----------
@@ -98,7 +102,7 @@ class FeatureCache:
         """
         entry = self._entry(loader, tower)
         if entry is None:
-            return loader
+            return None
         return self._build(entry, about, loader) if entry.features is None else self._stored(entry, loader)
 
     def features(self, loader: Any, tower: Tower | None, about: str) -> ImageFeatures:
@@ -112,13 +116,36 @@ class FeatureCache:
                 kept = self.store.open(entry.key)
             else:
                 self._say(f"hit, {self.store.folder / entry.key}")
+            whole = None
             if kept is not None:
-                return kept
-        parts = [self.encode(batch["img"].to(self.device)).to("cpu") for batch in _bar(loader, len(loader))]
+                try:
+                    whole = kept.all()
+                except OSError as error:
+                    self._lost(error)
+            if all(ranks.gather_objects(whole is not None)):
+                assert whole is not None
+                return whole
+        rounds = self._encoded(_bar(ranks.turns_of(loader), len(loader)), len(loader))
+        parts = [features for _, together in rounds for features in together]
         return ImageFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _entry(self, loader: Any, tower: Tower | None) -> Entry | None:
-        """Find where features of a loader's images are kept; None, having said why, where they cannot be."""
+        """Find where features of a loader's images are kept; None, having said why, where they cannot be.
+
+        The processes of a run agree: nodes with other processors, or one that does not see yet what another has
+        written, are no reason to wait for each other for ever.
+        """
+        entry = self._entry_here(loader, tower)
+        everywhere = ranks.gather_objects((entry and entry.key, entry is not None and entry.features is not None))
+        if entry is None or any(key is None for key, _ in everywhere):
+            return None
+        if len({key for key, _ in everywhere}) > 1:
+            self._say("off, the processes of this run compute on different kinds of processors")
+            return None
+        return entry if all(kept for _, kept in everywhere) else entry._replace(features=None)
+
+    def _entry_here(self, loader: Any, tower: Tower | None) -> Entry | None:
+        """Find it for this process alone."""
         try:
             if not self.use:
                 raise NotCacheable("FEATURE_CACHE.USE is False")
@@ -141,26 +168,80 @@ class FeatureCache:
         # Iterating the loader would draw a seed from the global generator: training goes on with the same numbers
         torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
         items, size = loader.dataset.data_source, loader.batch_size or 1  # type: ignore[attr-defined]
-        for first in range(0, len(items), size):
+        for number, first in enumerate(ranks.turns(range(0, len(items), size))):
             part = range(first, min(first + size, len(items)))
-            features = ImageFeatures(*(tensor[first : part.stop].clone() for tensor in entry.features))
+            try:
+                features = entry.features.rows(part.start, part.stop)
+            except OSError as error:
+                self._lost(error)
+                yield from self._encoded_from(number, loader)
+                return
             yield batch_of(items, part, features)
 
+    def _encoded_from(self, number: int, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        """Yield the loader's batches from one on, with their features, and draw nothing from its generator."""
+        generator = loader.generator or torch.default_generator
+        state = generator.get_state()
+        batches = iter(ranks.turns_of(loader))
+        generator.set_state(state)
+        for batch in itertools.islice(batches, number, None):
+            yield batch | {"img": self.encode(batch["img"].to(self.device))}
+
+    def _lost(self, error: OSError) -> None:
+        """Report that an entry went away while it was read, as it may on a network file system."""
+        self._say(f"lost, {error.strerror or error}; the other images are encoded")
+
     def _build(self, entry: Entry, about: str, loader: DataLoader) -> Iterator[dict[str, Any]]:
-        """Yield the loader's batches with their features, which are kept on the way."""
+        """Yield the loader's batches with their features, which are kept on the way.
+
+        Of several processes that make a run, the first one writes what all have encoded.
+        """
         store, key = self.store, entry.key
+        if ranks.rank() > 0:
+            for batch, _ in self._encoded(ranks.turns_of(loader), len(loader)):
+                if batch is not None:
+                    yield batch
+            return
         with store.building(key):
-            stored = store.open(key)  # another process may have been faster
+            stored = store.open(key) if ranks.size() == 1 else None  # another process may have been faster
             if stored is None:
                 with store.write(key, entry.facts, len(loader.dataset), about) as writer:  # type: ignore[arg-type]
-                    for batch in loader:
-                        features = self.encode(batch["img"].to(self.device))
-                        writer.add(features)
-                        yield batch | {"img": features}
+                    for batch, together in self._encoded(ranks.turns_of(loader), len(loader)):
+                        for features in together:
+                            writer.add(features)
+                        if batch is not None:
+                            yield batch
                 problem, done = writer.problem, f"built, {shown(writer.size)} in {store.folder / key}"
                 self._say(f"off, {problem}" if problem else done)
                 return
         yield from self._stored(entry._replace(features=stored), loader)
+
+    def _encoded(
+        self, batches: Iterable[dict[str, Any]], total: int
+    ) -> Iterator[tuple[dict[str, Any] | None, list[ImageFeatures]]]:
+        """Encode batches that are dealt out among the processes of a run, one for each at a time.
+
+        Parameters
+        ----------
+        batches
+            Of this process.
+        total
+            How many all have together.
+
+        Yields
+        ------
+        tuple
+            This process's batch, with its features in the place of images (None when it has no more), and the features
+            of the batches of all processes, in the order of the loader; those of others are on the CPU.
+        """
+        mine = iter(batches)
+        for _ in range(0, total, ranks.size()):
+            batch = next(mine, None)
+            if batch is not None:
+                batch = batch | {"img": self.encode(batch["img"].to(self.device))}
+            features = None if batch is None else batch["img"]
+            sent = features if ranks.size() == 1 or features is None else features.to("cpu")
+            yield batch, [part for part in ranks.gather_objects(sent) if part is not None]
 
     def _say(self, what: str) -> None:
         """Write a line to the log, but not the same one after every epoch."""

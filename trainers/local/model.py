@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.features import ImageFeatures, check_kind
+from clip.features import ImageFeatures, at_least_float32, check_kind
 from clip.model import CLIP
 
 from ..parts.model import ClassCosines, PromptModel, mean_cosines, pooled
@@ -93,21 +93,22 @@ class GlobalLocalModel(PromptModel):
 
     def encode_prompts(self) -> Tensor:
         """Encode all prompts, the global ones first: (N_g + N_l, C, D)."""
-        return torch.cat([self.text_encoder(tokens) for tokens in self.prompt_learner()])
+        return torch.cat([self.text_encoder(tokens) for tokens in self.prompts()])
 
     def sets(self, image: ImageFeatures) -> tuple[Tensor, Tensor, Tensor]:
         """Features of unit length: places (B, M, D), global prompts (N_g, C, D), local prompts (N_l, C, D)."""
         places = image.pooled[:, None] if self.transport.pooled else self.places(image)
-        text = F.normalize(self.text_features().float(), dim=-1)
+        text = F.normalize(at_least_float32(self.text_features()), dim=-1)
         n_global = self.prompt_learner.n_global
         local = text[n_global:] if self.prompt_learner.n_local else text
         self.latest_text = local.detach()
-        return F.normalize(places.float(), dim=-1), text[:n_global], local
+        return F.normalize(at_least_float32(places), dim=-1), text[:n_global], local
 
     def branches(self, image: ImageFeatures) -> Branches:
         """Compute the cosines of both branches."""
         places, whole, local = self.sets(image)
-        return Branches(self.whole(image, whole), self.transport.score(places, local, each=True))
+        cosines = self.whole(image, whole), self.transport.score(places, local, each=True)
+        return Branches(*map(self.of_all_classes, cosines))
 
     def class_cosines(self, image: ImageFeatures) -> ClassCosines:
         """As every model; the whole image with the global prompts, all places with the local ones."""
@@ -138,7 +139,7 @@ class GlobalLocalModel(PromptModel):
         tuple of Tensor
             Of the global branch, on the mean over the drawn prompts, and of the local one.
         """
-        scale = self.logit_scale.exp().float()
+        scale = at_least_float32(self.logit_scale.exp())
         images, _, prompts = branches.whole.shape
         drawn = draw_prompts(images, prompts, self.dropout, self.replace)
         whole = F.cross_entropy(scale * mean_of_drawn(branches.whole, drawn), labels)
@@ -155,7 +156,7 @@ class GlobalLocalModel(PromptModel):
         """Fuse the mean global cosines (B, C) and the mean local scores (B, C) to logits."""
         local = self.local_score(local)
         fused = {"mean": (whole + local) / 2, "global": whole, "local": local}[self.fusion]
-        return self.logit_scale.exp().float() * fused
+        return at_least_float32(self.logit_scale.exp()) * fused
 
     def score(self, image: ImageFeatures) -> Tensor:
         """Compute logits (B, C) of features; all global prompts take part."""

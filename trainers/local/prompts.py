@@ -104,7 +104,8 @@ class GlobalLocalLearner(ContextLearner):
                 bound = math.sqrt(6 / ((n_local + len(classnames)) * start[0].numel()))
                 local.uniform_(-bound, bound, generator=generator)
             self.local_prompts = nn.Parameter(local.to(dtype))
-        self.local_proj = LocalProjection(place_width) if place_width else None
+        precise = torch.promote_types(dtype, torch.float32)
+        self.local_proj = LocalProjection(place_width).to(precise) if place_width else None
 
         tokens = tokenize(clip_model.tokens, words, classnames, self.n_context, clean=clean_names, stop="")  # (C, 77)
         self.n_places = torch.tensor(n_places)
@@ -176,9 +177,12 @@ class GlobalLocalLearner(ContextLearner):
         classes = max(part.shape[1] for part in parts)
         return torch.cat([part.expand(-1, classes, -1, -1) for part in parts])
 
-    def forward(self) -> list[PromptTokens]:
-        """Build all prompts, global ones first, in as few groups as can share their prefixes: one or two."""
-        return [words.place(contexts) for words, contexts in self.groups()]
+    def forward(self, classes: Tensor | None = None) -> list[PromptTokens]:
+        """Build all prompts, global ones first, in as few groups as can share their prefixes: one or two.
+
+        Of all classes, or of those that are wanted.
+        """
+        return [words.place(contexts, classes) for words, contexts in self.groups()]
 
     def full_prompts(self) -> Tensor:
         """Build the plain form (N*C, 77, E), in which row n*C + c is prompt n of class c, global ones first."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clip import ranks
 from clip.features import ImageFeatures
 from clip.model import CLIP
 from dassl.engine import TRAINER_REGISTRY
@@ -95,7 +96,7 @@ class GalLoP(ClipTrainer):
     def training_loss(self, images: Tensor | ImageFeatures, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the losses of both branches; the accuracy is that of the fused prediction, without dropout."""
         model = self.model
-        branches = model.branches(model.encode(images))
+        branches = model.branches(ranks.encode(model.encode, images))
         whole, local = model.losses(branches, labels)
         with torch.no_grad():
             logits = model.logits(branches.whole.mean(dim=2), branches.local.mean(dim=2))

@@ -27,8 +27,8 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> CLIP:
         MODEL.BACKBONE and INPUT are read.
     precision
         "fp32"; "amp" (float32 weights under autocast); "fp16" and "bf16" (matrices in that format, while
-        normalisation, embeddings and the scale of the logits stay float32).  fp16 and amp need CUDA; elsewhere they
-        become fp32.
+        normalisation, embeddings and the scale of the logits stay float32); "fp64", which shows what is rounding.
+        fp16 and amp need CUDA; elsewhere they become fp32.
     device
         Where the run computes.
 
@@ -58,6 +58,8 @@ def _frozen_clip(name: str, file_state: Any, activation: str, precision: str, de
     """Load and freeze; `file_state` and `device` tell models apart that must not be the same object."""
     model = clip.load_clip_to_cpu(name, activation).float()
     freeze_image_tower(model.visual)
+    if precision == "fp64":
+        model.double()
     if precision in ("fp16", "bf16"):
         model.lower(torch.float16 if precision == "fp16" else torch.bfloat16)
     return model.requires_grad_(False).eval()

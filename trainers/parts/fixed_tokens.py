@@ -6,6 +6,7 @@ that is fast to encode, and the plain 77-token form of the original.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,26 @@ from torch import Tensor, nn
 from clip.model import CLIP
 from clip.prompt_text import PromptTokens
 from clip.tokens import Tokens
+
+
+class Suffixes(NamedTuple):
+    """What follows the shared prefix in the prompts of some classes, class after class.
+
+    Attributes
+    ----------
+    ids
+        (T,), rows of the vocabulary.
+    slots, slot_sources
+        Positions among the T that the context fills, and with which of its tokens; those of the first of the classes
+        come first, where each has a context of its own.
+    lengths
+        Tokens of each class, summing to T.
+    """
+
+    ids: Tensor
+    slots: Tensor
+    slot_sources: Tensor
+    lengths: tuple[int, ...]
 
 
 class FixedTokens(nn.Module):
@@ -40,19 +61,12 @@ class FixedTokens(nn.Module):
         (U, E), embeddings of the distinct tokens of all prompts.
     ids
         (C, 77), the tokenised prompts, as rows of `vocabulary`.
-    suffix_ids
-        (T,), the suffixes of all classes end to end, likewise.
-    slots, slot_sources
-        Positions among the T that the context fills, and with which of its tokens.
     end
         (C,), position of end-of-text in each tokenised prompt.
     """
 
     vocabulary: Tensor  # (U, E) embeddings of the distinct tokens of all prompts
     ids: Tensor  # (C, 77) the tokenised prompts, as rows of `vocabulary`
-    suffix_ids: Tensor  # (T,) the suffixes of all classes end to end, likewise
-    slots: Tensor  # positions among the T that the context fills, and
-    slot_sources: Tensor  # with which of its tokens
 
     def __init__(
         self,
@@ -73,15 +87,27 @@ class FixedTokens(nn.Module):
         self.register_buffer("ids", ids, persistent=False)
         self._place([0] * len(tokens) if name_lengths is None else name_lengths, position)
 
-    def place(self, contexts: Tensor) -> PromptTokens:
-        """Put contexts (N, 1, n, E) or (N, C, n, E), for any N, into the prompts."""
+    def place(self, contexts: Tensor, classes: Tensor | None = None) -> PromptTokens:
+        """Put contexts into the prompts.
+
+        Parameters
+        ----------
+        contexts
+            (N, 1, n, E) or (N, C, n, E), for any N.
+        classes
+            (c,) int64 on the CPU: the classes whose prompts are wanted, in this order; None for all.  Nothing of the
+            size of all classes is made then.
+        """
+        words = self._suffixes_of(classes)
+        if classes is not None and self.class_specific:
+            contexts = contexts.index_select(1, classes.to(contexts.device))
         learned = contexts.flatten(1, 2)  # (N, n, E) or (N, C*n, E)
         start = self.vocabulary[self.ids[0, : self.start]].to(learned).expand(len(learned), -1, -1)
         prefix = torch.cat([start, learned[:, : self.shared]], dim=1)  # (N, P, E)
-        suffix = self.vocabulary[self.suffix_ids].to(learned)[None]  # (1, T, E)
-        if len(self.slots):
-            suffix = suffix.expand(len(learned), -1, -1).index_copy(1, self.slots, learned[:, self.slot_sources])
-        return PromptTokens(prefix, suffix, self.lengths)
+        suffix = self.vocabulary[words.ids].to(learned)[None]  # (1, T, E)
+        if len(words.slots):
+            suffix = suffix.expand(len(learned), -1, -1).index_copy(1, words.slots, learned[:, words.slot_sources])
+        return PromptTokens(prefix, suffix, words.lengths)
 
     def full(self, contexts: Tensor) -> Tensor:
         """Build the plain form of one prompt from its context (1, n, E) or (C, n, E): (C, 77, E)."""
@@ -112,15 +138,28 @@ class FixedTokens(nn.Module):
         self.sources = torch.tensor(rows)
 
         self.shared = 0 if self.class_specific else before
-        suffixes = [row[self.start + self.shared : end + 1] for row, end in zip(rows, self.end.tolist(), strict=True)]
-        self.lengths = tuple(map(len, suffixes))
-        sources = torch.tensor([source for suffix in suffixes for source in suffix])  # (T,)
-        classes = torch.arange(len(rows)).repeat_interleave(torch.tensor(self.lengths))  # (T,) the class of each
-        slots = (sources < 0).nonzero().flatten()
-        own = classes[slots] * n if self.class_specific else 0  # context token of the class, or of all classes
-        self.register_buffer("suffix_ids", self.ids[classes, sources.clamp(min=0)], persistent=False)
-        self.register_buffer("slots", slots, persistent=False)
-        self.register_buffer("slot_sources", own - 1 - sources[slots], persistent=False)
+        self.lengths = tuple(end + 1 - self.start - self.shared for end in self.end.tolist())
+        self._latest: tuple[Tensor | None, Suffixes] | None = None  # of the classes that were last asked for
+
+    def _suffixes_of(self, classes: Tensor | None) -> Suffixes:
+        """Lay the suffixes of some classes (None: of all) end to end; those of the last call are kept."""
+        device = self.vocabulary.device
+        if self._latest is not None and self._latest[1].ids.device == device:
+            before = self._latest[0]
+            if before is classes or (before is not None and classes is not None and torch.equal(before, classes)):
+                return self._latest[1]
+        with torch.inference_mode(False):  # kept for later calls, which may want gradients
+            chosen = torch.arange(len(self.lengths)) if classes is None else classes.clone()
+            lengths = torch.tensor(self.lengths)[chosen]  # (c,)
+            of = torch.arange(len(chosen)).repeat_interleave(lengths)  # (T,) the place of each token's class
+            first = (lengths.cumsum(0) - lengths)[of]
+            sources = self.sources[chosen[of], self.start + self.shared + torch.arange(len(of)) - first]  # (T,)
+            slots = (sources < 0).nonzero().flatten()
+            own = of[slots] * self.n_context if self.class_specific else 0  # the class's context, or that of all
+            ids = self.ids[chosen[of].to(device), sources.clamp(min=0).to(device)]
+            made = Suffixes(ids, slots.to(device), (own - 1 - sources[slots]).to(device), tuple(lengths.tolist()))
+        self._latest = None if classes is None else chosen, made
+        return made
 
 
 def words_of(classnames: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP
 
 from .model import ClassCosines, encode_images, pooled
@@ -49,7 +49,7 @@ def class_features(clip_model: CLIP, templates: Sequence[str], classnames: Seque
     def described_by(template: str) -> Tensor:
         tokens = clip_model.tokens([template.format(name) for name in names]).to(clip_model.logit_scale.device)
         features = torch.cat([clip_model.encode_text(part) for part in tokens.split(TEXT_BATCH)])
-        return F.normalize(features.float(), dim=-1)
+        return F.normalize(at_least_float32(features), dim=-1)
 
     return F.normalize(reduce(torch.add, map(described_by, templates)) / len(templates), dim=-1)
 
@@ -85,11 +85,14 @@ class ZeroShotModel(nn.Module):
 
     def zero_shot(self, image: ImageFeatures) -> Tensor:
         """Compute logits (B, C) from features."""
-        return self.logit_scale.exp().float() * pooled(image) @ self.text.t()
+        return at_least_float32(self.logit_scale.exp()) * pooled(image) @ self.text.t()
 
     def class_cosines(self, image: ImageFeatures) -> ClassCosines:
         """Compare pooled features with the text features of the classes; see PromptModel."""
         return ClassCosines(pooled(image) @ self.text.t())
+
+    def encode_text_together(self) -> None:
+        """Nothing: the text is encoded already."""
 
     @contextmanager
     def fixed_prompts(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from clip.features import UNPROJECTED
+from clip.features import UNPROJECTED, at_least_float32
 
 
 class LocalProjection(nn.Module):
@@ -36,8 +36,8 @@ class LocalProjection(nn.Module):
         nn.init.eye_(self.linear.weight)
 
     def forward(self, places: Tensor) -> Tensor:
-        """Map places (B, M, E), of any precision, to float32."""
-        return self.linear(places.float())
+        """Map places (B, M, E), of any precision, to float32 at least."""
+        return self.linear(at_least_float32(places))
 
 
 def place_width(tower: Any) -> int:

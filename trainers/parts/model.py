@@ -2,7 +2,7 @@
 
 A model is two halves with a cut between them: `encode` is the frozen image tower and depends on nothing that is
 learned, `score` is everything else.  Training, evaluation and explanations all go through both, and whoever has the
-features already (clip/feature_store.py) hands them in instead of the images.
+features already (clip/feature_store/) hands them in instead of the images.
 """
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.features import UNPROJECTED, ImageFeatures
+from clip import ranks
+from clip.features import UNPROJECTED, ImageFeatures, at_least_float32
 from clip.model import CLIP
 from clip.prompt_text import prompt_encoder
 
@@ -60,6 +61,7 @@ class PromptModel(nn.Module):
         self.logit_scale = clip_model.logit_scale
         self._keeps_text = False
         self._kept_text: Tensor | None = None
+        self._classes: Tensor | None = None  # that are scored; None: all
 
     @property
     def dtype(self) -> torch.dtype:
@@ -77,8 +79,8 @@ class PromptModel(nn.Module):
         return type(self).encode is not PromptModel.encode
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
-        """Compute logits (B, C)."""
-        return self.score(self.encode(images))
+        """Compute logits (B, C); in a step that several processes share, each encodes a part of images and classes."""
+        return self.score(ranks.encode(self.encode, images))
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         """Ask the frozen tower about images (B, 3, H, W), without gradient; features are handed through.
@@ -90,8 +92,51 @@ class PromptModel(nn.Module):
         return encode_images(self.image_encoder, images, self.kind)
 
     def score(self, image: ImageFeatures) -> Tensor:
-        """Compute logits (B, C) from the features of B images."""
+        """Compute logits (B, C) from the features of B images.
+
+        What a subclass makes of `text_features` is of this process's classes, and goes through `of_all_classes`.
+        """
         raise NotImplementedError
+
+    # --- which classes -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def scoring(self, classes: Tensor | None) -> Iterator[None]:
+        """Within it only these classes are encoded and scored: logits (B, c).
+
+        Parameters
+        ----------
+        classes
+            (c,) int64 on the CPU, in the order of the logits; None for all.
+        """
+        before, self._classes = self._classes, classes
+        try:
+            yield
+        finally:
+            self._classes = before
+
+    @property
+    def n_scored(self) -> int:
+        """How many classes are scored: C, or c within `scoring`."""
+        return self.prompt_learner.n_classes if self._classes is None else len(self._classes)
+
+    def own_classes(self) -> Tensor | None:
+        """List the classes that this process encodes, (c,) int64 on the CPU; None for all, in order."""
+        if not ranks.shared():
+            return self._classes
+        classes = torch.arange(self.n_scored) if self._classes is None else self._classes
+        return classes[ranks.own(self.n_scored)]
+
+    def of_all_classes(self, scores: Tensor, dim: int = 1) -> Tensor:
+        """Gather scores (B, c, ...) of this process's classes, along `dim`, to those of all: (B, C, ...)."""
+        return ranks.gather(scores, dim, self.n_scored) if ranks.shared() else scores
+
+    def prompts(self) -> Any:
+        """Ask the learner for the prompts of this process's classes, for the text encoder."""
+        classes = self.own_classes()
+        return self.prompt_learner() if classes is None else self.prompt_learner(classes)
+
+    # --- text and image ----------------------------------------------------------------------------------
 
     def class_cosines(self, image: ImageFeatures) -> ClassCosines:
         """Compare image features with the text features of the classes; without what `score` makes of the places.
@@ -107,7 +152,7 @@ class PromptModel(nn.Module):
         """
         text = self.text_features()  # (N, C, D)
         local = self.places(image)  # (B, M, D), M = 0 where `kind` asks for none
-        places = mean_cosines(F.normalize(local.float(), dim=-1), text) if local.shape[1] else None
+        places = mean_cosines(F.normalize(at_least_float32(local), dim=-1), text) if local.shape[1] else None
         return ClassCosines(mean_cosines(pooled(image), text), places)
 
     def kind_of_places(self, dense: str) -> str:
@@ -120,17 +165,24 @@ class PromptModel(nn.Module):
         return image.local if local_proj is None else mapped(local_proj, self.image_encoder, image.local)
 
     def encode_prompts(self) -> Tensor:
-        """Encode all prompts as features (N, C, D), not normalised."""
-        return self.text_encoder(self.prompt_learner())
+        """Encode the prompts of this process's classes as features (N, C, D), not normalised."""
+        return self.text_encoder(self.prompts())
 
     def text_features(self) -> Tensor:
-        """Encode all prompts, but within `fixed_prompts` only once."""
+        """Encode the prompts, but within `fixed_prompts` only once: (N, C, D) of this process's classes."""
         if self._kept_text is not None:
             return self._kept_text
         text = self.encode_prompts()
         if self._keeps_text:
             self._kept_text = text
         return text
+
+    def encode_text_together(self) -> None:
+        """Within `fixed_prompts`: encode the prompts of all classes, each process a part of them; all must call it."""
+        if ranks.size() > 1:
+            with ranks.sharing():
+                text = self.encode_prompts()
+                self._kept_text = ranks.gather(text, 1, self.n_scored)
 
     @contextmanager
     def fixed_prompts(self) -> Iterator[None]:
@@ -191,7 +243,7 @@ def require_places(tower: Any, kind: str) -> None:
 
 def pooled(image: ImageFeatures) -> Tensor:
     """Scale pooled features (B, D) to unit length, float32."""
-    return F.normalize(image.pooled.float(), dim=-1)
+    return F.normalize(at_least_float32(image.pooled), dim=-1)
 
 
 def mean_cosines(image: Tensor, text: Tensor) -> Tensor:
@@ -209,4 +261,5 @@ def mean_cosines(image: Tensor, text: Tensor) -> Tensor:
     Tensor
         (..., C), float32.
     """
-    return image @ F.normalize(text.float(), dim=-1).mean(dim=0).t()  # the mean of cosines is linear in the text
+    # the mean of cosines is linear in the text
+    return image @ F.normalize(at_least_float32(text), dim=-1).mean(dim=0).t()

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from .rules import Rule, at_least, between, one_of
 
 Self = TypeVar("Self", bound="Options")
-PRECISIONS = ("fp16", "fp32", "amp", "bf16")
+PRECISIONS = ("fp16", "fp32", "amp", "bf16", "fp64")
 CONTEXT_PRECISIONS = ("fp32", "model")
 POSITIONS = ("end", "middle", "front")
 MOST_CONTEXT = 73  # of a prompt's 77 tokens; the others are its start, a class name, the full stop and the end

@@ -192,9 +192,9 @@ class PromptLearner(ContextLearner):
         ctx = self.ctx if self.has_prompt_axis else self.ctx.unsqueeze(-3)
         return ctx.transpose(0, 1) if self.class_specific else ctx.unsqueeze(1)
 
-    def forward(self) -> PromptTokens:
-        """Build all N x C prompts, with what the classes share apart."""
-        return self.words.place(self.contexts())
+    def forward(self, classes: Tensor | None = None) -> PromptTokens:
+        """Build the N prompts of all C classes, or of those that are wanted (see `FixedTokens.place`)."""
+        return self.words.place(self.contexts(), classes)
 
     # --- where the context comes from --------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ def context_settings(precision: str, clip_model: CLIP, seed: int) -> dict[str, A
     Parameters
     ----------
     precision
-        "fp32", or "model" for the number format of the towers, as the original.
+        "fp32" (fp64 where the towers are), or "model" for the number format of the towers, as the original.
     clip_model
         The CLIP that the context is for.
     seed
@@ -231,7 +231,7 @@ def context_settings(precision: str, clip_model: CLIP, seed: int) -> dict[str, A
         none, and the global generator is drawn from.
     """
     return {
-        "dtype": clip_model.dtype if precision == "model" else torch.float32,
+        "dtype": clip_model.dtype if precision == "model" else torch.promote_types(clip_model.dtype, torch.float32),
         "generator": torch.Generator().manual_seed(seed) if seed >= 0 else None,
     }
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip import ranks
 from clip.features import ImageFeatures
 
 from .model import PlotOutput
@@ -80,6 +81,15 @@ class TransportStatistics:
         self.sums = {key: value + self.sums.get(key, 0) for key, value in sums.items()}
         self.most = {key: torch.maximum(value, self.most.get(key, value)) for key, value in most.items()}
 
+    def merge(self) -> None:
+        """Add what the other processes that made this test have seen, each in its own batches; all must call it."""
+        mine = tuple({key: x.cpu() for key, x in part.items()} for part in (self.sums, self.most))
+        self.problems = sum(ranks.gather_objects(self.problems))
+        seen = [(sums, most) for sums, most in ranks.gather_objects(mine) if sums]  # by who had a batch at all
+        if seen:
+            self.sums = {key: torch.stack([sums[key] for sums, _ in seen]).sum(dim=0) for key in seen[0][0]}
+            self.most = {key: torch.stack([most[key] for _, most in seen]).amax(dim=0) for key in seen[0][1]}
+
     def summary(self) -> dict[str, Any] | None:
         """Work out means and maxima over all problems, as plain numbers; None where there was no problem.
 
@@ -128,6 +138,11 @@ class TransportEvidence:
         """Forget the last test."""
         self.statistics = TransportStatistics()
 
+    def end_test(self) -> None:
+        """Bring together what several processes have seen in a test; all must call it."""
+        if ranks.size() > 1 and self.statistics is not None:
+            self.statistics.merge()
+
     def score(self, images: Tensor | ImageFeatures) -> Tensor:
         """Compute logits (B, C), as the model's own; within a test they are looked at."""
         if self.statistics is None:
@@ -144,6 +159,9 @@ class TransportEvidence:
     def epoch_facts(self) -> dict[str, Any]:
         """Compare the prompts that the epoch's last step was taken from, pair by pair; costs no encoding."""
         cosines = self.prompt_cosines() if self.prompts_learn else None
+        if cosines is not None:
+            with ranks.sharing():  # every process has seen its own classes
+                cosines = ranks.mean(cosines, self.model.latest_text.shape[1])
         return {} if cosines is None else {"prompt_cosine": as_pairs(cosines)}
 
     def diagnostics(self) -> dict[str, Any] | None:

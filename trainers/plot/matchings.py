@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from clip import ranks
+
 from .sinkhorn import TransportPlan, sinkhorn, sinkhorn_partial, sinkhorn_unbalanced
 
 if TYPE_CHECKING:
@@ -36,7 +38,13 @@ def _optimal(similarity: Tensor, transport: Transport) -> TransportPlan:
         stop=transport.stop,
         max_cost=transport.max_cost,
         overwrite=True,
+        mean=mean_over_ranks,
     )
+
+
+def mean_over_ranks(change: Tensor) -> Tensor:
+    """Average changes over the problems of all processes that share a step: they stop together, as those of one do."""
+    return ranks.mean(change.mean(), change.numel())
 
 
 def _unbalanced(similarity: Tensor, transport: Transport) -> TransportPlan:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.features import ImageFeatures, check_kind
+from clip.features import ImageFeatures, at_least_float32, check_kind
 from clip.model import CLIP
 
 from ..parts.model import PromptModel
@@ -77,7 +77,7 @@ class PlotModel(PromptModel):
     def score(self, image: ImageFeatures) -> Tensor:
         """Compute logits (B, C) of features; the gradient flows to the prompts, and through no plan."""
         local, text = self._sets(image)
-        return self._logits(self.transport.score(local, F.normalize(text, dim=-1)), image, text)
+        return self.of_all_classes(self._logits(self.transport.score(local, F.normalize(text, dim=-1)), image, text))
 
     def explain(self, images: Tensor | ImageFeatures, keep_plan: bool = True) -> PlotOutput:
         """Compute the forward pass with the evidence for it.
@@ -97,13 +97,13 @@ class PlotModel(PromptModel):
     def _sets(self, image: ImageFeatures) -> tuple[Tensor, Tensor]:
         """Features of the images (B, M, D), of unit length, and of the prompts (N, C, D), not yet; both float32."""
         features = image.pooled[:, None] if self.transport.pooled else self.places(image)
-        text = self.text_features().float()
+        text = at_least_float32(self.text_features())
         self.latest_text = text.detach()
-        return F.normalize(features.float(), dim=-1), text
+        return F.normalize(at_least_float32(features), dim=-1), text
 
     def _logits(self, score: Tensor, image: ImageFeatures, text: Tensor) -> Tensor:
         """Turn scores (B, C) into logits, adding those of the pooled features where they are fused."""
         if self.fuse_global:
             pooled_text = F.normalize(text.mean(dim=0), dim=-1)
-            score = score + F.normalize(image.pooled.float(), dim=-1) @ pooled_text.t()
-        return self.logit_scale.exp().float() * score
+            score = score + F.normalize(at_least_float32(image.pooled), dim=-1) @ pooled_text.t()
+        return at_least_float32(self.logit_scale.exp()) * score

@@ -124,6 +124,7 @@ def sinkhorn(
     stop: str = "batch",
     max_cost: float | None = None,
     overwrite: bool = False,
+    mean: Callable[[Tensor], Tensor] = torch.mean,
 ) -> TransportPlan:
     """Solve many independent problems of the same size; no gradient flows through the iteration.
 
@@ -152,6 +153,9 @@ def sinkhorn(
     overwrite
         Whether the memory of a contiguous cost may become that of the plan, so that no second tensor of that size is
         needed.
+    mean
+        How the changes (..., M) of r are averaged under "batch"; other than here where these problems are a part of
+        those that stop together.
 
     Raises
     ------
@@ -168,7 +172,7 @@ def sinkhorn(
     """
     check_all(RULES, epsilon=epsilon, max_iterations=max_iterations, threshold=threshold, stop=stop)
     problem = _Problem.of(cost, epsilon, a, b, max_cost, overwrite)
-    r, c, iterations, converged = _iterate(problem, max_iterations, threshold, stop)
+    r, c, iterations, converged = _iterate(problem, max_iterations, threshold, stop, mean)
     return TransportPlan(problem.plan(r, c), problem.masses(), iterations, converged)
 
 
@@ -286,7 +290,11 @@ def sinkhorn_partial(
 
 
 def _iterate(
-    problem: _Problem | _Relaxed, max_iterations: int, threshold: float, stop: str
+    problem: _Problem | _Relaxed,
+    max_iterations: int,
+    threshold: float,
+    stop: str,
+    mean: Callable[[Tensor], Tensor] = torch.mean,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sweep until the stop rule is met, for every solver: r, c, and of each problem the iterations and convergence."""
     groups, device = problem.kernel.shape[1:-1], problem.kernel.device
@@ -303,7 +311,7 @@ def _iterate(
         iterations += active
         if stop != "never":
             # inf - inf in the change is NaN, and NaN < threshold is False: what left the range never "converges"
-            active = active & ~((change.mean(dim=-1) if stop == "each" else change.mean()) < threshold)
+            active = active & ~((change.mean(dim=-1) if stop == "each" else mean(change)) < threshold)
         if stop != "never" and iteration % look_every == 0 and not bool(active.any()):
             break
     return r, c, iterations, ~active.expand(groups)

@@ -83,7 +83,8 @@ def build_plot(
     layout = {key: getattr(options, key) for key in ("n_prompts", "class_specific", "position")}
     learner = start_learner(PromptLearner, options, classnames, clip_model, seed, **layout)
     if options.local_proj:
-        learner.local_proj = LocalProjection(place_width(clip_model.visual))
+        precise = torch.promote_types(learner.ctx.dtype, torch.float32)
+        learner.local_proj = LocalProjection(place_width(clip_model.visual)).to(precise)
     return PlotModel(learner, clip_model, transport, options.fuses_global(dataset_name), options.dense)
 
 

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 from torch.utils.checkpoint import checkpoint
 
+from clip import ranks
+from clip.features import at_least_float32
 from clip.packed import pairwise
 
 from ..parts.rules import at_least, check_all, one_of
@@ -156,7 +158,7 @@ class Transport:
             (B, C); for `each` (B, C, N), whose mean over N that is.
         """
         with outside_autocast(local.device):
-            local, text = _at_least_float32(local), _at_least_float32(text)
+            local, text = at_least_float32(local), at_least_float32(text)
             parts = self._parts(text)
             matcher, _ = self._for_parts(local, parts)
 
@@ -173,7 +175,7 @@ class Transport:
     def __call__(self, local: Tensor, text: Tensor, keep_plan: bool = True) -> Match:
         """Compute the score with the evidence for it, and keep plan and similarities if they are asked for."""
         with outside_autocast(local.device):
-            local, text = _at_least_float32(local), _at_least_float32(text)
+            local, text = at_least_float32(local), at_least_float32(text)
             parts = self._parts(text)
             matcher, converged = self._for_parts(local, parts)
             matches = [
@@ -249,7 +251,7 @@ class Transport:
         Also whether it converges there, where the parts themselves cannot tell.  Only the stop rule "batch" looks
         beyond a part: its iterations are counted here, on the mean change over all parts.
         """
-        if len(parts) == 1 or self.matching != "ot" or self.stop != "batch":
+        if not self.chunk or self.matching != "ot" or self.stop != "batch" or not ranks.any_of(len(parts) > 1):
             return self, None
         classes = sum(part.shape[1] for part in parts)
         looked_at = min(8, self.max_iterations)
@@ -258,7 +260,7 @@ class Transport:
             for part in parts:
                 cost = 1.0 - self.select(similarities(local.detach(), part.detach())).similarity
                 change += part.shape[1] / classes * changes(cost, self.epsilon, looked_at, max_cost=self.max_cost)
-            small = (change < self.threshold).tolist()
+            small = (ranks.mean(change, classes) < self.threshold).tolist()
             if any(small) or looked_at == self.max_iterations:
                 iterations = small.index(True) + 1 if any(small) else self.max_iterations
                 return replace(self, stop="never", max_iterations=iterations, chunk=0), any(small)
@@ -311,7 +313,3 @@ class _Transported(torch.autograd.Function):
 def outside_autocast(device: torch.device) -> Any:
     """Open a context without autocast; some devices have none (mps in torch 2.4), and refuse to be asked."""
     return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -1,12 +1,15 @@
 """PLOT++'s model: PLOT, where an image is the set of its class tokens under M visual prompts."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from clip.features import ImageFeatures
+from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP, VisionTransformer
 from clip.packed import Prepared
+from clip.prompt_text import PromptTokens
 
 from ..parts.model import ClassCosines
 from ..plot.model import PlotModel
@@ -49,7 +52,7 @@ class PlotPPModel(PlotModel):
             return images
         assert isinstance(self.image_encoder, VisionTransformer)
         seen = self.image_encoder.forward_prompted(images.to(self.dtype), self.prompt_learner.ctx_vision)  # (M, B, D)
-        local = seen.transpose(0, 1).float()
+        local = at_least_float32(seen.transpose(0, 1))
         return ImageFeatures(pooled=local.mean(dim=1), local=local)
 
     def class_cosines(self, image: ImageFeatures) -> ClassCosines:
@@ -58,12 +61,22 @@ class PlotPPModel(PlotModel):
 
     def text_features(self) -> Tensor:
         """Encode the text prompts; where they are not trained (the first stage), once for the whole run."""
-        return super().text_features() if self.prompt_learner.ctx.requires_grad else self._frozen_text()
+        if self.prompt_learner.ctx.requires_grad:
+            return super().text_features()
+        text, classes = self._frozen_text(), self.own_classes()
+        return text if classes is None else text[:, classes.to(text.device)]
 
     def _encode_frozen(self, _: nn.Module) -> Tensor:
-        return self.encode_prompts()
+        return self._encoded(self.prompt_learner())
+
+    def encode_text_together(self) -> None:
+        """As every model; nothing where the text prompts are not trained."""
+        if self.prompt_learner.ctx.requires_grad:
+            super().encode_text_together()
 
     def encode_prompts(self) -> Tensor:
         """Encode the prompts of each wording together, and bring them into their order: (N, C, D)."""
-        learner = self.prompt_learner
-        return torch.cat([self.text_encoder(tokens) for tokens in learner()])[learner.order]
+        return self._encoded(self.prompts())
+
+    def _encoded(self, wordings: Sequence[PromptTokens]) -> Tensor:
+        return torch.cat([self.text_encoder(tokens) for tokens in wordings])[self.prompt_learner.order]

@@ -97,12 +97,12 @@ class TwoSidedPromptLearner(ContextLearner):
         """Bring the text contexts into the shape (N, 1, n, E)."""
         return self.ctx.unsqueeze(1)
 
-    def forward(self) -> list[PromptTokens]:
-        """Build the prompts of each wording."""
+    def forward(self, classes: Tensor | None = None) -> list[PromptTokens]:
+        """Build the prompts of each wording, for all classes or those that are wanted."""
         contexts = self.contexts()
         if len(self.groups) == 1:
-            return [self.words[0].place(contexts)]
-        return [words.place(contexts[group]) for group, words in zip(self.groups, self.words, strict=True)]
+            return [self.words[0].place(contexts, classes)]
+        return [words.place(contexts[group], classes) for group, words in zip(self.groups, self.words, strict=True)]
 
 
 def templates_of(dataset_name: str, legacy: bool = False) -> tuple[str, ...]:
