@@ -54,6 +54,7 @@ class Submission:
     job: str  # "123", or "123_4" for an element of an array
     cluster: str  # SLURM or LOCAL
     runs: tuple[PlannedRun, ...]
+    name: str = ""  # what Slurm calls it; by the same number under another name it is somebody else's
     after: tuple[str, ...] = ()  # jobs, or whole arrays, that it waits for
     log: str = ""  # where what it prints goes, relative to OUTPUT
     host: str = ""  # where it was submitted
@@ -127,6 +128,7 @@ SUBMITTED = {
     "job": _job,
     "cluster": _cluster,
     "runs": [{"name": TEXT, "folder": _inner}],
+    "name": Maybe(TEXT),
     "after": Maybe([_job]),
     "log": Maybe(_inner),
     "host": Maybe(TEXT),
