@@ -17,11 +17,14 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
+from dassl.plain.reading import COUNT, TEXT, parse_json, wrong
 from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, lives, room
 
-__all__ = ["FolderInUse", "RunFolderError", "hold_folder", "make_folder", "refusal"]
+__all__ = ["FolderInUse", "RunFolderError", "hold_folder", "holder_of", "make_folder", "refusal"]
 
 LOCK_NAME, HOLDER_NAME = ".lock", ".holder"
+HOLDER = {"pid": COUNT, "host": TEXT, "since": TEXT}
+MOST_BYTES = 10_000
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of the file system
 
 
@@ -96,26 +99,29 @@ def _lock(place: Path, folder: StrPath) -> BaseFileLock:
             if error.errno not in NO_LOCKS:
                 raise
             marker = place / f"{LOCK_NAME}.soft"
-            holder = _holder(place)
+            holder = holder_of(place)
             if holder.get("host") == host() and not lives(holder["pid"]):  # not every version of filelock looks
                 marker.unlink(missing_ok=True)
             lock = SoftFileLock(marker)
             lock.acquire(timeout=0)
     except Timeout:
-        raise _in_use(folder, _holder(place)) from None
+        raise _in_use(folder, holder_of(place)) from None
     except OSError as error:
         raise refusal(Path(folder), "written to", error) from error
     return lock
 
 
-def _holder(place: Path) -> dict[str, Any]:
-    """Return pid, host and since of who holds the folder; {} where that is not known."""
+def holder_of(folder: Path) -> dict[str, Any]:
+    """Return pid, host and since of who holds a folder; {} where nobody does, or where that is not known.
+
+    A process that was killed leaves its name behind.
+    """
+    path = folder / HOLDER_NAME
     try:
-        holder = json.loads((place / HOLDER_NAME).read_text())
+        holder = parse_json(path.read_text()) if path.is_file() and path.stat().st_size < MOST_BYTES else None
     except (OSError, ValueError):
         return {}
-    known = isinstance(holder, dict) and holder.keys() >= {"pid", "host", "since"} and isinstance(holder["pid"], int)
-    return holder if known else {}
+    return holder if holder is not None and not wrong(holder, HOLDER) else {}
 
 
 def _in_use(folder: StrPath, holder: dict[str, Any]) -> FolderInUse:

@@ -165,8 +165,9 @@ def ask(*command: str) -> str:
     except OSError as error:
         raise SlurmError(f"{name} cannot be started: {error.strerror}") from None
     if done.returncode:
-        words = printable(" ".join(done.stderr.split())) or f"exit status {done.returncode}"
-        raise SlurmError(words if words.startswith(name) else f"{name}: {words}")
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        words = lines[-1].removeprefix(f"{name}: ") if lines else f"exit status {done.returncode}"
+        raise SlurmError(f"{name}: {printable(words)}")
     return done.stdout
 
 
