@@ -53,6 +53,7 @@ from ..plugins import CHECKOUT
 from .flags import add_sweep_flags, finish_args, split_options
 from .jobs import execute
 from .planning import Job, Plan, is_zero_shot, job_of
+from .standing import submission_of
 
 ARGUMENTS = {  # what each stands for, and the values it can have: names, these words, or whole numbers from this one
     "DATASET": ("name in configs/datasets, e.g. caltech101", "name"),
@@ -197,7 +198,7 @@ def plan_jobs(name: str, args: argparse.Namespace) -> list[Job]:
     for earlier, key, verb in ((experiment.loads, "--model-dir", "test"), start):
         if earlier and not args.dry_run:
             needed = [Path(job.argv[job.argv.index(key) + 1]) for job in jobs]
-            if not any(path.exists() for path in needed):
+            if not any(path.exists() or submission_of(path) for path in needed):
                 raise ValueError(f"nothing to {verb}: there is no {needed[0]}; scripts/{earlier}.sh makes it")
     return jobs
 
@@ -314,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     args = parse_args(name, words[1:], options)
-    return execute(lambda args: plan_jobs(name, args), args)
+    return execute(lambda args: plan_jobs(name, args), args, args.output.rstrip("/") + EXPERIMENTS[name].tree)
 
 
 def parse_args(name: str, words: Sequence[str], options: Sequence[str]) -> argparse.Namespace:

@@ -14,6 +14,8 @@ from dassl.plain.console import positive
 from dassl.plain.devices import AUTO, add_device_flag
 from dassl.utils.plugins import add_plugin_flag, use
 
+from ..cluster.flags import add_cluster_flags, check_cluster_flags
+
 TOP_KEYS = ("USE_CUDA", "USE_DEVICE", "VERBOSE", "SEED", "RESUME", "OUTPUT_DIR")  # config keys without a dot
 
 
@@ -73,6 +75,7 @@ def add_sweep_flags(parser: argparse.ArgumentParser) -> None:
     add("--verbose", action="store_true", help="also show what the runs print")
     add("--dry-run", action="store_true", help="list the runs and their state, run nothing")
     add_plugin_flag(parser)
+    add_cluster_flags(parser)
 
 
 def finish_args(
@@ -90,6 +93,7 @@ def finish_args(
     try:
         check_options(options, own_keys, owner)
         args.plugins = use(args.plugins)
+        check_cluster_flags(args)
     except ValueError as error:
         parser.error(str(error))
     if args.devices and args.device != AUTO:

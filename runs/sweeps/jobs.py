@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dassl.plain.devices import choose_device
 from dassl.plain.text import error_text, printable_lines
 
+from ..cluster.journal import SLURM
 from .planning import Job
 from .progress import Clock, Report, progress
 from .states import first_line, is_complete, list_jobs
@@ -29,9 +30,20 @@ SKIPPED = "complete, skipped"
 Failures = list[tuple[Job, str]]  # jobs, each with the reason why it failed
 
 
+class Observer:
+    """Learns of every run when it begins and when it is over, in whatever thread that is; this one does nothing."""
+
+    def begins(self, job: Job) -> None:
+        """Note that a run begins, or is found to be complete."""
+
+    def is_over(self, job: Job, reason: str) -> None:
+        """Note that a run is over; `reason` says why it failed and is empty where it did not."""
+
+
 def run_jobs(
-    jobs: Sequence[Job], run: Callable[[Request], dict[str, Any]], report: Report, at_once: int = 1
-) -> Failures:
+    jobs: Sequence[Job], run: Callable[[Request], dict[str, Any]], report: Report, at_once: int = 1,
+    observer: Observer | None = None,
+) -> Failures:  # fmt: skip
     """Run every job that is not complete; the jobs of a stage begin when all of the earlier stages are over.
 
     A complete run of another configuration in the same folder counts as failed: it is neither this run nor to be
@@ -47,17 +59,24 @@ def run_jobs(
         Prints a line when a job is over.
     at_once
         How many calls of `run` are under way at a time; 1: they all happen in this thread, which gets the signals.
+    observer
+        Learns of each run.
     """
+    watch = observer or Observer()
 
     def attempt(job: Job) -> tuple[Job, str, str]:
         """Return (job, what came of it, why it failed)."""
+        reason = ""
+        watch.begins(job)
         try:
-            return job, SKIPPED if is_complete(job) else _outcome(run(job.request)), ""
+            outcome = SKIPPED if is_complete(job) else _outcome(run(job.request))
         except Exception as error:  # one bad run must not cost the others
             reason = f"{type(error).__name__}: {error_text(error)}"
-            return job, f"failed: {first_line(reason)}", reason
+            outcome = f"failed: {first_line(reason)}"
         finally:
             gc.collect()
+        watch.is_over(job, reason)
+        return job, outcome, reason
 
     def attempts() -> Iterator[tuple[Job, str, str]]:
         for stage in sorted({job.stage for job in jobs}):
@@ -87,8 +106,9 @@ def _outcome(record: dict[str, Any]) -> str:
 
 
 def make_runs(
-    jobs: Sequence[Job], at_once: int | None = None, verbose: bool = False, devices: Sequence[str] = ()
-) -> Failures:
+    jobs: Sequence[Job], at_once: int | None = None, verbose: bool = False, devices: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Failures:  # fmt: skip
     """Make every run that is not complete, in this process unless several `at_once` or `devices` are asked for.
 
     Returns
@@ -113,13 +133,13 @@ def make_runs(
 
         count = at_once or max(1, len(devices))
         if count == 1 and not devices:
-            return run_jobs(jobs, run, report)
+            return run_jobs(jobs, run, report, observer=observer)
         with workers(count, report, devices) as run_elsewhere:
-            return run_jobs(jobs, run_elsewhere, report, count)
+            return run_jobs(jobs, run_elsewhere, report, count, observer)
 
 
-def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.Namespace) -> int:
-    """Plan and make runs as a program does, saying on stderr what failed.
+def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.Namespace, output: str = "") -> int:
+    """Plan runs as a program does, and make them or send them to a cluster, saying on stderr what failed.
 
     Parameters
     ----------
@@ -127,11 +147,13 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
         Makes jobs of `args`; it may raise what building a config raises.
     args
         A command line with the flags of `add_sweep_flags`.
+    output
+        The tree that the runs are in, if it is not `args.output`.
 
     Returns
     -------
     int
-        The exit status: 0 all complete, 1 some failed, 2 nothing could be planned, 128 + the number of the signal that
+        The exit status: 0 all complete (or submitted), 1 some failed, 2 nothing could be planned, 128 + the number of the signal that
         stopped it.
     """
     from dassl.engine.interruption import exit_status
@@ -142,9 +164,14 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
 
     try:
         jobs = plan(args)
-        check_devices(args.devices)
-        for name in {job.cfg.USE_DEVICE for job in jobs}:
-            choose_device(name)
+        if args.cluster != SLURM:
+            check_devices(args.devices)
+            for name in {job.cfg.USE_DEVICE for job in jobs}:
+                choose_device(name)
+        if args.cluster:
+            from .submitting import submit
+
+            return submit(jobs, args, output or args.output)
     except (ValueError, LookupError, OSError, AssertionError) as error:
         print(f"error: {error_text(error)}", file=sys.stderr)
         return 1 if disk_failed(error) else 2

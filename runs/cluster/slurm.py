@@ -1,0 +1,124 @@
+"""Slurm, through submitit: arrays of jobs, the script that sbatch gets, and the cluster's own limit.
+
+submitit writes the script, pickles what each job calls, and gives the number that Slurm knows a job by.  It is an
+extra, imported only here and where a job asks for its own number.
+
+A job is warned before its time limit by a signal (`Resources.notice`), and may be requeued; what it does then stands in
+`runs.sweeps.task`.  srun no longer passes on the cores of the job since Slurm 22.05, so it is told them again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..plugins import CHECKOUT
+from .flags import INSTALL, Resources
+from .scheduler import SlurmError, ask
+
+WARNING = "USR2"  # the signal that submitit asks Slurm to send before the time limit
+
+
+def require_submitit() -> None:
+    """Raise ValueError, saying what to install, where submitit is missing."""
+    if importlib.util.find_spec("submitit") is None:
+        raise ValueError(f"--cluster slurm needs the package submitit: {INSTALL}")
+
+
+class Slurm:
+    """What submits jobs of one tree.
+
+    Parameters
+    ----------
+    folder
+        Where scripts, pickles and logs go; nodes must see it under the same name.
+    resources
+        What each job gets.
+    name
+        Of the jobs, in squeue.
+    """
+
+    def __init__(self, folder: Path, resources: Resources, name: str) -> None:
+        self.folder, self.resources, self.name = folder, resources, name
+
+    def _executor(self, count: int, after: Sequence[str]) -> Any:
+        import submitit
+
+        class OnPaper(submitit.SlurmExecutor):  # a script can be shown where there is no Slurm
+            @classmethod
+            def affinity(cls) -> int:
+                return 1
+
+        asked = self.resources
+        path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
+        python = f"env PYTHONPATH={shlex.quote(path)} {shlex.quote(sys.executable)}"
+        executor = OnPaper(self.folder, python=python)
+        requeue = {} if "no-requeue" in asked.options else {"requeue": True}
+        executor.update_parameters(
+            job_name=self.name, partition=asked.partition, account=asked.account, qos=asked.qos, mem=asked.mem,
+            gpus_per_node=asked.gpus, cpus_per_task=asked.cpus, time=asked.minutes, signal_delay_s=asked.notice,
+            setup=list(asked.setup) or None, array_parallelism=asked.array or count, wckey=None, stderr_to_stdout=True,
+            srun_args=[f"--cpus-per-task={asked.cpus}"] if asked.cpus else None,
+            dependency=f"afterany:{':'.join(after)}" if after else None,
+            additional_parameters={**requeue, **asked.options},
+        )  # fmt: skip
+        return executor
+
+    def script(self, count: int, after: Sequence[str] = ()) -> str:
+        """Return what sbatch would get for `count` jobs."""
+        executor = self._executor(count, after)
+        if count > 1:
+            executor.parameters["map_count"] = count
+        return executor._make_submission_file_text(executor._submitit_command_str, "")
+
+    def submit(self, calls: Sequence[Callable[[], Any]], after: Sequence[str] = ()) -> list[tuple[str, Path]]:
+        """Submit an array of jobs, or one job, of which each makes one of the calls.
+
+        Parameters
+        ----------
+        calls
+            Of which each job makes one.
+        after
+            Jobs, or whole arrays, that must be over before, well or not.
+
+        Returns
+        -------
+        list of tuple
+            The number of each job, and the file of its log.
+
+        Raises
+        ------
+        SlurmError
+            With what sbatch says; nothing of the array is submitted then.
+        """
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            jobs = self._executor(len(calls), after).submit_array(list(calls))
+        except (FailedJobError, FailedSubmissionError, FileNotFoundError) as error:
+            raise SlurmError(f"sbatch: {_text(str(error))}") from error
+        return [(job.job_id, job.paths.stdout) for job in jobs]
+
+
+def most_elements() -> int:
+    """Return how many jobs an array of this cluster can have.
+
+    Raises
+    ------
+    SlurmError
+        Where Slurm cannot be asked.
+    """
+    limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    return max(1, int(limit[1])) if limit else 1000
+
+
+def _text(text: str) -> str:
+    """Return the words of an error of Slurm's on one line, without the program's name before each."""
+    lines = [re.sub(r"^\w+: (error: )?", "", line.strip()) for line in text.splitlines()]
+    return "; ".join(filter(None, lines)) or "failed without a word"
