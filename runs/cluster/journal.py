@@ -55,6 +55,7 @@ class Submission:
     cluster: str  # SLURM or LOCAL
     runs: tuple[PlannedRun, ...]
     name: str = ""  # what Slurm calls it; by the same number under another name it is somebody else's
+    site: str = ""  # the name of the cluster that gave the number: one disk may serve several
     after: tuple[str, ...] = ()  # jobs, or whole arrays, that it waits for
     log: str = ""  # where what it prints goes, relative to OUTPUT
     host: str = ""  # where it was submitted
@@ -134,6 +135,7 @@ SUBMITTED = {
     "cluster": _cluster,
     "runs": [{"name": TEXT, "folder": _inner}],
     "name": Maybe(TEXT),
+    "site": Maybe(TEXT),
     "after": Maybe([_job]),
     "log": Maybe(_inner),
     "host": Maybe(TEXT),

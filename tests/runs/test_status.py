@@ -232,7 +232,7 @@ def test_on_a_real_slurm(slurm, tmp_path, capsys, monkeypatch):
     def submit(run: str, script: str, *flags: str) -> str:
         job = slurm.submit(script, "--job-name=tree", f"--output={journal.folder}/%j.out", *flags)
         log = f".cluster/{job}.out"
-        journal.append([Submission(job, SLURM, (PlannedRun(run, run),), name="tree", log=log)])
+        journal.append([Submission(job, SLURM, (PlannedRun(run, run),), name="tree", site="test", log=log)])
         return job
 
     def states() -> dict[str, str]:
@@ -261,7 +261,7 @@ def test_on_a_real_slurm(slurm, tmp_path, capsys, monkeypatch):
         expected = dict.fromkeys(("killed", "stays", "waits"), "unknown") | dict.fromkeys(("a", "good"), "complete")
         assert states() == expected
         assert main(["cancel", str(tmp_path)]) == 1
-        assert "not ended: 4 jobs: squeue has not answered" in capsys.readouterr().err
+        assert "not ended: 4 jobs: scontrol has not answered" in capsys.readouterr().err
     finally:
         monkeypatch.undo()
         slurm.start_controller()
