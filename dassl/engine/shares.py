@@ -93,4 +93,5 @@ def in_rounds(batches: Iterator[Any], score: Callable[[Any], Any]) -> Iterator[A
         present = [answer for (answer,) in filter(None, answers)]
         yield from present
         if len(present) < size():
+            next(batches, None)  # lets a generator end by itself, and finish what it does besides
             return
