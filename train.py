@@ -12,6 +12,7 @@ from typing import Any
 
 import dassl  # noqa: F401  (before torch: how its threads wait)
 from dassl.plain.console import piped
+from dassl.plain.ranks import first_speaks, started
 from dassl.plain.text import error_text
 from dassl.plain.writing import disk_failed
 from dassl.utils.tools import end_bars
@@ -54,7 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     int
         The exit status: 0 done, 1 failed, 2 bad command line or config, 128 + signal stopped.
     """
+    with first_speaks():
+        return _main(argv)
 
+
+def _main(argv: list[str] | None) -> int:
     def work() -> int:
         if build_parser().parse_args(argv).show_keys:
             show_keys()
@@ -63,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     try:
-        return piped(work)
+        return piped(work, many=True)
     except KeyboardInterrupt as stop:
         from dassl.engine.interruption import exit_status
 
@@ -74,10 +79,19 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("PLOT_TRACEBACK"):
             raise
         end_bars()
-        print(f"error: {error_text(error)}", file=sys.stderr)
-        print("(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)", file=sys.stderr)
+        where = "(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)"
+        _report(error, f"error: {error_text(error)}\n{where}")
         failed = isinstance(error, RuntimeError | FloatingPointError) and not isinstance(error, ValueError)
         return 1 if failed or disk_failed(error) else 2
+
+
+def _report(error: Exception, lines: str) -> None:
+    if started() == 1:
+        print(lines, file=sys.stderr)
+    else:
+        from dassl.engine.processes import report
+
+        report(error, lines)
 
 
 if __name__ == "__main__":

@@ -184,9 +184,9 @@ def encode(tower: Callable[[Tensor], ImageFeatures], images: Tensor | ImageFeatu
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace the gradients of parameters by their mean over the ranks, in one message; nothing with one process."""
-    learned = [parameter for parameter in parameters if parameter.requires_grad]
-    if size() == 1 or not learned:
+    if size() == 1:
         return
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
     gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in learned]
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         some = [number for number, gradient in enumerate(gradients) if gradient.dtype == dtype]

@@ -12,6 +12,9 @@ Some examples:
   your own pictures, one folder a class:
     python train.py --root photos --seed 1 --trainer CoOp --dataset-config-file configs/datasets/folder.yaml \
         --config-file configs/trainers/CoOp/rn50.yaml --output-dir output/photos DATASET.NUM_SHOTS 4
+  one run shared by four processes, each with a GPU of its own where there are GPUs (docs/scale.md):
+    torchrun --nproc-per-node 4 train.py --root DATA --seed 1 --trainer PLOT --output-dir output/plot/seed1 \
+        --dataset-config-file configs/datasets/imagenet.yaml --config-file configs/trainers/PLOT/rn50.yaml
 
 Flags come first, KEY VALUE pairs last.  --show-keys prints the keys of our trainers with their meaning.
 A run that is stopped (Ctrl-C, SIGTERM, a time limit) is continued by the same command, from the last finished epoch:

@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401  (registers the data sets)
 import trainers  # noqa: F401  (registers the methods)
 from dassl.config import check_names, check_values, get_cfg_default, merge_file, merge_options
-from dassl.config.defaults import KEEP_MB, STATE_MINUTES
+from dassl.config.defaults import KEEP_MB, RANK_MINUTES, STATE_MINUTES
 from dassl.config.values import NAMES, NUMBERS, at_least
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
@@ -102,6 +102,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     cfg.DATASET.SKIP_BAD = False  # leave out images that cannot be read, of the whole data set, and say which
     cfg.DATALOADER.KEEP_MB = KEEP_MB  # training images are kept decoded, if all fit into this; 0: never
     cfg.TRAIN.STATE_MINUTES = STATE_MINUTES  # between writes of what a stopped run goes on from; 0.0: none at all
+    cfg.TRAIN.RANK_MINUTES = RANK_MINUTES  # that a process started by torchrun waits for another one
     cfg.TEST.PREDICTIONS = True  # keep what the test said of every image beside the result, in predictions.npz
     cfg.TEST.CALIBRATION = True  # with PREDICTIONS: fit a temperature on a few validation images, record ECE, ...
     cfg.DATALOADER.TRAIN_X.VIEWS = 0  # train on so many crops of each image, encoded once; 0: new ones every epoch

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.data import check_images
-from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.engine import TRAINER_REGISTRY, build_trainer, processes
+from dassl.engine.interruption import catching_signals
 from dassl.plain.devices import choose_device
+from dassl.plain.ranks import is_first, size
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from dassl.utils.logger import log_warnings, restore_stdout
 from dassl.utils.memory import keep_freed_memory
@@ -33,8 +37,11 @@ from trainers.parts.starts import start_file
 
 from .config import Request
 from .folder import holds_checkpoints, last_epoch, open_run
-from .lock import hold_folder
+from .lock import RunFolderError, hold_folder
+from .record import CONFIG_NAME
 from .writing import write_result
+
+SHARED_SECONDS = 30  # for a file that the first process has written to be seen by the others
 
 
 def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
@@ -81,22 +88,58 @@ def run(request: Request, load: Callable[[Any], None] | None = None) -> dict[str
     """
     cfg = request.cfg
     load_plugins(cfg.PLUGINS)  # a worker of a sweep has not seen the command line
-    choose_device(cfg.USE_DEVICE, cfg.USE_CUDA)
-    check_starts(request)
-    with hold_folder(cfg.OUTPUT_DIR):
-        goes_on = open_run(cfg, request.mode)
-        if cfg.SEED >= 0:
-            print(f"Setting fixed seed: {cfg.SEED}")
-            set_random_seed(cfg.SEED)
-        logger = setup_logger(cfg.OUTPUT_DIR, goes_on)
-        try:
-            return _run_logged(request, load)
-        except BaseException as error:
-            if logger is not None:
-                logger.log_traceback(error)  # the console gets one line
-            raise
-        finally:
-            restore_stdout()
+    with processes.process_group(kind_of_device(cfg), cfg.TRAIN.RANK_MINUTES):
+        choose_device(cfg.USE_DEVICE, cfg.USE_CUDA)
+        check_starts(request)
+        with hold_folder(cfg.OUTPUT_DIR) if is_first() else nullcontext():
+            goes_on = _open_together(request)
+            _seed(cfg.SEED)
+            logger = setup_logger(cfg.OUTPUT_DIR, goes_on) if is_first() else None
+            try:
+                with catching_signals(at_once=True) if size() > 1 else nullcontext():
+                    return _run_logged(request, load)
+            except BaseException as error:
+                reason = processes.ended_by(error)
+                if logger is not None:
+                    logger.log_traceback(reason)  # the console gets one line
+                if reason is error:
+                    raise
+                raise reason from None
+            finally:
+                restore_stdout()
+
+
+def kind_of_device(cfg: CfgNode) -> str:
+    """Return "cuda" where a run computes on GPUs, else "cpu"."""
+    return "cuda" if cfg.USE_CUDA and cfg.USE_DEVICE in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+
+
+def _open_together(request: Request) -> bool:
+    """Claim the folder, in the first process alone; RunFolderError where another one does not see it."""
+    cfg = request.cfg
+    goes_on = is_first() and open_run(cfg, request.mode)
+    processes.meet("the output folder")
+    marker = Path(cfg.OUTPUT_DIR, CONFIG_NAME)
+    written = processes.from_first(marker.exists(), "the output folder")
+    waited = time.monotonic()
+    while written and not marker.exists():  # file systems of several machines may take a while
+        if time.monotonic() - waited > SHARED_SECONDS:
+            raise RunFolderError(
+                f"OUTPUT_DIR {cfg.OUTPUT_DIR} is not here what it is on the machine of rank 0; choose a folder on "
+                "storage that all machines of the run share"
+            )
+        time.sleep(0.1)
+    return goes_on
+
+
+def _seed(seed: int) -> None:
+    """Seed the random generators; those of several processes alike also in a run without a seed."""
+    if seed >= 0:
+        print(f"Setting fixed seed: {seed}")
+    elif size() > 1:
+        seed = processes.from_first(random.SystemRandom().randrange(2**32), "the seed")
+    if seed >= 0:
+        set_random_seed(seed)
 
 
 def _run_logged(request: Request, load: Callable[[Any], None] | None) -> dict[str, Any]:
@@ -108,6 +151,8 @@ def _run_logged(request: Request, load: Callable[[Any], None] | None) -> dict[st
     else:
         keep_freed_memory()
     print_args(args, cfg)
+    if size() > 1:
+        print(f"{size()} processes, each with {torch.get_num_threads()} CPU threads (see docs/scale.md)\n")
     print("Collecting env info ...", f"** System info **\n{collect_env_info()}\n", *request.notes, sep="\n")
 
     trainer = build_trainer(cfg)
@@ -115,7 +160,7 @@ def _run_logged(request: Request, load: Callable[[Any], None] | None) -> dict[st
     tests = args.eval_only or not (args.no_train or cfg.TEST.NO_TEST)
     if trains:
         trainer.dm.train_loader_x.dataset.prepare(cfg.DATALOADER.NUM_WORKERS)  # what is decoded here is also checked
-    if cfg.DATASET.CHECK_IMAGES:
+    if cfg.DATASET.CHECK_IMAGES and is_first():
         chooses = trains and getattr(trainer, "chooses_on_val", False)
         splits = splits_read(cfg, trains, tests, bool(trainer.dm.dataset.val), chooses)
         check_images(trainer.dm.dataset, splits=splits)
@@ -140,6 +185,7 @@ def _run_logged(request: Request, load: Callable[[Any], None] | None) -> dict[st
         trainer.train()
     seconds = time.perf_counter() - start
     path = write_result(cfg, trainer, request.mode, seconds, argv=request.argv, checkpoint=checkpoint)
+    processes.meet("the result")
     print(f"Result written to {path}")
     return json.loads(path.read_text(encoding="utf-8"))
 

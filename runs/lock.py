@@ -1,8 +1,11 @@
 """Keep other processes out of the folder of a run while one works in it.
 
 The lock is one of the operating system's (filelock) on the file .lock; the file .holder says who has it. It ends with
-its process, however that ends, so what a killed run leaves behind blocks nobody. Where a file system has no such locks,
-the existence of a file decides, which counts only while the process that made it lives.
+its process, however that ends, so what a killed run leaves behind blocks nobody.
+
+A file system that several machines share may have no such locks, or grant one to each machine. There a second file,
+.lock.lease, decides as well: its holder renews it again and again, and one that was not renewed for `LEASE` seconds, as
+the other side measures them, counts no more. So after a machine has died, another one waits that long, once.
 """
 from __future__ import annotations
 
@@ -15,13 +18,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
-from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, lives, room
+from dassl.plain.locking import is_local
+from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, room
 
 __all__ = ["FolderInUse", "RunFolderError", "hold_folder", "make_folder", "refusal"]
 
-LOCK_NAME, HOLDER_NAME = ".lock", ".holder"
+LOCK_NAME, LEASE_NAME, HOLDER_NAME = ".lock", ".lock.lease", ".holder"
+LEASE = 120.0  # seconds; it is renewed three times as often, and another machine's changes are seen within 60
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of the file system
 
 
@@ -72,40 +77,53 @@ def hold_folder(folder: StrPath) -> Iterator[None]:
     """
     place = Path(os.path.realpath(folder))
     make_folder(place)
-    lock = _lock(place, folder)
-    try:
-        with contextlib.suppress(OSError):  # on a full disk; what matters is the lock
-            since = datetime.now().astimezone().isoformat(" ", "seconds")
-            (place / HOLDER_NAME).write_text(json.dumps({"pid": os.getpid(), "host": host(), "since": since}) + "\n")
-        clear_leftovers(place)
-        yield
-    finally:
-        for name in (HOLDER_NAME, LOCK_NAME):  # before the release, after which they may be another run's
-            with contextlib.suppress(OSError):
-                (place / name).unlink()
-        lock.release()
-
-
-def _lock(place: Path, folder: StrPath) -> BaseFileLock:
-    """Return the lock of the folder, acquired."""
-    lock: BaseFileLock = FileLock(place / LOCK_NAME)
-    try:
+    with _locks(place, folder):
         try:
-            lock.acquire(timeout=0)
+            with contextlib.suppress(OSError):  # on a full disk; what matters is the lock
+                since = datetime.now().astimezone().isoformat(" ", "seconds")
+                holder = {"pid": os.getpid(), "host": host(), "since": since}
+                (place / HOLDER_NAME).write_text(json.dumps(holder) + "\n")
+            clear_leftovers(place)
+            yield
+        finally:
+            for name in (HOLDER_NAME, LOCK_NAME):  # before the release, after which they may be another run's
+                with contextlib.suppress(OSError):
+                    (place / name).unlink()
+
+
+def _locks(place: Path, folder: StrPath) -> contextlib.ExitStack:
+    """Acquire the folder's lock, its lease, or both; they are released when the stack is closed."""
+    lock: BaseFileLock = FileLock(place / LOCK_NAME, fallback_to_soft=False)
+    lease = SoftFileLease(place / LEASE_NAME, lease_duration=LEASE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(lock.release)
+        stack.callback(lease.release)
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            if not lock.is_locked or not is_local(place):
+                _acquire(lease, place, folder)
+        except Timeout:
+            raise _in_use(folder, _holder(place)) from None
         except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            marker = place / f"{LOCK_NAME}.soft"
-            holder = _holder(place)
-            if holder.get("host") == host() and not lives(holder["pid"]):  # not every version of filelock looks
-                marker.unlink(missing_ok=True)
-            lock = SoftFileLock(marker)
-            lock.acquire(timeout=0)
-    except Timeout:
-        raise _in_use(folder, _holder(place)) from None
-    except OSError as error:
-        raise refusal(Path(folder), "written to", error) from error
-    return lock
+            if not lock.is_locked:
+                raise refusal(Path(folder), "written to", error) from error
+        return stack.pop_all()
+
+
+def _acquire(lease: BaseFileLock, place: Path, folder: StrPath) -> None:
+    """Acquire the lease; where another machine has it, having waited for a sign of its life."""
+    holder = _holder(place)
+    if holder.get("host") == host() or not (place / LEASE_NAME).exists():  # filelock sees whether that process lives
+        lease.acquire(timeout=0)
+        return
+    patience = 1.5 * LEASE
+    who = f"{folder} is, or was, in use by {_who(holder)}"
+    print(f"{who}: waiting up to {patience:.0f} s for a sign of life", flush=True)
+    lease.acquire(timeout=patience)
 
 
 def _holder(place: Path) -> dict[str, Any]:
@@ -119,6 +137,10 @@ def _holder(place: Path) -> dict[str, Any]:
 
 
 def _in_use(folder: StrPath, holder: dict[str, Any]) -> FolderInUse:
-    who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}" if holder else "a process"
+    who = _who(holder)
     message = f"another run is at work in {folder} ({who}); wait for it, or choose another output folder"
     return FolderInUse(message, who)
+
+
+def _who(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']}, since {holder['since']}" if holder else "a process"

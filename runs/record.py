@@ -95,7 +95,7 @@ RESULT = {  # what each entry must be where it is there; older records lack some
         (TEXT, "mode trainer dataset backbone subsample_classes split checkpoint protocol config_digest finished"),
         (TEXT, "device draw"),
         (WHOLE, "shots seed"),
-        (COUNT, "total correct epochs"),
+        (COUNT, "total correct epochs processes"),
         (PERCENT, "accuracy"),
         (NUMBER, "error_rate macro_f1 peak_memory_mb peak_cuda_memory_mb"),
         (_tree, "selection transport config"),
@@ -261,6 +261,11 @@ class Run:
     def accuracy(self) -> float:
         """Test accuracy in percent, of a complete run."""
         return float(self.record["accuracy"])
+
+    @property
+    def processes(self) -> int:
+        """How many processes shared its work: those of torchrun, or one."""
+        return int(self.record.get("processes") or 1)
 
     @property
     def trained(self) -> bool:

@@ -31,6 +31,7 @@ from dassl.data.datasets import DatasetBase
 from dassl.engine.heldout import heldout_images, heldout_logits
 from dassl.plain.calibration import fit_temperature, measure
 from dassl.plain.devices import describe_device
+from dassl.plain.ranks import RankError, is_first, size
 from dassl.utils.checkpoint import BEST_NAME, checksum
 from dassl.utils.logger import warned
 from dassl.utils.tools import atomic_write
@@ -49,6 +50,8 @@ def write_result(
     cfg: CfgNode, trainer: Any, mode: str, seconds: float, argv: Sequence[str] = (), checkpoint: str | None = None
 ) -> Path:
     """Write result.json, or for an evaluation in a training run's folder result-eval.json.
+
+    All processes of a run come here, since the calibration is their common work; the first one writes.
 
     Parameters
     ----------
@@ -96,7 +99,7 @@ def write_result(
         **{name: results.get(name) for name in ("accuracy", "error_rate", "macro_f1")},
         **{name: test.get(name) for name in ("total", "correct", "confusions")},
         "per_class": test.get("per_class", []),
-        "predictions": write_predictions(folder, result_name, predictions) if predictions else None,
+        "predictions": write_predictions(folder, result_name, predictions) if predictions and is_first() else None,
         "epochs": trainer.max_epoch if mode == "train" else None,
         "checkpoint": checkpoint,
         "checkpoints_sha256": _checksums(folder / checkpoint, trainer.get_model_names()) if checkpoint else None,
@@ -108,6 +111,7 @@ def write_result(
         "transport": trainer.diagnostics(),
         "history": trainer.history,
         "device": describe_device(trainer.device),
+        "processes": size(),
         "seconds": {"total": seconds, "train": getattr(trainer, "train_seconds", None), "test": test.get("seconds")},
         "peak_memory_mb": _peak_memory_mb(),
         "peak_cuda_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_initialized() else None,
@@ -122,6 +126,8 @@ def write_result(
     wanted = cfg.TEST.get("CALIBRATION", False)
     record["calibration"] = calibration_of(trainer, predictions) if wanted and predictions else None
     path = folder / result_name
+    if not is_first():
+        return path
     text = json.dumps(_json_ready(record), indent=1, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")
@@ -153,7 +159,7 @@ def calibration_of(trainer: Any, predictions: Predictions) -> dict[str, Any]:
     """Measure the calibration of the test, as it is and at a temperature fitted on validation images.
 
     Nothing that goes wrong with these images, or in the trainer of a plugin that is asked about them, makes a finished
-    run fail: there is no temperature then, and `reason` says why.
+    run fail: there is no temperature then, and `reason` says why. (Of several processes all must know of it.)
     """
     before = measure(predictions.at_temperature())
     unscaled = {"before": before, "temperature": None, "images": 0, "reason": "", "exact": True, "after": None}
@@ -161,6 +167,8 @@ def calibration_of(trainer: Any, predictions: Predictions) -> dict[str, Any]:
         images = heldout_images(trainer)
         temperature = fit_temperature(heldout_logits(trainer, images), np.array([item.label for item in images]))
     except Exception as error:
+        if size() > 1 and not isinstance(error, ValueError | RankError):
+            raise  # other processes may not have come here
         words = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         return unscaled | {"reason": " ".join(words.split())[:MOST_REASON]}
     after = measure(predictions.at_temperature(temperature))

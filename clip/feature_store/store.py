@@ -95,22 +95,29 @@ class FeatureStore:
         return None
 
     @contextmanager
-    def building(self, key: str) -> Iterator[None]:
+    def building(self, key: str, longest: float = LONGEST_WAIT) -> Iterator[None]:
         """Keep other processes from building `key` within the block: they wait here, and then find the entry.
 
-        They wait as long as the builder shows signs of life (dassl/plain/locking.py), and at most `LONGEST_WAIT`; then
-        they build it themselves.  Where there are no locks, each machine has its own, or the folder cannot be written,
-        all go on.  Each builds in a folder of its own, and the first one to finish wins.
+        They wait as long as the builder shows signs of life (dassl/plain/locking.py); then they build it themselves.
+        Where there are no locks, each machine has its own, or the folder cannot be written, all go on.  Each builds in
+        a folder of its own, and the first one to finish wins.
+
+        Parameters
+        ----------
+        key
+            Of the entry.
+        longest
+            Seconds after which the wait ends in any case.
         """
 
         def notice(what: str) -> None:
-            print(f"Feature cache: {what} (the same features)", flush=True)
+            print(f"Feature cache: {what} (it computes the same features)", flush=True)
 
         with ExitStack() as stack:
             with suppress(OSError):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 path, info = self.folder / f".{key}{LOCK}", self.folder / key / INFO
-                stack.enter_context(waiting_lock(path, notice, LONGEST_WAIT, info.is_file))
+                stack.enter_context(waiting_lock(path, notice, longest, info.is_file))
                 clear_builds(self.folder, key)
             yield
 

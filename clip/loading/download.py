@@ -2,7 +2,9 @@
 
 The bytes go to NAME.part beside the target, which takes the target's name only when they are right. Beside it,
 NAME.part.origin says which file of the server they are the beginning of (its ETag or date, and length), so that two
-files are never joined. Proxies come from the usual environment variables (https_proxy, no_proxy, ...).
+files are never joined. On a network file system, where a lock may hold on one machine alone, it is NAME.HOST.part,
+and where there is no lock a name of the process's own: two processes never append to one file. Proxies come from the
+usual environment variables (https_proxy, no_proxy, ...).
 
 `download` fetches CLIP's weights: CLIP_MIRROR replaces the first part of OpenAI's addresses, up to and including
 /clip/models, so a mirror serves <digest>/<file> below it. `download_file` serves any source and check.
@@ -23,16 +25,17 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from dassl.plain.writing import require_room
+from dassl.plain.locking import is_local, waiting_lock
+from dassl.plain.writing import clear_leftovers, host, require_room, temporary_name
 from dassl.utils.tools import read_json, write_json
 
 MODELS_URL = "https://openaipublic.azureedge.net/clip/models"
 ATTEMPTS = 3  # connections per call; each one goes on where the last broke off
 TIMEOUT = 60.0  # seconds without a byte
 CHUNK = 1 << 20
+LONGEST_WAIT = 24 * 3600.0  # seconds for which another process's download is waited for, however alive it is
 ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}  # hashlib's name -> the usual one
 AGENT = "plot-prompt-learning"  # some servers turn urllib's own name away
 
@@ -206,7 +209,7 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
     RuntimeError
         If the target is no regular file, or the disk fails.
     """
-    name, part = target.name, target.with_name(f"{target.name}.part")
+    name = target.name
     if target.exists() and not target.is_file():
         raise RuntimeError(f"{target} exists and is not a regular file; move it away to download {name}")
     if target.is_file():
@@ -215,16 +218,18 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
         warnings.warn(f"{target} exists, but it {problem}; downloading it again", stacklevel=4)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(part):
+        with locked(target.with_name(f"{name}.part")) as held:
+            part = _part_of(target, held)
             if target.is_file() and not check.problem(target):  # another process has fetched it meanwhile
                 return target
             try:
                 with open(part, "ab") as file:
                     _fetch(source, file, check, name, mirror, room)
-            finally:
-                if part.is_file() and not part.stat().st_size:
+            except BaseException:
+                if not held or not part.stat().st_size:  # else the next try goes on from there
                     part.unlink()
                     _origin_path(part).unlink(missing_ok=True)
+                raise
             _origin_path(part).unlink(missing_ok=True)
             os.replace(part, target)
     except (urllib.error.URLError, *BROKEN) as error:
@@ -241,26 +246,33 @@ def download_file(source: Source, target: Path, check: Check, mirror: str, room:
     return target
 
 
+def _part_of(target: Path, locked: bool) -> Path:
+    """Name the file that this process, and no other at the same time, appends to."""
+    if not locked:
+        clear_leftovers(target.parent, target.name)
+        return Path(temporary_name(target))
+    return target.with_name(f"{target.name}.part" if is_local(target.parent) else f"{target.name}.{host()}.part")
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on behalf of `path` while other processes wait; on a file system without locks, just go on.
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock on behalf of `path` while other processes wait, as long as the one that holds it shows signs of life.
 
     The lock is a file beside it, PATH.lock, that goes when it is released.
+
+    Yields
+    ------
+    bool
+        False on a file system without locks, and where who holds it seems to be gone: the block is done without it.
     """
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"waiting for another process that holds {path}", file=sys.stderr)
-        lock.acquire()
-    except (OSError, NotImplementedError):  # some network file systems
-        pass
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # on Windows filelock itself removes it
-            os.unlink(lock.lock_file)
-        lock.release()
+    lock = f"{path}.lock"
+    with waiting_lock(lock, lambda what: print(f"{what} ({path})", file=sys.stderr), LONGEST_WAIT) as held:
+        try:
+            yield held
+        finally:
+            if held:
+                with contextlib.suppress(OSError):
+                    os.unlink(lock)
 
 
 def _fetch(source: Source, file: BinaryIO, check: Check, name: str, mirror: str, room: float) -> None:

@@ -160,6 +160,7 @@ for _name, _keys in _OTHERS.items():
 # Keys that the engine obeys where a program declares them (the original's tree has none of the kind), and what holds
 # where it does not.
 STATE_MINUTES = 1.0  # TRAIN.STATE_MINUTES, between two writes of a run's state; 0: none is kept, also when stopped
+RANK_MINUTES = 30.0  # TRAIN.RANK_MINUTES, that a process of a run waits for another one
 KEEP_MB = 2048  # DATALOADER.KEEP_MB, for decoded training images in memory
 
 

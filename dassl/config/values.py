@@ -69,7 +69,7 @@ FINITE = Rule("finite", lambda value: abs(value) < float("inf"))
 BELOW_ONE = Rule("from 0 to below 1", lambda value: 0 <= value < 1)
 SEED = Rule("from 0 to 4294967295, or -1 for a run without a seed", lambda seed: -1 <= seed < 2**32)
 
-# (rule, keys); TRAIN.STATE_MINUTES and DATALOADER.KEEP_MB are keys of programs, see defaults.py
+# (rule, keys); TRAIN.STATE_MINUTES, TRAIN.RANK_MINUTES and DATALOADER.KEEP_MB are keys of programs, see defaults.py
 _RULES: list[tuple[Rule, str]] = [
     (SEED, "SEED"),
     (SIDE, "INPUT.SIZE"),
@@ -81,6 +81,7 @@ _RULES: list[tuple[Rule, str]] = [
     (between(0, 0.5), "INPUT.COLORJITTER_H"),  # of the colour circle, to either side
     (between(0, 1), "INPUT.RGS_P INPUT.GB_P"),
     (ODD, "INPUT.GB_K"),
+    (above(0), "TRAIN.RANK_MINUTES"),
     (BELOW_ONE, "OPTIM.ADAM_BETA1 OPTIM.ADAM_BETA2"),
     (at_least(0), "INPUT.CROP_PADDING INPUT.CUTOUT_N INPUT.CUTOUT_LEN INPUT.GN_STD INPUT.RANDAUGMENT_N "
                   "INPUT.COLORJITTER_B INPUT.COLORJITTER_C INPUT.COLORJITTER_S DATALOADER.NUM_WORKERS "

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from dassl.config.defaults import STATE_MINUTES
+from dassl.plain.ranks import is_first, size
 from dassl.utils.checkpoint import (
     BEST_NAME,
     CheckpointError,
@@ -37,6 +38,7 @@ from dassl.utils.checkpoint import (
 )
 from dassl.utils.rng import get_rng_state, set_rng_state
 
+from . import processes
 from .interruption import Interrupted, Signals, catching_signals
 from .state import StateKeeper, furthest_state
 
@@ -70,6 +72,7 @@ class TrainerBase:
         self._resumed: dict[str, Any] | None = None  # to be restored right before the first epoch
         self._signals = Signals()
         self._state = StateKeeper(None, 0)  # of the run that `train` is in
+        self._agreed: tuple[int, int] | None = None  # step at which the processes of this run last compared signals
 
     # --- models ---
 
@@ -164,7 +167,7 @@ class TrainerBase:
 
     def init_writer(self, log_dir: str) -> None:
         """Open a tensorboard writer. Without the package `tensorboard`, say so and go on without."""
-        if self._writer is not None:
+        if self._writer is not None or not is_first():
             return
         try:
             self._writer = SummaryWriter(log_dir=log_dir)
@@ -181,7 +184,7 @@ class TrainerBase:
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """Write a point of a tensorboard curve; nothing without a writer."""
-        self._obey_signals()  # the epoch loops of plugins call this in every step
+        self._obey_signals(again=False)  # the epoch loops of plugins call this in every step
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
@@ -202,8 +205,9 @@ class TrainerBase:
         try:
             self.before_train()
             self.epoch = max(self.start_epoch - 1, 0)
-            self._state = StateKeeper(getattr(self, "output_dir", None), self._state_minutes(), self.start_epoch)
-            with catching_signals() as self._signals:
+            folder = getattr(self, "output_dir", None) if is_first() else None
+            self._state = StateKeeper(folder, self._state_minutes(), self.start_epoch)
+            with catching_signals(hopeless=processes.failed) as self._signals:
                 self._run_epochs()
             self._state.finish()
         finally:
@@ -229,7 +233,7 @@ class TrainerBase:
             raise
         except (KeyboardInterrupt, Exception) as error:
             self._state.keep()
-            if not isinstance(error, KeyboardInterrupt) and self._signals.stop is None:
+            if not isinstance(error, KeyboardInterrupt) and (self._signals.stop is None or size() > 1):
                 raise
             # Ctrl-C also reaches the worker processes of loaders, whose end may be noticed first
             if not self._signals.between_steps:
@@ -242,8 +246,20 @@ class TrainerBase:
         options = getattr(getattr(self, "cfg", None), "TRAIN", {})
         return options.get("STATE_MINUTES", STATE_MINUTES)
 
-    def _obey_signals(self) -> None:
-        """Stop, or write the state, where a signal has asked for it; called between two steps."""
+    def _obey_signals(self, again: bool = True) -> None:
+        """Stop, or write the state, where a signal has asked for it; called between two steps.
+
+        The processes of one run do so together, as soon as one of them has had the signal: each time that all of them
+        come here, but without `again` once a step.
+        """
+        if size() > 1:
+            step = getattr(self, "epoch", 0) + 1, getattr(self, "batch_idx", -1) + 1
+            if not again and step == self._agreed:
+                return
+            self._agreed = step
+            asked = [self._signals.stop or 0, int(self._signals.keep)]
+            stop, keep = processes.highest(asked, "epoch {}, batch {}".format(*step))
+            self._signals.stop, self._signals.keep = stop or None, bool(keep)
         self._signals.check()
         if self._signals.keep:
             self._signals.keep = False
@@ -322,6 +338,7 @@ class TrainerBase:
         for name, state in self._model_states(epoch + 1).items():
             whole = state | {"val_result": val_result, "engine": engine}
             save_checkpoint(whole, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+        processes.meet(f"the checkpoint after epoch {epoch + 1}")  # all may read it from here on
         if not model_name and directory == getattr(self, "output_dir", None):
             self._state.saved = max(self._state.saved, epoch + 1)
 

@@ -4,6 +4,9 @@
                                         wait for the step.
     SIGUSR1                             the run keeps its state at the next step, and goes on
 
+Where torchrun has started several processes of the run, they stop at the same step (`TrainerBase._obey_signals`), and
+a second Ctrl-C counts after PATIENCE seconds only, since torchrun passes on the first one as well.
+
 At the next step, because an exception that comes from a handler may come up in the middle of anything: in a destructor,
 where it is lost, or within the lock of a library, which then waits for itself. Signals that the program was told to
 ignore (by nohup, or in the background of a script) stay ignored.
@@ -14,14 +17,18 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+
+from dassl.plain.ranks import started, started_as
 
 __all__ = ["Interrupted", "Signals", "exit_status", "catching_signals"]
 
 STOP = ("SIGINT", "SIGTERM", "SIGHUP")
 KEEP = ("SIGUSR1",)  # not on every system
+PATIENCE = 2.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -61,10 +68,11 @@ class Signals:
         Whether the run has been stopped where it asks (`check`), and not in the middle of a step.
     """
 
-    def __init__(self, at_once: bool = False) -> None:
+    def __init__(self, at_once: bool = False, hopeless: Callable[[], bool] = lambda: False) -> None:
         self.stop: int | None = None
         self.keep = self.between_steps = False
-        self._at_once = at_once
+        self._at_once, self._hopeless = at_once, hopeless
+        self._first = 0.0  # when the first one came
         self._process = os.getpid()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -75,9 +83,11 @@ class Signals:
             self.keep = True
             return
         again, self.stop = self.stop is not None, self.stop or number
-        if self._at_once or (again and number == signal.SIGINT):
+        self._first = self._first or time.monotonic()
+        again = again and (started() == 1 or time.monotonic() - self._first > PATIENCE)
+        if self._at_once or (again and number == signal.SIGINT) or self._hopeless():
             raise Interrupted(number=number)
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and started_as() == 0:
             with contextlib.suppress(OSError):  # not print, in whose middle this may be
                 os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
@@ -89,7 +99,7 @@ class Signals:
 
 
 @contextlib.contextmanager
-def catching_signals(at_once: bool = False) -> Iterator[Signals]:
+def catching_signals(at_once: bool = False, hopeless: Callable[[], bool] = lambda: False) -> Iterator[Signals]:
     """Catch the signals above within the block; afterwards they are handled as before it.
 
     Only the main thread can catch signals: elsewhere nothing changes.
@@ -98,8 +108,10 @@ def catching_signals(at_once: bool = False) -> Iterator[Signals]:
     ----------
     at_once : bool
         Raise Interrupted wherever the program is, for work that has no steps.
+    hopeless : callable
+        Tells, when a signal comes, whether there will be no further step, so that it is raised at once as well.
     """
-    asked = Signals(at_once)
+    asked = Signals(at_once, hopeless)
     before: dict[int, Any] = {}
     try:
         if threading.current_thread() is threading.main_thread():

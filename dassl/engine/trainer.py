@@ -40,6 +40,7 @@ from dassl.data.epochs import EpochLoader
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.plain.devices import AUTO, choose_device
+from dassl.plain.ranks import is_first, size
 from dassl.utils import (
     AverageMeter,
     MetricMeter,
@@ -55,8 +56,10 @@ from dassl.utils import (
 )
 from dassl.utils.checkpoint import BEST_NAME
 
+from . import processes
 from .base import SummaryWriter, TrainerBase
 from .net import SimpleNet
+from .shares import in_rounds, loader_share
 
 __all__ = [
     "AverageMeter", "DataManager", "MetricMeter", "OrderedDict", "SimpleNet", "SimpleTrainer", "SummaryWriter",
@@ -99,7 +102,12 @@ class SimpleTrainer(TrainerBase):
         run goes on from a checkpoint that does not say.
     last_test : dict or None
         Of the latest test: split, results, total, correct, per_class, confusions, predictions, seconds.
+    splits_work : bool
+        Whether the processes of one run share out its work: that of a training step, and the batches of a test. A
+        class that does not say so computes everything in every process, which is right, and no faster than one.
     """
+
+    splits_work = False
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -111,7 +119,8 @@ class SimpleTrainer(TrainerBase):
         self.max_epoch: int = cfg.OPTIM.MAX_EPOCH
         self.output_dir: str = cfg.OUTPUT_DIR
         self.cfg = cfg
-        self.build_data_loader()
+        with processes.first_goes_first("the data set"):  # whose lists and picks are kept in files
+            self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.best_result = -np.inf
@@ -195,17 +204,36 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self) -> None:
         """Resume from RESUME, or OUTPUT_DIR when it holds checkpoints; open tensorboard, start the clock."""
-        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        place = self.cfg.RESUME or self.output_dir
+        self.start_epoch = self.resume_model_if_exist(place)
+        remedy = f"; {place} must be on storage that all machines of the run share"
+        processes.same(self.start_epoch, "the number of finished epochs", remedy)
+        self._report_sharing()
         self._check_resumed_data()
         if self.start_epoch and self.cfg.RESUME:
             self._take_best_along()
         if self.start_epoch >= self.max_epoch > 0:
             log.info(f"Nothing left to train: {self.start_epoch} of {self.max_epoch} epochs are done")
         self._tell_what_is_left_out()
-        writer_dir = osp.join(self.output_dir, "tensorboard")
-        mkdir_if_missing(writer_dir)
-        self.init_writer(writer_dir)
+        if is_first():
+            writer_dir = osp.join(self.output_dir, "tensorboard")
+            mkdir_if_missing(writer_dir)
+            self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    def _report_sharing(self) -> None:
+        """Warn where more processes make no faster run, or an uneven one."""
+        batch = getattr(self.train_loader_x, "batch_size", None) or 0
+        if size() > 1 and not self.splits_work:
+            warnings.warn(
+                f"{type(self).__name__} does not share out its work: each of the {size()} processes computes all of "
+                "it, which is right, and no faster than one",
+                stacklevel=3,
+            )
+        elif batch % size():
+            uneven = "some processes have no image of a step" if batch < size() else "some processes have more to do"
+            text = f"DATALOADER.TRAIN_X.BATCH_SIZE {batch} does not divide by the {size()} processes: {uneven}"
+            warnings.warn(text, stacklevel=3)
 
     def _tell_what_is_left_out(self) -> None:
         """Say so where there is nothing to train, or where every epoch drops images that fill no whole batch."""
@@ -244,7 +272,7 @@ class SimpleTrainer(TrainerBase):
 
     def _take_best_along(self) -> None:
         """Copy the best model until now from RESUME to OUTPUT_DIR: it may stay the best, and is looked for there."""
-        if osp.realpath(self.cfg.RESUME) == osp.realpath(self.output_dir):
+        if osp.realpath(self.cfg.RESUME) == osp.realpath(self.output_dir) or not is_first():
             return
         for name in self.get_model_names():
             best = osp.join(self.cfg.RESUME, name, BEST_NAME)
@@ -261,6 +289,7 @@ class SimpleTrainer(TrainerBase):
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
         if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
             result = self.test(split="val")
+            processes.same(result, "the validation result")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST_NAME)
@@ -311,11 +340,10 @@ class SimpleTrainer(TrainerBase):
         batches = self.evaluation_batches(split, loader)
         with closing(batches) if isinstance(batches, Generator) else nullcontext():
             # the bar is on stderr, and only when that is a terminal; a test that takes its time also tells the log
-            bar = tqdm(batches, f"{split} set", count or None, unit="batch", disable=None)
-            for number, batch in enumerate(bar, start=1):
+            bar = tqdm(self._scored(batches), f"{split} set", count or None, unit="batch", disable=None)
+            for number, (logits, label) in enumerate(bar, start=1):
                 self._obey_signals()
-                image, label = self.parse_batch_test(batch)
-                self.evaluator.process(self.model_inference(image), label)
+                self.evaluator.process(logits, label)
                 if (now := time.time()) - last_news >= TEST_NEWS and number < count:
                     last_news = now
                     left = datetime.timedelta(seconds=int((now - start) / number * (count - number)))
@@ -335,6 +363,19 @@ class SimpleTrainer(TrainerBase):
         }
         return next(iter(results.values()))
 
+    def _scored(self, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield model output and labels of every batch of a test, in order; `batches` are this process's."""
+
+        def score(batch: Any) -> tuple[Any, Any]:
+            image, label = self.parse_batch_test(batch)
+            return self.model_inference(image), label
+
+        if size() == 1 or not self.splits_work:
+            yield from map(score, batches)
+        else:
+            for pair in in_rounds(iter(batches), lambda batch: _moved("cpu", *score(batch))):
+                yield _moved(self.device, *pair)
+
     def _count_look(self, split: str) -> None:
         """Count an evaluation of a split in `looks`, under the name of what its images really are."""
         if self.looks is not None:
@@ -351,8 +392,12 @@ class SimpleTrainer(TrainerBase):
 
         A trainer that knows more than the images (features that it has kept, say) can hand out batches of that. A
         generator is closed when the test ends, also by an exception.
+
+        Where several processes share the work of the run (`splits_work`), each returns its own: of W processes, the one
+        of rank r has the batches r, r + W, r + 2 W, ... of the whole test, which may be none. All draw the same random
+        numbers on the way.
         """
-        return loader
+        return loader if size() == 1 or not self.splits_work else loader_share(loader)
 
     def model_inference(self, input: Any) -> Any:
         """Return the logits (B, C) of images (B, 3, H, W)."""
@@ -463,7 +508,7 @@ class TrainerXU(SimpleTrainer):
         return _moved(self.device, batch_x["img"], batch_x["label"], batch_u["img"])
 
 
-def _moved(device: torch.device, *tensors: Any) -> tuple[Any, ...]:
+def _moved(device: torch.device | str, *tensors: Any) -> tuple[Any, ...]:
     """Move parts of a batch to the device; on CUDA, without waiting for what the GPU is doing meanwhile."""
     ahead = torch.device(device).type == "cuda"  # elsewhere the memory might be used again before it is read
     return tuple(tensor.to(device, non_blocking=ahead) for tensor in tensors)

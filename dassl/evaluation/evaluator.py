@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.plain.ranks import is_first
 from dassl.plain.text import printable
 from dassl.utils.checkpoint import write_tensors
 
@@ -147,7 +148,7 @@ class Classification(EvaluatorBase):
                     f"correct: {row['correct']:,}\tacc: {row['accuracy']:.2f}%"
                 )
             log.info(f"* average: {results['perclass_accuracy']:.2f}%")
-        if self.cfg.TEST.COMPUTE_CMAT:
+        if self.cfg.TEST.COMPUTE_CMAT and is_first():
             self._save_confusion()
         return results
 

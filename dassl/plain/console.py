@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from .ranks import started, started_as
 from .text import error_text
 
 __all__ = ["NumberRanges", "not_negative", "number_ranges", "piped", "positive", "ranges_text", "run_command"]
@@ -98,8 +99,16 @@ class NumberRanges(argparse.Action):
             raise argparse.ArgumentError(self, str(error)) from None
 
 
-def piped(work: Callable[[], int], closed: int = 1) -> int:
-    """Return the exit status of `work`; `closed` where the reader of our output has gone, as in `| head`."""
+def piped(work: Callable[[], int], closed: int = 1, many: bool = False) -> int:
+    """Return the exit status of `work`; `closed` where the reader of our output has gone, as in `| head`.
+
+    A program that is not made for `many` processes of torchrun ends before its work where it is one of them.
+    """
+    if started() > 1 and not many:
+        if started_as() == 0:
+            text = f"torchrun has started {started()} processes of a program that is made for one"
+            print(f"error: {text}; start it without torchrun, which is for train.py", file=sys.stderr)
+        return 2
     try:
         status = work()
         sys.stdout.flush()

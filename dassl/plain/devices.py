@@ -12,6 +12,8 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
+from . import ranks
+
 if TYPE_CHECKING:
     import torch
 
@@ -66,7 +68,8 @@ def choose_device(name: str = AUTO, use_cuda: bool = True) -> torch.device:
     """Return the device of a name, having made sure that this machine has it.
 
     A GPU also becomes the one that "cuda" and `.cuda()` mean in this process: trainers that were written for one GPU
-    follow without knowing.
+    follow without knowing. Of several processes of one run on a machine each has the GPU of its own number, and a name
+    with a number is refused.
 
     Parameters
     ----------
@@ -84,18 +87,36 @@ def choose_device(name: str = AUTO, use_cuda: bool = True) -> torch.device:
 
     name = check_form(name or AUTO)
     if name == AUTO:
-        return torch.device("cuda" if use_cuda and torch.cuda.is_available() else "cpu")
+        name = "cuda" if use_cuda and torch.cuda.is_available() else "cpu"
+        if name == "cpu" or ranks.size() == 1:
+            return torch.device(name)
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        if ranks.size() > 1:
+            _take_own_gpu(name, count)
+        elif (device.index or 0) >= count:
             raise ValueError(f"{name} was asked for, but this machine has {_gpus(count)}; use {_usable(count)}")
-        if device.index is not None:
+        elif device.index is not None:
             torch.cuda.set_device(device)
     elif device.type == "mps" and not torch.backends.mps.is_available():
         why = "is not on a Mac with an Apple GPU" if torch.backends.mps.is_built() else "has a torch without it"
         raise ValueError(f"mps was asked for, but this machine {why}; use {_usable(torch.cuda.device_count())}")
     return device
+
+
+def _take_own_gpu(name: str, count: int) -> None:
+    """Make "cuda" mean another GPU in each process of a run on this machine."""
+    import torch
+
+    if name != "cuda":
+        raise ValueError(f"{name} was asked for, but each process of a run has a GPU of its own; use cuda")
+    if ranks.local_size() > count:
+        raise ValueError(
+            f"torchrun has started {ranks.local_size()} processes on this machine, which has {_gpus(count)}; start as "
+            "many processes as there are GPUs (--nproc-per-node), or use cpu"
+        )
+    torch.cuda.set_device(ranks.local_rank())
 
 
 def describe_device(device: torch.device | str) -> str:

@@ -25,7 +25,7 @@ __all__ = ["BEAT", "SILENCE", "is_local", "waiting_lock"]
 BEAT = 20.0  # seconds between two signs of life
 SILENCE = 180.0  # seconds without a sign of life after which a holder is taken for dead: NFS shows changes within 60 s
 STUCK = 30.0  # seconds after which a file system that does not say whether a lock is free is taken for one without
-POLL = 0.5  # seconds between two questions
+POLL = 0.1  # seconds between two questions
 
 LOCAL = frozenset("apfs bcachefs btrfs ext2 ext3 ext4 f2fs hfs jfs overlay ramfs reiserfs tmpfs xfs zfs".split())
 MOUNTS = Path("/proc/self/mountinfo")
@@ -116,6 +116,9 @@ def _wait(
         if (latest := _sign_of_life(path)) != sign:
             sign, heard = latest, now
         time.sleep(POLL)
+    if free is None:  # what was made for a lock is none
+        with contextlib.suppress(OSError):
+            path.unlink()
     return bool(free)
 
 

@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from dassl.plain.ranks import is_first
+
 from .safe_load import CheckpointError, Inert, UnsafeCheckpointError, load_file
 from .tools import StrPath, atomic_write, mkdir_if_missing
 
@@ -51,7 +53,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint, and the name of its file to the folder's file `checkpoint`.
 
-    What is neither tensor, array of numbers or texts, nor plain container is left out with a warning.
+    What is neither tensor, array of numbers or texts, nor plain container is left out with a warning. Of several
+    processes of one run the first one writes, and the others do nothing: they have the same.
 
     Parameters
     ----------
@@ -71,6 +74,8 @@ def save_checkpoint(
     OSError
         On a full disk, say; every file is then as it was.
     """
+    if not is_first():
+        return
     mkdir_if_missing(save_dir)
     weights = state["state_dict"]
     if remove_module_from_keys:

@@ -32,6 +32,7 @@ from typing import IO, Any, TextIO
 
 from tqdm import tqdm
 
+from dassl.plain.ranks import RankError
 from dassl.plain.text import GOES_ON, plain_warnings
 
 from .tools import StrPath, mkdir_if_missing
@@ -110,9 +111,11 @@ class Logger:
     def log_traceback(self, error: BaseException) -> None:
         """Write the traceback to the file alone: the console gets it from the interpreter.
 
-        Of an interruption that says what is kept, these words alone.
+        Of an interruption that says what is kept, these words alone; of the failure of another process its traceback.
         """
-        if isinstance(error, KeyboardInterrupt) and str(error):
+        if isinstance(error, RankError):
+            self.log(f"{error.details}error: {error}\n")
+        elif isinstance(error, KeyboardInterrupt) and str(error):
             self.log(f"{error}\n")
         else:
             self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from dassl.plain import ranks
+
 __all__ = ["get_rng_state", "set_rng_state"]
 
 
@@ -39,13 +41,17 @@ def get_rng_state() -> dict[str, Any]:
 def set_rng_state(state: dict[str, Any]) -> None:
     """Put the generators back into a state that `get_rng_state` has returned.
 
-    CUDA devices that either side lacks are left out.
+    CUDA devices that either side lacks are left out. Of several processes of one run, each with a GPU of its own, all
+    get the state of the first one's: they draw the same numbers.
     """
     python, legacy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     words = legacy["words"].numpy().astype(np.uint32)
     np.random.set_state(("MT19937", words, legacy["position"], legacy["has_gauss"], legacy["gauss"]))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and ranks.size() > 1:
+        for device_state in state["cuda"][:1]:
+            torch.cuda.set_rng_state(device_state)
+    elif torch.cuda.is_available():
         for device, device_state in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
             torch.cuda.set_rng_state(device_state, device)

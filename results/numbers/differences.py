@@ -95,7 +95,7 @@ def between_runs(summary: Summary) -> list[Difference]:
 
 
 def _of_all(runs: Sequence[Run]) -> Iterator[Difference]:
-    """Compare versions and device of all runs."""
+    """Compare versions, device and number of processes of all runs."""
     versions = sorted({key for run in runs for key in run.record.get("versions") or {}})
     for key in versions:
         having = [run for run in runs if key in (run.record.get("versions") or {})]
@@ -103,6 +103,7 @@ def _of_all(runs: Sequence[Run]) -> Iterator[Difference]:
         yield from _difference(version_name(key), "all methods", having, read)
     having = [run for run in runs if "device" in run.record]
     yield from _difference("device", "all methods", having, lambda run: run.record["device"])
+    yield from _difference("processes", "all methods", having, lambda run: run.processes)
 
 
 def version_name(key: str) -> str:
@@ -158,6 +159,12 @@ def same_images(runs: Sequence[Run]) -> dict[str, Any]:
         "differing": differing[:MOST_PLACES],
         "more": len(differing) > MOST_PLACES,
     }
+
+
+def processes_name(runs: Sequence[Run]) -> str:
+    """Show how many processes shared the work of runs, "1, 4"; "" where every run had one, as usual."""
+    numbers = sorted({run.processes for run in runs})
+    return ", ".join(map(str, numbers)) if numbers != [1] else ""
 
 
 def distinct(runs: Sequence[Run], *keys: str) -> str:

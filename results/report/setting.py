@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from ..numbers.cells import ABSENT, shots_name
-from ..numbers.differences import distinct, same_images, version_name
+from ..numbers.differences import distinct, processes_name, same_images, version_name
 from ..numbers.summary import Summary
 from ..tables.layout import duration
 from .parts import Cell, Table, cells
@@ -36,6 +36,7 @@ def setting(summary: Summary) -> dict[str, Any]:
     values = {
         "backbone": distinct(runs, "backbone"),
         **{version_name(key): distinct(runs, "versions", key) for key in keys},
+        "processes of a run": processes_name(runs),
         "test images": by_section(summary, "total"),
         "classes": by_section(summary, "data", "classes"),
     }

@@ -15,7 +15,7 @@ from runs.methods import group, notes
 from runs.record import Run
 
 from ..numbers.cells import ABSENT, Cell, interval, shots_name, shots_text
-from ..numbers.differences import distinct, same_images, version_name
+from ..numbers.differences import distinct, processes_name, same_images, version_name
 from ..numbers.summary import Section, Summary, averages
 from ..tables import standing
 from ..tables.accuracies import CAPTION, seeds
@@ -182,7 +182,7 @@ def _mean(values: Iterable[Any]) -> str:
 
 
 def _cost(summary: Summary) -> str:
-    """Show time and memory, means over seeds; the device is that of all runs of the row."""
+    """Show time and memory, means over seeds; the device is that of all runs of the row, and of how many processes."""
     rows = []
     for section, method, shots, cell in _cells(summary):
         spent = [run.record.get("seconds") or {} for run in cell.runs]
@@ -191,7 +191,9 @@ def _cost(summary: Summary) -> str:
         memory = max((run.record.get("peak_memory_mb") or 0 for run in cell.runs), default=0)
         gpu = max((run.record.get("peak_cuda_memory_mb") or 0 for run in cell.runs), default=0)
         shown = [f"{size:,.0f} MB" if size else ABSENT for size in (memory, gpu)]
-        rows.append([section.title, method, shots_name(shots), *times, *shown, _fact(cell.runs, "device")])
+        device, processes = _fact(cell.runs, "device"), processes_name(cell.runs)
+        device += f" ({processes} processes)" if processes else ""
+        rows.append([section.title, method, shots_name(shots), *times, *shown, device])
     head = ["data set", "method", "shots", "training", "test", "whole run", "peak memory", "of the GPU", "device"]
     return table(rows, head)
 

@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
+import os
 import threading
 from pathlib import Path
 
@@ -218,3 +221,41 @@ def test_several_at_once_fetch_once(server, tmp_path, round):
     assert found == [str(tmp_path / "tiny.pt")] * 6
     assert len(server.requests) == 1 and listing(tmp_path) == ["tiny.pt"]
     assert (tmp_path / "tiny.pt").read_bytes() == BODY
+
+
+# --- on a network file system ------------------------------------------------------------------------------
+
+
+def test_without_locks_each_fetches_into_a_file_of_its_own(server, tmp_path, monkeypatch):
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    paths: list[str] = []
+    threads = [threading.Thread(target=lambda: paths.append(clip_module._download(server.url, tmp_path)))
+               for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert paths == [str(tmp_path / "tiny.pt")] * 4 and (tmp_path / "tiny.pt").read_bytes() == BODY
+    server.body = b"other"
+    with pytest.raises(RuntimeError):
+        clip_module._download(server.url, tmp_path / "new")
+    assert [name for name in listing(tmp_path) + listing(tmp_path / "new") if "tiny.pt." in name] == []
+
+
+def test_where_each_machine_has_locks_of_its_own_each_has_a_part_of_its_own(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download_module, "is_local", lambda folder: False)
+    theirs = tmp_path / "tiny.pt.elsewhere.part"
+    theirs.write_bytes(BODY[:100])
+    server.cut = 100_000
+    with pytest.raises(RuntimeError):
+        monkeypatch.setattr(download_module, "ATTEMPTS", 1)
+        clip_module._download(server.url, tmp_path)
+    ours = f"tiny.pt.{download_module.host()}.part"
+    assert listing(tmp_path) == sorted([theirs.name, ours, f"{ours}.origin"])
+    monkeypatch.undo()
+    monkeypatch.setattr(download_module, "is_local", lambda folder: False)
+    assert Path(clip_module._download(server.url, tmp_path)).read_bytes() == BODY
+    assert server.requests[1][1] == "bytes=100000-" and theirs.read_bytes() == BODY[:100]

@@ -13,7 +13,6 @@ import time
 import pytest
 
 from clip.feature_store import FeatureStore, files, reading
-from clip.feature_store import store as store_module
 from clip.feature_store import writing as store_writing
 from clip.features import ImageFeatures
 from dassl.plain import locking, writing
@@ -91,10 +90,13 @@ def test_a_slow_builder_is_waited_for_and_a_frozen_one_is_not(store, quick, caps
     assert equal(store.open(KEY), features()) and partials(store) == []
 
 
-def test_the_wait_has_an_end_even_where_the_builder_lives(store, quick, monkeypatch):
-    monkeypatch.setattr(store_module, "LONGEST_WAIT", 0.3)
+def test_the_wait_has_an_end_even_where_the_builder_lives(store, quick):
     slow = Builder(store, 1, 60)
-    assert write(store).problem == "" and len(partials(store)) == 1  # its build is left alone
+    started = time.monotonic()
+    with store.building(KEY, longest=0.3), store.write(KEY, FACTS, 10) as writer:
+        assert 0.3 < time.monotonic() - started < 20 and store.open(KEY) is None
+        writer.add(features())
+    assert writer.problem == "" and len(partials(store)) == 1  # the other build is left alone
     slow.send_signal(signal.SIGKILL)
     slow.process.join()
     assert equal(store.open(KEY), features())

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import json
 import os
+import platform
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.plain import writing
 from dassl.utils import atomic_write, set_random_seed
 from dassl.utils.checkpoint import CheckpointError
+from runs import lock
 from runs.folder import open_run
 from runs.lock import RunFolderError, hold_folder
 from runs.record import is_complete, read_classnames, read_result
@@ -225,6 +228,42 @@ def test_a_second_run_in_a_folder_is_told_who_is_there_and_a_dead_one_blocks_nob
 
 def no_locks(*args):
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Pretend that the folder lies on a network file system, whose locks each machine has for itself."""
+    monkeypatch.setattr(lock, "is_local", lambda folder: False)
+    monkeypatch.setattr(lock, "LEASE", 0.6)
+    monkeypatch.setattr(fcntl, "flock", lambda *args: None)
+
+
+def as_of_another_machine(folder, **changes):
+    """Let what a live run of this process left in its folder say that it runs elsewhere."""
+    for name in (lock.LEASE_NAME, lock.HOLDER_NAME):
+        text = (folder / name).read_text()
+        for ours in {platform.node(), socket.gethostname(), writing.host()}:
+            text = text.replace(ours, "elsewhere")
+        with open(folder / name, "r+") as file:  # the same file, whose owner goes on renewing it
+            file.write(text)
+
+
+def test_on_a_network_file_system_a_run_of_another_machine_keeps_its_folder(shared, tmp_path):
+    with hold_folder(tmp_path):
+        assert set(os.listdir(tmp_path)) == {".lock", ".lock.lease", ".holder"}
+        as_of_another_machine(tmp_path)
+        with pytest.raises(RunFolderError, match=r"another run is at work .*process \d+ on elsewhere"):
+            hold_folder(tmp_path).__enter__()
+
+
+def test_a_machine_that_is_gone_keeps_no_folder(shared, tmp_path, capsys):
+    with hold_folder(tmp_path / "run"):
+        kept = shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    as_of_another_machine(kept)
+    with hold_folder(kept):
+        assert "in use by process" in capsys.readouterr().out
+        assert json.loads((kept / ".holder").read_text())["host"] == writing.host()
+    assert os.listdir(kept) == []
 
 
 def test_what_killed_processes_left_half_written_is_cleared(tmp_path):

@@ -25,7 +25,7 @@ from trainers.adapters.selection import search
 from trainers.plot.sinkhorn import sinkhorn, sinkhorn_partial, sinkhorn_unbalanced
 from trainers.plot.transport import Transport, transported
 
-ONCE = {"clip/prompt_text.py _layout"}  # for a list of classes, and kept
+ONCE = {"clip/prompt_text.py _layout", "trainers/parts/fixed_tokens.py _suffixes_of"}  # for a list of classes, and kept
 METERS = "trainers/clip_trainer.py read_meters"
 SCALER = "trainers/clip_trainer.py forward_backward"  # torch's gradient scaler asks whether it overflowed
 EVALUATOR = "dassl/evaluation/evaluator.py process"

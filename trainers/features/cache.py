@@ -116,12 +116,7 @@ class FeatureCache:
                 kept = self.store.open(entry.key)
             else:
                 self._say(f"hit, {self.store.folder / entry.key}")
-            whole = None
-            if kept is not None:
-                try:
-                    whole = kept.all()
-                except OSError as error:
-                    self._lost(error)
+            whole = self._whole(kept)
             if all(ranks.gather_objects(whole is not None)):
                 assert whole is not None
                 return whole
@@ -179,13 +174,21 @@ class FeatureCache:
             yield batch_of(items, part, features)
 
     def _encoded_from(self, number: int, loader: DataLoader) -> Iterator[dict[str, Any]]:
-        """Yield the loader's batches from one on, with their features, and draw nothing from its generator."""
+        """Yield this process's batches from one on, with their features, and draw nothing from the generator."""
         generator = loader.generator or torch.default_generator
         state = generator.get_state()
         batches = iter(ranks.turns_of(loader))
         generator.set_state(state)
         for batch in itertools.islice(batches, number, None):
             yield batch | {"img": self.encode(batch["img"].to(self.device))}
+
+    def _whole(self, kept: StoredFeatures | None) -> ImageFeatures | None:
+        """Give all features of an entry; None without one, and where it is gone."""
+        try:
+            return kept and kept.all()
+        except OSError as error:
+            self._lost(error)
+            return None
 
     def _lost(self, error: OSError) -> None:
         """Report that an entry went away while it was read, as it may on a network file system."""
@@ -202,7 +205,8 @@ class FeatureCache:
                 if batch is not None:
                     yield batch
             return
-        with store.building(key):
+        # Where others of this run wait for what this process sends them, it does not wait for another run
+        with store.building(key) if ranks.size() == 1 else store.building(key, longest=0):
             stored = store.open(key) if ranks.size() == 1 else None  # another process may have been faster
             if stored is None:
                 with store.write(key, entry.facts, len(loader.dataset), about) as writer:  # type: ignore[arg-type]
