@@ -110,7 +110,7 @@ def test_runs_of_a_job_that_runs(tree):
 def test_what_became_of_a_job(tree, answer, begun, state, reason):
     """`begun`: whether the job has begun the run; None where it has not begun at all."""
     task = {} if begun is None else {"now": "a" if begun else "other"}
-    tree.submit("8", "a", "other", answer=answer, log="Traceback\n\n  Killed \r\n\n", **task)
+    tree.submit("8", "a", "other", answer=answer, log="Traceback\n\n  Killed \r\n\nsrun: Force Terminated\n", **task)
     assert (tree.read()["a"].state, tree.read()["a"].reason) == (state, reason)
     assert tree.read()["a"].state in STATES
     if not answer.live:
