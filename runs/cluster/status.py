@@ -39,6 +39,7 @@ STATES = {  # in the order in which they are shown: what needs somebody first, a
 OPEN = ("running", "queued", "unknown")  # states that change by themselves
 TAIL = 16_384  # bytes at the end of a log that are looked at
 ASIDES = ("submitit ", "srun: Force Terminated", "srun: forcing job", "srun: Job step aborted")  # lines of a log
+STOPPED = "RunInterrupted: "  # how the reason begins of a run that a signal stopped
 EPOCH = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
 
 
@@ -123,7 +124,8 @@ def _of_job(
     by_hand = _without_job(run, holder)
     if by_hand.state == "running" and not answer.live:
         return by_hand  # somebody makes it without a job
-    began = task is not None and (task.now == run.folder or _since(holder.get("since")) > _since(task.started))
+    making = task is not None and task.now == run.folder
+    began = making or _since(holder.get("since")) > _since(task.started if task else job.submitted)
     failure = task.failure(run.folder) if task is not None else ""
     where = {"host": answer.host or (task.host if task else ""), "since": task.started if task else answer.since}
     later = {"since": job.submitted}
@@ -131,7 +133,7 @@ def _of_job(
     def status(state: str, reason: str = "", place: Mapping[str, str] = where) -> RunStatus:
         return RunStatus(run.folder, state, run.name, job.job, reason=reason, **place)
 
-    if failure:
+    if failure and not (job.cancelled and failure.startswith(STOPPED)):
         return status("failed", failure)
     ending = "is being cancelled" if job.cancelled else ""
     if answer.state == QUEUED:
