@@ -4,7 +4,8 @@ Two runs are of one method when their configs agree in all that changes a result
 varies (data, shots, their draw, seed) and from the schedule, which the published recipes choose by the number of shots.
 Where that would put two different runs into one place (same data, shots, draw and seed), the schedule counts too.  A
 method is called by its trainer and by the settings in which it differs from the other methods of that trainer: "PLOT
-N=4", "PLOT N=4 MATCHING=uniform".  Runs whose result is not to be compared with others are methods of their own, and
+N=4", "PLOT N=4 MATCHING=uniform"; training on a sample of the classes is always named, "PLOT N=4 CLASS_SAMPLE=1000".
+Runs whose result is not to be compared with others are methods of their own, and
 marked: "TipAdapterF (selected on test)".
 """
 
@@ -20,6 +21,7 @@ from .keys import SCHEDULE, real_path
 from .record import Run
 
 ALWAYS_NAMED = ("M", "N")  # numbers of prompts, also when there is one method only
+SAMPLE = "CLASS_SAMPLE"  # named wherever it is not 0
 
 
 class Mark(NamedTuple):
@@ -104,17 +106,23 @@ def name_methods(runs: Sequence[Run]) -> dict[str, list[Run]]:
         their trainer are left out.
     """
     named: dict[str, list[Run]] = {}
-    trainers = group((run for run in runs if run.trainer), lambda run: (run.trainer, mark(run)))
+    trainers = group((run for run in runs if run.trainer), lambda run: (run.trainer, class_sample(run), mark(run)))
     for _, members in sorted(trainers.items(), key=lambda item: (item[1][0].trained, item[0])):
         named |= _name_variants(members)
     return named
 
 
+def class_sample(run: Run) -> int:
+    """Return the CLASS_SAMPLE of a run's training: 0 for all classes, also of records older than the key."""
+    return int(run.config.get(_own(SAMPLE, run)) or 0)
+
+
 def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
-    """Split the runs of one trainer, and of one mark, by their settings."""
+    """Split the runs of one trainer, sample of classes and mark by their settings."""
     readable = [run for run in runs if run.complete] or runs
     # a key that an older record lacks says nothing, and of what the mark tells the name need not
-    keys = sorted(set.intersection(*(set(run.settings) for run in readable)) - {mark_key(runs[0])})
+    said_anyway = {mark_key(runs[0]), _own(SAMPLE, runs[0])}
+    keys = sorted(set.intersection(*(set(run.settings) for run in readable)) - said_anyway)
     settings = [key for key in keys if key not in SCHEDULE]
     schedule = [key for key in keys if key in SCHEDULE]
 
@@ -130,7 +138,8 @@ def _name_variants(runs: list[Run]) -> dict[str, list[Run]]:
     named = {}
     for mentioned, members in variants:
         shown = dict.fromkeys(always + [key for key in differing if key in mentioned])
-        name = " ".join([runs[0].trainer, *(_label(key, members[0].config.get(key)) for key in shown)])
+        sample = [f"{SAMPLE}={class_sample(runs[0])}"] * bool(class_sample(runs[0]))
+        name = " ".join([runs[0].trainer, *(_label(key, members[0].config.get(key)) for key in shown), *sample])
         named[name + mark(members[0])] = members
     return dict(sorted(named.items(), key=lambda item: natural(item[0])))
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import ranks
@@ -31,6 +30,7 @@ from .features.cache import MAX_GB, FeatureCache
 from .features.views import ViewLoader, Views, wanted_views
 from .parts.backbone import effective_precision, load_backbone
 from .parts.checkpoints import checkpoint_path, find_learned, state_of
+from .parts.class_sample import ClassSample, draw_classes
 from .parts.class_words import check_names
 from .parts.options import Options
 
@@ -176,6 +176,8 @@ class ClipTrainer(TrainerX):
         print("Building custom CLIP")
         self.model = self.assemble(clip_model)
         self.model.text_encoder.chunk = self.options.text_chunk
+        if sample := getattr(self.options, "class_sample", 0):
+            print(self.about_sample(sample, len(self.dm.dataset.classnames)))
         print("Turning off gradients in both the image and the text encoder")
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.learns(name))
@@ -196,6 +198,15 @@ class ClipTrainer(TrainerX):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("prompt_learner", learner, self.optim, self.sched)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
+
+    def about_sample(self, size: int, classes: int) -> str:
+        """Say in the log what CLASS_SAMPLE does; ValueError where there are fewer classes a step than processes."""
+        key = self.options.key("class_sample")
+        if ranks.size() > size:
+            raise ValueError(f"{key} is {size}, but {ranks.size()} processes share the classes of a step; raise it")
+        if size > classes:
+            return f"{key} is {size}, and there are {classes} classes: every step sees all of them"
+        return f"{key}: a training step sees the classes of its batch and {size - 1} others of {classes}; tests see all"
 
     # --- one step ----------------------------------------------------------------------------------------
 
@@ -237,15 +248,17 @@ class ClipTrainer(TrainerX):
         Parameters
         ----------
         images, labels
-            Of a batch: (B, 3, H, W) or their features, and (B,).
+            Of a batch: (B, 3, H, W) or their features, and (B,).  With CLASS_SAMPLE, labels count among the classes of
+            the step.
 
         Returns
         -------
         tuple of Tensor
-            The loss, a scalar, and logits (B, C), whose accuracy is reported.
+            The loss, a scalar, and logits (B, C), whose accuracy is reported: with CLASS_SAMPLE that among the classes
+            of the step.
         """
         logits = self.model(images)
-        return F.cross_entropy(at_least_float32(logits), labels), logits
+        return self.model.cross_entropy(at_least_float32(logits), labels), logits
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         """Take one step on the loss of a batch; the learning rate moves with the last batch of an epoch.
@@ -266,7 +279,11 @@ class ClipTrainer(TrainerX):
             Where the loss is not finite.
         """
         images, labels = self.parse_batch_train(batch)
-        with self.autocast(), ranks.sharing():
+        sample = self.sample_classes(batch["label"])
+        if sample:
+            labels = sample.labels.to(labels.device, non_blocking=True)
+        scoring = self.model.scoring(sample.classes, sample.correction) if sample else nullcontext()
+        with self.autocast(), ranks.sharing(), scoring:
             loss, logits = self.training_loss(images, labels)
         meters = self.read_meters(loss, logits, labels)
         self.model_zero_grad()
@@ -282,6 +299,12 @@ class ClipTrainer(TrainerX):
         if (self.batch_idx + 1) == self.num_batches:
             self.update_lr()
         return meters
+
+    def sample_classes(self, labels: Tensor) -> ClassSample | None:
+        """Draw the classes of a step with labels (B,) on the CPU; None for all."""
+        size = getattr(self.options, "class_sample", 0)
+        step = self.epoch * self.num_batches + self.batch_idx
+        return draw_classes(labels, len(self.dm.dataset.classnames), size, self.cfg.SEED, step) if size else None
 
     def average_gradients(self) -> None:
         """Give every process the gradient of the whole step, where several take it together (clip/ranks.py)."""

@@ -59,7 +59,7 @@ class KgCoOpModel(CoOpModel):
         text = F.normalize(at_least_float32(self.text_features()[0]), dim=-1)  # (C, D)
         classes = self.own_classes()
         hand_written = self.hand_written if classes is None else self.hand_written[classes.to(text.device)]
-        return 1 - self.of_all_classes((text * hand_written).sum(dim=-1), dim=0).mean()
+        return 1 - self.mean_over_classes(self.of_all_classes((text * hand_written).sum(dim=-1), dim=0))
 
 
 @TRAINER_REGISTRY.register()

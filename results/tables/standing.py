@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dassl.plain.console import ranges_text
-from runs.methods import group, mark
+from runs.methods import class_sample, group, mark
 from runs.record import Run
 
 UNKNOWN = "unknown"
@@ -118,6 +118,7 @@ def footnote(runs: Mapping[str, Sequence[Run]]) -> str:
     said = (
         _seeds(read),
         _fact("draw", read, lambda run: run.draw.replace("_", " ")),
+        _fact("classes of a training step", read, _sample) if any(class_sample(run) for _, run in read) else "",
         _fact("selection", unmarked, lambda run: standing(run).selection),
         _fact("test images looked at", unmarked, lambda run: _times(standing(run).test_looks)),
         _fact("hand-written prompt", read, lambda run: standing(run).template),
@@ -131,6 +132,12 @@ def _seeds(read: Sequence[tuple[str, Run]]) -> str:
     seeds = {run.seed for _, run in read if run.trained}
     named = [f"seed{'s' * (len(seeds) > 1)} {ranges_text(sorted(seeds - {-1}))}"] if seeds - {-1} else []
     return ", ".join([*named, *["runs without a seed"] * (-1 in seeds)])
+
+
+def _sample(run: Run) -> str:
+    """Say which classes a training step saw."""
+    size = class_sample(run)
+    return "" if not run.trained else f"the batch's and {size - 1} drawn" if size else "all"
 
 
 def _times(count: str) -> str:

@@ -24,7 +24,9 @@ OWN_FLAGS = {  # options of sbatch -> the flag that sets them
     "cpus-per-task": "--cpus", "gpus": "--gpus", "gpus-per-node": "--gpus", "array": "--array", "nodes": "--nodes",
     "ntasks": "--nodes", "ntasks-per-node": "--processes",
 }  # fmt: skip
-TAKEN = ("dependency", "output", "error", "open-mode", "wrap", "wait", "parsable", "chdir")  # that the submission needs
+TAKEN = (  # that the submission needs
+    "dependency", "output", "error", "open-mode", "wrap", "wait", "parsable", "chdir", "job-name"
+)  # fmt: skip
 NOTICE = 90  # seconds before the time limit at which a job is warned
 DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 MEMORY = re.compile(r"\d+[KMGT]?")

@@ -97,7 +97,7 @@ class Hands:
         if submission is None:
             return None
         task = Journal(tree).task(submission.job)
-        if task is not None and (task.ended or folder in task.runs):
+        if task is not None and folder in task.runs:  # a job that has ended may be requeued: the scheduler decides
             return None
         if submission.job not in self._states[tree]:
             self._states[tree] |= states(set(self._trees[tree].values()))

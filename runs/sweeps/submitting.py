@@ -26,7 +26,7 @@ from dassl.plain.text import error_text, printable
 from ..cluster import detached
 from ..cluster.flags import Resources
 from ..cluster.journal import FOLDER, LOCAL, SLURM, Journal, PlannedRun, Submission
-from ..cluster.scheduler import SlurmError
+from ..cluster.scheduler import SlurmError, config_value
 from ..cluster.slurm import Slurm, most_elements, require_submitit
 from .batches import batches, pace_of
 from .jobs import report_failures
@@ -110,9 +110,9 @@ def _to_slurm(
     name = _name(tree)
     if send is None:
         require_submitit()
-        most, send = most_elements(), Slurm(tree / LOGS, Resources.of(args), name).submit
+        site, most, send = config_value("ClusterName"), most_elements(), Slurm(tree / LOGS, Resources.of(args), name).submit
     else:
-        most = len(standing.to_make)
+        site, most = "", len(standing.to_make)
     makers: dict[Path, str] = {}  # folder of a run: job
     for stage in sorted({job.stage for job in standing.to_make}):
         part = [job for job in standing.to_make if job.stage == stage]
@@ -125,7 +125,7 @@ def _to_slurm(
             array = divided[begin : begin + most]
             sent = send([_batch(runs, args, tree) for runs in array], after)
             yield [
-                _submission(job, runs, tree, log, cluster=SLURM, name=name, after=tuple(after))
+                _submission(job, runs, tree, log, cluster=SLURM, name=name, site=site, after=tuple(after))
                 for (job, log), runs in zip(sent, array, strict=True)
             ]
             makers |= {run.folder: job for (job, _), runs in zip(sent, array, strict=True) for run in runs}

@@ -19,6 +19,8 @@ CASES = {  # trainer, its options, epochs of 4 steps
     "PLOT++": ("PLOTPP", [], 1),  # the image side learns
     "GalLoP": ("GalLoP", [], 1),
     "SOT-GLP": ("SOTGLP", [], 1),
+    "PLOT, a sample of the classes": ("PLOT", ["CLASS_SAMPLE", "4"], 1),
+    "KgCoOp, a sample of the classes": ("KgCoOp", ["CLASS_SAMPLE", "3"], 1),
     "PLOT in float32": ("PLOT", ["PREC", "fp32"], 13),
 }
 

@@ -16,6 +16,7 @@ LOCAL = [name for name, matching in MATCHINGS.items() if not matching.pooled]
 ALPHA = "weight of the cache's score in training, and in a test where SEARCH is none"
 NOT_POOLED = Rule(lambda value: value in LOCAL, f"one of {', '.join(LOCAL)}", ": the cache is asked by local features")
 
+NO_SAMPLE = Rule(lambda value: not value, "0", ": the adapter learns no text; set it for the PLOT run")
 UNMAPPED = Rule(lambda value: not value, "False", ": the keys of the cache are places as CLIP gives them")
 
 
@@ -136,6 +137,9 @@ class PlotAdapterOptions(PlotOptions, LearningOptions):
     )
     local_proj: bool = option(
         "LOCAL_PROJ", False, "prompts that were learned with a map of the places are not taken", UNMAPPED, effect=False
+    )
+    class_sample: int = option(
+        "CLASS_SAMPLE", 0, "no text is learned here, so there are no classes to sample", NO_SAMPLE, effect=False
     )
     pretrained: str = option(
         "PRETRAIN_DIR", "", "checkpoint or folder of the PLOT run; empty: OUTPUT_DIR, with PLOT instead of PLOTAdapter"

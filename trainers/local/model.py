@@ -142,11 +142,11 @@ class GlobalLocalModel(PromptModel):
         scale = at_least_float32(self.logit_scale.exp())
         images, _, prompts = branches.whole.shape
         drawn = draw_prompts(images, prompts, self.dropout, self.replace)
-        whole = F.cross_entropy(scale * mean_of_drawn(branches.whole, drawn), labels)
+        whole = self.cross_entropy(scale * mean_of_drawn(branches.whole, drawn), labels)
         if not self.every_prompt:
-            return whole, F.cross_entropy(scale * self.local_score(branches.local.mean(dim=2)), labels)
+            return whole, self.cross_entropy(scale * self.local_score(branches.local.mean(dim=2)), labels)
         local = scale * self.local_score(branches.local)
-        return whole, F.cross_entropy(local, labels[:, None].expand(-1, local.shape[2]))
+        return whole, self.cross_entropy(local, labels[:, None].expand(-1, local.shape[2]))
 
     def local_score(self, score: Tensor) -> Tensor:
         """Divide a local score by N_l, where that is asked for."""

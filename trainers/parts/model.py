@@ -62,6 +62,7 @@ class PromptModel(nn.Module):
         self._keeps_text = False
         self._kept_text: Tensor | None = None
         self._classes: Tensor | None = None  # that are scored; None: all
+        self._correction: Tensor | None = None  # of their logits in a loss
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,19 +102,38 @@ class PromptModel(nn.Module):
     # --- which classes -----------------------------------------------------------------------------------
 
     @contextmanager
-    def scoring(self, classes: Tensor | None) -> Iterator[None]:
+    def scoring(self, classes: Tensor | None, correction: Tensor | None = None) -> Iterator[None]:
         """Within it only these classes are encoded and scored: logits (B, c).
 
         Parameters
         ----------
         classes
             (c,) int64 on the CPU, in the order of the logits; None for all.
+        correction
+            (c,), what a loss adds to their logits, where they stand for others too; see class_sample.py.
         """
-        before, self._classes = self._classes, classes
+        before = self._classes, self._correction
+        self._classes, self._correction = classes, correction
         try:
             yield
         finally:
-            self._classes = before
+            self._classes, self._correction = before
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Compute the mean cross-entropy of logits (B, C, ...) and labels (B, ...); of a sample of classes, corrected.
+
+        Labels count among the classes that are scored.
+        """
+        if self._correction is not None:
+            logits = logits + self._correction.to(logits).view(-1, *[1] * (logits.dim() - 2))
+        return F.cross_entropy(logits, labels)
+
+    def mean_over_classes(self, values: Tensor) -> Tensor:
+        """Average values (C,) of the scored classes; in a sample, one that stands for others has their weight."""
+        if self._correction is None:
+            return values.mean()
+        weights = self._correction.exp().to(values)
+        return (weights * values).sum() / weights.sum()
 
     @property
     def n_scored(self) -> int:

@@ -119,6 +119,12 @@ class ContextOptions(Options):
         at_least(0),
         effect=False,
     )
+    class_sample: int = option(
+        "CLASS_SAMPLE",
+        0,
+        "a training step sees the classes of its batch and so many others less one, drawn anew; 0: all. Tests see all",
+        Rule(lambda value: value == 0 or value >= 2, "0 (all classes) or at least 2"),
+    )
 
 
 @dataclass(frozen=True)
