@@ -109,3 +109,7 @@ def main(argv: list[str]) -> int:
         "clear": lambda: clear(store, entries, args.keys),
     }
     return run_command(actions[args.action], (OSError,), disk_failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
