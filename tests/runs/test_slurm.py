@@ -80,7 +80,8 @@ def assert_same_runs(output: Path, other: Path) -> None:
 def test_a_sweep_through_slurm_survives_what_happens_to_its_jobs(slurm, sweep, tmp_path, capsys, monkeypatch):
     here, there = tmp_path / "here", tmp_path / "there"
     journal = Journal(there)
-    assert sweep(there, "--cluster", "slurm", options=("TRAINER.PLOT.M", "4")) == 2 and not there.exists()  # no such key
+    assert sweep(there, "--cluster", "slurm", options=("TRAINER.PLOT.M", "4")) == 2  # no such key
+    assert not there.exists()
     assert sweep(there, "--cluster", "slurm", "--sbatch", "partitoin=main") == 1  # no option of sbatch
     said = capsys.readouterr().err
     assert "unrecognized option '--partitoin" in said and "nothing is submitted" in said and not journal.submissions()
