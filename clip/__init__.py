@@ -11,8 +11,7 @@
     loading            formats of weights, and the addresses that they come from
     sources            OpenAI's releases: the order of sources, and how a copy is checked
     feature_store      image features kept on disk
-    weights_command, cache_command
-                       `python -m clip weights`, `python -m clip cache`
+    weights_command    `python -m clip weights`; `python -m clip cache` is in feature_store
     tokens, simple_tokenizer
                        rows of token ids, byte-pair encoding
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import sys
 
-from . import cache_command, weights_command
+from . import weights_command
+from .feature_store import command as cache_command
 
 COMMANDS = {"weights": weights_command, "cache": cache_command}
 

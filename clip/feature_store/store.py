@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from dassl.plain.locking import waiting_lock
+from dassl.plain.text import size_text
 
-from .files import INFO, PARTIAL, clear_builds, remove, shown
+from .files import INFO, PARTIAL, clear_builds, remove
 from .reading import Damaged, StoredFeatures
 from .writing import Writer
 
@@ -167,13 +168,14 @@ class FeatureStore:
             Why they cannot, or "" when they do.
         """
         if needed > self.limit:
-            return f"{shown(needed)} are more than its limit of {shown(self.limit)}"
+            return f"{size_text(needed)} are more than its limit of {size_text(self.limit)}"
         entries = self.entries()
         total = sum(entry.size for entry in entries)
         free = shutil.disk_usage(self.folder).free - RESERVE
         evictable = [entry for entry in entries if entry.complete]
         if needed > free + sum(entry.size for entry in evictable):
-            return f"{shown(needed)} do not fit on the disk of {self.folder}, which is to keep {shown(RESERVE)} free"
+            kept_free = f"which is to keep {size_text(RESERVE)} free"
+            return f"{size_text(needed)} do not fit on the disk of {self.folder}, {kept_free}"
         for entry in evictable:
             if total + needed <= self.limit and needed <= free:
                 break

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from dassl.plain.console import run_command
+from dassl.plain.text import size_text
 from dassl.plain.writing import disk_failed
 
 if TYPE_CHECKING:
-    from .feature_store import Entry, FeatureStore
+    from .store import Entry, FeatureStore
 
 EXAMPLES = """examples:
   python -m clip cache show                # entries with sizes, the last used first
@@ -46,15 +47,14 @@ def show(store: FeatureStore, entries: list[Entry]) -> int:
     """Print a table of the entries, the last used first; exit status 0."""
     from tabulate import tabulate
 
-    from .feature_store import shown
 
-    rows = [
-        [entry.key[:12], shown(entry.size), datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M"), entry.about]
-        for entry in reversed(entries)
-    ]
+    rows = []
+    for entry in reversed(entries):
+        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        rows.append([entry.key[:12], size_text(entry.size), used, entry.about])
     if rows:
         print(tabulate(rows, headers=["key", "size", "last used", "features of"], disable_numparse=True))
-    print(f"{store.folder}: {len(entries)} entries, {shown(sum(entry.size for entry in entries))}")
+    print(f"{store.folder}: {len(entries)} entries, {size_text(sum(entry.size for entry in entries))}")
     return 0
 
 
@@ -62,7 +62,8 @@ def verify(entries: list[Entry]) -> int:
     """Read all complete entries and remove the damaged ones; exit status 1 where one is not sound."""
     from tqdm import tqdm
 
-    from .feature_store import Damaged, StoredFeatures, remove
+    from .files import remove
+    from .reading import Damaged, StoredFeatures
 
     bad = 0
     for entry in tqdm(entries, "verifying", disable=None, leave=False):
@@ -83,8 +84,6 @@ def verify(entries: list[Entry]) -> int:
 
 def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:
     """Remove the entries whose keys begin with one of `keys`, or all; exit status 2 for a key that no entry has."""
-    from .feature_store import shown
-
     for key in keys:
         if not any(entry.key.startswith(key) for entry in entries):
             known = ", ".join(entry.key[:12] for entry in entries) or "none"
@@ -92,14 +91,14 @@ def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:
             return 2
     chosen = [entry for entry in entries if not keys or entry.key.startswith(tuple(keys))]
     store.clear(chosen)
-    print(f"{store.folder}: removed {len(chosen)} entries, {shown(sum(entry.size for entry in chosen))}")
+    print(f"{store.folder}: removed {len(chosen)} entries, {size_text(sum(entry.size for entry in chosen))}")
     return 0
 
 
 def main(argv: list[str]) -> int:
     """Run a command line without the program's name; exit status as in the help text."""
     args = build_parser().parse_args(argv)
-    from .feature_store import FeatureStore  # which imports torch
+    from .store import FeatureStore  # which imports torch
 
     store = FeatureStore(args.dir)
     entries = store.entries()
