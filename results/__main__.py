@@ -11,10 +11,10 @@ from dassl.utils.plugins import PluginError, use
 from runs.files import DiskError, ResultsError
 from runs.restore.trust import trusting
 
-from .commands import accuracies, card, classes, comparison, export, inspection, predictions, protocols
+from .commands import accuracies, card, classes, cluster, comparison, export, inspection, predictions, protocols
 from .commands.command import STATUS
 
-MODULES = (accuracies, comparison, protocols, classes, predictions, inspection, card, export)
+MODULES = (accuracies, comparison, protocols, classes, predictions, inspection, card, export, cluster)
 COMMANDS = tuple(command for module in MODULES for command in module.COMMANDS)
 
 

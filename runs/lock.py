@@ -21,11 +21,14 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from dassl.plain.locking import is_local
+from dassl.plain.reading import COUNT, TEXT, parse_json, wrong
 from dassl.plain.writing import FULL, StrPath, clear_leftovers, host, room
 
-__all__ = ["FolderInUse", "RunFolderError", "hold_folder", "make_folder", "refusal"]
+__all__ = ["FolderInUse", "RunFolderError", "hold_folder", "holder_of", "make_folder", "refusal"]
 
 LOCK_NAME, LEASE_NAME, HOLDER_NAME = ".lock", ".lock.lease", ".holder"
+HOLDER = {"pid": COUNT, "host": TEXT, "since": TEXT}
+MOST_BYTES = 10_000  # of what says who holds a folder
 LEASE = 120.0  # seconds; it is renewed three times as often, and another machine's changes are seen within 60
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of the file system
 
@@ -107,7 +110,7 @@ def _locks(place: Path, folder: StrPath) -> contextlib.ExitStack:
             if not lock.is_locked or not is_local(place):
                 _acquire(lease, place, folder)
         except Timeout:
-            raise _in_use(folder, _holder(place)) from None
+            raise _in_use(folder, holder_of(place)) from None
         except OSError as error:
             if not lock.is_locked:
                 raise refusal(Path(folder), "written to", error) from error
@@ -116,7 +119,7 @@ def _locks(place: Path, folder: StrPath) -> contextlib.ExitStack:
 
 def _acquire(lease: BaseFileLock, place: Path, folder: StrPath) -> None:
     """Acquire the lease; where another machine has it, having waited for a sign of its life."""
-    holder = _holder(place)
+    holder = holder_of(place)
     if holder.get("host") == host() or not (place / LEASE_NAME).exists():  # filelock sees whether that process lives
         lease.acquire(timeout=0)
         return
@@ -126,14 +129,17 @@ def _acquire(lease: BaseFileLock, place: Path, folder: StrPath) -> None:
     lease.acquire(timeout=patience)
 
 
-def _holder(place: Path) -> dict[str, Any]:
-    """Return pid, host and since of who holds the folder; {} where that is not known."""
+def holder_of(folder: Path) -> dict[str, Any]:
+    """Return pid, host and since of who holds a folder; {} where nobody does, or where that is not known.
+
+    A process that was killed leaves its name behind.
+    """
+    path = folder / HOLDER_NAME
     try:
-        holder = json.loads((place / HOLDER_NAME).read_text())
+        holder = parse_json(path.read_text()) if path.is_file() and path.stat().st_size < MOST_BYTES else None
     except (OSError, ValueError):
         return {}
-    known = isinstance(holder, dict) and holder.keys() >= {"pid", "host", "since"} and isinstance(holder["pid"], int)
-    return holder if known else {}
+    return holder if holder is not None and not wrong(holder, HOLDER) else {}
 
 
 def _in_use(folder: StrPath, holder: dict[str, Any]) -> FolderInUse:

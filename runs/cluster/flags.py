@@ -24,7 +24,9 @@ OWN_FLAGS = {  # options of sbatch -> the flag that sets them
     "cpus-per-task": "--cpus", "gpus": "--gpus", "gpus-per-node": "--gpus", "array": "--array", "nodes": "--nodes",
     "ntasks": "--nodes", "ntasks-per-node": "--processes",
 }  # fmt: skip
-TAKEN = ("dependency", "output", "error", "open-mode", "wrap", "wait", "parsable", "chdir")  # that the submission needs
+TAKEN = (  # that the submission needs
+    "dependency", "output", "error", "open-mode", "wrap", "wait", "parsable", "chdir", "job-name"
+)  # fmt: skip
 NOTICE = 90  # seconds before the time limit at which a job is warned
 DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 MEMORY = re.compile(r"\d+[KMGT]?")
@@ -71,39 +73,41 @@ def option(text: str) -> tuple[str, Any]:
 def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; `check_cluster_flags` refuses those that do not go together."""
     add = parser.add_argument_group("on a cluster").add_argument
-    add("--cluster", choices=(SLURM, LOCAL), help="submit the runs, as jobs of Slurm or processes of this machine, and end")
+    where = "submit the runs, as jobs of Slurm or to a process of this machine, and end"
+    add("--cluster", choices=(SLURM, LOCAL), help=where)
     add("--wait", action="store_true", help="with --cluster: stay until all runs are over")
-    add("--runs-per-job", type=positive, metavar="N", help="runs that a job makes; default: short ones share one")
+    add("--runs-per-job", type=positive, metavar="N", help="runs that a job makes; default: short ones share a job")
     add("--partition", metavar="NAME", help="of Slurm")
     add("--account", metavar="NAME", help="to charge")
     add("--qos", metavar="NAME", help="quality of service")
     add("--gpus", type=positive, metavar="N", help="of a job, on each node")
     add("--cpus", type=positive, metavar="N", help="cores of a job, for each process")
     add("--mem", type=memory, metavar="SIZE", help="memory of a job on each node, like 32G")
-    text = "time limit of a job, like 4:00:00; it keeps its state before and is requeued"
-    add("--time", type=minutes, dest="minutes", metavar="TIME", help=text)
+    limit = "time limit of a job, like 4:00:00; before it, a run keeps its state, and the job is requeued"
+    add("--time", type=minutes, dest="minutes", metavar="TIME", help=limit)
     add("--array", type=positive, metavar="N", help="jobs at a time; default: as many as Slurm starts")
-    add("--setup", action="append", default=[], metavar="COMMAND", help="before the runs, like 'module load cuda'; repeatable")
-    add("--sbatch", type=option, action="append", default=[], metavar="KEY=VALUE", help="another option of sbatch; repeatable")
+    repeated: dict[str, Any] = {"action": "append", "default": []}
+    add("--setup", **repeated, metavar="COMMAND", help="before the runs, like 'module load cuda'; repeatable")
+    add("--sbatch", type=option, **repeated, metavar="KEY=VALUE", help="another option of sbatch; repeatable")
 
 
-SLURM_ONLY = ("partition", "account", "qos", "gpus", "cpus", "mem", "minutes", "array", "setup", "sbatch", "runs_per_job")
+SLURM_ONLY = {  # where argparse puts it -> flag
+    "minutes": "--time", "runs_per_job": "--runs-per-job",
+    **{name: f"--{name}" for name in "partition account qos gpus cpus mem array setup sbatch".split()},
+}  # fmt: skip
+INSTEAD = {"jobs": "--array N, the jobs at a time", "devices": "--gpus N, of each job"}
 
 
 def check_cluster_flags(args: argparse.Namespace) -> None:
     """Raise ValueError for flags that do not go together, naming what to do."""
-    names = {"minutes": "--time", "runs_per_job": "--runs-per-job"}
-    given = [names.get(name, f"--{name}") for name in SLURM_ONLY if getattr(args, name)]
-    if args.cluster is None and args.wait:
-        given.append("--wait")
-    if given and args.cluster is None:
-        raise ValueError(f"{', '.join(given)}: only with --cluster slurm")
-    if given and args.cluster == LOCAL:
-        raise ValueError(f"{', '.join(given)}: not with --cluster local, whose processes have this machine; see --jobs")
-    if args.cluster == SLURM:
-        for name, instead in (("jobs", "--array N for the jobs at a time"), ("devices", "--gpus N for the GPUs of each")):
-            if getattr(args, name):
-                raise ValueError(f"--{name}: not with --cluster slurm; use {instead}")
+    only = ", ".join(flag for name, flag in SLURM_ONLY.items() if getattr(args, name))
+    if only and args.cluster != SLURM:
+        raise ValueError(f"{only}: only with --cluster slurm")
+    if args.wait and args.cluster is None:
+        raise ValueError("--wait: only with --cluster; without, the command makes the runs itself")
+    for name, instead in INSTEAD.items():
+        if args.cluster == SLURM and getattr(args, name):
+            raise ValueError(f"--{name}: not with --cluster slurm; use {instead}")
 
 
 @dataclass(frozen=True)

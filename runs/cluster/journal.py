@@ -55,6 +55,7 @@ class Submission:
     cluster: str  # SLURM or LOCAL
     runs: tuple[PlannedRun, ...]
     name: str = ""  # what Slurm calls it; by the same number under another name it is somebody else's
+    site: str = ""  # the name of the cluster that gave the number: one disk may serve several
     after: tuple[str, ...] = ()  # jobs, or whole arrays, that it waits for
     log: str = ""  # where what it prints goes, relative to OUTPUT
     host: str = ""  # where it was submitted
@@ -112,8 +113,13 @@ def _job(value: Any) -> bool:
 
 
 def _inner(value: Any) -> bool:
-    """Accept a path that stays within OUTPUT, as far as its words tell."""
-    return TEXT(value) and "\0" not in value and not value.startswith("/") and ".." not in value.split("/")
+    """Accept a path that stays within OUTPUT, as far as its words tell, and that a file system can have."""
+    try:
+        parts = os.fsencode(value).split(b"/")
+    except (TypeError, UnicodeError):
+        return False
+    short = sum(map(len, parts)) < 4000 and max(map(len, parts)) < 256
+    return short and bool(parts[0]) and b".." not in parts and b"\0" not in b"".join(parts)
 
 
 def _cluster(value: Any) -> bool:
@@ -129,6 +135,7 @@ SUBMITTED = {
     "cluster": _cluster,
     "runs": [{"name": TEXT, "folder": _inner}],
     "name": Maybe(TEXT),
+    "site": Maybe(TEXT),
     "after": Maybe([_job]),
     "log": Maybe(_inner),
     "host": Maybe(TEXT),
@@ -219,6 +226,7 @@ class Journal:
         for submission in submissions:
             entry = {name: getattr(submission, name) for name in SUBMITTED}
             entry |= {"runs": [run._asdict() for run in submission.runs], "after": list(submission.after)}
+            entry["log"] = submission.log or None
             entry["submitted"] = entry["submitted"] or now()
             if bad := wrong(entry, SUBMITTED):
                 raise ValueError(f"a submission has no valid {bad}")
@@ -307,10 +315,10 @@ class Journal:
     def log(self, submission: Submission) -> Path | None:
         """Return the file with what a job has printed; None where there is none within OUTPUT."""
         path = self.output / submission.log
-        return path if submission.log and self._within(path) else None
+        return path if submission.log and self.within(path) else None
 
-    def _within(self, path: Path) -> bool:
-        """Tell whether it is a file (no pipe, which would block) that no link leads to out of OUTPUT."""
+    def within(self, path: Path) -> bool:
+        """Tell whether a path is that of a file (no pipe, which would block) that no link leads to out of OUTPUT."""
         try:
             return path.is_file() and path.resolve().is_relative_to(self.output.resolve())
         except (OSError, RuntimeError, ValueError):  # links in a circle; a name that is too long
@@ -320,7 +328,7 @@ class Journal:
         """Return the text of a file of the journal; "", with a warning unless it is missing, where it is refused."""
         if not os.path.lexists(path):
             return ""
-        if not self._within(path):
+        if not self.within(path):
             _warn(path, f"it is no file within {self.output}")
             return ""
         try:

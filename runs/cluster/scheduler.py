@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -85,20 +86,34 @@ def _local_state(submission: Submission) -> JobState:
 
 
 def _ask_slurm(submissions: Sequence[Submission]) -> dict[str, JobState]:
-    """Return the states of all of these jobs.
+    """Return the states of all of these jobs; those of another cluster on the same disk are UNKNOWN here.
 
-    A job by the same number that has another name belongs to another cluster on the same disks, or to a time before
-    the numbers began anew; it is none of ours.
+    A job by the same number that has another name is somebody else's, from a time after the numbers began anew.
     """
-    names = {job.job: job.name for job in submissions}
-    states = {}
-    for job, state, nodes, start, reason, name in _squeue(sorted({_array(job) for job in names})):
-        if job in names and names[job] in ("", name):
-            states[job] = _state(state, nodes, start, reason)
-    forgotten = [job for job in names if job not in states]
-    if forgotten:
-        states |= {job: state for job, state in _sacct(forgotten).items() if job in forgotten}
-    return {job: states.get(job, JobState(GONE)) for job in names}
+    site = config_value("ClusterName") if any(job.site for job in submissions) else ""
+    answers = {
+        job.job: JobState(UNKNOWN, reason=f"it is a job of cluster {job.site}, and this is {site or 'another one'}")
+        for job in submissions
+        if job.site not in ("", site)
+    }
+    names = {job.job: job.name for job in submissions if job.job not in answers}
+    for job, state, nodes, start, reason, name in _squeue(sorted({job.partition("_")[0] for job in names})):
+        if names.get(job) in ("", name):
+            answers[job] = _state(state, nodes, start, reason)
+    answers |= _sacct([job for job in names if job not in answers])
+    return {job.job: answers.get(job.job, JobState(GONE)) for job in submissions}
+
+
+def config_value(key: str) -> str:
+    """Return what the configuration of Slurm says of a key, like ClusterName or MaxArraySize; "" where it does not.
+
+    Raises
+    ------
+    SlurmError
+        Where Slurm cannot be asked.
+    """
+    match = re.search(rf"^{key}\s*=\s*(.*)$", ask("scontrol", "show", "config"), re.MULTILINE)
+    return match[1].strip() if match else ""
 
 
 def _state(state: str, nodes: str, start: str, reason: str) -> JobState:
@@ -108,10 +123,6 @@ def _state(state: str, nodes: str, start: str, reason: str) -> JobState:
     if kind == ENDED or (kind == RUNNING and state != "RUNNING"):
         reason = f"{state} ({reason})" if reason and reason != state else state
     return JobState(kind, printable(nodes), printable(start), printable(reason))
-
-
-def _array(job: str) -> str:
-    return job.partition("_")[0]
 
 
 def _squeue(jobs: Sequence[str]) -> list[list[str]]:
@@ -165,8 +176,9 @@ def ask(*command: str) -> str:
     except OSError as error:
         raise SlurmError(f"{name} cannot be started: {error.strerror}") from None
     if done.returncode:
-        words = printable(" ".join(done.stderr.split())) or f"exit status {done.returncode}"
-        raise SlurmError(words if words.startswith(name) else f"{name}: {words}")
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        words = lines[-1].removeprefix(f"{name}: ") if lines else f"exit status {done.returncode}"
+        raise SlurmError(f"{name}: {printable(words)}")
     return done.stdout
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..plugins import CHECKOUT
 from .flags import INSTALL, Resources
-from .scheduler import SlurmError, ask
+from .scheduler import SlurmError, config_value
 
 WARNING = "USR2"  # the signal that submitit asks Slurm to send before the time limit
 
@@ -114,8 +114,8 @@ def most_elements() -> int:
     SlurmError
         Where Slurm cannot be asked.
     """
-    limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
-    return max(1, int(limit[1])) if limit else 1000
+    limit = config_value("MaxArraySize")
+    return max(1, int(limit)) if limit.isdecimal() else 1000
 
 
 def _text(text: str) -> str:

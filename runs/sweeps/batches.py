@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from statistics import median
 
 from .planning import Job
-from .progress import work_of
+from .progress import START_AND_TEST, work_of
 
+SHORT = 10 * START_AND_TEST  # work that is little beside the start of a job, by itself
 PLENTY = 1800  # seconds that a job should have to do, where no time limit says more
 FILL = 0.5  # of a time limit, as estimates are rough
 
 
 def batches(
-    jobs: Sequence[Job], runs_per_job: int | None = None, minutes: int | None = None, seconds_per_work: float | None = None
-) -> list[list[Job]]:  # fmt: skip
+    jobs: Sequence[Job], runs_per_job: int | None = None, minutes: int | None = None, pace: float | None = None
+) -> list[list[Job]]:
     """Divide the runs of a stage into those of each job.
 
     Parameters
@@ -29,8 +30,9 @@ def batches(
         At most so many in a job; None: by the work that they are.
     minutes
         The time limit of a job.
-    seconds_per_work
-        What `work_of` is in seconds, where complete runs tell; without, a job is as long as the longest run.
+    pace
+        What `work_of` is in seconds, where complete runs tell (`pace_of`).  Without, short runs share a job until it
+        is as long as the longest one.
 
     Returns
     -------
@@ -42,10 +44,9 @@ def batches(
         groups.setdefault(shared_by(job), []).append(job)
     if runs_per_job:
         return [group[i : i + runs_per_job] for group in groups.values() for i in range(0, len(group), runs_per_job)]
-    longest = max(map(work_of, jobs), default=0)
-    if seconds_per_work:
-        longest = max(longest, int((60 * minutes * FILL if minutes else PLENTY) / seconds_per_work))
-    return [batch for group in groups.values() for batch in _cut(group, longest)]
+    seconds = 60 * minutes * FILL if minutes else PLENTY
+    most = int(seconds / pace) if pace else max(SHORT, *map(work_of, jobs))
+    return [batch for group in groups.values() for batch in _cut(group, most)]
 
 
 def shared_by(job: Job) -> tuple[object, ...]:
@@ -68,7 +69,7 @@ def _cut(group: Sequence[Job], most: int) -> list[list[Job]]:
     return parts
 
 
-def pace(jobs: Sequence[Job]) -> float | None:
+def pace_of(jobs: Sequence[Job]) -> float | None:
     """Return the seconds that a unit of work took in these complete runs, the median; None where none tells."""
     from ..record import read_result
 

@@ -69,7 +69,7 @@ def run_jobs(
         reason = ""
         watch.begins(job)
         try:
-            outcome = SKIPPED if is_complete(job) else _outcome(run(job.request))
+            outcome = SKIPPED if is_complete(job) else outcome_of(run(job.request))
         except Exception as error:  # one bad run must not cost the others
             reason = f"{type(error).__name__}: {error_text(error)}"
             outcome = f"failed: {first_line(reason)}"
@@ -98,7 +98,7 @@ def run_jobs(
     return failed
 
 
-def _outcome(record: dict[str, Any]) -> str:
+def outcome_of(record: dict[str, Any]) -> str:
     """Return "81.30% in 52 s"."""
     accuracy, seconds = record.get("accuracy"), (record.get("seconds") or {}).get("total")
     shown = f"{accuracy:.2f}%" if isinstance(accuracy, int | float) else "no accuracy"
@@ -153,14 +153,11 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
     Returns
     -------
     int
-        The exit status: 0 all complete (or submitted), 1 some failed, 2 nothing could be planned, 128 + the number of the signal that
-        stopped it.
+        The exit status: 0 all complete (or submitted), 1 some failed, 2 nothing could be planned, 128 + the number of
+        the signal that stopped it.
     """
     from dassl.engine.interruption import exit_status
     from dassl.plain.writing import disk_failed
-
-    def complain(message: str) -> None:
-        print(printable_lines(message), file=sys.stderr)
 
     try:
         jobs = plan(args)
@@ -182,8 +179,17 @@ def execute(plan: Callable[[argparse.Namespace], Sequence[Job]], args: argparse.
     except KeyboardInterrupt as stop:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return exit_status(stop)
+    return report_failures(failed, len(jobs))
+
+
+def report_failures(failed: Failures, total: int) -> int:
+    """Say on stderr which of `total` runs failed, with reason and log; return the exit status, 0 where none did."""
+
+    def complain(message: str) -> None:
+        print(printable_lines(message), file=sys.stderr)
+
     if failed:
-        complain(f"{len(failed)} of {len(jobs)} runs failed:")
+        complain(f"{len(failed)} of {total} runs failed:")
     for job, reason in failed:
         complain(textwrap.indent(f"{job.name}: {reason}", "  "))
         if (job.folder / "log.txt").exists():

@@ -97,14 +97,20 @@ class Hands:
         if submission is None:
             return None
         task = Journal(tree).task(submission.job)
-        if task is not None and (task.ended or folder in task.runs):
+        if task is not None and folder in task.runs:  # a job that has ended may be requeued: the scheduler decides
             return None
         if submission.job not in self._states[tree]:
             self._states[tree] |= states(set(self._trees[tree].values()))
         state = self._states[tree][submission.job]
         if state.state == UNKNOWN:
-            raise SlurmError(f"job {submission.job} was to make {path}, and what became of it is unknown: {state.reason}")
+            raise SlurmError(f"nobody can say what became of job {submission.job}, which had {path}: {state.reason}")
         return submission if state.live else None
+
+    def failure(self, path: Path) -> str:
+        """Return why a run failed in its latest job; "" where that says nothing of the kind."""
+        tree, submission, folder = self._find(path)
+        task = Journal(tree).task(submission.job) if submission is not None else None
+        return task.failure(folder) if task is not None else ""
 
     def _find(self, path: Path) -> tuple[Path, Submission | None, str]:
         """Return the tree of a run, the job and the folder as the tree's journal has them."""

@@ -26,13 +26,15 @@ from dassl.plain.text import error_text, printable
 from ..cluster import detached
 from ..cluster.flags import Resources
 from ..cluster.journal import FOLDER, LOCAL, SLURM, Journal, PlannedRun, Submission
-from ..cluster.scheduler import SlurmError
+from ..cluster.scheduler import SlurmError, config_value
 from ..cluster.slurm import Slurm, most_elements, require_submitit
-from .batches import batches, pace
+from .batches import batches, pace_of
+from .jobs import report_failures
 from .planning import Job
 from .standing import Standing, survey
 from .states import first_line, starts_of
 from .task import Batch, Errand
+from .waiting import wait
 
 LOGS = f"{FOLDER}/submitit"  # with scripts and pickles
 Send = Callable[[Sequence[Batch], Sequence[str]], list[tuple[str, Path]]]  # an array, after others: numbers and logs
@@ -53,9 +55,10 @@ def submit(jobs: Sequence[Job], args: argparse.Namespace, output: str | os.PathL
     Returns
     -------
     int
-        The exit status: 0, or 1 where some run cannot be made or submitted.
+        The exit status: 0, or 1 where some run cannot be made or submitted, or, with --wait, has failed; 128 + signal
+        for one that stopped the waiting.
     """
-    from dassl.engine.interruption import catching_signals
+    from dassl.engine.interruption import catching_signals, exit_status
 
     tree = Path(output).absolute()
     if args.dry_run:
@@ -77,13 +80,22 @@ def submit(jobs: Sequence[Job], args: argparse.Namespace, output: str | os.PathL
     if problem:
         rest = "the rest is not submitted" if submitted else "nothing is submitted"
         print(f"error: {problem}\n{rest}; nothing is lost: give the same command again", file=sys.stderr)
+    if args.wait and not problem:
+        try:
+            with catching_signals(at_once=True):
+                return report_failures(wait(jobs, standing), len(jobs))
+        except KeyboardInterrupt as stop:
+            print("the jobs go on without this command", file=sys.stderr)
+            return exit_status(stop)
     return int(bool(problem or standing.refused))
 
 
 # --- Slurm -----------------------------------------------------------------------------------------------
 
 
-def _to_slurm(standing: Standing, args: argparse.Namespace, tree: Path, send: Send | None = None) -> Iterator[list[Submission]]:
+def _to_slurm(
+    standing: Standing, args: argparse.Namespace, tree: Path, send: Send | None = None
+) -> Iterator[list[Submission]]:
     """Submit an array for each stage, or several where the cluster has a limit; yield its jobs.
 
     Parameters
@@ -98,21 +110,22 @@ def _to_slurm(standing: Standing, args: argparse.Namespace, tree: Path, send: Se
     name = _name(tree)
     if send is None:
         require_submitit()
-        most, send = most_elements(), Slurm(tree / LOGS, Resources.of(args), name).submit
+        site, most, send = config_value("ClusterName"), most_elements(), Slurm(tree / LOGS, Resources.of(args), name).submit
     else:
-        most = len(standing.to_make)
+        site, most = "", len(standing.to_make)
     makers: dict[Path, str] = {}  # folder of a run: job
     for stage in sorted({job.stage for job in standing.to_make}):
         part = [job for job in standing.to_make if job.stage == stage]
-        divided = batches(part, args.runs_per_job, args.minutes, pace(standing.complete))
+        divided = batches(part, args.runs_per_job, args.minutes, pace_of(standing.complete))
         waits = {live.job for job in part for live in standing.waits_for[job.folder]}
-        waits |= {makers[place] for job in part for start in starts_of(job) for place in (start, *start.parents) if place in makers}
+        places = {place for job in part for start in starts_of(job) for place in (start, *start.parents)}
+        waits |= {makers[place] for place in places & makers.keys()}
         after = sorted({job.partition("_")[0] for job in waits}, key=int)
         for begin in range(0, len(divided), most):
             array = divided[begin : begin + most]
             sent = send([_batch(runs, args, tree) for runs in array], after)
             yield [
-                _submission(job, runs, tree, log, cluster=SLURM, name=name, after=tuple(after))
+                _submission(job, runs, tree, log, cluster=SLURM, name=name, site=site, after=tuple(after))
                 for (job, log), runs in zip(sent, array, strict=True)
             ]
             makers |= {run.folder: job for (job, _), runs in zip(sent, array, strict=True) for run in runs}
@@ -149,7 +162,8 @@ def _to_this_machine(standing: Standing, args: argparse.Namespace, tree: Path) -
     )  # fmt: skip
     process = detached.start("runs.sweeps.task", batch.to_json(), log)
     after = tuple(dict.fromkeys(job.job for job in live))
-    yield [_submission(name, standing.to_make, tree, log, cluster=LOCAL, after=after, pid=process.pid, born=process.born)]
+    about = {"cluster": LOCAL, "after": after, "pid": process.pid, "born": process.born}
+    yield [_submission(name, standing.to_make, tree, log, **about)]
 
 
 # --- what is said ----------------------------------------------------------------------------------------
@@ -186,7 +200,8 @@ def _show(jobs: Sequence[Job], args: argparse.Namespace, tree: Path) -> int:
 
     def send(calls: Sequence[Batch], after: Sequence[str]) -> list[tuple[str, Path]]:
         array = next(numbers)
-        print(f"\n--- array {array}: {len(calls)} job{'s' * (len(calls) != 1)}, by this script\n{slurm.script(len(calls), after)}")
+        print(f"\n--- array {array}, of {len(calls)} job{'s' * (len(calls) != 1)}, by this script:")
+        print(slurm.script(len(calls), after))
         for number, call in enumerate(calls):
             print(printable(f"--- job {number}: {'; '.join(errand.name for errand in call.errands)}"))
         return [(f"{array}_{number}", tree) for number in range(len(calls))]

@@ -43,6 +43,7 @@ from .planning import Job
 from .states import state_of
 
 LONGEST = 2000  # characters of a reason that are kept
+STUCK = "it got no further within the time limit of its job, so it was not requeued; use a longer --time"
 
 
 class Errand(NamedTuple):
@@ -89,8 +90,9 @@ class Batch:
     def of_json(cls, text: str) -> Batch:
         """Return the batch that `to_json` wrote."""
         fields = json.loads(text)
-        errands, after = ([kind(*entry) for entry in fields.pop(name)] for kind, name in ((Errand, "errands"), (Process, "after")))
-        return cls(**fields, errands=errands, after=after)
+        fields["errands"] = [Errand(*entry) for entry in fields["errands"]]
+        fields["after"] = [Process(*entry) for entry in fields["after"]]
+        return cls(**fields)
 
     def __call__(self) -> None:
         """Make the runs, and end this process: with status 1 where some failed, 128 + signal where one stopped it."""
@@ -230,7 +232,7 @@ class Diary(Observer):
         """
         if not self._finished and all(_state(job) == before for job, before in self._begun.values()):
             for folder in list(self._begun):
-                self._note(folder, "TimeoutError: no epoch is over within the time limit of the job; use a longer --time")
+                self._note(folder, STUCK)
             return False
         self._write(now=None)
         try:

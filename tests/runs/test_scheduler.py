@@ -11,8 +11,8 @@ from runs.cluster.journal import LOCAL, SLURM, Submission
 from runs.cluster.processes import Process
 
 
-def jobs(*names: str, name: str = "") -> list[Submission]:
-    return [Submission(job, SLURM, (), name=name) for job in names]
+def jobs(*names: str, **fields: str) -> list[Submission]:
+    return [Submission(job, SLURM, (), **fields) for job in names]
 
 
 def ask(*names: str) -> list[str]:
@@ -38,9 +38,10 @@ def test_jobs_of_slurm(slurm, monkeypatch):
     assert answers[waiting] == ("queued", "", "", "Dependency")
     assert answers[f"{stays}_2"].reason == "JobArrayTaskLimit"
     assert answers[f"{array}_1"].reason == "COMPLETED" and answers[f"{array}_2"].reason == "FAILED (NonZeroExitCode)"
-    # by its number alone a job might be another cluster's
-    assert scheduler.states(jobs(running, name="a|b"))[running].live
+    assert scheduler.states(jobs(running, name="a|b", site="test"))[running].live
     assert scheduler.states(jobs(running, name="other"))[running].state == "gone"
+    elsewhere = scheduler.states(jobs(running, site="other"))[running]
+    assert elsewhere == ("unknown", "", "", "it is a job of cluster other, and this is test")
 
     scheduler.cancel(jobs(waiting, f"{stays}_2", running))
     slurm.until(lambda: ask(waiting, f"{stays}_2", running, f"{stays}_1") == ["ended"] * 3 + ["running"])
