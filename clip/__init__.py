@@ -11,7 +11,9 @@
     loading            formats of weights, and the addresses that they come from
     sources            OpenAI's releases: the order of sources, and how a copy is checked
     feature_store      image features kept on disk
-    weights_command    `python -m clip weights`; `python -m clip cache` is in feature_store
+    weights_command, cache_command
+                       `python -m clip weights`, `python -m clip cache`
+    ranks              a step that several processes share
     tokens, simple_tokenizer
                        rows of token ids, byte-pair encoding
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import sys
 
-from . import weights_command
-from .feature_store import command as cache_command
+from . import cache_command, weights_command
 
 COMMANDS = {"weights": weights_command, "cache": cache_command}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dassl.plain.console import run_command
-from dassl.plain.text import size_text
 from dassl.plain.writing import disk_failed
 
 if TYPE_CHECKING:
@@ -79,13 +78,15 @@ def _tensor_bytes(release: Release) -> str:
     """Size of the tensors in the number formats of the archive, which is a little larger."""
     import torch
 
+    from dassl.plain.text import shown_bytes
+
     from .loading.open_clip_table import constructor_arguments, open_clip_configs
     from .model import CLIP, convert_weights
 
     with torch.device("meta"):
         model = CLIP(**constructor_arguments(open_clip_configs()[release.architecture]))
     convert_weights(model)
-    return size_text(sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()))
+    return shown_bytes(sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()))
 
 
 def _on_this_machine(release: Release, folder: Path) -> str:

@@ -21,7 +21,7 @@ PROGRAMS = {
     "predict": "predict.__main__",
     "data": "datasets.__main__",
     "weights": "clip.weights_command",
-    "cache": "clip.feature_store.command",
+    "cache": "clip.cache_command",
 }
 
 

@@ -56,7 +56,7 @@ PROGRAMS = {  # how it is called -> the module that builds its parser
     "python -m predict": "predict.__main__",
     "python -m datasets": "datasets.__main__",
     "python -m clip weights": "clip.weights_command",
-    "python -m clip cache": "clip.feature_store.command",
+    "python -m clip cache": "clip.cache_command",
     "python -m demo": "demo.__main__",
     "python -m demo.train_resnet": "demo.train_resnet",
     "python -m demo.train_vit": "demo.train_vit",

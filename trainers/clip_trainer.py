@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from clip import ranks
 from clip.clip import check_model_name
-from clip.feature_store.store import FeatureStore
+from clip.feature_store import FeatureStore
 from clip.features import ImageFeatures, at_least_float32
 from clip.model import CLIP
 from dassl.engine import TrainerX

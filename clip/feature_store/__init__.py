@@ -11,7 +11,6 @@ An entry is a folder named by a digest of everything that the features depend on
     writing      an entry that comes into being, batch by batch, under another name
     keys         what features depend on
     files        names of files, and how a folder is taken away
-    command      `python -m clip cache`
 
 An entry is renamed when it is complete, so a build that was killed leaves nothing that looks complete.  Sizes are
 compared at every opening; the checksums at the first one of each process, which costs about as much as reading the
@@ -22,3 +21,12 @@ they only save the work of encoding the same images twice.
 
 This package knows nothing of data sets, and decides nothing about when features may be reused.
 """
+from .files import remove
+from .keys import key_of, tower_digest
+from .reading import Damaged, StoredFeatures
+from .store import Entry, FeatureStore
+from .writing import Writer
+
+__all__ = [
+    "Damaged", "Entry", "FeatureStore", "StoredFeatures", "Writer", "key_of", "remove", "tower_digest",
+]

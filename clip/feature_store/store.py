@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from dassl.plain.locking import waiting_lock
-from dassl.plain.text import size_text
+from dassl.plain.text import shown_bytes
 
 from .files import INFO, PARTIAL, clear_builds, remove
 from .reading import Damaged, StoredFeatures
@@ -168,14 +168,14 @@ class FeatureStore:
             Why they cannot, or "" when they do.
         """
         if needed > self.limit:
-            return f"{size_text(needed)} are more than its limit of {size_text(self.limit)}"
+            return f"{shown_bytes(needed)} are more than its limit of {shown_bytes(self.limit)}"
         entries = self.entries()
         total = sum(entry.size for entry in entries)
         free = shutil.disk_usage(self.folder).free - RESERVE
         evictable = [entry for entry in entries if entry.complete]
         if needed > free + sum(entry.size for entry in evictable):
-            kept_free = f"which is to keep {size_text(RESERVE)} free"
-            return f"{size_text(needed)} do not fit on the disk of {self.folder}, {kept_free}"
+            free_room = f"is to keep {shown_bytes(RESERVE)} free"
+            return f"{shown_bytes(needed)} do not fit on the disk of {self.folder}, which {free_room}"
         for entry in evictable:
             if total + needed <= self.limit and needed <= free:
                 break

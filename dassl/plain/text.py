@@ -13,7 +13,7 @@ from wcwidth import wcswidth
 
 __all__ = [
     "GOES_ON", "columns", "csv_line", "error_text", "first_few", "pad", "plain_warnings", "printable",
-    "printable_lines", "shortened", "size_text",
+    "printable_lines", "shortened",
 ]  # fmt: skip
 
 GOES_ON = "** The run goes on: "  # in a log, then date and time: what is above came from an earlier start of the run
@@ -59,6 +59,15 @@ def first_few(values: Iterable[Any], limit: int = 5) -> str:
     values = list(values)
     shown = ", ".join(str(value) for value in values[:limit])
     return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
+
+
+def shown_bytes(size: float) -> str:
+    """Write a number of bytes for people: "2.3 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
 @contextlib.contextmanager
@@ -125,12 +134,3 @@ def shortened(text: object, width: int, keep_end: bool = False) -> str:
     while columns(shown) > width - 1:
         shown = shown[1:] if keep_end else shown[:-1]
     return f"…{shown}" if keep_end else f"{shown}…"
-
-
-def size_text(size: float) -> str:
-    """Write a number of bytes for people: "2.3 MB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"

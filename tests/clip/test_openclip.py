@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import clip
 from clip.clip import check_model_name, preprocess
-from clip.feature_store.keys import tower_digest
+from clip.feature_store import tower_digest
 from clip.features import ImageFeatures
 from clip.frozen import freeze_image_tower
 from clip.loading.open_clip_table import path_in

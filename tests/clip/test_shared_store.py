@@ -12,9 +12,8 @@ import time
 
 import pytest
 
-from clip.feature_store import files, reading
+from clip.feature_store import FeatureStore, files, reading
 from clip.feature_store import writing as store_writing
-from clip.feature_store.store import FeatureStore
 from clip.features import ImageFeatures
 from dassl.plain import locking, writing
 from tests.clip.test_feature_store import FACTS, KEY, equal, features, forget, write

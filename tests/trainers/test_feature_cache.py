@@ -15,10 +15,8 @@ from PIL import Image
 from torchvision import transforms as T
 
 import train
+from clip.feature_store import FeatureStore, StoredFeatures, key_of
 from clip.feature_store import store as feature_store
-from clip.feature_store.keys import key_of
-from clip.feature_store.reading import StoredFeatures
-from clip.feature_store.store import FeatureStore
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.utils import set_random_seed

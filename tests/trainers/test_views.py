@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 import train
-from clip.feature_store.store import FeatureStore
+from clip.feature_store import FeatureStore
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from runs.config import request_of

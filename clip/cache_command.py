@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from dassl.plain.console import run_command
-from dassl.plain.text import size_text
+from dassl.plain.text import shown_bytes
 from dassl.plain.writing import disk_failed
 
 if TYPE_CHECKING:
-    from .store import Entry, FeatureStore
+    from .feature_store import Entry, FeatureStore
 
 EXAMPLES = """examples:
   python -m clip cache show                # entries with sizes, the last used first
@@ -47,14 +47,13 @@ def show(store: FeatureStore, entries: list[Entry]) -> int:
     """Print a table of the entries, the last used first; exit status 0."""
     from tabulate import tabulate
 
-
-    rows = []
-    for entry in reversed(entries):
-        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
-        rows.append([entry.key[:12], size_text(entry.size), used, entry.about])
+    rows = [
+        [entry.key[:12], shown_bytes(entry.size), f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}", entry.about]
+        for entry in reversed(entries)
+    ]
     if rows:
         print(tabulate(rows, headers=["key", "size", "last used", "features of"], disable_numparse=True))
-    print(f"{store.folder}: {len(entries)} entries, {size_text(sum(entry.size for entry in entries))}")
+    print(f"{store.folder}: {len(entries)} entries, {shown_bytes(sum(entry.size for entry in entries))}")
     return 0
 
 
@@ -62,8 +61,7 @@ def verify(entries: list[Entry]) -> int:
     """Read all complete entries and remove the damaged ones; exit status 1 where one is not sound."""
     from tqdm import tqdm
 
-    from .files import remove
-    from .reading import Damaged, StoredFeatures
+    from .feature_store import Damaged, StoredFeatures, remove
 
     bad = 0
     for entry in tqdm(entries, "verifying", disable=None, leave=False):
@@ -91,14 +89,14 @@ def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:
             return 2
     chosen = [entry for entry in entries if not keys or entry.key.startswith(tuple(keys))]
     store.clear(chosen)
-    print(f"{store.folder}: removed {len(chosen)} entries, {size_text(sum(entry.size for entry in chosen))}")
+    print(f"{store.folder}: removed {len(chosen)} entries, {shown_bytes(sum(entry.size for entry in chosen))}")
     return 0
 
 
 def main(argv: list[str]) -> int:
     """Run a command line without the program's name; exit status as in the help text."""
     args = build_parser().parse_args(argv)
-    from .store import FeatureStore  # which imports torch
+    from .feature_store import FeatureStore  # which imports torch
 
     store = FeatureStore(args.dir)
     entries = store.entries()
@@ -108,3 +106,7 @@ def main(argv: list[str]) -> int:
         "clear": lambda: clear(store, entries, args.keys),
     }
     return run_command(actions[args.action], (OSError,), disk_failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
