@@ -114,7 +114,7 @@ class Traffic(NamedTuple):
     gradient
         Of the contexts.
     stop
-        The change in each of the first iterations of the transport, by which all stop together.
+        The mean change and its weight after each iteration of the transport, by which all stop together.
     text_instead
         Not sent: what it would be to gather the text features N C D, forwards and backwards, in the place of images and
         logits.
@@ -156,7 +156,7 @@ def traffic(step: Setting, number: int = HALF) -> Traffic:
         images=others * number * step.batch * (PLACES[step.backbone] + 1) * step.width,
         logits=others * SINGLE * step.batch * step.scored,
         gradient=2 * others * SINGLE * step.contexts,
-        stop=2 * others * SINGLE * (ITERATIONS + 1) * bool(step.chunk),
+        stop=2 * others * SINGLE * 2 * ITERATIONS,
         text_instead=3 * others * SINGLE * step.prompts * step.scored * step.width,
     )
 

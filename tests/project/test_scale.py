@@ -9,6 +9,7 @@ from benchmarks.on_paper import Setting, memory, operations, seconds, traffic
 from benchmarks.scale import TINY, TINY_SIZES, Work, measure, measure_here, model_of
 from benchmarks.sizes import TEXT_TOWER, Sizes
 from tests.support.programs import REPOSITORY
+from trainers.plot.transport import Transport
 
 SMALL = Sizes(TINY, classes=23, prompts=2, context=3, batch=5)
 
@@ -20,7 +21,7 @@ def kept_by_autograd(compute):
     def keep(tensor):
         storage = tensor.untyped_storage()
         if not isinstance(tensor, torch.nn.Parameter):
-            sizes[storage.data_ptr()] = storage.nbytes() // 4, tensor  # which stays, so that its place is not used again
+            sizes[storage.data_ptr()] = storage.nbytes() // 4, tensor  # which stays: its place is not used again
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -28,7 +29,9 @@ def kept_by_autograd(compute):
     return sum(count for count, _ in sizes.values())
 
 
-def test_memory_of_the_text_tower_is_that_of_the_formula():
+def test_memory_of_the_text_tower_is_that_of_the_formula(monkeypatch):
+    monkeypatch.setitem(TINY_SIZES, "transformer_layers", 4)  # the first is cheaper, and not in the formula
+
     def kept(classes):
         model = model_of(SMALL._replace(classes=classes, prompts=4))
         words = model.prompt_learner.words
@@ -60,7 +63,8 @@ def test_two_processes_exchange_what_is_on_paper_and_compute_the_same():
     images = expected.images * TINY_SIZES["embed_dim"] / step.width
     gradient = expected.gradient * TINY_SIZES["transformer_width"] / TEXT_TOWER["transformer_width"]
     even = 6 / 5 * images + 24 / 23 * expected.logits + gradient  # messages of one length: short parts are filled up
-    assert together.received == round(even)
+    stop = together.received - even
+    assert 0 < stop <= 8 * Transport().max_iterations and stop == round(stop / 8) * 8
 
 
 def test_a_sample_of_the_classes_is_measured_on_the_sample():
