@@ -40,8 +40,9 @@ setup(
         "tensorboard": ["tensorboard>=2.12"],
         "parquet": ["pyarrow>=12"],  # predictions for other programs
         "heic": ["pillow-heif>=0.13"],  # pictures of Apple's phones
+        "cluster": ["submitit>=1.5"],  # many runs on Slurm
         "test": ["pytest>=7.4", "pytest-xdist>=3.3", "hypothesis>=6.90", "pot>=0.9.3",
-                 "tensorboard>=2.12", "pillow-heif>=0.13", "pyarrow>=12",
+                 "tensorboard>=2.12", "pillow-heif>=0.13", "pyarrow>=12", "submitit>=1.5",
                  "statsmodels>=0.14",  # a second opinion on tests of differences
                  "transformers>=4.40"],  # whose CLIPModel its layout is compared with; none older was tried
         "dev": ["ruff>=0.6", "mypy>=1.8", "types-tabulate", "types-PyYAML", "types-tqdm"],

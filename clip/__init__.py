@@ -13,6 +13,7 @@
     feature_store      image features kept on disk
     weights_command, cache_command
                        `python -m clip weights`, `python -m clip cache`
+    ranks              a step that several processes share
     tokens, simple_tokenizer
                        rows of token ids, byte-pair encoding
 

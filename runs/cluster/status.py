@@ -38,6 +38,8 @@ STATES = {  # in the order in which they are shown: what needs somebody first, a
 }
 OPEN = ("running", "queued", "unknown")  # states that change by themselves
 TAIL = 16_384  # bytes at the end of a log that are looked at
+ASIDES = ("submitit ", "srun: Force Terminated", "srun: forcing job", "srun: Job step aborted")  # lines of a log
+STOPPED = "RunInterrupted: "  # how the reason begins of a run that a signal stopped
 EPOCH = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
 
 
@@ -122,7 +124,8 @@ def _of_job(
     by_hand = _without_job(run, holder)
     if by_hand.state == "running" and not answer.live:
         return by_hand  # somebody makes it without a job
-    began = task is not None and (task.now == run.folder or _since(holder.get("since")) > _since(task.started))
+    making = task is not None and task.now == run.folder
+    began = making or _since(holder.get("since")) > _since(task.started if task else job.submitted)
     failure = task.failure(run.folder) if task is not None else ""
     where = {"host": answer.host or (task.host if task else ""), "since": task.started if task else answer.since}
     later = {"since": job.submitted}
@@ -130,14 +133,15 @@ def _of_job(
     def status(state: str, reason: str = "", place: Mapping[str, str] = where) -> RunStatus:
         return RunStatus(run.folder, state, run.name, job.job, reason=reason, **place)
 
-    if failure:
+    if failure and not (job.cancelled and failure.startswith(STOPPED)):
         return status("failed", failure)
+    ending = "is being cancelled" if job.cancelled else ""
     if answer.state == QUEUED:
-        return status("queued", answer.reason, later)
+        return status("queued", ending or answer.reason, later)
     if answer.state == RUNNING:
         if began or (task is None and job.cluster == SLURM and len(job.runs) == 1):
-            return status("running", "is being cancelled" if job.cancelled else answer.reason)
-        return status("queued", "its job runs" if task else "its job has yet to begin", later)
+            return status("running", ending or answer.reason)
+        return status("queued", ending or ("its job runs" if task else "its job has yet to begin"), later)
     if answer.state == UNKNOWN:
         return status("unknown", answer.reason, where if began else later)
     if job.cancelled or answer.reason.startswith("CANCELLED"):
@@ -177,6 +181,6 @@ def _tail(path: Path) -> str:
 
 
 def _last_line(log: Path | None) -> str:
-    """Return the last line of a log that says anything; "" where none does."""
+    """Return the last line of a log that tells something of the end; "" where none does."""
     lines = (_tail(log) if log is not None else "").replace("\r", "\n").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return next((line.strip() for line in reversed(lines) if line.strip() and not line.startswith(ASIDES)), "")

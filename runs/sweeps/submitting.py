@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from dassl.plain.text import error_text, printable
 
@@ -136,11 +137,11 @@ def _name(tree: Path) -> str:
     return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', tree.name)[:40]}-{secrets.token_hex(3)}"
 
 
-def _batch(runs: Sequence[Job], args: argparse.Namespace, tree: Path, **fields: object) -> Batch:
+def _batch(runs: Sequence[Job], args: argparse.Namespace, tree: Path, **fields: Any) -> Batch:
     return Batch(str(tree), [Errand.of(job, tree) for job in runs], verbose=args.verbose, **fields)
 
 
-def _submission(job: str, runs: Sequence[Job], tree: Path, log: Path, **fields: object) -> Submission:
+def _submission(job: str, runs: Sequence[Job], tree: Path, log: Path, **fields: Any) -> Submission:
     planned = tuple(PlannedRun(run.name, os.path.relpath(run.folder, tree)) for run in runs)
     return Submission(job=job, runs=planned, log=os.path.relpath(log, tree), host=platform.node(), **fields)
 

@@ -119,8 +119,7 @@ class Batch:
                     raise Interrupted("warned before the first run", signal.SIGTERM)
                 make_runs(list(diary.prepare(self.errands)), self.at_once, self.verbose, self.devices, diary)
         except KeyboardInterrupt as stop:
-            if not (warned.heard and diary.requeue()):
-                diary.end()
+            diary.stop(requeue=warned.heard)
             return exit_status(stop)
         diary.end()
         return int(any(outcome != COMPLETE for outcome in diary.task.runs.values()))
@@ -225,22 +224,21 @@ class Diary(Observer):
         """Note that nothing else is made."""
         self._write(now=None, ended=now())
 
-    def requeue(self) -> bool:
-        """Have Slurm start this job again later, and return whether it will.
+    def stop(self, requeue: bool) -> None:
+        """Note that a signal ended the job before its end, and with `requeue` have Slurm start it again later.
 
         Where neither a run nor an epoch was finished within the time limit, starting again would never end.
         """
-        if not self._finished and all(_state(job) == before for job, before in self._begun.values()):
+        if requeue and not self._finished and all(_state(job) == before for job, before in self._begun.values()):
             for folder in list(self._begun):
                 self._note(folder, STUCK)
-            return False
+            requeue = False
         self._write(now=None)
-        try:
-            ask("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
-        except SlurmError as error:
-            print(f"not requeued, so the same command must submit what is missing: {error}", file=sys.stderr)
-            return False
-        return True
+        if requeue:
+            try:
+                ask("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+            except SlurmError as error:
+                print(f"not requeued, so the same command must submit what is missing: {error}", file=sys.stderr)
 
     def _write(self, **changes: Any) -> None:
         self.task = dataclasses.replace(self.task, **changes)

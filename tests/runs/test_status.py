@@ -110,7 +110,7 @@ def test_runs_of_a_job_that_runs(tree):
 def test_what_became_of_a_job(tree, answer, begun, state, reason):
     """`begun`: whether the job has begun the run; None where it has not begun at all."""
     task = {} if begun is None else {"now": "a" if begun else "other"}
-    tree.submit("8", "a", "other", answer=answer, log="Traceback\n\n  Killed \r\n\n", **task)
+    tree.submit("8", "a", "other", answer=answer, log="Traceback\n\n  Killed \r\n\nsrun: Force Terminated\n", **task)
     assert (tree.read()["a"].state, tree.read()["a"].reason) == (state, reason)
     assert tree.read()["a"].state in STATES
     if not answer.live:
@@ -118,10 +118,22 @@ def test_what_became_of_a_job(tree, answer, begun, state, reason):
         assert tree.read()["a"].reason == "KeyError: no such key"
 
 
+def test_a_job_that_could_write_nothing_down(tree):
+    """On a full disk, perhaps."""
+    tree.submit("6", "a", "b", "c", answer=JobState(RUNNING, "node7", SINCE))
+    tree.complete("a")
+    tree.begin("b", epoch=2, host="node7")
+    assert [run.state for run in tree.read().values()] == ["running", "queued", "complete"]
+    tree.answers["6"] = JobState(ENDED, "node7", SINCE, "NODE_FAIL")
+    assert [run.state for run in tree.read().values()] == ["failed", "failed", "complete"]
+
+
 def test_a_cancelled_job(tree):
-    job = tree.submit("9", "a", "b", answer=JobState(GONE), now="a")
+    outcomes = {"stopped": {"failed": "RunInterrupted: in epoch 2"}, "bad": {"failed": "KeyError: no such key"}}
+    job = tree.submit("9", "a", "b", *outcomes, answer=JobState(GONE), now="a", runs=outcomes)
+    assert [run.state for run in tree.read().values()] == ["failed", "failed", "lost", "lost"]
     tree.journal.cancel([job])
-    assert {run.state for run in tree.read().values()} == {"cancelled"}
+    assert [run.state for run in tree.read().values()] == ["failed", *["cancelled"] * 3]
     tree.answers["9"] = JobState(RUNNING, "n1", SINCE)
     assert tree.read()["a"].reason == "is being cancelled"
     tree.submit("10", "a", answer=JobState(QUEUED, reason="Priority"))
