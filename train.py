@@ -19,6 +19,8 @@ from dassl.utils.tools import end_bars
 from runs.command_line import build_parser
 from runs.files import ResultsError
 
+EXPECTED = (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError, ResultsError)
+
 
 def run(argv: list[str] | None = None) -> dict[str, Any]:
     """Make one run in this process, as its command line says (default: that of the program).
@@ -75,20 +77,21 @@ def _main(argv: list[str] | None) -> int:
         end_bars()
         print(str(stop) or "interrupted before training began; the same command starts again", file=sys.stderr)
         return exit_status(stop)
-    except (ValueError, LookupError, OSError, AssertionError, RuntimeError, FloatingPointError, ResultsError) as error:
-        if os.environ.get("PLOT_TRACEBACK"):
+    except Exception as error:
+        expected = isinstance(error, EXPECTED)
+        if os.environ.get("PLOT_TRACEBACK") or not (expected or started() > 1):
             raise
         end_bars()
         where = "(PLOT_TRACEBACK=1 shows where; so does the log, if the run had begun)"
         _report(error, f"error: {error_text(error)}\n{where}")
         failed = isinstance(error, RuntimeError | FloatingPointError) and not isinstance(error, ValueError)
-        return 1 if failed or disk_failed(error) else 2
+        return 1 if failed or not expected or disk_failed(error) else 2
 
 
 def _report(error: Exception, lines: str) -> None:
     if started() == 1:
         print(lines, file=sys.stderr)
-    else:
+    else:  # once, and for others than this one
         from dassl.engine.processes import report
 
         report(error, lines)

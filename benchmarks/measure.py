@@ -215,14 +215,14 @@ def _prepare(side: Side, make: Callable[[str], Step]) -> None:
 
 def _run() -> Outcome:
     global _steps
-    before, start = _start_of_peak(), time.perf_counter()
+    before, start = start_of_peak(), time.perf_counter()
     for _ in range(_steps):
         results = _step()
     wait_for(results)
     seconds = (time.perf_counter() - start) / _steps
     _steps = max(1, round(TURN / seconds))
     arrays = [np.asarray(x.detach().float().cpu() if hasattr(x, "detach") else x) for x in results]
-    return Outcome(seconds, _peak() - before, arrays)
+    return Outcome(seconds, peak() - before, arrays)
 
 
 def wait_for(results: Sequence[Any]) -> None:
@@ -238,7 +238,7 @@ def _gpu() -> Any:
     return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
-def _start_of_peak() -> float:
+def start_of_peak() -> float:
     """Return the bytes in use now; the peak is counted from here on, where the system allows that."""
     if gpu := _gpu():
         gpu.reset_peak_memory_stats()
@@ -246,12 +246,12 @@ def _start_of_peak() -> float:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return _peak()
+        return peak()
     return _bytes("VmRSS")
 
 
-def _peak() -> float:
-    """Return the most bytes that this process has had since `_start_of_peak`, or else since it began."""
+def peak() -> float:
+    """Return the most bytes that this process has had since `start_of_peak`, or else since it began."""
     if gpu := _gpu():
         return float(gpu.max_memory_allocated())
     try:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from dassl.plain.console import run_command
+from dassl.plain.text import shown_bytes
 from dassl.plain.writing import disk_failed
 
 if TYPE_CHECKING:
@@ -46,15 +47,13 @@ def show(store: FeatureStore, entries: list[Entry]) -> int:
     """Print a table of the entries, the last used first; exit status 0."""
     from tabulate import tabulate
 
-    from .feature_store import shown
-
     rows = [
-        [entry.key[:12], shown(entry.size), datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M"), entry.about]
+        [entry.key[:12], shown_bytes(entry.size), f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}", entry.about]
         for entry in reversed(entries)
     ]
     if rows:
         print(tabulate(rows, headers=["key", "size", "last used", "features of"], disable_numparse=True))
-    print(f"{store.folder}: {len(entries)} entries, {shown(sum(entry.size for entry in entries))}")
+    print(f"{store.folder}: {len(entries)} entries, {shown_bytes(sum(entry.size for entry in entries))}")
     return 0
 
 
@@ -83,8 +82,6 @@ def verify(entries: list[Entry]) -> int:
 
 def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:
     """Remove the entries whose keys begin with one of `keys`, or all; exit status 2 for a key that no entry has."""
-    from .feature_store import shown
-
     for key in keys:
         if not any(entry.key.startswith(key) for entry in entries):
             known = ", ".join(entry.key[:12] for entry in entries) or "none"
@@ -92,7 +89,7 @@ def clear(store: FeatureStore, entries: list[Entry], keys: list[str]) -> int:
             return 2
     chosen = [entry for entry in entries if not keys or entry.key.startswith(tuple(keys))]
     store.clear(chosen)
-    print(f"{store.folder}: removed {len(chosen)} entries, {shown(sum(entry.size for entry in chosen))}")
+    print(f"{store.folder}: removed {len(chosen)} entries, {shown_bytes(sum(entry.size for entry in chosen))}")
     return 0
 
 

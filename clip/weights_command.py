@@ -78,14 +78,15 @@ def _tensor_bytes(release: Release) -> str:
     """Size of the tensors in the number formats of the archive, which is a little larger."""
     import torch
 
-    from .feature_store import shown
+    from dassl.plain.text import shown_bytes
+
     from .loading.open_clip_table import constructor_arguments, open_clip_configs
     from .model import CLIP, convert_weights
 
     with torch.device("meta"):
         model = CLIP(**constructor_arguments(open_clip_configs()[release.architecture]))
     convert_weights(model)
-    return shown(sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()))
+    return shown_bytes(sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()))
 
 
 def _on_this_machine(release: Release, folder: Path) -> str:

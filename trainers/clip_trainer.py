@@ -285,6 +285,8 @@ class ClipTrainer(TrainerX):
         scoring = self.model.scoring(sample.classes, sample.correction) if sample else nullcontext()
         with self.autocast(), ranks.sharing(), scoring:
             loss, logits = self.training_loss(images, labels)
+        if sample or ranks.size() > 1:
+            self.check_logits(logits, len(sample.classes) if sample else self.num_classes)
         meters = self.read_meters(loss, logits, labels)
         self.model_zero_grad()
         if self.scaler is None:
@@ -299,6 +301,15 @@ class ClipTrainer(TrainerX):
         if (self.batch_idx + 1) == self.num_batches:
             self.update_lr()
         return meters
+
+    def check_logits(self, logits: Tensor, classes: int) -> None:
+        """Refuse logits of other classes than the step's: of some, labels are looked up at the wrong places."""
+        if logits.shape[1] != classes:
+            raise ValueError(
+                f"{type(self).__name__}.training_loss gives logits of {logits.shape[1]} classes in a step on {classes}: "
+                "a model scores model.own_classes(), and what it computes of them goes through model.of_all_classes "
+                "(see PromptModel.forward)"
+            )
 
     def sample_classes(self, labels: Tensor) -> ClassSample | None:
         """Draw the classes of a step with labels (B,) on the CPU; None for all."""

@@ -73,7 +73,7 @@ class CoCoOpModel(PromptModel):
 
     def score(self, features: ImageFeatures) -> Tensor:
         """Logits (B, C) of features."""
-        return self.of_all_classes(self.logit_scale.exp() * self.class_cosines(features).pooled)
+        return self.logit_scale.exp() * self.class_cosines(features).pooled
 
     def encode_text_together(self) -> None:
         """Nothing: every image has prompts of its own."""

@@ -36,7 +36,7 @@ class CoOpModel(PromptModel):
     def score(self, image: ImageFeatures) -> Tensor:
         """Logits (B, C) of features."""
         text = F.normalize(at_least_float32(self.text_features()[0]), dim=-1)  # (C, D)
-        return self.of_all_classes(self.logit_scale.exp() * pooled(image) @ text.t())
+        return self.logit_scale.exp() * pooled(image) @ text.t()
 
 
 @TRAINER_REGISTRY.register()

@@ -21,12 +21,12 @@ they only save the work of encoding the same images twice.
 
 This package knows nothing of data sets, and decides nothing about when features may be reused.
 """
-from .files import remove, shown
+from .files import remove
 from .keys import key_of, tower_digest
 from .reading import Damaged, StoredFeatures
 from .store import Entry, FeatureStore
 from .writing import Writer
 
 __all__ = [
-    "Damaged", "Entry", "FeatureStore", "StoredFeatures", "Writer", "key_of", "remove", "shown", "tower_digest",
+    "Damaged", "Entry", "FeatureStore", "StoredFeatures", "Writer", "key_of", "remove", "tower_digest",
 ]

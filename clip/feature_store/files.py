@@ -1,4 +1,4 @@
-"""The files of the store: names, sizes for people, and how a folder is taken away."""
+"""The files of the store: their names, and how a folder is taken away."""
 from __future__ import annotations
 
 import os
@@ -13,15 +13,6 @@ from dassl.plain.writing import abandoned, host
 INFO = "entry.json"
 PARTIAL = ".partial"  # suffix of an entry that is being written, or taken away
 BUILD = re.compile(r"[0-9a-f]{32}\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.partial")
-
-
-def shown(size: float) -> str:
-    """Write a number of bytes for people: "2.3 MB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
 def build_folder(folder: Path, key: str) -> Path:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from dassl.plain.locking import waiting_lock
+from dassl.plain.text import shown_bytes
 
-from .files import INFO, PARTIAL, clear_builds, remove, shown
+from .files import INFO, PARTIAL, clear_builds, remove
 from .reading import Damaged, StoredFeatures
 from .writing import Writer
 
@@ -167,13 +168,14 @@ class FeatureStore:
             Why they cannot, or "" when they do.
         """
         if needed > self.limit:
-            return f"{shown(needed)} are more than its limit of {shown(self.limit)}"
+            return f"{shown_bytes(needed)} are more than its limit of {shown_bytes(self.limit)}"
         entries = self.entries()
         total = sum(entry.size for entry in entries)
         free = shutil.disk_usage(self.folder).free - RESERVE
         evictable = [entry for entry in entries if entry.complete]
         if needed > free + sum(entry.size for entry in evictable):
-            return f"{shown(needed)} do not fit on the disk of {self.folder}, which is to keep {shown(RESERVE)} free"
+            free_room = f"is to keep {shown_bytes(RESERVE)} free"
+            return f"{shown_bytes(needed)} do not fit on the disk of {self.folder}, which {free_room}"
         for entry in evictable:
             if total + needed <= self.limit and needed <= free:
                 break

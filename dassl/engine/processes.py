@@ -10,8 +10,8 @@ waiting. What is behind it is told through torchrun's store, a small table on on
 
 - A process that fails puts its message there and leaves the group. The collective that the others wait in breaks; they
   find the message, and end with it. The first process prints it, and has it in the run's log.
-- One that is killed leaves no message. The others call a roll in the store, and name who does not answer.
-- One that hangs breaks nothing; a collective gives up after `minutes`, and the roll says who did not come.
+- One that is killed leaves no message. The others look whose process is gone, or who does not answer in the store.
+- One that hangs breaks nothing; a collective gives up after `minutes`, and the others name who does not answer.
 """
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ import torch.distributed as dist
 from dassl.plain import ranks
 from dassl.plain.ranks import RankError, is_first, rank, size
 from dassl.plain.text import error_text
-from dassl.plain.writing import host
+from dassl.plain.writing import host, lives
 
 __all__ = [
     "ended_by", "failed", "first_goes_first", "from_first", "gather", "highest", "meet", "process_group", "report",
     "same", "signed",
 ]  # fmt: skip
 
-ROLL_SECONDS = 5  # for the others to answer, once a collective has broken
+ROLL_SECONDS = 10  # for the others to answer, once a collective has broken
+LATE_SECONDS = 2  # likewise, once it has waited for minutes in vain
 REPORT_SECONDS = 10  # for the first process to print a message, before the one that failed does
+USUAL = (ValueError, LookupError, OSError, RuntimeError, AssertionError, FloatingPointError)  # say all in their text
 PAUSE = 0.05  # seconds between two looks into the store
 
 _store: Any = None  # torchrun's, as far as it is this run's; None as long as nobody has needed it
@@ -112,11 +114,11 @@ def _connected() -> Any:
 
 def _assemble(store: Any) -> None:
     """Wait until every process has come. A collective would wait for one that has failed on its way here."""
-    store.set(f"host/{ranks.started_as()}", host())
+    store.set(f"process/{ranks.started_as()}", f"{host()} {os.getpid()}")
     waited = time.monotonic()
     missing = list(range(ranks.started()))
     while missing:
-        missing = [other for other in missing if not store.check([f"host/{other}"])]
+        missing = [other for other in missing if not store.check([f"process/{other}"])]
         if store.check(["failure"]):
             raise _left_message(store)
         if missing and time.monotonic() - waited > 60 * _minutes:
@@ -239,18 +241,18 @@ def ended_by(error: BaseException) -> BaseException:
         store = _connected()
         if not isinstance(error, KeyboardInterrupt) and not _is_broken(error):
             details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            _leave_message(store, signed(error_text(error) or type(error).__name__), details)
+            text = error_text(error) or type(error).__name__
+            text = text if isinstance(error, USUAL) else f"{type(error).__name__}: {text}"
+            _leave_message(store, signed(text), details)
             _leave()
             return error
         if not size() > 1:  # nobody waits for anybody yet
             return error
-        missing = _call_roll(store)
+        if text := _call_roll(store, late="timed out" in str(error).lower()):
+            _leave_message(store, text)
         if store.check(["failure"]):
             return _left_message(store)
-        if not missing:
-            return error if isinstance(error, KeyboardInterrupt) else RankError(_lost(error))
-        _leave_message(store, _missing_text(store, missing, error))
-        return _left_message(store)
+        return error if isinstance(error, KeyboardInterrupt) else RankError(_lost(error))
     except (dist.DistError, RuntimeError) as gone:  # torchrun itself has ended
         return error if isinstance(error, KeyboardInterrupt) else RankError(_lost(gone))
 
@@ -274,23 +276,27 @@ def _left_message(store: Any) -> RankError:
     return RankError(store.get("failure").decode(), store.get("details").decode())
 
 
-def _call_roll(store: Any) -> list[int]:
-    """Say that this process is there, and return the ranks that do not say so within ROLL_SECONDS."""
+def _call_roll(store: Any, late: bool) -> str:
+    """Say that this process is there, and wait for the others to do so.
+
+    Returns
+    -------
+    str
+        What has become of those that do not; "" where all have answered, or one has left a message.
+    """
     store.set(f"there/{rank()}", "")
     missing, called = list(range(size())), time.monotonic()
-    while missing and not store.check(["failure"]) and time.monotonic() - called < ROLL_SECONDS:
+    while missing and not store.check(["failure"]):
         missing = [other for other in missing if not store.check([f"there/{other}"])]
+        processes = {other: store.get(f"process/{other}").decode().split() for other in missing}
+        gone = [other for other, (place, pid) in processes.items() if place == host() and not lives(int(pid))]
+        if gone or time.monotonic() - called > (LATE_SECONDS if late else ROLL_SECONDS):
+            who = ", ".join(f"rank {other} on {processes[other][0]}" for other in gone or missing)
+            what = f"did not come within {_minutes:g} minutes (TRAIN.RANK_MINUTES)"
+            what = what if late and not gone else "ended without a message (killed? out of memory?)"
+            return f"{who}: {what}; all were together last at {_place}"
         time.sleep(PAUSE * bool(missing))
-    return missing
-
-
-def _missing_text(store: Any, missing: Sequence[int], error: BaseException) -> str:
-    who = ", ".join(f"rank {other} on {store.get(f'host/{other}').decode()}" for other in missing)
-    if "timed out" in str(error).lower() or "timeout" in str(error).lower():
-        return (
-            f"{who}: did not come within {_minutes:g} minutes (TRAIN.RANK_MINUTES); all were together last at {_place}"
-        )
-    return f"{who}: ended without a message (killed? out of memory?); all were together last at {_place}"
+    return ""
 
 
 def _lost(error: BaseException) -> str:

@@ -61,6 +61,15 @@ def first_few(values: Iterable[Any], limit: int = 5) -> str:
     return shown if len(values) <= limit else f"{shown}, ... ({len(values)} in all)"
 
 
+def shown_bytes(size: float) -> str:
+    """Write a number of bytes for people: "2.3 MB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
     """Show warnings for users (UserWarning) as bare sentences, and those for programmers with the line of code."""

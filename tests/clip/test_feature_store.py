@@ -16,10 +16,11 @@ from torch import nn
 
 import clip
 from clip.__main__ import main
-from clip.feature_store import FeatureStore, key_of, keys, shown, tower_digest
+from clip.feature_store import FeatureStore, key_of, keys, tower_digest
 from clip.feature_store import store as store_module
 from clip.feature_store.files import INFO
 from clip.features import ImageFeatures
+from dassl.plain.text import shown_bytes
 from tests.support.programs import REPOSITORY
 
 FACTS = {"weights": "w", "batch": 4}
@@ -359,7 +360,7 @@ def test_help_and_the_package_alone_import_no_torch():
 
 
 def test_sizes_for_people():
-    assert [shown(size) for size in (5, 1500, 2.34e6, 10.24e9, 2e12)] == [
+    assert [shown_bytes(size) for size in (5, 1500, 2.34e6, 10.24e9, 2e12)] == [
         "5 bytes", "1.5 kB", "2.3 MB", "10.2 GB", "2000.0 GB"]
 
 

@@ -116,6 +116,8 @@ def check_command(words: list[str], monkeypatch) -> None:
     if not words or words[0] in UNCHECKED:
         return
     words[0] = words[0].removeprefix(".venv/bin/")
+    if words[0] == "torchrun" and "train.py" in words:
+        words = ["python", *words[words.index("train.py"):]]
     if words[0] == "plot":
         words = without_plot(words[1:])
     if words[:3] == ["python", "-m", "results"] and words[3:4] == ["sweep"]:

@@ -29,9 +29,10 @@ from torchvision.transforms import Compose
 from tqdm import tqdm
 
 from clip import ranks
-from clip.feature_store import FeatureStore, StoredFeatures, key_of, shown, tower_digest
+from clip.feature_store import FeatureStore, StoredFeatures, key_of, tower_digest
 from clip.features import ImageFeatures
 from dassl.data import DatasetWrapper
+from dassl.plain.text import shown_bytes
 
 from ..parts.model import encode_images
 from .code import code_digest
@@ -215,7 +216,7 @@ class FeatureCache:
                             writer.add(features)
                         if batch is not None:
                             yield batch
-                problem, done = writer.problem, f"built, {shown(writer.size)} in {store.folder / key}"
+                problem, done = writer.problem, f"built, {shown_bytes(writer.size)} in {store.folder / key}"
                 self._say(f"off, {problem}" if problem else done)
                 return
         yield from self._stored(entry._replace(features=stored), loader)

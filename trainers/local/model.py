@@ -107,8 +107,7 @@ class GlobalLocalModel(PromptModel):
     def branches(self, image: ImageFeatures) -> Branches:
         """Compute the cosines of both branches."""
         places, whole, local = self.sets(image)
-        cosines = self.whole(image, whole), self.transport.score(places, local, each=True)
-        return Branches(*map(self.of_all_classes, cosines))
+        return Branches(self.whole(image, whole), self.transport.score(places, local, each=True))
 
     def class_cosines(self, image: ImageFeatures) -> ClassCosines:
         """As every model; the whole image with the global prompts, all places with the local ones."""

@@ -19,7 +19,7 @@ from ..parts.prompts import context_settings
 from ..parts.starts import warn_of_places
 from ..plot.evidence import TransportEvidence
 from ..plot.trainer import check_top_k
-from .model import GlobalLocalModel
+from .model import Branches, GlobalLocalModel
 from .options import GalLoPOptions, SotGlpOptions
 from .prompts import GlobalLocalLearner
 from .recipe import recipe
@@ -96,7 +96,8 @@ class GalLoP(ClipTrainer):
     def training_loss(self, images: Tensor | ImageFeatures, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the losses of both branches; the accuracy is that of the fused prediction, without dropout."""
         model = self.model
-        branches = model.branches(ranks.encode(model.encode, images))
+        own = model.branches(ranks.encode(model.encode, images))
+        branches = Branches(*map(model.of_all_classes, own))
         whole, local = model.losses(branches, labels)
         with torch.no_grad():
             logits = model.logits(branches.whole.mean(dim=2), branches.local.mean(dim=2))

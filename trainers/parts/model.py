@@ -81,7 +81,7 @@ class PromptModel(nn.Module):
 
     def forward(self, images: Tensor | ImageFeatures) -> Tensor:
         """Compute logits (B, C); in a step that several processes share, each encodes a part of images and classes."""
-        return self.score(ranks.encode(self.encode, images))
+        return self.of_all_classes(self.score(ranks.encode(self.encode, images)))
 
     def encode(self, images: Tensor | ImageFeatures) -> ImageFeatures:
         """Ask the frozen tower about images (B, 3, H, W), without gradient; features are handed through.
@@ -93,9 +93,9 @@ class PromptModel(nn.Module):
         return encode_images(self.image_encoder, images, self.kind)
 
     def score(self, image: ImageFeatures) -> Tensor:
-        """Compute logits (B, C) from the features of B images.
+        """Compute logits from the features of B images: (B, C), or those of this process's classes, as `text_features`.
 
-        What a subclass makes of `text_features` is of this process's classes, and goes through `of_all_classes`.
+        `forward` brings the classes of all processes together.
         """
         raise NotImplementedError
 
@@ -148,7 +148,10 @@ class PromptModel(nn.Module):
         return classes[ranks.own(self.n_scored)]
 
     def of_all_classes(self, scores: Tensor, dim: int = 1) -> Tensor:
-        """Gather scores (B, c, ...) of this process's classes, along `dim`, to those of all: (B, C, ...)."""
+        """Gather scores (B, c, ...) of this process's classes, along `dim`, to those of all: (B, C, ...).
+
+        For what a loss needs besides the logits that `forward` gives.
+        """
         return ranks.gather(scores, dim, self.n_scored) if ranks.shared() else scores
 
     def prompts(self) -> Any:

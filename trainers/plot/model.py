@@ -77,7 +77,7 @@ class PlotModel(PromptModel):
     def score(self, image: ImageFeatures) -> Tensor:
         """Compute logits (B, C) of features; the gradient flows to the prompts, and through no plan."""
         local, text = self._sets(image)
-        return self.of_all_classes(self._logits(self.transport.score(local, F.normalize(text, dim=-1)), image, text))
+        return self._logits(self.transport.score(local, F.normalize(text, dim=-1)), image, text)
 
     def explain(self, images: Tensor | ImageFeatures, keep_plan: bool = True) -> PlotOutput:
         """Compute the forward pass with the evidence for it.

@@ -1,0 +1,204 @@
+"""One run on two processes, started by torchrun as users start it: the same as of one, and how it ends when one fails.
+
+A start costs seconds, so two starts serve all tests: of one that makes several runs and in the last of which a process
+hangs, and of one in which a process is killed.
+"""
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from dassl.engine.state import STATE_NAME
+from dassl.plain import ranks
+from dassl.plain.console import piped
+from dassl.utils import set_random_seed
+from tests.support.closeness import assert_close
+from tests.support.engine import TinyPlugin, tiny_cfg
+from tests.support.programs import REPOSITORY, arguments, make_world
+
+pytestmark = pytest.mark.skipif(
+    os.name != "posix" or not torch.distributed.is_available(), reason="needs gloo, and the signals of Unix"
+)
+
+EVERY_STEP = ("TRAIN.PRINT_FREQ", "1")
+OPTIONS = (*EVERY_STEP, "FEATURE_CACHE.USE", "False", "DATALOADER.TEST.BATCH_SIZE", "5", "TEST.FINAL_MODEL", "best_val")
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def torchrun(plan: Path, entries: list[dict]) -> subprocess.Popen:
+    plan.write_text(json.dumps(entries))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [sys.executable, *command, "-m", "tests.support.ranks_program", str(plan)],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Everything that was run, in folders: single, cut, ... ; `statuses` of rank 0 and 1, what the starts printed."""
+    folder = make_world(tmp_path_factory.mktemp("ranks"))
+
+    def argv(name, *options, trainer="CoOp", seed=1):
+        return arguments(folder, folder / name, *EVERY_STEP, *options, trainer=trainer, seed=seed)
+
+    train.run(argv("single", *OPTIONS))  # which also draws the picks
+    killed = torchrun(folder / "killed.json", [{"argv": argv("killed"), "deed": "die"}])
+    with pytest.MonkeyPatch.context() as patch:
+        stop_in_second_epoch(patch)
+        assert train.main(argv("one to two")) == 143
+    assert (folder / "one to two" / STATE_NAME).exists()
+    many = torchrun(folder / "many.json", [
+        {"argv": argv("double", *OPTIONS)},
+        {"argv": argv("one to two")},
+        {"argv": argv("two to one"), "deed": "stop"},
+        {"argv": argv("unseeded", "DATALOADER.TRAIN_X.BATCH_SIZE", "5", seed=-1)},
+        {"tiny": str(folder / "tiny two")},
+        {"argv": argv("bad key", "OPTIM.LR", "fast")},
+        {"argv": argv("failed"), "deed": "fail"},
+        {"argv": argv("hung", "TRAIN.RANK_MINUTES", "0.05"), "deed": "hang"},
+    ])  # fmt: skip
+    train.run(argv("whole"))
+    set_random_seed(5)
+    TinyPlugin(tiny_cfg(folder / "tiny one", "TEST.FINAL_MODEL", "best_val")).train()
+    said = {name: process.communicate(timeout=120) for name, process in (("killed", killed), ("many", many))}
+    statuses = [json.loads((folder / f"many.json.rank{rank}").read_text()) for rank in (0, 1)]
+    train.run(argv("two to one"))
+    return folder, statuses, said
+
+
+def stop_in_second_epoch(patch: pytest.MonkeyPatch) -> None:
+    from tests.support import ranks_program
+
+    patch.setattr(ranks_program.CoOp, "forward_backward", ranks_program.step)
+    patch.setattr(ranks_program, "deed", "stop")
+    patch.setattr(ranks_program, "rank", lambda: 1)
+
+
+# --- the same as of one process --------------------------------------------------------------------------
+
+
+def test_two_processes_are_as_one(world):
+    folder, statuses, said = world
+    assert [status[:6] for status in statuses] == [[0, 0, 143, 0, 0, 2]] * 2, said["many"][1]
+    one, two = record(folder / "single"), record(folder / "double")
+    assert (one["processes"], two["processes"]) == (1, 2)
+    for key in ("accuracy", "total", "correct", "per_class", "confusions", "looks", "data", "config_digest"):
+        assert one[key] == two[key], key
+    assert len(one["history"]) == len(two["history"]) == 3
+    for ours, theirs in zip(two["history"], one["history"], strict=True):
+        assert_close(ours["loss"], theirs["loss"])
+        assert (ours["acc"], ours["lr"], ours["epoch"]) == (theirs["acc"], theirs["lr"], theirs["epoch"])
+    assert_close(two["calibration"]["temperature"], one["calibration"]["temperature"], tolerance=1e-3)
+    assert (two["calibration"]["images"], two["calibration"]["reason"]) == (16, "")
+    of_one, of_two = (np.load(folder / name / "predictions.npz") for name in ("single", "double"))
+    for key in ("images", "labels", "predicted"):
+        assert (of_one[key] == of_two[key]).all()
+
+
+LINE = re.compile(r"^(epoch \[.*?\] batch \[.*?\]) .* loss (\S+) \(\S+\) acc (\S+ \(\S+\) lr \S+) ", re.MULTILINE)
+
+
+def test_the_first_process_alone_writes_and_speaks(world):
+    folder, _, said = world
+    logs = [(folder / name / "log.txt").read_text() for name in ("single", "double")]
+    one, two = (LINE.findall(log) for log in logs)
+    assert len(one) == 12 and [(step, rest) for step, _, rest in one] == [(step, rest) for step, _, rest in two]
+    assert_close([float(loss) for _, loss, _ in two], [float(loss) for _, loss, _ in one], tolerance=1e-3)
+    assert "2 processes, each with" not in logs[0] and "2 processes, each with" in logs[1]
+
+    def files(name):
+        paths = (folder / name).rglob("*")
+        return sorted(str(path.relative_to(folder / name)) for path in paths if "events" not in path.name)
+
+    assert files("double") == files("single") and len(list((folder / "double").rglob("*events*"))) == 1
+    assert said["many"][0].count("Result written to ") == 3  # of the runs that have finished, each once
+    assert said["many"][0].count("epoch [2/3] batch [2/4]") == 5  # of those that came so far
+
+
+def test_a_run_goes_on_with_another_number_of_processes(world):
+    folder = world[0]
+    whole = record(folder / "whole")
+    for name, number in (("one to two", 2), ("two to one", 1)):
+        log = (folder / name / "log.txt").read_text()
+        assert f"{STATE_NAME} after epoch 1" in log and log.count("epoch [1/3] batch [4/4]") == 1
+        resumed = record(folder / name)
+        assert resumed["processes"] == number and resumed["accuracy"] == whole["accuracy"]
+        for ours, theirs in zip(resumed["history"], whole["history"], strict=True):
+            assert_close(ours["loss"], theirs["loss"])
+        assert not (folder / name / STATE_NAME).exists()
+
+
+def test_without_a_seed_and_with_an_odd_batch(world):
+    """All processes learned the same (the program looks), although nothing but rank 0's draw makes them."""
+    unseeded = record(world[0] / "unseeded")
+    assert unseeded["seed"] == -1 and unseeded["accuracy"] is not None
+    uneven = "does not divide by the 2 processes: some processes have more to do"
+    assert [text for text in unseeded["warnings"] if uneven in text]
+
+
+def test_a_trainer_that_shares_out_nothing_is_the_same_to_the_last_bit(world):
+    one, two = (
+        torch.load(world[0] / name / "prompt_learner/model.pth.tar-6", weights_only=True)
+        for name in ("tiny one", "tiny two")
+    )
+    assert torch.equal(one["state_dict"]["ctx"], two["state_dict"]["ctx"])
+    assert one["engine"]["history"] == two["engine"]["history"] and one["engine"]["best_result"] > 0
+    assert torch.equal(one["engine"]["rng"]["torch"], two["engine"]["rng"]["torch"])
+
+
+# --- one of them fails -----------------------------------------------------------------------------------
+
+
+def test_a_process_that_fails_ends_all_with_its_message(world):
+    folder, statuses, said = world
+    assert [status[6] for status in statuses] == [1, 1]
+    message = re.findall("error: (rank 1 on .*: ZeroDivisionError: division by zero)\n", said["many"][1])
+    assert len(message) == 1
+    log = (folder / "failed" / "log.txt").read_text()
+    assert log.endswith(f"error: {message[0]}\n") and "ZeroDivisionError" in log and "ranks_program.py" in log
+    assert (folder / "failed" / STATE_NAME).exists() and not (folder / "failed" / ".lock").exists()
+
+
+def test_bad_input_is_said_once(world):
+    assert world[2]["many"][1].count("OPTIM.LR") == 1
+
+
+def test_a_killed_process_ends_all(world):
+    folder, _, said = world
+    ended = re.findall(r"error: rank 1 on \S+: ended without a message .*last at epoch 2, batch 1\n", said["killed"][1])
+    assert len(ended) == 1, said["killed"][1]
+    assert (folder / "killed/log.txt").read_text().endswith(ended[0]) and (folder / "killed" / STATE_NAME).exists()
+
+
+def test_a_hanging_process_is_named(world):
+    folder, _, said = world
+    pattern = r"error: rank 1 on \S+: did not come within 0.05 minutes .*last at epoch 2, batch 1\n"
+    late = re.findall(pattern, said["many"][1])
+    assert len(late) == 1, said["many"][1]
+    assert (folder / "hung/log.txt").read_text().endswith(late[0])
+
+
+# --- programs that are one process -----------------------------------------------------------------------
+
+
+def test_other_programs_refuse(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert piped(lambda: pytest.fail("it works")) == 2
+        assert capsys.readouterr().err.count("\n") == lines
+    assert ranks.size() == 1 and ranks.is_first()  # as long as nobody has joined them
