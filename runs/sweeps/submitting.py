@@ -139,7 +139,8 @@ def _name(tree: Path) -> str:
 
 
 def _batch(runs: Sequence[Job], args: argparse.Namespace, tree: Path, **fields: Any) -> Batch:
-    return Batch(str(tree), [Errand.of(job, tree) for job in runs], verbose=args.verbose, **fields)
+    shared = {"nodes": args.nodes or 1, "processes": args.processes or 1}
+    return Batch(str(tree), [Errand.of(job, tree) for job in runs], verbose=args.verbose, **shared, **fields)
 
 
 def _submission(job: str, runs: Sequence[Job], tree: Path, log: Path, **fields: Any) -> Submission:

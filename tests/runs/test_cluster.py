@@ -124,12 +124,12 @@ def test_a_dry_run_shows_scripts_jobs_and_dependencies(tmp_path, capsys):
     for line in (
         "#SBATCH --partition=gpu", "#SBATCH --gpus-per-node=1", "#SBATCH --cpus-per-task=4", "#SBATCH --mem=32G",
         "#SBATCH --time=240", "#SBATCH --array=0-1%2", "#SBATCH --constraint=a100", "#SBATCH --exclusive",
-        "#SBATCH --requeue", "#SBATCH --signal=USR2@90", "module load cuda",
+        "#SBATCH --requeue", "#SBATCH --signal=B:USR2@90", "module load cuda",
         "--- job 0: PLOT caltech101 1 shot seed 1", "--- job 1: PLOT caltech101 16 shots seed 1",
     ):  # fmt: skip
         assert line in first.splitlines(), line
     assert "dependency" not in first and "#SBATCH --dependency=afterany:1" in second.splitlines()
-    assert "--cpus-per-task=4 env PYTHONPATH=" in first and "--job-name=out-" in first
+    assert "\nexec env PYTHONPATH=" in first and "--job-name=out-" in first and "srun" not in first
 
 
 def test_jobs_may_be_not_requeued(tmp_path):
