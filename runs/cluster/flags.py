@@ -28,6 +28,7 @@ OWN_FLAGS = {  # options of sbatch -> the flag that sets them
 TAKEN = (  # that the submission needs
     "dependency", "output", "error", "open-mode", "wrap", "wait", "parsable", "chdir", "job-name"
 )  # fmt: skip
+WARNING = "USR2"  # the signal that Slurm is asked for before the time limit
 NOTICE = 90  # seconds before the time limit at which a job is warned
 DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 MEMORY = re.compile(r"\d+[KMGT]?")
@@ -66,6 +67,8 @@ def option(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r}: give KEY=VALUE, as in constraint=a100, or KEY, as in exclusive")
     if key in OWN_FLAGS:
         raise argparse.ArgumentTypeError(f"{key} has a flag of its own: use {OWN_FLAGS[key]}")
+    if key == "signal" and not re.fullmatch(rf"B:{WARNING}@\d+", value):
+        raise argparse.ArgumentTypeError(f"{text!r}: a job knows B:{WARNING}@SECONDS alone, the warning before its end")
     if key in TAKEN:
         raise argparse.ArgumentTypeError(f"{key} is set by the submission itself")
     return key, value if equals else True

@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..plugins import CHECKOUT
-from .flags import Resources
+from .flags import WARNING, Resources
 from .scheduler import SlurmError, ask, config_value
-
-WARNING = "USR2"  # the signal that submitit asks Slurm to send before the time limit
 
 
 class Slurm:

@@ -7,6 +7,7 @@ srun, and reads the record that the run has left.  Processes that share a run ag
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -95,13 +96,12 @@ def _run(request: Request, command: Sequence[str], nodes: int, verbose: bool) ->
 def _stop(process: subprocess.Popen[str], nodes: int) -> None:
     """Have all processes of a run stop after a step, and wait for them.
 
-    srun would kill at once what it has started, so there Slurm passes the signal on.
+    srun would kill at once what it has started, so there Slurm passes the signal on; a job that Slurm ends itself it
+    has told already.
     """
     if nodes == 1:
         process.terminate()
     else:
-        try:
+        with contextlib.suppress(SlurmError):
             ask("scancel", "--signal=TERM", os.environ["SLURM_JOB_ID"])
-        except SlurmError as error:
-            print(f"the processes of the run cannot be told to stop: {error}", file=sys.stderr)
     process.communicate()

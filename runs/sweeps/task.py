@@ -34,10 +34,10 @@ from typing import Any, NamedTuple
 
 from dassl.plain.text import error_text
 
+from ..cluster.flags import WARNING
 from ..cluster.journal import COMPLETE, Journal, Task, now
 from ..cluster.processes import Process
 from ..cluster.scheduler import SlurmError, ask
-from ..cluster.slurm import WARNING
 from .jobs import Observer, make_runs
 from .planning import Job
 from .shared import share_runs

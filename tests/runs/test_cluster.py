@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from runs.sweeps.batches import batches, pace_of
 from runs.sweeps.experiments import main as experiment
 from runs.sweeps.planning import Job
 from runs.sweeps.progress import work_of
+from runs.sweeps.shared import torchrun
 from runs.sweeps.sweep import main, parse_args, plan_jobs
 from runs.sweeps.task import STUCK, Batch, Diary, Errand
 from tests.support.records import write_run
@@ -61,6 +64,8 @@ def test_time_limits_are_those_of_sbatch(text, expected):
         (["--cluster", "slurm", "--sbatch", "time=1"], "use --time"),
         (["--cluster", "slurm", "--sbatch", "dependency=singleton"], "set by the submission itself"),
         (["--cluster", "slurm", "--sbatch", "a b"], "give KEY=VALUE"),
+        (["--cluster", "slurm", "--sbatch", "signal=USR1@60"], "a job knows B:USR2@SECONDS alone"),
+        (["--processes", "2"], "--processes: only with --cluster slurm"),
         (["--cluster", "slurm", "--array", "0"], "give a whole number, 1 or more"),
         (["--cluster", "lsf"], "invalid choice: 'lsf'"),
     ],
@@ -132,6 +137,19 @@ def test_a_dry_run_shows_scripts_jobs_and_dependencies(tmp_path, capsys):
     assert "\nexec env PYTHONPATH=" in first and "--job-name=out-" in first and "srun" not in first
 
 
+def test_runs_may_be_shared_by_the_processes_of_several_machines(tmp_path, capsys, monkeypatch):
+    flags = ["--trainers", "CoOp", "--shots", "1", "--cluster", "slurm", "--dry-run"]
+    shared = ["--nodes", "2", "--processes", "4", "--gpus", "4", "--cpus", "3"]
+    assert main([*BASE, "--output", str(tmp_path), *flags, *shared]) == 0
+    script = capsys.readouterr().out
+    assert "--nodes=2\n" in script and "--ntasks-per-node=1\n" in script and "--cpus-per-task=12\n" in script
+    monkeypatch.setenv("SLURM_JOB_ID", "100001")
+    command = shlex.join(torchrun(nodes=2, processes=4, number=1))
+    assert command.startswith("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1")
+    assert "--nproc-per-node=4 --nnodes=2 --rdzv-backend=c10d" in command and "--rdzv-id=100001-1 " in command
+    assert "--standalone" in torchrun(1, 2, 0) and "srun" not in torchrun(1, 2, 0)
+
+
 def test_jobs_may_be_not_requeued(tmp_path):
     script = Slurm(tmp_path, Resources(options={"no-requeue": True}), "name").script(1)
     assert "--no-requeue" in script and "--requeue\n" not in script
@@ -193,6 +211,16 @@ def test_a_second_call_submits_what_was_lost_or_has_failed_and_nothing_twice(clu
     make(planned[3])
     assert submit(tmp_path) == 0 and cluster.runs() == [["CoOp3"]]
     assert [run.folder for job in journal.submissions()[-1:] for run in job.runs] == [three]
+
+
+def test_a_second_command_at_the_same_moment_waits_and_submits_nothing_twice(cluster, tmp_path):
+    with Journal(tmp_path).hold():
+        command = threading.Thread(target=submit, args=(tmp_path,))
+        command.start()
+        command.join(0.3)
+        assert command.is_alive() and not cluster.arrays
+    command.join()
+    assert len(cluster.arrays) == 1 and submit(tmp_path) == 0 and len(cluster.arrays) == 1
 
 
 def test_nothing_is_submitted_where_nobody_knows(cluster, tmp_path, capsys):
