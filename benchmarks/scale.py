@@ -154,7 +154,8 @@ class Wire:
         self.received = 0.0
 
     def __enter__(self) -> Wire:
-        self._all_gather, self._all_reduce = dist.all_gather, dist.all_reduce
+        calls: Any = dist
+        self._all_gather, self._all_reduce = calls.all_gather, calls.all_reduce
 
         def all_gather(parts: Sequence[Tensor], mine: Tensor, *args: Any) -> Any:
             self.received += (len(parts) - 1) * mine.numel() * mine.element_size()
@@ -164,11 +165,12 @@ class Wire:
             self.received += 2 * (1 - 1 / dist.get_world_size()) * tensor.numel() * tensor.element_size()
             return self._all_reduce(tensor, *args)
 
-        dist.all_gather, dist.all_reduce = all_gather, all_reduce
+        calls.all_gather, calls.all_reduce = all_gather, all_reduce
         return self
 
     def __exit__(self, *exception: object) -> None:
-        dist.all_gather, dist.all_reduce = self._all_gather, self._all_reduce
+        calls: Any = dist
+        calls.all_gather, calls.all_reduce = self._all_gather, self._all_reduce
 
 
 def worker(text: str, folder: str) -> None:
@@ -202,7 +204,7 @@ def measure(work: Work, repeats: int) -> Figures:
         command = [*start, "-m", "benchmarks.scale", json.dumps(asked), folder]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True)
         if ended.returncode:
-            raise RuntimeError(f"{work.processes} processes failed:\n{ended.stderr[-2000:]}")
+            raise RuntimeError(f"{work.processes} processes failed:\n{ended.stderr.partition('Traceback')[2][:2000]}")
         figures = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
         with np.load(Path(folder) / "0.npz") as file:
             arrays = list(file.values())

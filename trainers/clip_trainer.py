@@ -306,8 +306,8 @@ class ClipTrainer(TrainerX):
         """Refuse logits of other classes than the step's: of some, labels are looked up at the wrong places."""
         if logits.shape[1] != classes:
             raise ValueError(
-                f"{type(self).__name__}.training_loss gives logits of {logits.shape[1]} classes in a step on {classes}: "
-                "a model scores model.own_classes(), and what it computes of them goes through model.of_all_classes "
+                f"{type(self).__name__}.training_loss gives logits of {logits.shape[1]} classes in a step on {classes}:"
+                " a model scores model.own_classes(), and what it computes of them goes through model.of_all_classes "
                 "(see PromptModel.forward)"
             )
 

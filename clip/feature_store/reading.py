@@ -124,7 +124,8 @@ class StoredFeatures:
         shape = [stop - first, *self.info[name][1:]]
         row = torch.Size(shape[1:]).numel() * self.dtype.itemsize
         data = torch.empty((stop - first) * row, dtype=torch.uint8)
-        file, rest = self._files[name], memoryview(data.numpy())
+        buffer: Any = data.numpy()
+        file, rest = self._files[name], memoryview(buffer)
         file.seek(first * row)
         while rest:
             count = file.readinto(rest)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clip.loading.download import Check, download_file, locked
+from dassl.plain.writing import abandoned, host
 from dassl.utils.unpacking import BadArchive, unpack
 
 from ..base import SplitDataset
@@ -25,7 +26,7 @@ from .downloads import check_of, missing_downloads, wanted_downloads
 from .sources import source_of
 
 UNPACKED = 1.1  # bytes of the content for one of an archive; pictures hardly shrink
-WORKSHOP = ".unpacking"  # folder in the data set's, while an archive is unpacked
+WORKSHOP = ".unpacking"  # .HOST-PID: folder in the data set's, while an archive is unpacked
 
 
 def fetch(
@@ -156,8 +157,12 @@ def _obtain(download: Download, check: Check, folder: Path, keep: bool, mirror: 
 
 def _unpack_into(download: Download, archive: Path, folder: Path) -> None:
     """Unpack what a download gives into a folder of its own, then move it into the data set's."""
-    workshop = folder / WORKSHOP
-    shutil.rmtree(workshop, ignore_errors=True)  # of a fetch that was killed
+    for left in folder.glob(f"{WORKSHOP}.*"):
+        machine, _, pid = left.name.removeprefix(f"{WORKSHOP}.").rpartition("-")
+        if pid.isdecimal() and abandoned(left, machine, int(pid)):  # of a fetch that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    workshop = folder / f"{WORKSHOP}.{host()}-{os.getpid()}"  # without a lock, another process may unpack as well
+    shutil.rmtree(workshop, ignore_errors=True)
     workshop.mkdir()
     try:
         if download.inside:

@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+from dassl.plain.writing import host
 from dassl.utils import unpacking
 from dassl.utils.unpacking import BadArchive, unpack
 from datasets import declared
@@ -419,8 +420,9 @@ def test_an_archive_that_could_not_be_placed_is_kept(mirror, root, capsys):
 
 
 def test_what_a_killed_fetch_left_is_cleared_away(mirror, root):
-    (root / "oxford_pets" / ".unpacking" / "inner").mkdir(parents=True)
-    (root / "oxford_pets" / ".unpacking" / "inner" / "images").write_text("half")
+    left = root / "oxford_pets" / f".unpacking.{host()}-{2**22 + 1}" / "inner"  # there is no such process
+    left.mkdir(parents=True)
+    (left / "images").write_text("half")
     mirror.add(PETS, make_tar({"images/a.jpg": b"a"}))
     assert fetch(kind_of("OxfordPets"), str(root), ["images"], mirror=mirror.base) == []
     assert os.listdir(root / "oxford_pets") == ["images"]

@@ -16,6 +16,7 @@ from runs.restore.rebuilding import load_trainer
 from tests.support.closeness import assert_close
 from tests.support.programs import arguments, make_world
 from tests.support.records import make_record, write_run
+from trainers.parts import prompts
 from trainers.parts.class_sample import draw_classes
 
 CLASSES = 8  # of the test's data set
@@ -180,6 +181,21 @@ def test_what_makes_no_sense_is_refused(world, trainer, value, message):
     argv = arguments(world, world / "refused", f"TRAINER.{trainer.upper()}.CLASS_SAMPLE", value, trainer=trainer)
     with pytest.raises(ValueError, match=message):
         train.run(argv)
+
+
+# --- a checkpoint ----------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_very_many_classes_leaves_out_what_is_frozen(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(prompts, "LARGEST_SUFFIX", 1e5)
+    options = ["OPTIM.MAX_EPOCH", "1", "TRAINER.PLOT.CSC", "True"]
+    record = train.run(arguments(world, tmp_path / "run", *options))
+    (path,) = (tmp_path / "run").rglob("model.pth.tar-1")
+    state = torch.load(path, weights_only=False)["state_dict"]
+    assert state.keys() == {"ctx", "token_prefix"}
+    evaluated = train.run(arguments(world, tmp_path / "eval", "TRAINER.PLOT.CSC", "True",
+                                    flags=("--eval-only", "--model-dir", str(tmp_path / "run"))))
+    assert evaluated["correct"] == record["correct"]
 
 
 # --- tables ----------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ class FeatureCache:
     def _whole(self, kept: StoredFeatures | None) -> ImageFeatures | None:
         """Give all features of an entry; None without one, and where it is gone."""
         try:
-            return kept and kept.all()
+            return None if kept is None else kept.all()
         except OSError as error:
             self._lost(error)
             return None

@@ -152,10 +152,11 @@ def check_classes(own: dict[str, Tensor], learner: ContextLearner, path: Path) -
     With as many classes their shapes agree, so what stands behind the contexts is compared.
     """
     name = learner.fixed[-1]
-    theirs, ours = own.get(name), getattr(learner, name)
-    if not getattr(learner, "class_specific", False) or theirs is None or len(theirs) != len(ours):
+    theirs = own.get(name)
+    if not getattr(learner, "class_specific", False) or theirs is None:
         return
-    if not _same(theirs, ours):
+    ours = getattr(learner, name)
+    if len(theirs) == len(ours) and not _same(theirs, ours):
         raise ValueError(
             f"{path} holds a context for each of {learner.n_classes} classes, but not of this run's classes in this "
             "order; class-specific contexts (CSC) serve no others, and no other backbone"
