@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from runs.cluster.slurm import Slurm, most_elements
 from runs.sweeps import submitting
 from runs.sweeps.batches import batches, pace_of
 from runs.sweeps.experiments import main as experiment
+from runs.sweeps.jobs import Observer, run_jobs
 from runs.sweeps.planning import Job
 from runs.sweeps.progress import work_of
 from runs.sweeps.shared import torchrun
@@ -315,6 +317,30 @@ def test_a_job_that_begins_again_leaves_failed_runs_alone_and_a_full_disk_costs_
     again.begins(second)
     again.is_over(second, "")
     assert again.task.runs[errands[1].folder] == COMPLETE and "No space left" in capsys.readouterr().err
+
+
+def test_a_run_that_is_ended_with_its_sweep_has_not_failed(tmp_path):
+    planned = jobs(tmp_path, "--trainers", "CoOp", "--shots", "1", "--seeds", "1-3")
+    begun, stopped, over = threading.Barrier(2), threading.Event(), list[str]()
+
+    class Watch(Observer):
+        def is_over(self, job: Job, reason: str) -> None:
+            over.append(job.name)
+
+    def run(request):
+        if request.cfg.SEED == 1:
+            return {}
+        begun.wait(timeout=30)
+        if request.cfg.SEED == 2:
+            raise KeyboardInterrupt
+        stopped.wait(timeout=30)
+        raise RuntimeError("its process was killed")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(planned, run, lambda text, done=False: None, at_once=2, observer=Watch())
+    stopped.set()
+    time.sleep(0.1)
+    assert over == [planned[0].name]
 
 
 def test_a_job_that_gets_no_further_is_not_requeued_for_ever(tmp_path, monkeypatch):
