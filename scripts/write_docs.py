@@ -69,8 +69,8 @@ SCRIPTS = """## bash scripts/NAME.sh
 
 The published experiments, under the names and arguments of the original repositories;
 `python scripts/experiments.py NAME` is the same. `scripts/NAME.sh --help` says where each writes and what it loads.
-Flags (`--jobs N`, `--devices 0,1`, `--skip-bad`, `--verbose`, `--dry-run`) and `KEY VALUE` pairs can follow the
-arguments.
+Flags (`--jobs N`, `--devices 0,1`, `--skip-bad`, `--verbose`, `--dry-run`, and those of `scripts/sweep.py` for
+[a cluster](scale.md#many-runs-slurm)) and `KEY VALUE` pairs can follow the arguments.
 
 | in the environment | meaning |
 | --- | --- |

@@ -11,10 +11,9 @@ import dassl  # noqa: F401  (before torch: how its threads wait)
 # isort: split
 import torch
 
-# the tests' models are tiny: a second thread costs more than it brings
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-if "PYTEST_XDIST_WORKER" in os.environ:  # programs that tests start share the cores with the other workers
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# the tests' models are tiny: a second thread costs more than it brings, in the programs that tests start as well
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -108,7 +108,8 @@ def _connected() -> Any:
     global _store
     if _store is None:
         store = next(dist.rendezvous("env://", timeout=timedelta(minutes=_minutes)))[0]
-        _store = dist.PrefixStore(f"run {_runs}", store)
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # of --max-restarts
+        _store = dist.PrefixStore(f"attempt {attempt}, run {_runs}", store)
     return _store
 
 

@@ -47,7 +47,6 @@ def loader_share(loader: Iterable[Any]) -> Iterable[Any]:
         return loader
     if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
         return _turns(loader)
-    more = {"prefetch_factor": loader.prefetch_factor} if loader.num_workers else {}
     return DataLoader(
         loader.dataset,
         batch_sampler=_BatchShare(loader.batch_sampler),  # type: ignore[arg-type]
@@ -58,7 +57,7 @@ def loader_share(loader: Iterable[Any]) -> Iterable[Any]:
         worker_init_fn=loader.worker_init_fn,
         generator=loader.generator,
         multiprocessing_context=loader.multiprocessing_context,
-        **more,
+        prefetch_factor=loader.prefetch_factor,
     )
 
 

@@ -10,6 +10,7 @@ a flag of their own go through --sbatch; sbatch itself refuses those that it doe
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,12 +100,14 @@ INSTEAD = {"jobs": "--array N, the jobs at a time", "devices": "--gpus N, of eac
 
 
 def check_cluster_flags(args: argparse.Namespace) -> None:
-    """Raise ValueError for flags that do not go together, naming what to do."""
+    """Raise ValueError for flags that do not go together, or a package that they need, naming what to do."""
     only = ", ".join(flag for name, flag in SLURM_ONLY.items() if getattr(args, name))
     if only and args.cluster != SLURM:
         raise ValueError(f"{only}: only with --cluster slurm")
     if args.wait and args.cluster is None:
         raise ValueError("--wait: only with --cluster; without, the command makes the runs itself")
+    if args.cluster == SLURM and importlib.util.find_spec("submitit") is None:
+        raise ValueError(f"--cluster slurm needs the package submitit: {INSTALL}")
     for name, instead in INSTEAD.items():
         if args.cluster == SLURM and getattr(args, name):
             raise ValueError(f"--{name}: not with --cluster slurm; use {instead}")

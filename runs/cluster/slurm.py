@@ -9,7 +9,8 @@ A job is warned before its time limit by a signal (`Resources.notice`), and may 
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
+import getpass
 import os
 import re
 import shlex
@@ -19,16 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ..plugins import CHECKOUT
-from .flags import INSTALL, Resources
-from .scheduler import SlurmError, config_value
+from .flags import Resources
+from .scheduler import SlurmError, ask, config_value
 
 WARNING = "USR2"  # the signal that submitit asks Slurm to send before the time limit
-
-
-def require_submitit() -> None:
-    """Raise ValueError, saying what to install, where submitit is missing."""
-    if importlib.util.find_spec("submitit") is None:
-        raise ValueError(f"--cluster slurm needs the package submitit: {INSTALL}")
 
 
 class Slurm:
@@ -107,15 +102,18 @@ class Slurm:
 
 
 def most_elements() -> int:
-    """Return how many jobs an array of this cluster can have.
+    """Return how many jobs an array can have: by the cluster's limit, and by the user's own where there are accounts.
 
     Raises
     ------
     SlurmError
         Where Slurm cannot be asked.
     """
-    limit = config_value("MaxArraySize")
-    return max(1, int(limit)) if limit.isdecimal() else 1000
+    limits = [config_value("MaxArraySize")]
+    with contextlib.suppress(SlurmError):
+        who = f"user={getpass.getuser()}"
+        limits += ask("sacctmgr", "--noheader", "--parsable2", "show", "assoc", who, "format=MaxSubmitJobs").split()
+    return min((int(limit) for limit in limits if limit.isdecimal() and int(limit)), default=1000)
 
 
 def _text(text: str) -> str:

@@ -21,6 +21,8 @@ flags:
   --jobs N   N runs at a time; with --devices 0,1 on these GPUs in turns
   --skip-bad  go on without images that cannot be read (DATASET.SKIP_BAD True)
   --verbose  also show what the runs print
+  --cluster slurm  as jobs of Slurm, with --partition, --gpus, --cpus, --mem, --time and others of scripts/sweep.py;
+           --cluster local: in a process that goes on without the terminal; see docs/scale.md
 
 A run is skipped when its result.json says that it is complete; an interrupted one goes on from its last
 finished epoch.  With DATASET.DRAW proportional behind the arguments, folders have -proportional behind the shots.

@@ -28,7 +28,7 @@ from ..cluster import detached
 from ..cluster.flags import Resources
 from ..cluster.journal import FOLDER, LOCAL, SLURM, Journal, PlannedRun, Submission
 from ..cluster.scheduler import SlurmError, config_value
-from ..cluster.slurm import Slurm, most_elements, require_submitit
+from ..cluster.slurm import Slurm, most_elements
 from .batches import batches, pace_of
 from .jobs import report_failures
 from .planning import Job
@@ -110,8 +110,8 @@ def _to_slurm(
         return
     name = _name(tree)
     if send is None:
-        require_submitit()
-        site, most, send = config_value("ClusterName"), most_elements(), Slurm(tree / LOGS, Resources.of(args), name).submit
+        send = Slurm(tree / LOGS, Resources.of(args), name).submit
+        site, most = config_value("ClusterName"), most_elements()
     else:
         site, most = "", len(standing.to_make)
     makers: dict[Path, str] = {}  # folder of a run: job
@@ -119,7 +119,8 @@ def _to_slurm(
         part = [job for job in standing.to_make if job.stage == stage]
         divided = batches(part, args.runs_per_job, args.minutes, pace_of(standing.complete))
         waits = {live.job for job in part for live in standing.waits_for[job.folder]}
-        places = {place for job in part for start in starts_of(job) for place in (start, *start.parents)}
+        starts = [start.absolute() for job in part for start in starts_of(job)]
+        places = {place for start in starts for place in (start, *start.parents)}
         waits |= {makers[place] for place in places & makers.keys()}
         after = sorted({job.partition("_")[0] for job in waits}, key=int)
         for begin in range(0, len(divided), most):
@@ -129,7 +130,7 @@ def _to_slurm(
                 _submission(job, runs, tree, log, cluster=SLURM, name=name, site=site, after=tuple(after))
                 for (job, log), runs in zip(sent, array, strict=True)
             ]
-            makers |= {run.folder: job for (job, _), runs in zip(sent, array, strict=True) for run in runs}
+            makers |= {run.folder.absolute(): job for (job, _), runs in zip(sent, array, strict=True) for run in runs}
 
 
 def _name(tree: Path) -> str:
@@ -196,7 +197,6 @@ def _show(jobs: Sequence[Job], args: argparse.Namespace, tree: Path) -> int:
             print(printable(f"to submit  {job.name}  {job.folder}"))
         return int(bool(standing.refused))
     numbers = iter(range(1, len(standing.to_make) + 1))
-    require_submitit()
     slurm = Slurm(tree / LOGS, Resources.of(args), _name(tree))
 
     def send(calls: Sequence[Batch], after: Sequence[str]) -> list[tuple[str, Path]]:

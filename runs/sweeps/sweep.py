@@ -25,13 +25,21 @@ Some examples:
     python scripts/sweep.py --root DATA --output output --dataset caltech101 dtd --config rn50 \
         --trainers CoOp PLOT --jobs 4 --devices 0,1
 
+  as jobs of Slurm, of which each has a GPU; again, it submits what is missing (docs/scale.md):
+    python scripts/sweep.py --root DATA --output output --dataset caltech101 dtd --config rn50 \
+        --trainers CoOp PLOT PLOTAdapter --cluster slurm --partition gpu --gpus 1 --cpus 8 --time 4:00:00
+  in a process that goes on without the terminal, two runs at a time:
+    python scripts/sweep.py --root DATA --output output --dataset caltech101 --config rn50 --cluster local --jobs 2
+
 Each run has its own folder in OUTPUT, under the original's names; its log.txt holds what it printed.  A run is
 skipped when its result.json says that it is complete; an interrupted one goes on from its last
 finished epoch.  The process loads models and data once.
 `python -m results table OUTPUT` shows what came out.  `python -m results sweep` is the same command as this one.
 
-exit status: 0 all runs complete, 1 some failed (they are listed), 2 bad command line, 130 interrupted,
-143 stopped by SIGTERM.
+With --cluster the command ends when the jobs are submitted; `python -m results status OUTPUT` shows how far they are.
+
+exit status: 0 all runs complete (with --cluster: submitted), 1 some failed (they are listed), 2 bad command line,
+130 interrupted, 143 stopped by SIGTERM.
 """
 
 # The text above is what `python scripts/sweep.py --help` prints.

@@ -7,7 +7,9 @@ import pytest
 import torch
 from yacs.config import CfgNode
 
+from dassl.plain import ranks
 from dassl.plain.devices import add_device_flag, choose_device, set_device_keys
+from dassl.utils.rng import get_rng_state, set_rng_state
 from tests.support.engine import TinyPlugin, tiny_cfg
 
 
@@ -60,6 +62,36 @@ def test_what_is_said_where_there_is_none(gpus, name, count, said):
     with pytest.raises(ValueError) as error:
         choose_device(name)
     assert str(error.value).startswith(said)
+
+
+@pytest.fixture
+def third_of_four(monkeypatch):
+    """As in a process that torchrun has started, once it is joined with the others; two of them on each machine."""
+    for name, value in {"WORLD_SIZE": 4, "RANK": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(ranks, "_joined", True)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_each_process_of_a_run_has_a_gpu_of_its_own(gpus, third_of_four, name):
+    current = gpus(2)
+    assert choose_device(name) == torch.device("cuda") and current == ["1"]
+    assert choose_device(name, use_cuda=name != "auto").type == ("cpu" if name == "auto" else "cuda")
+    for count, wanted, said in (
+        (2, "cuda:0", "each process of a run has a GPU of its own; use cuda"),
+        (1, name, "2 processes on this machine, which has 1 CUDA GPU: cuda:0; start as many processes as there are"),
+    ):
+        gpus(count)
+        with pytest.raises(ValueError, match=said):
+            choose_device(wanted)
+
+
+def test_processes_draw_alike_on_their_gpus(gpus, third_of_four, monkeypatch):
+    gpus(2)
+    restored = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *state: restored.append(state))
+    set_rng_state(get_rng_state() | {"cuda": ["of the first one's GPU", "of another"]})
+    assert restored == [("of the first one's GPU",)]  # to the present GPU
 
 
 def test_mps_where_there_is_one(gpus, monkeypatch):

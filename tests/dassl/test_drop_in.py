@@ -2,11 +2,11 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 
 import torch
 
+from tests.support import warm
 from tests.support.closeness import assert_close
 from tests.support.programs import REPOSITORY, make_world
 
@@ -14,7 +14,7 @@ from tests.support.programs import REPOSITORY, make_world
 def program(folder, *argv, **environment):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, *map(str, argv)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    return warm.run(command, cwd=folder, env=environment)
 
 
 SMALL = ["INPUT.SIZE", "(8, 8)", "DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "4", "OPTIM.NAME", "sgd",

@@ -16,10 +16,11 @@ import dassl.engine.base
 from dassl.engine import TRAINER_REGISTRY, SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU, build_trainer
 from dassl.engine import trainer as engine_trainer
 from dassl.utils import load_checkpoint, set_random_seed
-from tests.dassl.test_utils import run_python
+from tests.support import warm
 from tests.support.closeness import assert_close
 from tests.support.engine import CLASSES, WIDTH, TinyPlugin, tiny_cfg
 from tests.support.golden_data import GOLDEN
+from tests.support.programs import REPOSITORY
 
 TRAINING_LINE = re.compile(
     r"epoch \[(\d+)/(\d+)\] batch \[(\d+)/(\d+)\] time \d+\.\d{3} \(\d+\.\d{3}\) data \d+\.\d{3} \(\d+\.\d{3}\) "
@@ -558,9 +559,10 @@ class Run(TinyPlugin):
 set_random_seed(5)
 Run(tiny_cfg(sys.argv[1], "TRAIN.CHECKPOINT_FREQ", 2)).train()
 """
-    assert run_python(code, tmp_path / "a", 5).returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", code, tmp_path / "a"]
+    assert warm.run([*command, 5], cwd=REPOSITORY).returncode == -signal.SIGKILL
     assert sorted(os.listdir(tmp_path / "a/prompt_learner")) == ["checkpoint", "model.pth.tar-2", "model.pth.tar-4"]
-    result = run_python(code, tmp_path / "a", -1)
+    result = warm.run([*command, -1], cwd=REPOSITORY)
     assert result.returncode == 0 and "after epoch 4" in result.stdout, result.stderr
     assert "it/s" not in result.stderr
     whole = seeded(tiny_cfg(tmp_path / "b"))

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from dassl.engine.interruption import Interrupted, catching_signals, exit_status
 from dassl.engine.state import STATE_NAME, StateKeeper
 from dassl.plain import writing
 from dassl.utils import load_checkpoint, set_random_seed
+from tests.support import warm
 from tests.support.engine import TinyPlugin, tiny_cfg
 from tests.support.programs import REPOSITORY, arguments, make_world
 
@@ -374,15 +374,6 @@ def test_our_trainers_go_on_from_any_step(world, tmp_path, trainer, monkeypatch)
     assert multiprocessing.active_children() == []
 
 
-def start(argv: list[str]) -> subprocess.Popen:
-    """train.py, to which Ctrl-C means something also where the suite runs in the background."""
-    return subprocess.Popen(
-        [sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-
-
 def test_a_process_that_is_stopped_at_any_moment_ends_with_the_same(world, tmp_path):
     options = [*options_of("PLOT", epochs=12), "TRAIN.STATE_MINUTES", "0.001"]
     whole, output = tmp_path / "whole", tmp_path / "cut"
@@ -391,12 +382,15 @@ def test_a_process_that_is_stopped_at_any_moment_ends_with_the_same(world, tmp_p
     chance = random.Random(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         before = log.read_text().count("epoch [") if log.exists() else 0
-        process = start(argv)
+        with open(tmp_path / "err.txt", "wb") as err:
+            own = {**os.environ, "OMP_NUM_THREADS": "1"}
+            process = warm.start([sys.executable, "train.py", *argv], cwd=REPOSITORY, env=own, stderr=err)
         wanted = before + chance.randint(2, 8)  # steps of training
         while process.poll() is None and (not log.exists() or log.read_text().count("epoch [") < wanted):
             time.sleep(0.01)
         process.send_signal(number)
-        said = process.communicate()[1]
+        process.wait()
+        said = (tmp_path / "err.txt").read_text()
         if number == signal.SIGKILL:
             assert process.returncode == -number
         else:

@@ -12,14 +12,14 @@ import plot
 from plot import checkout
 from runs.files import ResultsError
 from runs.restore.names import find_run
+from tests.support import warm
 from tests.support.programs import REPOSITORY
 
 FAST = {"OPTIM.MAX_EPOCH": 1, "DATALOADER.NUM_WORKERS": 0}
 
 
 def elsewhere(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return warm.run([sys.executable, *words], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import json
 import os
 import re
-import subprocess
 import sys
 
+from tests.support import warm
 from tests.support.programs import REPOSITORY
 
 
@@ -17,7 +17,7 @@ def test_every_cell_runs_in_order(tmp_path, demo_data):
     program = tmp_path / "notebook.py"
     program.write_text("\n".join(cells), encoding="utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = warm.run([sys.executable, program], cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert re.search(r"zero-shot \d\d\.\d %, PLOT after 5 epochs \d\d\.\d %", done.stdout)
     for expected in ("PLOT@4#1 ->", "distance", "test_", "report.html"):

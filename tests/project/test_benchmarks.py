@@ -2,7 +2,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from functools import partial
 
@@ -19,6 +18,7 @@ from clip.prompt_text import TextEncoder
 from runs.record import read_result
 from tests.conformance import models as conformance
 from tests.conformance.local import learner_of, load
+from tests.support import warm
 from tests.support.closeness import assert_close
 from tests.support.golden_data import GOLDEN, read_npz
 from tests.support.programs import REPOSITORY, arguments, make_world
@@ -87,7 +87,7 @@ def test_whole_runs_of_the_original_kind_learn_the_same(tmp_path, trainer):
     world = make_world(tmp_path)
     original_program = [sys.executable, "-m", "benchmarks.original_trainers"]
     argv = arguments(world, tmp_path / "old", trainer=trainer)
-    subprocess.run([*original_program, *argv], cwd=REPOSITORY, check=True, capture_output=True)
+    warm.run([*original_program, *argv], cwd=REPOSITORY, check=True)
     old = read_result(tmp_path / "old")
     new = train.run(arguments(world, tmp_path / "new", trainer=trainer))
     assert [entry["loss"] for entry in new["history"]] == pytest.approx([e["loss"] for e in old["history"]], rel=1e-3)

@@ -3,7 +3,6 @@
 import argparse
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +15,7 @@ from dassl.config import get_cfg_default
 from plot.__main__ import PROGRAMS as plot_programs
 from runs.keys import flatten
 from scripts.write_docs import PROGRAMS
+from tests.support import warm
 from tests.support.programs import REPOSITORY
 
 NAMES = ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")
@@ -254,7 +254,7 @@ def test_python_compiles(document):
 def test_pages_are_current():
     """In a process of its own: other tests register trainers, whose keys are no part of the page."""
     command = [sys.executable, "scripts/write_docs.py", "--check"]
-    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    ran = warm.run(command, cwd=REPOSITORY)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

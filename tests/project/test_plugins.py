@@ -6,17 +6,20 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
 from PIL import Image
 
+from tests.support import warm
 from tests.support.closeness import assert_close
-from tests.support.forks import REPOSITORY, Forks
+from tests.support.programs import REPOSITORY
 
 PAGE = (REPOSITORY / "docs/adding.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w/.-]+)`:\n\n```(?:python|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -24,16 +27,33 @@ COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILI
             for line in block.splitlines()]
 
 
+class Done(NamedTuple):
+    """What came of a command."""
+
+    status: int
+    out: str
+    err: str
+
+
 class World:
     """A home folder with the page's files and pictures, in which its commands have been run."""
 
-    def __init__(self, home: Path, run: Forks) -> None:
-        self.home, self.run = home, run
+    def __init__(self, home: Path) -> None:
+        self.home = home
         for name, text in FILES.items():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_text(text, encoding="utf-8")
         subprocess.run([sys.executable, home / "draw_squares.py"], env={"HOME": str(home)}, check=True)
-        self.done = {line: run(line) for line in COMMANDS}
+        self.done = {line: self.run(line) for line in COMMANDS}
+
+    def run(self, line: str, **environment: str) -> Done:
+        """A command line, as the user of this home would give it who stands in the checkout."""
+        python, *words = shlex.split(line)
+        assert python == "python"
+        words = [str(self.home / word[2:]) if word.startswith("~/") else word for word in words]
+        own = {"HOME": str(self.home), "PLOT_TRUSTED": "", "PLOT_PLUGINS": "", "OMP_NUM_THREADS": "1", **environment}
+        done = warm.run([sys.executable, *words], cwd=REPOSITORY, env=os.environ | own)
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def result(self, *words: str):
         """What came of the one command of the page that has these words."""
@@ -49,8 +69,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    with Forks(home) as run:
-        yield World(home, run)
+    return World(home)
 
 
 def test_every_command_of_the_page_succeeds(world):

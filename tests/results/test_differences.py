@@ -94,10 +94,11 @@ def test_device_and_commit(tmp_path):
     assert found(
         tmp_path,
         make_record("CoOp", 4, 1, device="cpu", versions=versions),
-        make_record("PLOT", 4, 1, device="cuda, H200", versions={"commit": "aaaa-dirty"}),
+        make_record("PLOT", 4, 1, device="cuda, H200", versions={"commit": "aaaa-dirty"}, processes=4),
         make_record("PLOT", 4, 2, device="cuda, H200", versions={"commit": ""}),
     ) == {
         ("device", "all methods"): {"cuda, H200": 2, "cpu": 1},
+        ("processes", "all methods"): {"1": 2, "4": 1},  # records of before do not say
         ("commit", "all methods"): {"aaaa": 1, "aaaa-dirty": 1, "unknown": 1},
     }
 

@@ -10,13 +10,17 @@ import os
 import re
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 import train
+from dassl.engine.shares import loader_share
 from dassl.engine.state import STATE_NAME
 from dassl.plain import ranks
 from dassl.plain.console import piped
@@ -158,6 +162,38 @@ def test_a_trainer_that_shares_out_nothing_is_the_same_to_the_last_bit(world):
     assert torch.equal(one["state_dict"]["ctx"], two["state_dict"]["ctx"])
     assert one["engine"]["history"] == two["engine"]["history"] and one["engine"]["best_result"] > 0
     assert torch.equal(one["engine"]["rng"]["torch"], two["engine"]["rng"]["torch"])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_share_of_a_loader_reads_no_other_images(workers, monkeypatch):
+    loader = DataLoader(Looked(), batch_size=4, shuffle=True, num_workers=workers)
+    torch.manual_seed(3)
+    whole, after = [batch.tolist() for batch in loader], torch.rand(())
+    monkeypatch.setattr(ranks, "_joined", True)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    shares = []
+    for rank in range(4):
+        monkeypatch.setenv("RANK", str(rank))
+        torch.manual_seed(3)
+        share = loader_share(loader)
+        Looked.at.clear()
+        shares.append([batch.tolist() for batch in share])
+        assert torch.rand(()) == after  # of a whole pass
+        assert len(share) == len(shares[-1]) and (workers or Looked.at == sum(shares[-1], []))
+    assert [batch for group in zip_longest(*shares) for batch in group if batch] == whole
+
+
+class Looked(Dataset):
+    """21 images: five batches of four, and one."""
+
+    at: ClassVar[list[int]] = []
+
+    def __len__(self):
+        return 21
+
+    def __getitem__(self, index):
+        self.at.append(index)
+        return index
 
 
 # --- one of them fails -----------------------------------------------------------------------------------

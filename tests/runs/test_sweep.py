@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -29,9 +28,9 @@ from runs.sweeps.planning import Job
 from runs.sweeps.progress import progress, work_of
 from runs.sweeps.sweep import main, parse_args, plan_jobs
 from runs.sweeps.workers import Workers
+from tests.support import warm
 from tests.support.closeness import assert_close
 from tests.support.data import BAD_IMAGES, write_bad_images
-from tests.support.forks import Forks
 from tests.support.programs import make_world
 from tests.support.records import make_record, write_run
 
@@ -344,14 +343,12 @@ def test_runs_are_quiet_but_their_warnings_are_heard(capsys):
     ["scripts/experiments.py", "--help"],
     ["-m", "datasets", "check", "."],
 ], ids=str)  # fmt: skip
-def test_a_reader_that_has_read_enough_is_no_error(command):
+def test_a_reader_that_has_read_enough_is_no_error(command, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    try:
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
-    finally:
-        os.close(writing)
-    assert (done.returncode, done.stderr) == (1, "")
+    with open(writing, "wb") as gone, open(tmp_path / "err.txt", "wb") as err:
+        status = warm.start([sys.executable, *command], cwd=ROOT, stdout=gone, stderr=err).wait(60)
+    assert (status, (tmp_path / "err.txt").read_text()) == (1, "")
 
 
 # --- end to end ------------------------------------------------------------------------------------------
@@ -482,18 +479,17 @@ def test_runs_in_processes_of_their_own_give_the_same(swept, tmp_path):
 def test_single_runs_give_the_same(swept, tmp_path):
     """Each run as a process that shares nothing with another: no features, no model, no images."""
     output, argv = swept
-    with Forks(tmp_path) as run:
-        for job in plan_jobs(parse_args(elsewhere(argv, tmp_path / "alone"))):
-            alone = ["python", "train.py", *job.argv, "FEATURE_CACHE.USE", "False", "DATALOADER.KEEP_MB", "0"]
-            done = run(shlex.join(alone))
-            assert done.status == 0, done.err
+    for job in plan_jobs(parse_args(elsewhere(argv, tmp_path / "alone"))):
+        alone = [sys.executable, "train.py", *job.argv, "FEATURE_CACHE.USE", "False", "DATALOADER.KEEP_MB", "0"]
+        done = warm.run(alone, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
     assert_same_runs(output, tmp_path / "alone")
 
 
 def test_a_killed_sweep_goes_on(swept, tmp_path):
     output, argv = swept
     command = [sys.executable, "-m", "results", "sweep", *elsewhere(argv, tmp_path), "TRAIN.CHECKPOINT_FREQ", "1"]
-    sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    sweep = warm.start(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     first = run_of(tmp_path) / "prompt_learner" / "model.pth.tar-1"
     while not first.exists() and sweep.poll() is None:
         time.sleep(0.01)

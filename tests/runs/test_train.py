@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 
@@ -18,6 +17,7 @@ from runs.command_line import build_parser
 from runs.config import setup_cfg
 from runs.execute import splits_read
 from runs.lock import hold_folder
+from tests.support import warm
 from tests.support.golden_data import write_fewshot_tree
 from tests.support.programs import REPOSITORY, arguments, command, make_world
 
@@ -108,10 +108,8 @@ def test_killed_at_any_moment_and_started_again_gives_the_same(world, plot_run, 
     output = tmp_path / "killed"
     argv = arguments(world, output, "TRAIN.CHECKPOINT_FREQ", "1")
     for marker in ("epoch [1/3]", "Checkpoint saved", "epoch [3/3]"):
-        process = subprocess.Popen(
-            [sys.executable, "train.py", *argv], cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in this process: sums in another order round otherwise
-        )
+        own = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process: sums in another order round otherwise
+        process = warm.start([sys.executable, "train.py", *argv], cwd=REPOSITORY, env=own)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
             if any(marker in path.read_text() for path in output.glob("log.txt*")):
@@ -362,11 +360,11 @@ def test_full_disk_is_no_bad_command_line(world, tmp_path, limit, file):
     """A limit on the size of files stands in for a full disk: writing fails half-way, of the log too."""
     output = tmp_path / "run"
     program = (
-        "import resource, signal, sys; import train; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "import resource, signal, sys; sys.dont_write_bytecode = True; import train;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(train.main(sys.argv[1:]))"
     )
-    done = subprocess.run([sys.executable, "-c", program, *arguments(world, output)], cwd=REPOSITORY,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    done = warm.run([sys.executable, "-c", program, *arguments(world, output)], cwd=REPOSITORY)
     assert done.returncode == 1, done.stderr
     room = rf"[\d.]+ MB free in {(output / file).parent}" if limit > 500 else ""
     said = rf"^error: .*(while writing|OUTPUT_DIR) {output}.*{room}.*choose another"

@@ -9,6 +9,7 @@ import torch
 
 import trainers  # noqa: F401  (registers the methods)
 from dassl.engine import TRAINER_REGISTRY
+from tests.support import warm
 from tests.support.golden_data import tiny_state_dict, write_synthetic_caltech
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,4 +74,4 @@ def failure(capsys, argv: list[str]) -> str:
 
 def command(*argv: str, **kwargs) -> subprocess.CompletedProcess:
     """train.py as a process of its own."""
-    return subprocess.run([sys.executable, "train.py", *argv], cwd=REPOSITORY, capture_output=True, text=True, **kwargs)
+    return warm.run([sys.executable, "train.py", *argv], cwd=REPOSITORY, **kwargs)
