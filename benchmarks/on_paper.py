@@ -3,7 +3,7 @@
 The formulas are those of the program as it is; the tests compare them with what is measured at small sizes.  Letters: B
 images, C classes of a step, M places, D feature width, N prompts of n tokens, E token width, L layers, W processes.
 
-    python -m benchmarks.on_paper          # the tables of docs/scale.md
+    python -m benchmarks --subjects paper      # the tables of docs/scale.md
 """
 from __future__ import annotations
 
@@ -231,7 +231,3 @@ def contexts_table() -> str:
         sizes = memory(shared).contexts, memory(own).contexts, traffic(own).gradient
         lines.append(f"| {classes:,} | {' | '.join(map(rounded, sizes))} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table(), contexts_table(), sep="\n\n")
