@@ -11,10 +11,8 @@ from tests.support.closeness import assert_close
 from tests.support.programs import REPOSITORY, make_world
 
 
-def program(folder, *argv, **environment):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, *map(str, argv)]
-    return warm.run(command, cwd=folder, env=environment)
+def program(folder, *argv):
+    return warm.run([sys.executable, *argv], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 SMALL = ["INPUT.SIZE", "(8, 8)", "DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "4", "OPTIM.NAME", "sgd",
@@ -74,8 +72,7 @@ def test_a_plugin_repository_runs_on_our_engine(tmp_path):
 def test_our_trainers_run_on_upstreams_names(tmp_path):
     make_world(tmp_path)
     weights = (tmp_path / "tiny_rn.pt", tmp_path / "tiny_vit.pt")
-    ran = program(REPOSITORY, "tests/support/upstream_engine.py", tmp_path / "data", *weights, tmp_path / "out",
-                  PYTHONPATH=str(REPOSITORY))
+    ran = program(REPOSITORY, "-m", "tests.support.upstream_engine", tmp_path / "data", *weights, tmp_path / "out")
     assert ran.returncode == 0, ran.stderr
     found = dict(re.findall(r"ACCURACY (\w+) ([\d.]+)", ran.stdout))
     prompts = {"PLOT", "PLOTPP", "CoOp", "KgCoOp", "CoCoOp", "ZeroshotCLIP2"}

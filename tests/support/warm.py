@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import random
@@ -216,6 +217,12 @@ def _become(words: list[str], cwd: str, environment: dict[str, str]) -> NoReturn
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        before = getattr(sys, name)
+        text = {"encoding": before.encoding, "errors": before.errors, "line_buffering": before.line_buffering}
+        stream = io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "wb", closefd=False)), **text)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
