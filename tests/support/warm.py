@@ -18,6 +18,7 @@ import gc
 import importlib
 import io
 import json
+import multiprocessing.process
 import os
 import random
 import runpy
@@ -215,6 +216,7 @@ def _become(words: list[str], cwd: str, environment: dict[str, str]) -> NoReturn
     """Go on as the interpreter would with this command line, and end as it would, without tidying its memory up."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
+    multiprocessing.process.ORIGINAL_DIR = cwd  # type: ignore[attr-defined]  # where its children look for the script
     os.environ.clear()
     os.environ.update(environment)
     for number, name in ((1, "stdout"), (2, "stderr")):
