@@ -27,6 +27,7 @@ from torch import Tensor
 from clip import ranks
 from clip.frozen import freeze_image_tower
 from clip.model import CLIP
+from dassl.utils.memory import keep_freed_memory
 from trainers.parts.class_sample import draw_classes
 from trainers.plot.model import PlotModel
 from trainers.plot.transport import Transport
@@ -176,6 +177,7 @@ class Wire:
 def worker(text: str, folder: str) -> None:
     """Measure as one of the processes that torchrun has started, and write the figures to `folder`."""
     asked = json.loads(text)
+    keep_freed_memory()  # as train.py
     work = Work(**asked["work"] | {"sizes": Sizes(**asked["work"]["sizes"])})
     if work.processes > 1:
         dist.init_process_group("gloo")

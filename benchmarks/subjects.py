@@ -39,10 +39,13 @@ PIECE = 100  # classes that the old text path encodes at a time: more would not 
 
 
 def class_names(count: int) -> list[str]:
-    """Make distinct names, of one, two and three words in turns (two, once the single words are used up)."""
-    by_length = [itertools.permutations(WORDS, k) for k in (1, 2, 3)]
-    names = (next(by_length[c % 3], ()) or next(by_length[1], ()) or next(by_length[2]) for c in range(count))
-    return [" ".join(words) for words in names]
+    """Make distinct names, of one, two and three words in turns; of what is left when those of a length are used up."""
+    by_length = [itertools.permutations(WORDS, k) for k in (1, 2, 3, 4)]
+
+    def name(c: int) -> str:
+        return " ".join(next(itertools.chain(by_length[c % 3], *by_length[1:])))
+
+    return [name(c) for c in range(count)]
 
 
 def clip_model(backbone: str, with_images: bool = True) -> CLIP:

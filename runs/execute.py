@@ -111,7 +111,7 @@ def run(request: Request, load: Callable[[Any], None] | None = None) -> dict[str
 
 def kind_of_device(cfg: CfgNode) -> str:
     """Return "cuda" where a run computes on GPUs, else "cpu"."""
-    return "cuda" if cfg.USE_CUDA and cfg.USE_DEVICE in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+    return "cuda" if cfg.USE_CUDA and cfg.USE_DEVICE in ("", "auto", "cuda") and torch.cuda.is_available() else "cpu"
 
 
 def _open_together(request: Request) -> bool:

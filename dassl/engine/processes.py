@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import signal
 import sys
@@ -32,7 +33,9 @@ import torch.distributed as dist
 from dassl.plain import ranks
 from dassl.plain.ranks import RankError, is_first, rank, size
 from dassl.plain.text import error_text
-from dassl.plain.writing import host, lives
+from dassl.plain.writing import lives
+
+from .interruption import Interrupted, exit_status
 
 __all__ = [
     "ended_by", "failed", "first_goes_first", "from_first", "gather", "highest", "meet", "process_group", "report",
@@ -115,7 +118,7 @@ def _connected() -> Any:
 
 def _assemble(store: Any) -> None:
     """Wait until every process has come. A collective would wait for one that has failed on its way here."""
-    store.set(f"process/{ranks.started_as()}", f"{host()} {os.getpid()}")
+    store.set(f"process/{ranks.started_as()}", f"{_machine()} {os.getpid()} {platform.node()}")
     waited = time.monotonic()
     missing = list(range(ranks.started()))
     while missing:
@@ -125,6 +128,11 @@ def _assemble(store: Any) -> None:
         if missing and time.monotonic() - waited > 60 * _minutes:
             raise RankError(f"rank {missing[0]} has not started within {_minutes:g} minutes (TRAIN.RANK_MINUTES)")
         time.sleep(PAUSE * bool(missing))
+
+
+def _machine() -> str:
+    """Return which torchrun has started this process: those of one have their process ids in common."""
+    return os.environ.get("GROUP_RANK", "0")
 
 
 def _share_threads() -> None:
@@ -214,7 +222,7 @@ def first_goes_first(place: str) -> Iterator[None]:
 
 def signed(text: str) -> str:
     """Return a message with the process that it is of."""
-    return f"rank {ranks.started_as()} on {host()}: {text}"
+    return f"rank {ranks.started_as()} on {platform.node()}: {text}"
 
 
 def failed() -> bool:
@@ -228,7 +236,7 @@ def failed() -> bool:
 
 
 def ended_by(error: BaseException) -> BaseException:
-    """Return what is behind an exception: a RankError where that is another process, and else the exception itself.
+    """Return what is behind an exception: a RankError (or Interrupted) where that is another process, or itself.
 
     It ends this process's part in the run: an exception of its own is left for the others.
     """
@@ -249,11 +257,21 @@ def ended_by(error: BaseException) -> BaseException:
             return error
         if not size() > 1:  # nobody waits for anybody yet
             return error
-        if text := _call_roll(store, late="timed out" in str(error).lower()):
-            _leave_message(store, text)
+        late, interrupted = "timed out" in str(error).lower(), isinstance(error, KeyboardInterrupt)
+        if interrupted:
+            store.set("interrupted", str(exit_status(error) - 128))
+            _leave()
+        gone, missing = _call_roll(store, LATE_SECONDS if late else ROLL_SECONDS)
+        if store.check(["interrupted"]) and not gone:
+            stop = Interrupted("interrupted, as another process of this run", int(store.get("interrupted")))
+            return error if interrupted else stop
+        if missing:
+            what = f"did not come within {_minutes:g} minutes (TRAIN.RANK_MINUTES)"
+            what = what if late and not gone else "ended without a message (killed? out of memory?)"
+            _leave_message(store, f"{', '.join(gone or missing)}: {what}; all were together last at {_place}")
         if store.check(["failure"]):
             return _left_message(store)
-        return error if isinstance(error, KeyboardInterrupt) else RankError(_lost(error))
+        return RankError(_lost(error))
     except (dist.DistError, RuntimeError) as gone:  # torchrun itself has ended
         return error if isinstance(error, KeyboardInterrupt) else RankError(_lost(gone))
 
@@ -277,27 +295,31 @@ def _left_message(store: Any) -> RankError:
     return RankError(store.get("failure").decode(), store.get("details").decode())
 
 
-def _call_roll(store: Any, late: bool) -> str:
+def _call_roll(store: Any, seconds: float) -> tuple[list[str], list[str]]:
     """Say that this process is there, and wait for the others to do so.
 
     Returns
     -------
-    str
-        What has become of those that do not; "" where all have answered, or one has left a message.
+    gone, missing
+        Those whose processes are no longer there, as far as this machine can tell, and all that have not answered; both
+        empty where all have, or one has left a message, or was interrupted.
     """
     store.set(f"there/{rank()}", "")
     missing, called = list(range(size())), time.monotonic()
     while missing and not store.check(["failure"]):
         missing = [other for other in missing if not store.check([f"there/{other}"])]
-        processes = {other: store.get(f"process/{other}").decode().split() for other in missing}
-        gone = [other for other, (place, pid) in processes.items() if place == host() and not lives(int(pid))]
-        if gone or time.monotonic() - called > (LATE_SECONDS if late else ROLL_SECONDS):
-            who = ", ".join(f"rank {other} on {processes[other][0]}" for other in gone or missing)
-            what = f"did not come within {_minutes:g} minutes (TRAIN.RANK_MINUTES)"
-            what = what if late and not gone else "ended without a message (killed? out of memory?)"
-            return f"{who}: {what}; all were together last at {_place}"
+        names, gone = [], []
+        for other in missing:
+            machine, pid, node = store.get(f"process/{other}").decode().split(maxsplit=2)
+            names.append(f"rank {other} on {node}")
+            if machine == _machine() and not lives(int(pid)):
+                gone.append(names[-1])
+        if gone or time.monotonic() - called > seconds:
+            return gone, names
+        if store.check(["interrupted"]):
+            break
         time.sleep(PAUSE * bool(missing))
-    return ""
+    return [], []
 
 
 def _lost(error: BaseException) -> str:

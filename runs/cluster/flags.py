@@ -28,6 +28,7 @@ OWN_FLAGS = {  # options of sbatch -> the flag that sets them
 TAKEN = (  # that the submission needs
     "dependency", "output", "error", "open-mode", "wrap", "wait", "parsable", "chdir", "job-name"
 )  # fmt: skip
+WARNING = "USR2"  # the signal that Slurm is asked for before the time limit
 NOTICE = 90  # seconds before the time limit at which a job is warned
 DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 MEMORY = re.compile(r"\d+[KMGT]?")
@@ -66,6 +67,8 @@ def option(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r}: give KEY=VALUE, as in constraint=a100, or KEY, as in exclusive")
     if key in OWN_FLAGS:
         raise argparse.ArgumentTypeError(f"{key} has a flag of its own: use {OWN_FLAGS[key]}")
+    if key == "signal" and not re.fullmatch(rf"B:{WARNING}@\d+", value):
+        raise argparse.ArgumentTypeError(f"{text!r}: a job knows B:{WARNING}@SECONDS alone, the warning before its end")
     if key in TAKEN:
         raise argparse.ArgumentTypeError(f"{key} is set by the submission itself")
     return key, value if equals else True
@@ -83,6 +86,9 @@ def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
     add("--qos", metavar="NAME", help="quality of service")
     add("--gpus", type=positive, metavar="N", help="of a job, on each node")
     add("--cpus", type=positive, metavar="N", help="cores of a job, for each process")
+    add("--nodes", type=positive, metavar="N", help="machines that share each run; default: 1")
+    shared = "processes on each machine that share a run, by torchrun; default: 1"
+    add("--processes", type=positive, metavar="N", help=shared)
     add("--mem", type=memory, metavar="SIZE", help="memory of a job on each node, like 32G")
     limit = "time limit of a job, like 4:00:00; before it, a run keeps its state, and the job is requeued"
     add("--time", type=minutes, dest="minutes", metavar="TIME", help=limit)
@@ -94,7 +100,7 @@ def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
 
 SLURM_ONLY = {  # where argparse puts it -> flag
     "minutes": "--time", "runs_per_job": "--runs-per-job",
-    **{name: f"--{name}" for name in "partition account qos gpus cpus mem array setup sbatch".split()},
+    **{name: f"--{name}" for name in "partition account qos gpus cpus nodes processes mem array setup sbatch".split()},
 }  # fmt: skip
 INSTEAD = {"jobs": "--array N, the jobs at a time", "devices": "--gpus N, of each job"}
 
@@ -119,6 +125,8 @@ class Resources:
 
     Attributes
     ----------
+    nodes, processes
+        That share a run: machines, and processes on each.
     minutes
         Time limit; None: the partition's.
     array
@@ -133,6 +141,8 @@ class Resources:
     gpus: int | None = None
     cpus: int | None = None
     mem: str | None = None
+    nodes: int = 1
+    processes: int = 1
     minutes: int | None = None
     array: int = 0
     setup: tuple[str, ...] = ()
@@ -142,8 +152,8 @@ class Resources:
     def of(cls, args: argparse.Namespace) -> Resources:
         """Return those that a command line asks for."""
         return cls(
-            args.partition, args.account, args.qos, args.gpus, args.cpus, args.mem, args.minutes, args.array or 0,
-            tuple(args.setup), dict(args.sbatch),
+            args.partition, args.account, args.qos, args.gpus, args.cpus, args.mem, args.nodes or 1,
+            args.processes or 1, args.minutes, args.array or 0, tuple(args.setup), dict(args.sbatch),
         )  # fmt: skip
 
     @property

@@ -3,8 +3,9 @@
 submitit writes the script, pickles what each job calls, and gives the number that Slurm knows a job by.  It is an
 extra, imported only here and where a job asks for its own number.
 
-A job is warned before its time limit by a signal (`Resources.notice`), and may be requeued; what it does then stands in
-`runs.sweeps.task`.  srun no longer passes on the cores of the job since Slurm 22.05, so it is told them again.
+The program takes the place of the script's shell (`exec`), without srun between them.  So it gets the signals that
+Slurm sends to the batch script: the one before the time limit (`B:`), and SIGTERM, at which srun would kill at once
+what it has started.  A run on several nodes starts srun itself (`runs.sweeps.shared`).
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ..plugins import CHECKOUT
-from .flags import Resources
+from .flags import WARNING, Resources
 from .scheduler import SlurmError, ask, config_value
-
-WARNING = "USR2"  # the signal that submitit asks Slurm to send before the time limit
 
 
 class Slurm:
@@ -52,16 +51,18 @@ class Slurm:
 
         asked = self.resources
         path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
-        python = f"env PYTHONPATH={shlex.quote(path)} {shlex.quote(sys.executable)}"
+        python = f"exec env PYTHONPATH={shlex.quote(path)} {shlex.quote(sys.executable)}"
         executor = OnPaper(self.folder, python=python)
-        requeue = {} if "no-requeue" in asked.options else {"requeue": True}
+        further = {"signal": f"B:{WARNING}@{asked.notice}", **asked.options}
+        if "no-requeue" not in asked.options:
+            further["requeue"] = True
         executor.update_parameters(
             job_name=self.name, partition=asked.partition, account=asked.account, qos=asked.qos, mem=asked.mem,
-            gpus_per_node=asked.gpus, cpus_per_task=asked.cpus, time=asked.minutes, signal_delay_s=asked.notice,
-            setup=list(asked.setup) or None, array_parallelism=asked.array or count, wckey=None, stderr_to_stdout=True,
-            srun_args=[f"--cpus-per-task={asked.cpus}"] if asked.cpus else None,
-            dependency=f"afterany:{':'.join(after)}" if after else None,
-            additional_parameters={**requeue, **asked.options},
+            nodes=asked.nodes, ntasks_per_node=1, gpus_per_node=asked.gpus, time=asked.minutes,
+            cpus_per_task=asked.cpus * asked.processes if asked.cpus else None,
+            setup=list(asked.setup) or None, use_srun=False, stderr_to_stdout=True, wckey=None,
+            array_parallelism=asked.array or count, dependency=f"afterany:{':'.join(after)}" if after else None,
+            additional_parameters=further,
         )  # fmt: skip
         return executor
 

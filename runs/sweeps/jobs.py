@@ -10,6 +10,7 @@ import argparse
 import gc
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def run_jobs(
     observer
         Learns of each run.
     """
-    watch = observer or Observer()
+    watch, stopped = observer or Observer(), threading.Event()
 
     def attempt(job: Job) -> tuple[Job, str, str]:
         """Return (job, what came of it, why it failed)."""
@@ -75,7 +76,8 @@ def run_jobs(
             outcome = f"failed: {first_line(reason)}"
         finally:
             gc.collect()
-        watch.is_over(job, reason)
+        if not stopped.is_set():  # a process that was ended with the sweep has not failed
+            watch.is_over(job, reason)
         return job, outcome, reason
 
     def attempts() -> Iterator[tuple[Job, str, str]]:
@@ -94,6 +96,7 @@ def run_jobs(
             left = clock.left(job, ran=outcome != SKIPPED)
             report(f"[{done}/{len(jobs)}] {job.name}: {outcome}{left}", done=True)
     finally:
+        stopped.set()
         threads.shutdown(wait=False, cancel_futures=True)  # when interrupted, nothing else begins
     return failed
 

@@ -66,29 +66,38 @@ def submit(jobs: Sequence[Job], args: argparse.Namespace, output: str | os.PathL
         return _show(jobs, args, tree)
     journal, submitted = Journal(tree), list[Submission]()
     to_cluster = _to_slurm if args.cluster == SLURM else _to_this_machine
-    problem = ""
+    problem, status = "", 0
     try:
-        with journal.hold(), catching_signals() as signals:
+        with journal.hold():
             standing = survey(jobs, args.cluster)
-            for part in to_cluster(standing, args, tree):
-                journal.append(part)  # a signal waits until this is done: what is submitted is also written down
-                submitted += part
-                signals.check()
+            with catching_signals() as signals:
+                for part in to_cluster(standing, args, tree):
+                    journal.append(part)  # a signal waits until this is done: what is submitted is also written down
+                    submitted += part
+                    signals.check()
     except SlurmError as error:
-        problem = error_text(error)
-    if not problem or submitted:
+        problem, status = f"error: {error_text(error)}", 1
+    except KeyboardInterrupt as stop:
+        problem, status = "interrupted", exit_status(stop)
+    if submitted or not problem:
         _summary(standing, submitted, output)
     if problem:
         rest = "the rest is not submitted" if submitted else "nothing is submitted"
-        print(f"error: {problem}\n{rest}; nothing is lost: give the same command again", file=sys.stderr)
-    if args.wait and not problem:
-        try:
-            with catching_signals(at_once=True):
-                return report_failures(wait(jobs, standing), len(jobs))
-        except KeyboardInterrupt as stop:
-            print("the jobs go on without this command", file=sys.stderr)
-            return exit_status(stop)
-    return int(bool(problem or standing.refused))
+        print(f"{problem}\n{rest}; nothing is lost: give the same command again", file=sys.stderr)
+        return status
+    return _stay(jobs, standing) if args.wait else int(bool(standing.refused))
+
+
+def _stay(jobs: Sequence[Job], standing: Standing) -> int:
+    """Wait for the runs, and return the exit status of a sweep."""
+    from dassl.engine.interruption import catching_signals, exit_status
+
+    try:
+        with catching_signals(at_once=True):
+            return report_failures(wait(jobs, standing), len(jobs))
+    except KeyboardInterrupt as stop:
+        print("the jobs go on without this command", file=sys.stderr)
+        return exit_status(stop)
 
 
 # --- Slurm -----------------------------------------------------------------------------------------------
@@ -108,9 +117,9 @@ def _to_slurm(
     """
     if not standing.to_make:
         return
-    name = _name(tree)
+    slurm = _slurm(args, tree)
     if send is None:
-        send = Slurm(tree / LOGS, Resources.of(args), name).submit
+        send = slurm.submit
         site, most = config_value("ClusterName"), most_elements()
     else:
         site, most = "", len(standing.to_make)
@@ -127,19 +136,21 @@ def _to_slurm(
             array = divided[begin : begin + most]
             sent = send([_batch(runs, args, tree) for runs in array], after)
             yield [
-                _submission(job, runs, tree, log, cluster=SLURM, name=name, site=site, after=tuple(after))
+                _submission(job, runs, tree, log, cluster=SLURM, name=slurm.name, site=site, after=tuple(after))
                 for (job, log), runs in zip(sent, array, strict=True)
             ]
             makers |= {run.folder.absolute(): job for (job, _), runs in zip(sent, array, strict=True) for run in runs}
 
 
-def _name(tree: Path) -> str:
-    """Return what squeue shows: the tree, and a token, so that a number that is given out again deceives nobody."""
-    return f"{re.sub(r'[^A-Za-z0-9.-]+', '-', tree.name)[:40]}-{secrets.token_hex(3)}"
+def _slurm(args: argparse.Namespace, tree: Path) -> Slurm:
+    """Return what submits; squeue shows the tree, and a token, so that a number given out again deceives nobody."""
+    name = f"{re.sub(r'[^A-Za-z0-9.-]+', '-', tree.name)[:40]}-{secrets.token_hex(3)}"
+    return Slurm(tree / LOGS, Resources.of(args), name)
 
 
 def _batch(runs: Sequence[Job], args: argparse.Namespace, tree: Path, **fields: Any) -> Batch:
-    return Batch(str(tree), [Errand.of(job, tree) for job in runs], verbose=args.verbose, **fields)
+    shared = {"nodes": args.nodes or 1, "processes": args.processes or 1}
+    return Batch(str(tree), [Errand.of(job, tree) for job in runs], verbose=args.verbose, **shared, **fields)
 
 
 def _submission(job: str, runs: Sequence[Job], tree: Path, log: Path, **fields: Any) -> Submission:
@@ -197,7 +208,7 @@ def _show(jobs: Sequence[Job], args: argparse.Namespace, tree: Path) -> int:
             print(printable(f"to submit  {job.name}  {job.folder}"))
         return int(bool(standing.refused))
     numbers = iter(range(1, len(standing.to_make) + 1))
-    slurm = Slurm(tree / LOGS, Resources.of(args), _name(tree))
+    slurm = _slurm(args, tree)
 
     def send(calls: Sequence[Batch], after: Sequence[str]) -> list[tuple[str, Path]]:
         array = next(numbers)

@@ -34,12 +34,13 @@ from typing import Any, NamedTuple
 
 from dassl.plain.text import error_text
 
+from ..cluster.flags import WARNING
 from ..cluster.journal import COMPLETE, Journal, Task, now
 from ..cluster.processes import Process
 from ..cluster.scheduler import SlurmError, ask
-from ..cluster.slurm import WARNING
 from .jobs import Observer, make_runs
 from .planning import Job
+from .shared import share_runs
 from .states import state_of
 
 LONGEST = 2000  # characters of a reason that are kept
@@ -72,6 +73,8 @@ class Batch:
         As in `make_runs`.
     after
         Processes of this machine that must have ended before.
+    nodes, processes
+        That share each run: machines of the job, and processes on each.
     """
 
     output: str
@@ -81,6 +84,8 @@ class Batch:
     devices: Sequence[str] = ()
     verbose: bool = False
     after: Sequence[Process] = ()
+    nodes: int = 1
+    processes: int = 1
 
     def to_json(self) -> str:
         """Return a text that `of_json` reads."""
@@ -117,7 +122,11 @@ class Batch:
             with catching_signals(at_once=True):
                 if warned.heard:
                     raise Interrupted("warned before the first run", signal.SIGTERM)
-                make_runs(list(diary.prepare(self.errands)), self.at_once, self.verbose, self.devices, diary)
+                jobs = list(diary.prepare(self.errands))
+                if self.nodes * self.processes > 1:
+                    share_runs(jobs, self.nodes, self.processes, self.verbose, diary)
+                else:
+                    make_runs(jobs, self.at_once, self.verbose, self.devices, diary)
         except KeyboardInterrupt as stop:
             diary.stop(requeue=warned.heard)
             return exit_status(stop)

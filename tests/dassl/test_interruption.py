@@ -89,6 +89,9 @@ def test_a_second_ctrl_c_does_not_wait():
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("it waited")
     assert exit_status(stop.value) == 143 and exit_status(KeyboardInterrupt()) == 130
+    with pytest.raises(Interrupted), catching_signals(hopeless=lambda: True):  # another process of the run has failed
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("it waited")
 
 
 def test_what_is_ignored_stays_ignored_and_threads_change_nothing():

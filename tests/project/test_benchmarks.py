@@ -121,7 +121,7 @@ def test_a_subject_that_is_killed_says_what_to_do():
 
 
 def test_names_are_distinct_and_the_reference_counts_its_iterations():
-    assert len(set(subjects.class_names(1000))) == 1000
+    assert len(set(subjects.class_names(21841))) == 21841
     assert original.sinkhorn(torch.zeros(2, 3, 4), 0.1)[1] == 2
 
 

@@ -1,17 +1,25 @@
 """What is said of many classes and many processes on paper is what the program does at small sizes."""
 from __future__ import annotations
 
+import pytest
 import torch
-import torch.distributed as dist
 
 from benchmarks import on_paper, scale
 from benchmarks.on_paper import Setting, memory, operations, seconds, traffic
-from benchmarks.scale import TINY, TINY_SIZES, Work, measure, measure_here, model_of
+from benchmarks.scale import TINY, TINY_SIZES, Figures, Work, measure, measure_here, model_of
 from benchmarks.sizes import TEXT_TOWER, Sizes
 from tests.support.programs import REPOSITORY
 from trainers.plot.transport import Transport
 
 SMALL = Sizes(TINY, classes=23, prompts=2, context=3, batch=5)
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Measuring chooses the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def kept_by_autograd(compute):
@@ -55,8 +63,7 @@ def test_memory_of_the_transport_is_that_of_the_formula():
 
 
 def test_two_processes_exchange_what_is_on_paper_and_compute_the_same():
-    alone, together = (measure(Work(SMALL, processes=processes), 1) for processes in (1, 2))
-    assert not dist.is_initialized()
+    alone, together = Figures(**measure_here(Work(SMALL), 1)), measure(Work(SMALL, processes=2), 1)
     assert scale.difference(together, alone) < 1e-4 and alone.received == 0 and together.seconds > 0
     step = Setting("RN50", SMALL.classes, SMALL.batch, SMALL.prompts, SMALL.context, processes=2)
     expected = traffic(step, number=4)  # the sizes of the towers are others than RN50's

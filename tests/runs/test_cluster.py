@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,10 @@ from runs.cluster.slurm import Slurm, most_elements
 from runs.sweeps import submitting
 from runs.sweeps.batches import batches, pace_of
 from runs.sweeps.experiments import main as experiment
+from runs.sweeps.jobs import Observer, run_jobs
 from runs.sweeps.planning import Job
 from runs.sweeps.progress import work_of
+from runs.sweeps.shared import torchrun
 from runs.sweeps.sweep import main, parse_args, plan_jobs
 from runs.sweeps.task import STUCK, Batch, Diary, Errand
 from tests.support.records import write_run
@@ -61,6 +66,8 @@ def test_time_limits_are_those_of_sbatch(text, expected):
         (["--cluster", "slurm", "--sbatch", "time=1"], "use --time"),
         (["--cluster", "slurm", "--sbatch", "dependency=singleton"], "set by the submission itself"),
         (["--cluster", "slurm", "--sbatch", "a b"], "give KEY=VALUE"),
+        (["--cluster", "slurm", "--sbatch", "signal=USR1@60"], "a job knows B:USR2@SECONDS alone"),
+        (["--processes", "2"], "--processes: only with --cluster slurm"),
         (["--cluster", "slurm", "--array", "0"], "give a whole number, 1 or more"),
         (["--cluster", "lsf"], "invalid choice: 'lsf'"),
     ],
@@ -124,12 +131,25 @@ def test_a_dry_run_shows_scripts_jobs_and_dependencies(tmp_path, capsys):
     for line in (
         "#SBATCH --partition=gpu", "#SBATCH --gpus-per-node=1", "#SBATCH --cpus-per-task=4", "#SBATCH --mem=32G",
         "#SBATCH --time=240", "#SBATCH --array=0-1%2", "#SBATCH --constraint=a100", "#SBATCH --exclusive",
-        "#SBATCH --requeue", "#SBATCH --signal=USR2@90", "module load cuda",
+        "#SBATCH --requeue", "#SBATCH --signal=B:USR2@90", "module load cuda",
         "--- job 0: PLOT caltech101 1 shot seed 1", "--- job 1: PLOT caltech101 16 shots seed 1",
     ):  # fmt: skip
         assert line in first.splitlines(), line
     assert "dependency" not in first and "#SBATCH --dependency=afterany:1" in second.splitlines()
-    assert "--cpus-per-task=4 env PYTHONPATH=" in first and "--job-name=out-" in first
+    assert "\nexec env PYTHONPATH=" in first and "--job-name=out-" in first and "srun" not in first
+
+
+def test_runs_may_be_shared_by_the_processes_of_several_machines(tmp_path, capsys, monkeypatch):
+    flags = ["--trainers", "CoOp", "--shots", "1", "--cluster", "slurm", "--dry-run"]
+    shared = ["--nodes", "2", "--processes", "4", "--gpus", "4", "--cpus", "3"]
+    assert main([*BASE, "--output", str(tmp_path), *flags, *shared]) == 0
+    script = capsys.readouterr().out
+    assert "--nodes=2\n" in script and "--ntasks-per-node=1\n" in script and "--cpus-per-task=12\n" in script
+    monkeypatch.setenv("SLURM_JOB_ID", "100001")
+    command = shlex.join(torchrun(nodes=2, processes=4, number=1))
+    assert command.startswith("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1")
+    assert "--nproc-per-node=4 --nnodes=2 --rdzv-backend=c10d" in command and "--rdzv-id=100001-1 " in command
+    assert "--standalone" in torchrun(1, 2, 0) and "srun" not in torchrun(1, 2, 0)
 
 
 def test_jobs_may_be_not_requeued(tmp_path):
@@ -193,6 +213,16 @@ def test_a_second_call_submits_what_was_lost_or_has_failed_and_nothing_twice(clu
     make(planned[3])
     assert submit(tmp_path) == 0 and cluster.runs() == [["CoOp3"]]
     assert [run.folder for job in journal.submissions()[-1:] for run in job.runs] == [three]
+
+
+def test_a_second_command_at_the_same_moment_waits_and_submits_nothing_twice(cluster, tmp_path):
+    with Journal(tmp_path).hold():
+        command = threading.Thread(target=submit, args=(tmp_path,))
+        command.start()
+        command.join(0.3)
+        assert command.is_alive() and not cluster.arrays
+    command.join()
+    assert len(cluster.arrays) == 1 and submit(tmp_path) == 0 and len(cluster.arrays) == 1
 
 
 def test_nothing_is_submitted_where_nobody_knows(cluster, tmp_path, capsys):
@@ -287,6 +317,30 @@ def test_a_job_that_begins_again_leaves_failed_runs_alone_and_a_full_disk_costs_
     again.begins(second)
     again.is_over(second, "")
     assert again.task.runs[errands[1].folder] == COMPLETE and "No space left" in capsys.readouterr().err
+
+
+def test_a_run_that_is_ended_with_its_sweep_has_not_failed(tmp_path):
+    planned = jobs(tmp_path, "--trainers", "CoOp", "--shots", "1", "--seeds", "1-3")
+    begun, stopped, over = threading.Barrier(2), threading.Event(), list[str]()
+
+    class Watch(Observer):
+        def is_over(self, job: Job, reason: str) -> None:
+            over.append(job.name)
+
+    def run(request):
+        if request.cfg.SEED == 1:
+            return {}
+        begun.wait(timeout=30)
+        if request.cfg.SEED == 2:
+            raise KeyboardInterrupt
+        stopped.wait(timeout=30)
+        raise RuntimeError("its process was killed")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(planned, run, lambda text, done=False: None, at_once=2, observer=Watch())
+    stopped.set()
+    time.sleep(0.1)
+    assert over == [planned[0].name]
 
 
 def test_a_job_that_gets_no_further_is_not_requeued_for_ever(tmp_path, monkeypatch):

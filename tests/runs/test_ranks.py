@@ -1,7 +1,7 @@
 """One run on two processes, started by torchrun as users start it: the same as of one, and how it ends when one fails.
 
-A start costs seconds, so two starts serve all tests: of one that makes several runs and in the last of which a process
-hangs, and of one in which a process is killed.
+A start costs seconds, so one serves all tests: its processes make several runs, one after another, in the last of which
+one of them is killed.
 """
 from __future__ import annotations
 
@@ -53,19 +53,20 @@ def torchrun(plan: Path, entries: list[dict]) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Everything that was run, in folders: single, cut, ... ; `statuses` of rank 0 and 1, what the starts printed."""
+    """The folder of all runs; exit statuses of rank 0 and 1, run by run; what was printed on stdout and on stderr."""
     folder = make_world(tmp_path_factory.mktemp("ranks"))
 
     def argv(name, *options, trainer="CoOp", seed=1):
         return arguments(folder, folder / name, *EVERY_STEP, *options, trainer=trainer, seed=seed)
 
     train.run(argv("single", *OPTIONS))  # which also draws the picks
-    killed = torchrun(folder / "killed.json", [{"argv": argv("killed"), "deed": "die"}])
     with pytest.MonkeyPatch.context() as patch:
         stop_in_second_epoch(patch)
         assert train.main(argv("one to two")) == 143
     assert (folder / "one to two" / STATE_NAME).exists()
     many = torchrun(folder / "many.json", [
+        {"argv": argv("PLOT two", trainer="PLOT")},
+        {"argv": argv("PLOTPP two", trainer="PLOTPP")},
         {"argv": argv("double", *OPTIONS)},
         {"argv": argv("one to two")},
         {"argv": argv("two to one"), "deed": "stop"},
@@ -73,13 +74,16 @@ def world(tmp_path_factory):
         {"tiny": str(folder / "tiny two")},
         {"argv": argv("bad key", "OPTIM.LR", "fast")},
         {"argv": argv("failed"), "deed": "fail"},
-        {"argv": argv("hung", "TRAIN.RANK_MINUTES", "0.05"), "deed": "hang"},
+        {"argv": argv("hung", "TRAIN.RANK_MINUTES", "0.1"), "deed": "hang"},
+        {"argv": argv("killed"), "deed": "die"},
     ])  # fmt: skip
     train.run(argv("whole"))
+    for trainer in ("PLOT", "PLOTPP"):
+        train.run(argv(f"{trainer} one", trainer=trainer))
     set_random_seed(5)
     TinyPlugin(tiny_cfg(folder / "tiny one", "TEST.FINAL_MODEL", "best_val")).train()
-    said = {name: process.communicate(timeout=120) for name, process in (("killed", killed), ("many", many))}
-    statuses = [json.loads((folder / f"many.json.rank{rank}").read_text()) for rank in (0, 1)]
+    said = many.communicate(timeout=200)
+    statuses = [json.loads((folder / f"many.json.rank{rank}").read_text())[2:] for rank in (0, 1)]
     train.run(argv("two to one"))
     return folder, statuses, said
 
@@ -97,7 +101,7 @@ def stop_in_second_epoch(patch: pytest.MonkeyPatch) -> None:
 
 def test_two_processes_are_as_one(world):
     folder, statuses, said = world
-    assert [status[:6] for status in statuses] == [[0, 0, 143, 0, 0, 2]] * 2, said["many"][1]
+    assert [status[:6] for status in statuses] == [[0, 0, 143, 0, 0, 2]] * 2, said[1]
     one, two = record(folder / "single"), record(folder / "double")
     assert (one["processes"], two["processes"]) == (1, 2)
     for key in ("accuracy", "total", "correct", "per_class", "confusions", "looks", "data", "config_digest"):
@@ -111,6 +115,18 @@ def test_two_processes_are_as_one(world):
     of_one, of_two = (np.load(folder / name / "predictions.npz") for name in ("single", "double"))
     for key in ("images", "labels", "predicted"):
         assert (of_one[key] == of_two[key]).all()
+
+
+@pytest.mark.parametrize("trainer", ["PLOT", "PLOTPP"])
+def test_transport_on_two_processes_is_as_on_one(world, trainer):
+    one, two = (record(world[0] / f"{trainer} {number}") for number in ("one", "two"))
+    assert two["processes"] == 2 and (two["accuracy"], two["confusions"]) == (one["accuracy"], one["confusions"])
+    for ours, theirs in zip(two["history"], one["history"], strict=True):
+        assert_close(ours["loss"], theirs["loss"])
+        assert_close(ours["prompt_cosine"], theirs["prompt_cosine"])
+    assert two["transport"].keys() == one["transport"].keys()
+    for key in ("iterations_mean", "distance_from_uniform", "converged_share"):
+        assert_close(two["transport"][key], one["transport"][key])
 
 
 LINE = re.compile(r"^(epoch \[.*?\] batch \[.*?\]) .* loss (\S+) \(\S+\) acc (\S+ \(\S+\) lr \S+) ", re.MULTILINE)
@@ -129,8 +145,8 @@ def test_the_first_process_alone_writes_and_speaks(world):
         return sorted(str(path.relative_to(folder / name)) for path in paths if "events" not in path.name)
 
     assert files("double") == files("single") and len(list((folder / "double").rglob("*events*"))) == 1
-    assert said["many"][0].count("Result written to ") == 3  # of the runs that have finished, each once
-    assert said["many"][0].count("epoch [2/3] batch [2/4]") == 5  # of those that came so far
+    assert said[0].count("Result written to ") == 5  # of the runs that have finished, each once
+    assert said[0].count("epoch [2/3] batch [2/4]") == 8  # of those that came so far
 
 
 def test_a_run_goes_on_with_another_number_of_processes(world):
@@ -202,7 +218,7 @@ class Looked(Dataset):
 def test_a_process_that_fails_ends_all_with_its_message(world):
     folder, statuses, said = world
     assert [status[6] for status in statuses] == [1, 1]
-    message = re.findall("error: (rank 1 on .*: ZeroDivisionError: division by zero)\n", said["many"][1])
+    message = re.findall("error: (rank 1 on .*: ZeroDivisionError: division by zero)\n", said[1])
     assert len(message) == 1
     log = (folder / "failed" / "log.txt").read_text()
     assert log.endswith(f"error: {message[0]}\n") and "ZeroDivisionError" in log and "ranks_program.py" in log
@@ -210,21 +226,21 @@ def test_a_process_that_fails_ends_all_with_its_message(world):
 
 
 def test_bad_input_is_said_once(world):
-    assert world[2]["many"][1].count("OPTIM.LR") == 1
+    assert world[2][1].count("OPTIM.LR") == 1
 
 
 def test_a_killed_process_ends_all(world):
-    folder, _, said = world
-    ended = re.findall(r"error: rank 1 on \S+: ended without a message .*last at epoch 2, batch 1\n", said["killed"][1])
-    assert len(ended) == 1, said["killed"][1]
+    folder, statuses, said = world
+    ended = re.findall(r"error: rank 1 on \S+: ended without a message .*last at epoch 2, batch 1\n", said[1])
+    assert len(ended) == 1 and (statuses[0][8], len(statuses[1])) == (1, 8), said[1]
     assert (folder / "killed/log.txt").read_text().endswith(ended[0]) and (folder / "killed" / STATE_NAME).exists()
 
 
 def test_a_hanging_process_is_named(world):
-    folder, _, said = world
-    pattern = r"error: rank 1 on \S+: did not come within 0.05 minutes .*last at epoch 2, batch 1\n"
-    late = re.findall(pattern, said["many"][1])
-    assert len(late) == 1, said["many"][1]
+    folder, statuses, said = world
+    pattern = r"error: rank 1 on \S+: did not come within 0.1 minutes .*last at epoch 2, batch 1\n"
+    late = re.findall(pattern, said[1])
+    assert len(late) == 1 and [status[7] for status in statuses] == [1, 1], said[1]
     assert (folder / "hung/log.txt").read_text().endswith(late[0])
 
 

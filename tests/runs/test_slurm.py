@@ -114,7 +114,7 @@ def test_a_sweep_through_slurm_survives_what_happens_to_its_jobs(slurm, sweep, t
     os.kill(task.pid, signal.SIGSTOP)  # until Slurm tells it to go on, and then to end
     slurm.submit("true", "--partition=urgent", f"--nodelist={states([preempted])[preempted.job].host}")
     until(lambda: trains(run_folder(there, "PLOT", 2)))
-    slurm.ask("scancel", "--signal=USR2", killed.job)  # what Slurm does before the time limit
+    slurm.ask("scancel", "--batch", "--signal=USR2", killed.job)  # what Slurm does before the time limit
     for job in (preempted, killed):
         until(lambda job=job: slurm.state(job.job) == "PENDING")
         slurm.release(job.job)
