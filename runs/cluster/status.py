@@ -39,7 +39,6 @@ STATES = {  # in the order in which they are shown: what needs somebody first, a
 OPEN = ("running", "queued", "unknown")  # states that change by themselves
 TAIL = 16_384  # bytes at the end of a log that are looked at
 ASIDES = ("submitit ", "srun: Force Terminated", "srun: forcing job", "srun: Job step aborted")  # lines of a log
-STOPPED = "RunInterrupted: "  # how the reason begins of a run that a signal stopped
 EPOCH = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
 
 
@@ -133,7 +132,7 @@ def _of_job(
     def status(state: str, reason: str = "", place: Mapping[str, str] = where) -> RunStatus:
         return RunStatus(run.folder, state, run.name, job.job, reason=reason, **place)
 
-    if failure and not (job.cancelled and failure.startswith(STOPPED)):
+    if failure:
         return status("failed", failure)
     ending = "is being cancelled" if job.cancelled else ""
     if answer.state == QUEUED:

@@ -98,7 +98,13 @@ class Server:
         number = theirs.fileno()
         command = [sys.executable, "-m", __name__, str(number)]
         self.process = subprocess.Popen(command, pass_fds=[number], cwd=REPOSITORY, stdin=subprocess.DEVNULL)
-        theirs.close()  # the server ends when the other end is closed, which this process's end does too
+        theirs.close()  # the server ends when nobody has the other end any more
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the server; programs go on."""
+        self.socket.close()
+        self.process.wait()
 
     def suits(self, environment: Mapping[str, str]) -> bool:
         """Whether a fork is as good as a program that begins with this environment."""
