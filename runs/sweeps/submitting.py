@@ -149,7 +149,7 @@ def _slurm(args: argparse.Namespace, tree: Path) -> Slurm:
 
 
 def _batch(runs: Sequence[Job], args: argparse.Namespace, tree: Path, **fields: Any) -> Batch:
-    shared = {"nodes": args.nodes or 1, "processes": args.processes or 1}
+    shared: dict[str, Any] = {"nodes": args.nodes or 1, "processes": args.processes or 1}
     return Batch(str(tree), [Errand.of(job, tree) for job in runs], verbose=args.verbose, **shared, **fields)
 
 
