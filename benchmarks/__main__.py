@@ -120,7 +120,8 @@ def report_on(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what a command line asks for, print it, and return the figures."""
     from tqdm import tqdm
 
-    from . import floor, growth, machine, on_paper, scale
+    from . import floor, growth, machine
+    from .scale import paper, processes
 
     rows = []
     for row in measured(args):
@@ -139,9 +140,10 @@ def report_on(args: argparse.Namespace) -> dict[str, Any]:
         report["growth"] = list(growth.growth_report(sizes_of(args), args.repeats))
         print(*map(growth.growth_sentence, report["growth"]), sep="\n")
     if "paper" in args.subjects:
-        print(on_paper.table(), on_paper.contexts_table(), sep="\n\n")
+        print(paper.table(), paper.contexts_table(), sep="\n\n")
     if "scale" in args.subjects:
-        report["scale"] = scale.report(sizes_of(args, scale.SCALED), args.classes or scale.MANY, args.repeats)
+        sizes = sizes_of(args, processes.SCALED)
+        report["scale"] = processes.report(sizes, args.classes or processes.MANY, args.repeats)
     return report
 
 

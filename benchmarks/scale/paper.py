@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .sizes import ARCHITECTURES, TEXT_TOWER
+from ..sizes import ARCHITECTURES, TEXT_TOWER
 
 PLACES = {"RN50": 49, "ViT-B/16": 196}
 OF_IMAGE = {"RN50": 10.7e9, "ViT-B/16": 35.1e9}  # operations of the frozen tower for one image, forwards
