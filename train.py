@@ -92,7 +92,7 @@ def _report(error: Exception, lines: str) -> None:
     if started() == 1:
         print(lines, file=sys.stderr)
     else:  # once, and for others than this one
-        from dassl.engine.processes import report
+        from dassl.engine.endings import report
 
         report(error, lines)
 

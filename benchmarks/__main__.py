@@ -17,6 +17,7 @@ for example:
   python -m benchmarks --subjects neighbour               # spinning against sleeping threads, on shared cores
   python -m benchmarks --subjects growth                  # how cost grows with classes, prompts, context and batch
   python -m benchmarks --subjects scale                   # one and two processes; 1,000 to 21,841 classes
+  python -m benchmarks --subjects paper                   # what no machine here can do, worked out
 
 exit status: 0 done, 1 a subject failed or old and new differ by more than 1e-4, 2 bad command line.
 """
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    known = [*SUBJECTS, "evaluation", "sweep", "neighbour", "floor", "growth", "scale"]
+    known = [*SUBJECTS, "evaluation", "sweep", "neighbour", "floor", "growth", "scale", "paper"]
     default = ["text", "transport", "matching", "step", "floor"]
     add("--subjects", nargs="+", choices=known, default=default, metavar="NAME",
         help=f"of {', '.join(known)}; default: {' '.join(default)}")
@@ -119,7 +120,8 @@ def report_on(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what a command line asks for, print it, and return the figures."""
     from tqdm import tqdm
 
-    from . import floor, growth, machine, scale
+    from . import floor, growth, machine
+    from .scale import paper, processes
 
     rows = []
     for row in measured(args):
@@ -137,8 +139,11 @@ def report_on(args: argparse.Namespace) -> dict[str, Any]:
     if "growth" in args.subjects:
         report["growth"] = list(growth.growth_report(sizes_of(args), args.repeats))
         print(*map(growth.growth_sentence, report["growth"]), sep="\n")
+    if "paper" in args.subjects:
+        print(paper.table(), paper.contexts_table(), sep="\n\n")
     if "scale" in args.subjects:
-        report["scale"] = scale.report(sizes_of(args, scale.SCALED), args.classes or scale.MANY, args.repeats)
+        sizes = sizes_of(args, processes.SCALED)
+        report["scale"] = processes.report(sizes, args.classes or processes.MANY, args.repeats)
     return report
 
 

@@ -24,7 +24,7 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.data import check_images
-from dassl.engine import TRAINER_REGISTRY, build_trainer, processes
+from dassl.engine import TRAINER_REGISTRY, build_trainer, endings, processes
 from dassl.engine.interruption import catching_signals
 from dassl.plain.devices import choose_device
 from dassl.plain.ranks import is_first, size
@@ -99,7 +99,7 @@ def run(request: Request, load: Callable[[Any], None] | None = None) -> dict[str
                 with catching_signals(at_once=True) if size() > 1 else nullcontext():
                     return _run_logged(request, load)
             except BaseException as error:
-                reason = processes.ended_by(error)
+                reason = endings.ended_by(error)
                 if logger is not None:
                     logger.log_traceback(reason)  # the console gets one line
                 if reason is error:
@@ -152,7 +152,8 @@ def _run_logged(request: Request, load: Callable[[Any], None] | None) -> dict[st
         keep_freed_memory()
     print_args(args, cfg)
     if size() > 1:
-        print(f"{size()} processes, each with {torch.get_num_threads()} CPU threads (see docs/scale.md)\n")
+        threads = torch.get_num_threads()
+        print(f"{size()} processes, each with {threads} CPU thread{'s' * (threads > 1)} (see docs/scale.md)\n")
     print("Collecting env info ...", f"** System info **\n{collect_env_info()}\n", *request.notes, sep="\n")
 
     trainer = build_trainer(cfg)

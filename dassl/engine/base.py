@@ -38,7 +38,7 @@ from dassl.utils.checkpoint import (
 )
 from dassl.utils.rng import get_rng_state, set_rng_state
 
-from . import processes
+from . import endings, processes
 from .interruption import Interrupted, Signals, catching_signals
 from .state import StateKeeper, furthest_state
 
@@ -207,7 +207,7 @@ class TrainerBase:
             self.epoch = max(self.start_epoch - 1, 0)
             folder = getattr(self, "output_dir", None) if is_first() else None
             self._state = StateKeeper(folder, self._state_minutes(), self.start_epoch)
-            with catching_signals(hopeless=processes.failed) as self._signals:
+            with catching_signals(hopeless=endings.failed) as self._signals:
                 self._run_epochs()
             self._state.finish()
         finally:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from dassl.plain.ranks import RankError, rank, size
 from dassl.plain.text import error_text
 
-from . import processes
+from . import endings, processes
 
 __all__ = ["in_rounds", "loader_share"]
 
@@ -85,7 +85,7 @@ def in_rounds(batches: Iterator[Any], score: Callable[[Any], Any]) -> Iterator[A
             try:
                 answer = (score(batch),)
             except Exception as error:
-                message = processes.signed(error_text(error)), traceback.format_exc()
+                message = endings.signed(error_text(error)), traceback.format_exc()
         answers, messages = zip(*processes.gather((answer, message), "a round of the test"), strict=True)
         for text, details in filter(None, messages):
             raise RankError(text, details)

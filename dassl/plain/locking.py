@@ -136,7 +136,7 @@ def _ask(lock: FileLock) -> bool | None:
             lock.acquire(blocking=False)
         except Timeout:
             answers.put(False)
-        except (OSError, NotImplementedError):
+        except (OSError, NotImplementedError, RuntimeError):
             answers.put(None)
         else:
             if abandoned.is_set():

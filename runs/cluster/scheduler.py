@@ -143,7 +143,7 @@ def _squeue(jobs: Sequence[str]) -> list[list[str]]:
 
 def _sacct(jobs: Sequence[str]) -> dict[str, JobState]:
     """Return the states of jobs of which there are accounts; {} where the cluster keeps none."""
-    states = {}
+    states: dict[str, JobState] = {}
     for first in range(0, len(jobs), MOST_WORDS):
         names = ",".join(jobs[first : first + MOST_WORDS])
         fields = "--format=JobID,State,NodeList,Start"

@@ -39,8 +39,7 @@ STATES = {  # in the order in which they are shown: what needs somebody first, a
 OPEN = ("running", "queued", "unknown")  # states that change by themselves
 TAIL = 16_384  # bytes at the end of a log that are looked at
 ASIDES = ("submitit ", "srun: Force Terminated", "srun: forcing job", "srun: Job step aborted")  # lines of a log
-STOPPED = "RunInterrupted: "  # how the reason begins of a run that a signal stopped
-EPOCH = re.compile(r"^epoch \[(\d+)/(\d+)\]", re.MULTILINE)
+EPOCH = re.compile(r"^epoch \[(\d{1,9})/(\d{1,9})\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,10 @@ def _of_job(
     where = {"host": answer.host or (task.host if task else ""), "since": task.started if task else answer.since}
     later = {"since": job.submitted}
 
-    def status(state: str, reason: str = "", place: Mapping[str, str] = where) -> RunStatus:
+    def status(state: str, reason: str = "", place: Mapping[str, Any] = where) -> RunStatus:
         return RunStatus(run.folder, state, run.name, job.job, reason=reason, **place)
 
-    if failure and not (job.cancelled and failure.startswith(STOPPED)):
+    if failure:
         return status("failed", failure)
     ending = "is being cancelled" if job.cancelled else ""
     if answer.state == QUEUED:
@@ -161,7 +160,8 @@ def _since(text: str | None) -> datetime:
 
 def _show(run: RunStatus, journal: Journal | None = None) -> RunStatus:
     """Make all texts fit to be shown, and add how far a run on its way is."""
-    values = {name: printable(value) if isinstance(value, str) else value for name, value in run.__dict__.items()}
+    values = dict(run.__dict__)
+    values |= {name: printable(value) for name, value in values.items() if isinstance(value, str)}
     if journal is not None and run.state in ("running", "unknown"):
         log = journal.output / run.run / LOG_NAME
         epochs = EPOCH.findall(_tail(log)) if journal.within(log) else []

@@ -29,10 +29,6 @@ GRACE = 30  # seconds in which a run keeps its state, when the sweep has gone
 KEEP = getattr(signal, "SIGUSR1", None)  # asks runs to keep their states and go on; not on every system
 
 
-class RunInterrupted(RuntimeError):
-    """A run was stopped by a signal, and goes on when it is made again."""
-
-
 def check_devices(devices: Sequence[str]) -> None:
     """Raise ValueError for a GPU that this machine lacks: the process would work on the CPU instead."""
     import torch
@@ -57,7 +53,7 @@ def _in_worker(request: Request) -> tuple[dict[str, Any], str]:
             return execute.run(request), warned.getvalue()
     except KeyboardInterrupt as stop:
         _end_without_parent()
-        raise RunInterrupted(str(stop)) from None  # this run's end, not the sweep's
+        raise RuntimeError(str(stop)) from None  # this run's end, not the sweep's
 
 
 def _start_worker(threads: int, device: str | None) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import on_paper, scale
-from benchmarks.on_paper import Setting, memory, operations, seconds, traffic
-from benchmarks.scale import TINY, TINY_SIZES, Figures, Work, measure, measure_here, model_of
+from benchmarks.scale import paper as on_paper
+from benchmarks.scale import processes as scale
+from benchmarks.scale.paper import Setting, memory, operations, seconds, traffic
+from benchmarks.scale.processes import TINY, TINY_SIZES, Figures, Work, measure, measure_here, model_of
 from benchmarks.sizes import TEXT_TOWER, Sizes
 from tests.support.programs import REPOSITORY
 from trainers.plot.transport import Transport

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from itertools import zip_longest
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -20,11 +21,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 import train
-from dassl.engine.shares import loader_share
+from dassl.engine import processes
+from dassl.engine.shares import in_rounds, loader_share
 from dassl.engine.state import STATE_NAME
 from dassl.plain import ranks
 from dassl.plain.console import piped
 from dassl.utils import set_random_seed
+from runs import execute
+from runs.lock import RunFolderError
 from tests.support.closeness import assert_close
 from tests.support.engine import TinyPlugin, tiny_cfg
 from tests.support.programs import REPOSITORY, arguments, make_world
@@ -210,6 +214,44 @@ class Looked(Dataset):
     def __getitem__(self, index):
         self.at.append(index)
         return index
+
+
+# --- what cannot be, seen by rank 1 of 2 -----------------------------------------------------------------
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """Be the second of two processes; returns where the answers of both to `gather` are put, one after another."""
+    answers: list[list] = []
+    monkeypatch.setattr(ranks, "_joined", True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(processes, "gather", lambda value, place="": answers.pop(0))
+    monkeypatch.setattr(processes, "highest", lambda numbers, place: list(numbers))
+    return answers
+
+
+def test_a_machine_that_sees_another_folder(second, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "SHARED_SECONDS", 0)
+    second += [[True, None]]  # the first process has written its config.yaml
+    request = SimpleNamespace(cfg=SimpleNamespace(OUTPUT_DIR=str(tmp_path)), mode="train")
+    with pytest.raises(RunFolderError, match=r"is not here what it is on the machine of rank 0; choose .* share"):
+        execute._open_together(request)
+    second += [[4, 0]]
+    with pytest.raises(ranks.RankError, match="finished epochs is 4 on rank 0, but 0 on rank 1; share the folder"):
+        processes.same(0, "the number of finished epochs", "; share the folder")
+
+
+def test_a_score_that_fails_ends_the_test_of_all_in_that_round(second):
+    second += [
+        [(("a",), None), (("b",), None)],  # batches 0 and 1
+        [(("c",), None), (None, None)],  # there is no fourth batch
+        [(("a",), None), (None, ("rank 1 on node2: no score", "its traceback"))],
+    ]
+    assert list(in_rounds(iter(["one"]), str.upper)) == ["a", "b", "c"]
+    with pytest.raises(ranks.RankError, match="^rank 1 on node2: no score$") as failure:
+        list(in_rounds(iter(["one"]), lambda batch: 1 / 0))
+    assert failure.value.details == "its traceback"
 
 
 # --- one of them fails -----------------------------------------------------------------------------------

@@ -503,6 +503,13 @@ def test_a_killed_sweep_goes_on(swept, tmp_path):
     assert torch.equal(ours, theirs)
 
 
+def start(command):
+    """A sweep in a process of its own, and its stderr to be read."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as err:
+        return warm.start(command, cwd=ROOT, stderr=err), open(reading, encoding="utf-8")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_to_a_sweep_alone_stops_its_workers_and_they_keep_their_states(swept, tmp_path, number):
@@ -510,22 +517,19 @@ def test_a_signal_to_a_sweep_alone_stops_its_workers_and_they_keep_their_states(
     flags = ["--trainers", "CoOp", "--seeds", "1", "2", "3", "--jobs", "2"]
     longer = ["OPTIM.MAX_EPOCH", "60", "TRAIN.STATE_MINUTES", "10.0"]
     command = [sys.executable, "scripts/sweep.py", *elsewhere(argv, tmp_path, *flags), *longer]
-    sweep = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    sweep, err = start(command)
     while sum("epoch [4/60]" in log.read_text() for log in tmp_path.rglob("log.txt")) < 2:
         assert sweep.poll() is None
         time.sleep(0.02)
     sweep.send_signal(number)
-    said = sweep.communicate()[1]  # their stderr is the sweep's, so it is closed when the last of them has ended
+    said = err.read()  # their stderr is the sweep's, so it is closed when the last of them has ended
     states = list(tmp_path.rglob("training-state.pth.tar"))
     assert len(states) == 2 and not list(tmp_path.rglob("result.json"))
     for state in states:
         last = state.with_name("log.txt").read_text().splitlines()[-1]
         assert re.fullmatch(r"interrupted in epoch \d+ of 60; the same command goes on after epoch \d+ .*", last), last
     if number != signal.SIGKILL:
-        assert sweep.returncode == 128 + number and "the same command goes on where this one stopped" in said
+        assert sweep.wait() == 128 + number and "the same command goes on where this one stopped" in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs the signals of Unix")
@@ -534,14 +538,14 @@ def test_sigusr1_to_a_sweep_makes_its_workers_keep_their_states_and_go_on(swept,
     flags = ["--trainers", "CoOp", "--seeds", "1", "2", "--jobs", "2"]
     longer = ["OPTIM.MAX_EPOCH", "60", "TRAIN.STATE_MINUTES", "10.0"]
     command = [sys.executable, "scripts/sweep.py", *elsewhere(argv, tmp_path, *flags), *longer]
-    sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    sweep, err = start(command)
     kept: set[Path] = set()
     while sweep.poll() is None:  # from its start on, where nothing may end for it
         if list(tmp_path.rglob("log.txt")) and len(kept) < 2:
             sweep.send_signal(signal.SIGUSR1)
         kept |= set(tmp_path.rglob("training-state.pth.tar"))
         time.sleep(0.02)
-    said = sweep.communicate()[1]
+    said = err.read()
     assert sweep.returncode == 0 and "failed" not in said, said
     assert len(kept) == 2 and len(list(tmp_path.rglob("result.json"))) == 2
 

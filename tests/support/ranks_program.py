@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import train
-from dassl.engine import processes
+from dassl.engine import endings, processes
 from dassl.plain.ranks import rank, started_as
 from dassl.utils import set_random_seed
 from tests.support.engine import TinyPlugin, tiny_cfg
@@ -25,7 +25,7 @@ from trainers.coop import CoOp
 def hang() -> None:
     """Wait until the others have said that this process hangs, so that the next run can begin."""
     since = time.monotonic()
-    while not processes.failed() and time.monotonic() - since < 60:
+    while not endings.failed() and time.monotonic() - since < 60:
         time.sleep(0.1)
 
 

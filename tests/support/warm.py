@@ -18,6 +18,7 @@ import gc
 import importlib
 import io
 import json
+import multiprocessing.process
 import os
 import random
 import runpy
@@ -97,7 +98,17 @@ class Server:
         number = theirs.fileno()
         command = [sys.executable, "-m", __name__, str(number)]
         self.process = subprocess.Popen(command, pass_fds=[number], cwd=REPOSITORY, stdin=subprocess.DEVNULL)
-        theirs.close()  # the server ends when the other end is closed, which this process's end does too
+        theirs.close()  # the server ends when nobody has the other end any more
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the server; programs go on."""
+        self.socket.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:  # some process of the tests still has a copy of the socket
+            self.process.kill()
+            self.process.wait()
 
     def suits(self, environment: Mapping[str, str]) -> bool:
         """Whether a fork is as good as a program that begins with this environment."""
@@ -215,6 +226,7 @@ def _become(words: list[str], cwd: str, environment: dict[str, str]) -> NoReturn
     """Go on as the interpreter would with this command line, and end as it would, without tidying its memory up."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
+    multiprocessing.process.ORIGINAL_DIR = cwd  # type: ignore[attr-defined]  # where its children look for the script
     os.environ.clear()
     os.environ.update(environment)
     for number, name in ((1, "stdout"), (2, "stderr")):

@@ -32,9 +32,9 @@ from trainers.parts.class_sample import draw_classes
 from trainers.plot.model import PlotModel
 from trainers.plot.transport import Transport
 
-from .measure import peak, start_of_peak
-from .sizes import RESOLUTION, TEXT_TOWER, Sizes
-from .subjects import clip_model, learner_of
+from ..measure import peak, start_of_peak
+from ..sizes import RESOLUTION, TEXT_TOWER, Sizes
+from ..subjects import clip_model, learner_of
 
 TINY = "tiny"
 TINY_SIZES: dict[str, Any] = {  # 49 places, as RN50
@@ -203,7 +203,7 @@ def measure(work: Work, repeats: int) -> Figures:
     start = [sys.executable, "-m", *"torch.distributed.run --standalone --nproc-per-node".split(), str(work.processes)]
     environment = os.environ | {"OMP_NUM_THREADS": str(work.threads)}
     with tempfile.TemporaryDirectory() as folder:
-        command = [*start, "-m", "benchmarks.scale", json.dumps(asked), folder]
+        command = [*start, "-m", "benchmarks.scale.processes", json.dumps(asked), folder]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True)
         if ended.returncode:
             raise RuntimeError(f"{work.processes} processes failed:\n{ended.stderr.partition('Traceback')[2][:2000]}")
