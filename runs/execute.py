@@ -152,7 +152,8 @@ def _run_logged(request: Request, load: Callable[[Any], None] | None) -> dict[st
         keep_freed_memory()
     print_args(args, cfg)
     if size() > 1:
-        print(f"{size()} processes, each with {torch.get_num_threads()} CPU threads (see docs/scale.md)\n")
+        threads = torch.get_num_threads()
+        print(f"{size()} processes, each with {threads} CPU thread{'s' * (threads > 1)} (see docs/scale.md)\n")
     print("Collecting env info ...", f"** System info **\n{collect_env_info()}\n", *request.notes, sep="\n")
 
     trainer = build_trainer(cfg)

@@ -276,7 +276,8 @@ class Journal:
                 bad.append(number)
         if bad:
             shown = ", ".join(map(str, bad[:5])) + ", ..." * (len(bad) > 5)
-            _warn(self.folder / SUBMISSIONS, f"lines that are torn or not of this program are passed over: {shown}")
+            text = f"{self.folder / SUBMISSIONS}: lines that are torn or not of this program are passed over: {shown}"
+            warnings.warn(printable(text), stacklevel=2)
         return list(jobs.values())
 
     def task(self, job: str) -> Task | None:
@@ -350,4 +351,4 @@ def _submission(entry: dict[str, Any]) -> Submission:
 
 
 def _warn(path: Path, problem: str) -> None:
-    warnings.warn(f"{printable(path)} is passed over in part or whole: {printable(problem)}", stacklevel=3)
+    warnings.warn(f"{printable(path)} is passed over: {printable(problem)}", stacklevel=3)

@@ -160,7 +160,8 @@ def _since(text: str | None) -> datetime:
 
 def _show(run: RunStatus, journal: Journal | None = None) -> RunStatus:
     """Make all texts fit to be shown, and add how far a run on its way is."""
-    values: dict[str, Any] = {name: printable(value) if isinstance(value, str) else value for name, value in run.__dict__.items()}
+    values = dict(run.__dict__)
+    values |= {name: printable(value) for name, value in values.items() if isinstance(value, str)}
     if journal is not None and run.state in ("running", "unknown"):
         log = journal.output / run.run / LOG_NAME
         epochs = EPOCH.findall(_tail(log)) if journal.within(log) else []

@@ -21,6 +21,7 @@ from clip.feature_store import store as store_module
 from clip.feature_store.files import INFO
 from clip.features import ImageFeatures
 from dassl.plain.text import shown_bytes
+from tests.support import warm
 from tests.support.programs import REPOSITORY
 
 FACTS = {"weights": "w", "batch": 4}
@@ -176,7 +177,11 @@ with store.building(KEY):
 
 def builder(store, seed, pause):
     argv = [sys.executable, "-c", BUILD, str(store.folder), str(seed), str(pause)]
-    return subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    reading, writing = os.pipe()
+    with open(writing, "wb") as out:
+        process = warm.start(argv, cwd=REPOSITORY, stdout=out)
+    process.stdout = open(reading, encoding="utf-8")  # noqa: SIM115
+    return process
 
 
 def test_a_killed_build_leaves_nothing_that_looks_complete(store):
@@ -195,8 +200,8 @@ def test_of_two_processes_one_builds_and_the_other_waits(store):
     first = builder(store, 0, 2)
     assert first.stdout.readline() == "half\n"
     second = builder(store, 1, 0)
-    assert first.communicate()[0] == "built\n"
-    assert second.communicate()[0].endswith("found\n")
+    assert first.stdout.read() == "built\n"
+    assert second.stdout.read().endswith("found\n")
     assert equal(store.open(KEY), features(seed=0))
 
 
@@ -205,7 +210,8 @@ def test_a_process_does_not_wait_for_itself(store):
         assert write(store).problem == ""
     with store.building(KEY):
         assert equal(store.open(KEY), features())
-    assert builder(store, 0, 0).communicate(timeout=60)[0] == "found\n"  # and lets go
+    other = builder(store, 0, 0)
+    assert other.wait(timeout=60) == 0 and other.stdout.read() == "found\n"  # it lets go
 
 
 def test_a_lock_that_children_have_inherited_is_let_go(store):
@@ -216,7 +222,7 @@ def test_a_lock_that_children_have_inherited_is_let_go(store):
             os._exit(0)
     try:
         other = builder(store, 0, 0)
-        assert other.communicate(timeout=30)[0] == "half\nbuilt\n"
+        assert other.wait(timeout=30) == 0 and other.stdout.read() == "half\nbuilt\n"
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -339,7 +345,7 @@ def test_clear_leaves_what_is_being_written(store, capsys):
     process = builder(store, 0, 3)
     assert process.stdout.readline() == "half\n"
     command("clear", "--dir", str(store.folder), capsys=capsys)
-    assert process.communicate()[0] == "built\n"
+    assert process.stdout.read() == "built\n"
     assert equal(store.open(KEY), features(seed=0))
 
 
