@@ -36,6 +36,14 @@ def generous(monkeypatch):
     monkeypatch.setattr(state_module, "SHARE", 1e9)
 
 
+@pytest.fixture(autouse=True)
+def in_the_foreground():
+    """A shell starts programs in its background with SIGINT ignored, and what is ignored stays so: not in these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def seeded(cfg, plugin=TinyPlugin, seed=5):
     set_random_seed(seed)
     return plugin(cfg)
