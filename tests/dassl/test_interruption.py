@@ -38,7 +38,7 @@ def generous(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def in_the_foreground():
-    """A shell starts programs in its background with SIGINT ignored, and what is ignored stays so: not in these tests."""
+    """Shells start programs in their background with SIGINT ignored, and what is ignored stays so; not here."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
