@@ -30,7 +30,9 @@ from dassl.plain.writing import lives
 
 from .interruption import Interrupted, exit_status
 
-__all__ = ["ended_by", "failed", "leave", "machine", "meeting", "report", "signed"]
+__all__ = [
+    "ended_by", "failed", "has_read", "leave", "let_others_read", "machine", "meeting", "report", "signed",
+]  # fmt: skip
 
 ROLL_SECONDS = 10  # for the others to answer, once a collective has broken
 LATE_SECONDS = 2  # likewise, once it has waited for minutes in vain
@@ -55,7 +57,8 @@ class Meeting:
     def __init__(self) -> None:
         self.minutes, self.place, self.over = 30.0, "the start", False
         self._number = 0  # of runs that these processes have made before
-        self._store: Any = None
+        self._torchruns: Any = None  # its store
+        self._store: Any = None  # the part of it that is this run's
 
     def begin(self, minutes: float) -> None:
         """Begin a run; what processes have left in the store before does not count."""
@@ -65,10 +68,11 @@ class Meeting:
 
     def store(self) -> Any:
         """Return the store, connected."""
+        if self._torchruns is None:
+            self._torchruns = next(dist.rendezvous("env://", timeout=timedelta(minutes=self.minutes)))[0]
         if self._store is None:
-            store = next(dist.rendezvous("env://", timeout=timedelta(minutes=self.minutes)))[0]
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # of --max-restarts
-            self._store = dist.PrefixStore(f"attempt {attempt}, run {self._number}", store)
+            self._store = dist.PrefixStore(f"attempt {attempt}, run {self._number}", self._torchruns)
         return self._store
 
     def leave_message(self, text: str, details: str = "") -> None:
@@ -83,6 +87,25 @@ class Meeting:
 
 
 meeting = Meeting()
+
+
+def let_others_read(key: str, seconds: float) -> None:
+    """Keep the store until the others have read an entry, where it ends with this process.
+
+    torchrun keeps it itself, but for --standalone before torch 2.5, where it is the first process's.  Another process
+    says with `has_read` that it need not wait.
+    """
+    if ranks.started_as() > 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return
+    waited, others = time.monotonic(), [f"{key} read by {other}" for other in range(1, ranks.started())]
+    while time.monotonic() - waited < seconds and not meeting.store().check(others):
+        time.sleep(PAUSE)
+
+
+def has_read(key: str) -> None:
+    """Say that this process has read an entry of the store; see `let_others_read`."""
+    with contextlib.suppress(RuntimeError):  # the first process has not waited any longer
+        meeting.store().set(f"{key} read by {ranks.started_as()}", "")
 
 
 def machine() -> str:
@@ -211,10 +234,12 @@ def report(error: BaseException, lines: str) -> None:
         if ranks.started_as() == 0:
             print(lines, file=sys.__stderr__, flush=True)
             store.set("reported", "")
+            let_others_read("reported", LATE_SECONDS)
             return
         waited = time.monotonic()
         while time.monotonic() - waited < REPORT_SECONDS:
             if store.check(["reported"]):
+                has_read("reported")
                 return
             time.sleep(PAUSE)
         if store.add("reporters", 1) > 1:

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from dassl.plain import ranks
 from dassl.plain.ranks import RankError, is_first, size
 
-from .endings import PAUSE, ended_by, leave, machine, meeting
+from .endings import LATE_SECONDS, PAUSE, ended_by, has_read, leave, let_others_read, machine, meeting
 
 __all__ = ["first_goes_first", "from_first", "gather", "highest", "meet", "process_group", "same"]
 
@@ -103,11 +103,14 @@ def _wait_for_first(store: Any) -> None:
     """Let all others wait until the first process has done everything, lest torchrun end it before."""
     if is_first():
         store.set("over", "")
+        let_others_read("over", LATE_SECONDS)
+        return
     waited = time.monotonic()
     while not store.check(["over"]) and time.monotonic() - waited < 60 * meeting.minutes:
         if store.check(["failure"]):
             raise meeting.message()
         time.sleep(PAUSE)
+    has_read("over")
 
 
 # --- agreeing --------------------------------------------------------------------------------------------
