@@ -57,8 +57,8 @@ class Meeting:
     def __init__(self) -> None:
         self.minutes, self.place, self.over = 30.0, "the start", False
         self._number = 0  # of runs that these processes have made before
-        self._torchruns: Any = None  # its store
-        self._store: Any = None  # the part of it that is this run's
+        self._store: Any = None  # this run's part of torchrun's
+        self._connections: list[Any] = []  # of all runs: where the first process keeps the store, it ends with the last
 
     def begin(self, minutes: float) -> None:
         """Begin a run; what processes have left in the store before does not count."""
@@ -68,11 +68,11 @@ class Meeting:
 
     def store(self) -> Any:
         """Return the store, connected."""
-        if self._torchruns is None:
-            self._torchruns = next(dist.rendezvous("env://", timeout=timedelta(minutes=self.minutes)))[0]
         if self._store is None:
+            # one for each run: an earlier one may still be busy with a collective that broke
+            self._connections += [next(dist.rendezvous("env://", timeout=timedelta(minutes=self.minutes)))[0]]
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # of --max-restarts
-            self._store = dist.PrefixStore(f"attempt {attempt}, run {self._number}", self._torchruns)
+            self._store = dist.PrefixStore(f"attempt {attempt}, run {self._number}", self._connections[-1])
         return self._store
 
     def leave_message(self, text: str, details: str = "") -> None:
