@@ -358,7 +358,8 @@ class ClipTrainer(TrainerX):
         if self.evidence:
             self.evidence.begin_test()
         with self.model.fixed_prompts():
-            self.model.encode_text_together()
+            if ranks.size() > 1:
+                self.model.encode_text_together()
             result = super().test(split)
         if self.evidence:
             self.evidence.end_test()

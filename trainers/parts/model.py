@@ -202,10 +202,8 @@ class PromptModel(nn.Module):
 
     def encode_text_together(self) -> None:
         """Within `fixed_prompts`: encode the prompts of all classes, each process a part of them; all must call it."""
-        if ranks.size() > 1:
-            with ranks.sharing():
-                text = self.encode_prompts()
-                self._kept_text = ranks.gather(text, 1, self.n_scored)
+        with ranks.sharing():
+            self._kept_text = self.of_all_classes(self.encode_prompts())
 
     @contextmanager
     def fixed_prompts(self) -> Iterator[None]:
