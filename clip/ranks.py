@@ -82,15 +82,17 @@ def turns(things: Iterable[T]) -> Iterator[T]:
     return islice(things, rank(), None, size())
 
 
-def turns_of(loader: DataLoader) -> Iterable[Any]:
+def turns_of(loader: Iterable[Any]) -> Iterable[Any]:
     """Load this rank's share of a loader's batches; images of the others are not even opened.
 
     The draw that a loader makes from the global generator when it begins happens on every rank alike.
     """
     if size() == 1:
         return loader
-    assert loader.batch_sampler is not None
-    settings = {name: getattr(loader, name) for name in ("num_workers", "collate_fn", "pin_memory", "generator")}
+    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+        return turns(loader)
+    names = "num_workers collate_fn pin_memory generator timeout worker_init_fn multiprocessing_context prefetch_factor"
+    settings = {name: getattr(loader, name) for name in names.split()}
     return DataLoader(loader.dataset, batch_sampler=list(turns(loader.batch_sampler)), **settings)
 
 

@@ -380,9 +380,7 @@ class ClipTrainer(TrainerX):
 
         Where several processes make the test, each gets its own batches.
         """
-        about = f"{self.cfg.DATASET.NAME} {split}"
-        kept = self.feature_cache.batches(loader, self.frozen_tower(), about)
-        return super().evaluation_batches(split, loader) if kept is None else kept
+        return self.feature_cache.batches(loader, self.frozen_tower(), f"{self.cfg.DATASET.NAME} {split}")
 
     def encode(self, images: Tensor) -> ImageFeatures:
         """Encode images (B, 3, H, W) that are on the device."""

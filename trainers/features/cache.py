@@ -87,8 +87,8 @@ class FeatureCache:
         self.device, self.precision, self.code = device, precision, tuple(code)
         self._last_line = ""
 
-    def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]] | None:
-        """Give the loader's batches with features in the place of images; None where nothing can be kept of them.
+    def batches(self, loader: Any, tower: Tower | None, about: str) -> Iterable[dict[str, Any]]:
+        """Give the loader's batches; "img" holds features where they can be kept, and else the images.
 
         Where several processes make a test, each gets its own batches, and all must take them in step.
 
@@ -103,7 +103,7 @@ class FeatureCache:
         """
         entry = self._entry(loader, tower)
         if entry is None:
-            return None
+            return ranks.turns_of(loader)
         return self._build(entry, about, loader) if entry.features is None else self._stored(entry, loader)
 
     def features(self, loader: Any, tower: Tower | None, about: str) -> ImageFeatures:
